@@ -291,11 +291,9 @@ class Poise:
         return await self.epoch_of([await self.mesh.producer.publish(DOCUMENTS, None, key=id_)])
 
     async def epoch_of(self, positions: Iterable[Position]) -> Epoch:
-        """The epoch of an index that has come as far as these places in `poise.documents`."""
-        epoch, now = Epoch(await self.mesh.logs.topic_id(DOCUMENTS.name)), time.time()
-        for at in positions:
-            epoch = epoch.with_offset(at.partition, at.offset, now)
-        return epoch
+        """Return the epoch of an index that has the documents at these positions of `poise.documents`."""
+        topic_id = await self.mesh.logs.topic_id(DOCUMENTS.name)
+        return Epoch.of_published(topic_id, ((at.partition, at.offset) for at in positions), time.time())
 
 
 def _ask(question: str, seconds: float, conversation: str | None, cache: Caching | None, workflow: str | None) -> Ask:

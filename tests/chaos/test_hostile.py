@@ -19,7 +19,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 from chaos_kit import Raw, Reader, engines, rss, settled, working
-from hostile_kit import Hostile, hostile
+from hostile_kit import MalformedMessage, malformed_messages
 
 from poise.contracts import Ask, Fetch, Generate, RunRecord
 from poise.contracts.generate import ChatMessage
@@ -74,11 +74,11 @@ class Sender:
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
-        self._on_their_way: deque[tuple[Hostile, asyncio.Future[RecordMetadata]]] = deque()
+        self._on_their_way: deque[tuple[MalformedMessage, asyncio.Future[RecordMetadata]]] = deque()
         self.sent: dict[str, tuple[str, Digest]] = {}
-        self.allowed: list[Hostile] = []
+        self.allowed: list[MalformedMessage] = []
 
-    async def send(self, message: Hostile) -> None:
+    async def send(self, message: MalformedMessage) -> None:
         acknowledged = await self._producer.send(
             message.topic.name, message.value, message.key, message.partition, headers=message.headers
         )
@@ -92,11 +92,11 @@ class Sender:
         while len(self._on_their_way) > until:
             message, acknowledged = self._on_their_way.popleft()
             landed = await acknowledged
-            if not message.wrong((landed.timestamp or 0) / 1_000, message.topic.partitions):
+            if not message.is_rejected((landed.timestamp or 0) / 1_000, message.topic.partitions):
                 self.allowed.append(message)
             headers = [item for item in message.headers if item[0] != "poise-attempt"]
             kept = digest(message.key, message.value, headers)
-            self.sent[f"{landed.topic}/{landed.partition}/{landed.offset}"] = message.how, kept
+            self.sent[f"{landed.topic}/{landed.partition}/{landed.offset}"] = message.defect, kept
 
 
 async def send_all(bootstrap: str) -> Sender:
@@ -105,7 +105,7 @@ async def send_all(bootstrap: str) -> Sender:
     )
     async with producer:
         sender = Sender(producer)
-        for message in itertools.islice(hostile(SEED), MESSAGES):
+        for message in itertools.islice(malformed_messages(SEED), MESSAGES):
             await sender.send(message)
         await sender.flush()
     return sender

@@ -11,7 +11,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from http_kit import response, scripted
+from http_kit import http_response, scripted_server
 
 from poise.contracts import ChatMessage, Generate
 from poise.errors import PoiseError
@@ -65,25 +65,25 @@ async def inference(bomb: tuple[bytes, str], *, streamed: bool) -> str:
     async def write(_: str) -> None:
         return None
 
-    answer = response("200 OK", body, f"content-encoding: {encoding}", EVENTS if streamed else JSON_TYPE)
+    answer = http_response("200 OK", body, f"content-encoding: {encoding}", EVENTS if streamed else JSON_TYPE)
     asked = Generate(messages=(ChatMessage(role="user", content="Why?"),))
-    async with scripted(answer) as server:
+    async with scripted_server(answer) as server:
         settings = {"backends": {"default": {"url": server.url, "model": "m"}}}
         async with Backends(InferenceSettings.model_validate(settings)) as backends:
             model = backends.get("default")
             said = await outcome(lambda: model.complete(asked, remaining=60, write=write if streamed else None))
-        assert all("accept-encoding: identity" in headers for _, headers, _ in server.asked)
+        assert all("accept-encoding: identity" in headers for _, headers, _ in server.requests)
     return said
 
 
 async def integration(bomb: tuple[bytes, str]) -> str:
     """Return the outcome of a call to an API that answers with a bomb."""
     body, encoding = bomb
-    async with scripted(response("200 OK", body, f"content-encoding: {encoding}")) as server:
+    async with scripted_server(http_response("200 OK", body, f"content-encoding: {encoding}")) as server:
         api = {"url": f"{server.url}/", "pointer": "/text", "max_bytes": 9 * MEGABYTE, "timeout": 60}
         async with ApiClients(IntegrationSettings.model_validate({"integrations": {"weather": api}})) as apis:
             said = await outcome(lambda: apis.get("weather").fetch({}, remaining=100))
-        assert all("accept-encoding: identity" in headers for _, headers, _ in server.asked)
+        assert all("accept-encoding: identity" in headers for _, headers, _ in server.requests)
     return said
 
 

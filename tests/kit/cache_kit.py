@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 from chaos_kit import settled
 from integration_kit import another, serving, until
-from retrieval_kit import Drawn
+from retrieval_kit import RandomEmbedder
 
 from poise.contracts import Answer, Ask, Completion, Document, Epoch, Generate, Retrieve
 from poise.contracts.run_id import new_run_id
@@ -31,7 +31,7 @@ from poise_services.retrieval.handlers import handlers as retrieval_handlers
 from poise_services.retrieval.settings import RetrievalSettings
 
 
-class Worded(Drawn):
+class Worded(RandomEmbedder):
     """An embedder whose vectors are near where the words are the same."""
 
     def vector(self, text: str) -> np.ndarray:
@@ -120,7 +120,7 @@ async def retrieving(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """A retrieval worker with an index, ready."""
     async with (
         WorkerRuntime(settings, tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+        Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
     ):
         tier = Tier("retrieval", retrieval_handlers(RetrievalSettings(), Worded(), corpus))
         task = asyncio.create_task(mesh.serve(tier))

@@ -12,12 +12,12 @@ import httpx2
 from poise.stack.probe import free_port
 
 ROOT = Path(__file__).parents[2]
-WITHIN = 30.0
+START_TIMEOUT = 30.0
 
-Started = tuple[asyncio.subprocess.Process, httpx2.AsyncClient]
+RunningGateway = tuple[asyncio.subprocess.Process, httpx2.AsyncClient]
 
 
-async def start(broker: str, port: int, **settings: str) -> asyncio.subprocess.Process:
+async def start_gateway(broker: str, port: int, **settings: str) -> asyncio.subprocess.Process:
     """Start a gateway; what it says is for the test to read."""
     environment = {
         **os.environ,
@@ -32,14 +32,14 @@ async def start(broker: str, port: int, **settings: str) -> asyncio.subprocess.P
 
 
 @asynccontextmanager
-async def started(broker: str, **settings: str) -> AsyncIterator[Started]:
+async def running_gateway(broker: str, **settings: str) -> AsyncIterator[RunningGateway]:
     """A gateway that serves, and a client of it; killed if it has not ended by itself."""
     port = free_port()
-    process = await start(broker, port, **settings)
+    process = await start_gateway(broker, port, **settings)
     assert process.stderr is not None
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            async with asyncio.timeout(WITHIN):
+            async with asyncio.timeout(START_TIMEOUT):
                 while b"serving http" not in (line := await process.stderr.readline()):
                     assert line, "the gateway ended before it served"
             yield process, client

@@ -63,17 +63,17 @@ _TEXTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Hostile:
+class MalformedMessage:
     """One message that its topic does not allow."""
 
-    how: str
+    defect: str
     topic: Topic
     key: bytes | None
     value: bytes | None
     headers: Headers
     partition: int | None = None
 
-    def wrong(self, timestamp: float, partitions: int) -> bool:
+    def is_rejected(self, timestamp: float, partitions: int) -> bool:
         """Whether the contracts refuse it; worked out here, apart from how the workers do it.
 
         Args:
@@ -106,7 +106,9 @@ class Hostile:
             _DOCUMENT_ID.validate_python(key)
         except ValueError:
             return True
-        return self.partition is not None and self.partition != home(key.encode(), partitions)  # and moved already
+        return self.partition is not None and self.partition != partition_for(
+            key.encode(), partitions
+        )  # and moved already
 
     def _unreadable(self, kind: str) -> bool:
         accepted = {accepts.kind: accepts for accepts in self.topic.accepts}
@@ -123,20 +125,20 @@ class Hostile:
         return False
 
 
-def home(key: bytes, partitions: int) -> int:
+def partition_for(key: bytes, partitions: int) -> int:
     """The partition that murmur2 gives a key."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-def hostile(seed: int) -> Iterator[Hostile]:
-    """Hostile messages without end, the same ones for the same seed."""
+def malformed_messages(seed: int) -> Iterator[MalformedMessage]:
+    """MalformedMessage messages without end, the same ones for the same seed."""
     random = Random(seed)
     for number in itertools.count():
         topic = TARGETS[number % len(TARGETS)]
         yield _one(random, topic, number)
 
 
-def _one(random: Random, topic: Topic, number: int) -> Hostile:
+def _one(random: Random, topic: Topic, number: int) -> MalformedMessage:
     kind = topic.accepts[0].kind
     good = json.dumps(_GOOD[kind]).encode()
     key = b"k%d" % random.randrange(1_000) if topic is DOCUMENTS or random.random() < 0.5 else None
@@ -151,12 +153,12 @@ def _one(random: Random, topic: Topic, number: int) -> Hostile:
         how, body = _bad_body(random, kind, good)
         if body is None:  # of a document it means deletion; aiokafka sends no record without both key and value
             body, key = (b"", key) if topic is DOCUMENTS else (None, key or b"k")
-        return Hostile(how, topic, key, body, headers)
+        return MalformedMessage(how, topic, key, body, headers)
     maker = random.choice(_BAD_HEADERS)
     if maker is _absurd_deadline and topic.deadlines is NO_DEADLINE:
         maker = _no_number  # no deadline is absurd where work stays wanted for ever
     how, more = maker(random)
-    return Hostile(how, topic, key, good, headers + more)
+    return MalformedMessage(how, topic, key, good, headers + more)
 
 
 # -- bodies -----------------------------------------------------------------------------------------------------------
@@ -340,13 +342,15 @@ _BAD_HEADERS: Final[tuple[Callable[[Random], tuple[str, Headers]], ...]] = (
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def _bad_key(random: Random, good: bytes, headers: Headers) -> Hostile:
+def _bad_key(random: Random, good: bytes, headers: Headers) -> MalformedMessage:
     """A document whose key is no document's id, or that lies where its key does not belong."""
     value = good if random.random() < 0.7 else None
     if random.random() < 0.5:
         key = random.choice((b"", b"\0", b"a\nb", b"\x7f", b"\xff\xfe", b"x" * 501, b"\xed\xa0\x80"))
-        return Hostile("no document's id", DOCUMENTS, key, value, headers)
+        return MalformedMessage("no document's id", DOCUMENTS, key, value, headers)
     key = b"d%d" % random.randrange(10**6)
-    right = home(key, DOCUMENTS.partitions)
+    right = partition_for(key, DOCUMENTS.partitions)
     moved: Headers = [("poise-moved-from", random.choice((b"poise.documents/0/1", b"", b"9" * 5_000)))]
-    return Hostile("wrong partition again", DOCUMENTS, key, value, headers + moved, (right + 1) % DOCUMENTS.partitions)
+    return MalformedMessage(
+        "wrong partition again", DOCUMENTS, key, value, headers + moved, (right + 1) % DOCUMENTS.partitions
+    )

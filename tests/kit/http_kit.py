@@ -11,28 +11,28 @@ HANG = b"hang"
 
 
 @dataclass
-class Scripted:
+class ScriptedServer:
     """A server: its answers go out in turn, over all connections; the last one again and again."""
 
     answers: list[bytes]
     url: str = ""
-    asked: list[tuple[str, str, bytes]] = field(default_factory=list)
+    requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     """Request line, headers in lower case, body."""
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client has gone while its request hung."""
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 line, _, headers = head.partition("\r\n")
                 length = re.search(r"content-length: (\d+)", headers.lower())
                 body = await reader.readexactly(int(length[1])) if length else b""
-                self.asked.append((line, headers.lower(), body))
+                self.requests.append((line, headers.lower(), body))
                 answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
                 if answer is HANG:
                     await reader.read()
-                    self.closed.set()
+                    self.disconnected.set()
                     return
                 writer.write(answer)
                 await writer.drain()
@@ -44,16 +44,16 @@ class Scripted:
             writer.close()
 
 
-def response(status: str, body: bytes, *headers: str) -> bytes:
+def http_response(status: str, body: bytes, *headers: str) -> bytes:
     """An HTTP response."""
     return "\r\n".join([f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers]).encode() + b"\r\n\r\n" + body
 
 
 @asynccontextmanager
-async def scripted(*answers: bytes) -> AsyncIterator[Scripted]:
+async def scripted_server(*answers: bytes) -> AsyncIterator[ScriptedServer]:
     """A server on loopback."""
-    made = Scripted(list(answers))
-    server = await asyncio.start_server(made.connected, "127.0.0.1", 0)
+    made = ScriptedServer(list(answers))
+    server = await asyncio.start_server(made.handle_connection, "127.0.0.1", 0)
     made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield made

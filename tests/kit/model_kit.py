@@ -7,30 +7,30 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 
-def words(text: str) -> tuple[str, dict[str, object]]:
+def completion(text: str) -> tuple[str, dict[str, object]]:
     """A completion."""
     return "200 OK", {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
 
 
-def refusal(status: str, code: str) -> tuple[str, dict[str, object]]:
+def error_response(status: str, code: str) -> tuple[str, dict[str, object]]:
     """An error in OpenAI's form."""
     return status, {"error": {"message": f"it says {code}", "code": code}}
 
 
 @dataclass
-class Model:
+class FakeModelServer:
     """One model server."""
 
     answer: tuple[str, dict[str, object]] | None
     """Status and body of all answers from now on; None = it hangs."""
     headers: tuple[str, ...] = ()
-    asked: int = 0
+    request_count: int = 0
     """Requests so far."""
     url: str = ""
     _connections: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator["Model"]:
+    async def serving(self) -> AsyncIterator["FakeModelServer"]:
         """Serve on loopback."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -47,7 +47,7 @@ class Model:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
                 await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
-                self.asked += 1
+                self.request_count += 1
                 if self.answer is None:
                     await reader.read()  # until the client has gone
                     return

@@ -20,21 +20,21 @@ from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.publishing import PassagePublisher
 
 
-class Drawn:
+class RandomEmbedder:
     """An embedder whose vectors are drawn from the text: the same for the same text, and without meaning."""
 
     model = "drawn"
 
     def __init__(self) -> None:
-        self.embedded: list[str] = []
-        self.begun = asyncio.Event()
-        self.go_on = asyncio.Event()
-        self.go_on.set()
-        self.answers = asyncio.Event()
-        self.answers.set()
+        self.embedded_texts: list[str] = []
+        self.started = asyncio.Event()
+        self.resumed = asyncio.Event()
+        self.resumed.set()
+        self.queries_enabled = asyncio.Event()
+        self.queries_enabled.set()
 
     async def embed_query(self, text: str) -> np.ndarray:
-        await self.answers.wait()
+        await self.queries_enabled.wait()
         return self.vector(text)
 
     def vector(self, text: str) -> np.ndarray:
@@ -43,27 +43,27 @@ class Drawn:
         return drawn / np.linalg.norm(drawn)
 
     async def embed_texts(self, texts: Sequence[str]) -> list[np.ndarray]:
-        self.begun.set()
-        await self.go_on.wait()
-        self.embedded += texts
+        self.started.set()
+        await self.resumed.wait()
+        self.embedded_texts += texts
         return [self.vector(text) for text in texts]
 
 
 @dataclass
-class Worker:
+class RetrievalWorker:
     mesh: WorkerRuntime
     corpus: Corpus
-    embedder: Drawn = field(default_factory=Drawn)
+    embedder: RandomEmbedder = field(default_factory=RandomEmbedder)
 
     def __post_init__(self) -> None:
         self.publisher = PassagePublisher(self.embedder, self.corpus)
 
-    async def deliver(self, key: str, text: str, position: Position) -> None:
+    async def handle_document(self, key: str, text: str, position: Position) -> None:
         """Have this worker handle a document as if its group had handed it that record."""
         document = Document(text=text, source=f"{key}.txt")
         await self.publisher.publish(document, self._context(key, position))
 
-    async def remove(self, key: str, position: Position) -> None:
+    async def handle_deletion(self, key: str, position: Position) -> None:
         """Have it handle a deletion likewise."""
         await self.publisher.delete(Deletion(), self._context(key, position))
 
@@ -89,32 +89,32 @@ def context_of(mesh: WorkerRuntime, record: Record) -> Context:
     )
 
 
-Workers = Callable[..., AbstractAsyncContextManager[Worker]]
+StartWorker = Callable[..., AbstractAsyncContextManager[RetrievalWorker]]
 
 
 @dataclass
-class Client:
+class RetrievalClient:
     """Whoever ingests and asks."""
 
     mesh: WorkerRuntime
 
-    async def say(self, key: str, text: str | None, partition: int | None = None) -> Position:
+    async def put(self, key: str, text: str | None, partition: int | None = None) -> Position:
         document = None if text is None else Document(text=text, source=f"{key}.txt")
         return await self.mesh.producer.publish(DOCUMENTS, document, key=key, partition=partition)
 
-    async def epoch(self, position: Position) -> str:
+    async def epoch_at(self, position: Position) -> str:
         topic_id = await self.mesh.logs.topic_id(DOCUMENTS.name)
         return Epoch(topic_id, {position.partition: (position.offset, 0.0)}).encode()
 
-    async def find(self, query: str, after: Position, within: float = 20.0) -> Passages:
+    async def search(self, query: str, after: Position, max_wait: float = 20.0) -> Passages:
         return await self.mesh.rpc.call(
             Retrieve(query=query, limit=50),
             CallOptions(
-                run=uuid4().hex, step="retrieve", deadline=time.time() + within, min_epoch=await self.epoch(after)
+                run=uuid4().hex, step="retrieve", deadline=time.time() + max_wait, min_epoch=await self.epoch_at(after)
             ),
         )
 
-    async def log_of(self, key: str) -> list[Record]:
+    async def passage_records(self, key: str) -> list[Record]:
         """What is in poise.passages of a document, oldest first."""
         records = await self.mesh.logs.read_topic(PASSAGES.name)
         return [record for record in records if (record.key or b"").startswith(f"{key}#".encode())]

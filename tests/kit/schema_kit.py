@@ -68,7 +68,7 @@ def _python(pattern: str) -> str:
 _Validator = validators.extend(Draft202012Validator, {"pattern": _pattern})
 
 
-def accepted(root: Schema) -> st.SearchStrategy[Json]:
+def valid_values(root: Schema) -> st.SearchStrategy[Json]:
     """Values that a schema accepts."""
     whole = validator(root)
     return _values(root, root).filter(whole.is_valid)
@@ -80,7 +80,7 @@ def _values(schema: Schema | bool, root: Schema) -> st.SearchStrategy[Json]:
     assert isinstance(schema, dict)
     assert not (unknown := schema.keys() - _KNOWN), unknown
     if "$ref" in schema:
-        return st.deferred(lambda: _values(resolved(schema["$ref"], root), root))
+        return st.deferred(lambda: _values(resolve_ref(schema["$ref"], root), root))
     if "const" in schema or "enum" in schema:
         return st.sampled_from(schema.get("enum", [schema.get("const")]))
     if alternatives := schema.get("anyOf", schema.get("oneOf")):
@@ -88,7 +88,7 @@ def _values(schema: Schema | bool, root: Schema) -> st.SearchStrategy[Json]:
     return _BY_TYPE[schema["type"]](schema, root)
 
 
-def resolved(ref: str, root: Schema) -> Schema:
+def resolve_ref(ref: str, root: Schema) -> Schema:
     """What a reference inside a document names."""
     found = root
     for part in ref.removeprefix("#/").split("/"):
@@ -156,9 +156,9 @@ _BY_TYPE: dict[str, Callable[[Schema, Schema], st.SearchStrategy[Json]]] = {
 
 
 @st.composite
-def nearly(draw: st.DrawFn, root: Schema) -> Json:
+def nearly_valid_values(draw: st.DrawFn, root: Schema) -> Json:
     """A value that a schema accepts, with one or two changes somewhere in it."""
-    value = copy.deepcopy(draw(accepted(root)))
+    value = copy.deepcopy(draw(valid_values(root)))
     for _ in range(draw(st.integers(1, 2))):
         value = _changed(draw, value)
     return value
@@ -180,6 +180,6 @@ def _changed(draw: st.DrawFn, value: Json) -> Json:
     return value
 
 
-def encoded(value: Json) -> bytes:
+def encode_body(value: Json) -> bytes:
     """A value as the body of a request."""
     return json.dumps(value, ensure_ascii=False).encode()

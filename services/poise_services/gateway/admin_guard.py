@@ -2,17 +2,15 @@
 
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fastapi import Request, Response
 
+from poise_services.gateway.http_handler import HttpHandler
 from poise_services.gateway.problems import NotFoundError, UnauthorizedError
 from poise_services.gateway.settings import GatewaySettings
 
 CHALLENGE: Final = 'Bearer realm="poise"'
-
-HttpHandler = Callable[[Request], Awaitable[Response]]
 
 logger = logging.getLogger(__name__)
 

@@ -69,7 +69,7 @@ class AskEndpoint:
         if ask.cache is None:
             ask = ask.model_copy(update={"cache": options.cache})
         if self.pending >= self._limit:
-            raise RetryableError(f"{self.pending} asks wait already, as many as may: ask again later", retry_after=1)
+            raise RetryableError(f"{self.pending} asks are pending already, the maximum: retry later", retry_after=1)
         if options.min_epoch is not None and self._epochs is not None:
             await self._epochs.validate(parse_epoch(options.min_epoch))
         run = new_run_id(time.time(), self._random)
@@ -83,7 +83,7 @@ class AskEndpoint:
     def _stream(self, request: Request, ask: Ask, run: str, options: RequestOptions) -> Response:
         """Stream the answer; the run starts when the response is written."""
 
-        async def tell(events: EventWriter) -> None:
+        async def write_events(events: EventWriter) -> None:
             items = self._rpc.stream(
                 ask,
                 CallOptions(
@@ -101,7 +101,7 @@ class AskEndpoint:
                 except TimeoutError as error:
                     raise ClientDisconnect from error  # a client that does not read is treated as disconnected
 
-        return EventStreamResponse(tell, lambda: request.state.headers)
+        return EventStreamResponse(write_events, lambda: request.state.headers)
 
     @contextmanager
     def _track_pending(self, request: Request, run: str, options: RequestOptions) -> Iterator[None]:
@@ -146,7 +146,7 @@ class AskEndpoint:
                 return working.result()
             if gone.done():
                 raise ClientDisconnect
-            raise UnavailableError("the gateway is leaving: ask again, another one may be there")
+            raise UnavailableError("the gateway is shutting down: retry, another instance may answer")
         finally:
             for task in (working, gone, shutdown):
                 task.cancel()

@@ -130,4 +130,4 @@ class Connections:
 
 def overloaded(what: str) -> RetryableError:
     """Return the error for a reached limit."""
-    return RetryableError(f"too many {what} are under way: try again", retry_after=RETRY_AFTER)
+    return RetryableError(f"too many {what} in progress: try again", retry_after=RETRY_AFTER)

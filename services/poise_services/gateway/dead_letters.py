@@ -1,4 +1,4 @@
-"""Dead letters over HTTP: listed, shown, sent again and purged. The command line's `poise dlq` does the same."""
+"""The admin endpoints for dead letters: list, show, redrive and purge, as `poise dlq` does."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ from poise_services.gateway.problems import NotFoundError
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_PER_REQUEST: Final = 10_000
-"""Letters in one request at most."""
+"""The most dead letters that one request handles."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,28 +37,28 @@ def _age(text: str) -> str:
 Age = Annotated[str, AfterValidator(_age), Field(json_schema_extra={"pattern": DURATION_PATTERN})]
 """`30s`, `10m`, `2h`, `7d`, `1d12h`."""
 DeadLetterId = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
-"""`tier/partition/offset`; `DeadLetterFilter` says what is wrong with another."""
+"""`tier/partition/offset`; `DeadLetterFilter` rejects other forms with the reason."""
 
 CriteriaT = TypeVar("CriteriaT", bound="DeadLetterCriteria")
 
 
 class DeadLetterCriteria(Message):
-    """Which dead letters are meant: those that fit everything that is given."""
+    """Selects the dead letters that match all given criteria."""
 
     kind: ClassVar[str] = "dead-letters-chosen/1"
 
     tier: str | None = None
     error: str | None = None
-    """The error's type."""
+    """The type of the error."""
     tenant: str | None = None
     key: str | None = None
     older_than: Age | None = None
     newer_than: Age | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_PER_REQUEST), INTEGRAL_FLOAT_AS_INT] = 1_000
-    """How many at most, the oldest first; `more` says how many are left."""
+    """The most dead letters to handle, oldest first; `more` in the response is the number of the others."""
 
     def filter(self, ids: frozenset[str] = frozenset()) -> DeadLetterFilter:
-        """The same in the words of `poise.dead_letters`."""
+        """Return the criteria as a filter of `poise.dead_letters`."""
         return DeadLetterFilter(
             tier=self.tier,
             error=self.error,
@@ -71,14 +71,14 @@ class DeadLetterCriteria(Message):
 
 
 class ListQuery(DeadLetterCriteria):
-    """What may be asked for in the list's address."""
+    """The query parameters of the list."""
 
     kind: ClassVar[str] = "dead-letters-query/1"
 
     all: bool = False
-    """Also those that were sent again."""
+    """Include dead letters that were redriven."""
     skip: Annotated[int, Field(ge=0)] = 0
-    """How many of the oldest are passed over."""
+    """The number of dead letters to skip, oldest first."""
 
 
 _REQUIRE_ALL: Final[JsonDict] = {
@@ -90,27 +90,27 @@ _REQUIRE_ALL: Final[JsonDict] = {
     },
     "then": {"properties": {"all": {"const": True}}, "required": ["all"]},
 }
-"""Where nothing is chosen, `all` must be said."""
+"""Without any criterion, `all` is required."""
 _FORCE_REQUIRES_IDS: Final[JsonDict] = {
     "if": {"properties": {"force": {"const": True}}, "required": ["force"]},
     "then": {"properties": {"ids": {"type": "array", "items": {}, "minItems": 1}}, "required": ["ids"]},
     "else": _REQUIRE_ALL,
 }
-"""What is forced must be named."""
+"""`force` requires `ids`."""
 
 
 class DeadLetterSelection(DeadLetterCriteria):
-    """The dead letters that a request acts on. At least one criterion is required, or `all`."""
+    """Selects the dead letters that a request acts on. At least one criterion is required, or `all`."""
 
     model_config = ConfigDict(json_schema_extra=_REQUIRE_ALL)
 
     kind: ClassVar[str] = "dead-letters-selection/1"
 
     ids: tuple[DeadLetterId, ...] = ()
-    """`tier/partition/offset`, as the list has them."""
+    """`tier/partition/offset`, as listed."""
     all: bool = False
     dry_run: bool = False
-    """Only say what would be done."""
+    """Change nothing; respond with what would be done."""
 
     def selected(self) -> DeadLetterFilter:
         """Return the filter for this selection.
@@ -120,7 +120,7 @@ class DeadLetterSelection(DeadLetterCriteria):
         """
         found = self.filter(frozenset(self.ids))
         if not found.narrows and not self.all:
-            raise invalid_field("ids", "name dead letters, choose by another field, or say `all`")
+            raise invalid_field("ids", "give ids, another criterion, or `all`")
         return found
 
 
@@ -138,7 +138,7 @@ class RedriveRequest(DeadLetterSelection):
     kind: ClassVar[str] = "dead-letters-redrive/1"
 
     force: bool = False
-    """Also what is quarantined, if it is in `ids`."""
+    """Redrive quarantined dead letters too, if they are in `ids`."""
     keep_reply_to: bool = False
     keep_deadline: bool = False
 
@@ -150,45 +150,45 @@ class ListResponse(Message):
 
     dead_letters: tuple[DeadLetterSummary, ...]
     more: int
-    """How many fit beside these."""
+    """The number of further dead letters that match."""
 
 
 class RedriveResult(Message):
-    """What became of one letter."""
+    """The result for one dead letter."""
 
     kind: ClassVar[str] = "redriven/1"
 
     id: str
     sent: str | None = None
-    """Where it is now, `topic/partition/offset`."""
+    """The position it was sent to, `topic/partition/offset`."""
     refused: str | None = None
-    """Why it cannot be sent."""
+    """Why it cannot be redriven."""
 
 
 class RedriveResponse(Message):
-    """What became of the letters."""
+    """The results of a redrive."""
 
     kind: ClassVar[str] = "dead-letters-redriven/1"
 
     outcomes: tuple[RedriveResult, ...]
     more: int
-    """How many are left for another request."""
+    """The number of dead letters left for another request."""
     dry_run: bool
 
 
 class PurgeResponse(Message):
-    """Which letters are not there any more."""
+    """The dead letters that were purged."""
 
     kind: ClassVar[str] = "dead-letters-purged/1"
 
     purged: tuple[str, ...]
     more: int
-    """How many are left for another request."""
+    """The number of dead letters left for another request."""
     dry_run: bool
 
 
 class DeadLetterEndpoints:
-    """Dead letters, one request at a time: reading them takes memory, and two that write would shut each other out."""
+    """Handles one request at a time: reading takes memory, and concurrent writers would fence each other."""
 
     def __init__(self, admin: DeadLetterAdmin) -> None:
         self._admin = admin
@@ -198,13 +198,13 @@ class DeadLetterEndpoints:
         """Answer `GET /v1/admin/dead-letters`.
 
         Raises:
-            InvalidMessageError: A parameter is not what it must be.
-            UnavailableError: They cannot be read.
+            InvalidMessageError: A parameter is invalid.
+            UnavailableError: The dead letters cannot be read.
         """
         query = _validated(lambda: ListQuery.model_validate(dict(request.query_params), extra="forbid"))
         async with self._lock:
-            letters = await self._admin.select(query.filter())
-        found = [letter for letter in letters if query.all or letter.state is not DeadLetterState.REDRIVEN]
+            dead_letters = await self._admin.select(query.filter())
+        found = [entry for entry in dead_letters if query.all or entry.state is not DeadLetterState.REDRIVEN]
         shown = found[query.skip : query.skip + query.limit]
         return _json_response(
             ListResponse(dead_letters=tuple(map(DeadLetterSummary.of, shown)), more=len(found) - len(shown))
@@ -214,27 +214,27 @@ class DeadLetterEndpoints:
         """Answer `GET /v1/admin/dead-letters/{tier}/{partition}/{offset}`.
 
         Raises:
-            NotFoundError: There is no such letter.
-            UnavailableError: They cannot be read.
+            NotFoundError: There is no such dead letter.
+            UnavailableError: The dead letters cannot be read.
         """
         id_ = "/".join(request.path_params[name] for name in ("tier", "partition", "offset"))
         try:
             async with self._lock:
-                [letter] = await self._admin.select(DeadLetterFilter(ids=frozenset({id_})))
-                letter = await self._admin.whole(letter)
+                [entry] = await self._admin.select(DeadLetterFilter(ids=frozenset({id_})))
+                entry = await self._admin.whole(entry)
         except InvalidMessageError as error:
             raise NotFoundError(f"there is no dead letter {id_[:200]}") from error
         return Response(
-            DeadLetterDetail.whole(letter).model_dump_json(exclude_unset=True), media_type="application/json"
+            DeadLetterDetail.whole(entry).model_dump_json(exclude_unset=True), media_type="application/json"
         )
 
     async def redrive(self, request: Request) -> Response:
         """Answer `POST /v1/admin/dead-letters/redrive`.
 
         Raises:
-            InvalidMessageError: The body is not what it must be, or an id names no letter.
-            RetryableError: Somebody else sends again or purges; what was sent stays sent, and is not sent twice.
-            UnavailableError: The broker does not answer.
+            InvalidMessageError: The body is invalid, or an id is unknown.
+            RetryableError: Another client is redriving or purging. Dead letters redriven so far are not sent twice.
+            UnavailableError: The broker does not respond.
         """
         body = await _parse_body(request, RedriveRequest)
         options = RedriveOptions(
@@ -245,42 +245,42 @@ class DeadLetterEndpoints:
         began = time.monotonic()
         outcomes: list[RedriveResult] = []
         async with self._lock:
-            letters = await self._admin.select(filter_)
-            batch, more = _limited(letters if body.ids else redrivable(letters), body.limit)
+            selected = await self._admin.select(filter_)
+            batch, more = _limited(selected if body.ids else redrivable(selected), body.limit)
             if batch is not None:
-                async with aclosing(self._admin.redrive(batch, options)) as found:
-                    async for outcome in found:
+                async with aclosing(self._admin.redrive(batch, options)) as results:
+                    async for outcome in results:
                         sent = None if outcome.sent is None else str(outcome.sent)
                         outcomes.append(RedriveResult(id=outcome.letter.id, sent=sent, refused=outcome.refused))
         if not body.dry_run:
             number = sum(outcome.sent is not None for outcome in outcomes)
-            logger.info("%d dead letters sent again in %.1f s", number, time.monotonic() - began)
+            logger.info("%d dead letters redriven in %.1f s", number, time.monotonic() - began)
         return _json_response(RedriveResponse(outcomes=tuple(outcomes), more=more, dry_run=body.dry_run))
 
     async def purge(self, request: Request) -> Response:
         """Answer `POST /v1/admin/dead-letters/purge`.
 
         Raises:
-            InvalidMessageError: The body is not what it must be, or an id names no letter.
-            RetryableError: Somebody else sends again or purges; what was purged stays so.
-            UnavailableError: The broker does not answer.
+            InvalidMessageError: The body is invalid, or an id is unknown.
+            RetryableError: Another client is redriving or purging. Dead letters purged so far stay purged.
+            UnavailableError: The broker does not respond.
         """
         body = await _parse_body(request, PurgeRequest)
         filter_ = body.selected()
         async with self._lock:
-            letters = await self._admin.select(filter_)
-            batch, more = _limited(letters, body.limit)
+            selected = await self._admin.select(filter_)
+            batch, more = _limited(selected, body.limit)
             if batch is not None and not body.dry_run:
-                letters = await self._admin.purge(batch)
-                logger.info("%d dead letters purged", len(letters))
-        ids = tuple(letter.id for letter in letters[: body.limit])
+                selected = await self._admin.purge(batch)
+                logger.info("%d dead letters purged", len(selected))
+        ids = tuple(entry.id for entry in selected[: body.limit])
         return _json_response(PurgeResponse(purged=ids, more=more, dry_run=body.dry_run))
 
 
-def _limited(letters: list[DeadLetter], limit: int) -> tuple[DeadLetterFilter | None, int]:
-    """The first of them by name, None if there are none; and how many are left."""
-    named = frozenset(letter.id for letter in letters[:limit])
-    return (DeadLetterFilter(ids=named) if named else None), max(0, len(letters) - limit)
+def _limited(dead_letters: list[DeadLetter], limit: int) -> tuple[DeadLetterFilter | None, int]:
+    """Return a filter for the first `limit` dead letters (None if there are none), and the number of the others."""
+    ids = frozenset(entry.id for entry in dead_letters[:limit])
+    return (DeadLetterFilter(ids=ids) if ids else None), max(0, len(dead_letters) - limit)
 
 
 async def _parse_body(request: Request, model: type[CriteriaT]) -> CriteriaT:

@@ -1,4 +1,4 @@
-"""The page of the interface, `/docs`: Swagger UI, served from here, so that it works without the internet."""
+"""`/docs`: Swagger UI, served from the package, so that it works offline."""
 
 from importlib.resources import files
 from typing import Final
@@ -22,11 +22,11 @@ _HEADERS: Final = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-"""A browser loads nothing for it from elsewhere, and no page of another origin may frame it."""
+"""The page loads nothing from other origins, and other origins cannot frame it."""
 
 
 class DocsPage:
-    """The page and its files."""
+    """Serves the page and its files."""
 
     def __init__(self, title: str) -> None:
         page = get_swagger_ui_html(
@@ -48,7 +48,7 @@ class DocsPage:
         """Answer `GET /docs/{file}`.
 
         Raises:
-            NotFoundError: It is none of the page's.
+            NotFoundError: The page has no such file.
         """
         name = request.path_params["file"]
         if name not in self._files:

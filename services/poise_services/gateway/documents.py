@@ -1,4 +1,4 @@
-"""Documents: put into the log from which every index is made, and taken out of it again."""
+"""`POST` and `DELETE /v1/documents`: publishes documents and deletions to `poise.documents`."""
 
 import asyncio
 import time
@@ -15,7 +15,6 @@ from poise.contracts.json_bounds import check_value_count
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError
 from poise.kafka.logs import Logs
-from poise.kafka.record import Position
 from poise.rpc.message_producer import MessageProducer
 from poise.telemetry import SpanKind, extract, semconv, span
 from poise_services.gateway.body import read_json
@@ -24,30 +23,30 @@ from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.settings import GatewaySettings
 
 MAX_DOCUMENTS: Final = 1_000
-"""Documents in one request."""
+"""The most documents in one request."""
 MAX_RECORD_BYTES: Final = 1_000_000
-"""The largest document as it is written; with its key and headers it fits Kafka's default of 1 MiB."""
+"""The largest encoded document; with key and headers it fits Kafka's default limit of 1 MiB."""
 
 
 class NewDocument(Message):
-    """A document as a client gives it."""
+    """A document in a request."""
 
     kind: ClassVar[str] = "new-document/1"
 
     id: DocumentId
-    """What it is known by: the same id again replaces it."""
+    """Identifies the document: a later document with the same id replaces it."""
     text: Text
     source: Source | None = None
-    """What a reader knows it by; absent = its id."""
+    """The name that citations show; absent = the id."""
     format: Format = "text"
 
     def document(self) -> Document:
-        """The document as it is published."""
+        """Return the document as published."""
         return Document(text=self.text, source=self.source or self.id, format=self.format)
 
 
 class DocumentPosition(Message):
-    """Where a document landed in `poise.documents`."""
+    """The position of a document in `poise.documents`."""
 
     kind: ClassVar[str] = "landed/1"
 
@@ -57,12 +56,12 @@ class DocumentPosition(Message):
 
 
 class DocumentsAccepted(Message):
-    """What was put into the log, and the epoch from which on it is found."""
+    """Documents that were published, and the epoch at which a search finds them."""
 
     kind: ClassVar[str] = "accepted/1"
 
     epoch: str
-    """Send it as `poise-min-epoch` with an ask, and the answer knows these documents."""
+    """An ask with this value as `poise-min-epoch` is answered from an index that has these documents."""
     documents: tuple[DocumentPosition, ...]
 
 
@@ -71,7 +70,7 @@ _ID: Final = TypeAdapter(DocumentId)
 
 
 class DocumentEndpoints:
-    """The door to `poise.documents`."""
+    """Publishes to `poise.documents`."""
 
     def __init__(self, logs: Logs, producer: MessageProducer, settings: GatewaySettings) -> None:
         self._logs = logs
@@ -79,25 +78,25 @@ class DocumentEndpoints:
         self._limit = settings.max_documents_bytes
 
     async def put(self, request: Request) -> Response:
-        """Answer `POST /v1/documents`: one document, or a list of them.
+        """Answer `POST /v1/documents`: one document, or a list.
 
         Raises:
-            InvalidMessageError: Body or headers are not what they must be.
-            TooLargeError: The body, or a document, is larger than is taken.
-            UnavailableError: The broker did not take them all; to send them again does no harm.
+            InvalidMessageError: The body or a header is invalid.
+            TooLargeError: The body or a document is too large.
+            UnavailableError: The broker did not accept all of them; retrying is safe.
         """
         options = RequestOptions.from_headers(request.headers.raw, time.time())
-        given = parse_documents(await read_json(request, limit=self._limit))
-        documents = {new.id: new.document() for new in given}
+        requested = parse_documents(await read_json(request, limit=self._limit))
+        documents = {new.id: new.document() for new in requested}
         with _span("POST", options):
             return await self._publish(documents.items())
 
     async def delete(self, request: Request) -> Response:
-        """Answer `DELETE /v1/documents/{id}`. That there is such a document is not checked: a log is only written.
+        """Answer `DELETE /v1/documents/{id}`. Whether the document exists is not checked.
 
         Raises:
-            InvalidMessageError: It is no id.
-            UnavailableError: The broker did not take it.
+            InvalidMessageError: The id is invalid.
+            UnavailableError: The broker did not accept the deletion.
         """
         options = RequestOptions.from_headers(request.headers.raw, time.time())
         try:
@@ -108,53 +107,53 @@ class DocumentEndpoints:
             return await self._publish([(document_id, None)])
 
     async def _publish(self, documents: Iterable[tuple[str, Document | None]]) -> Response:
-        given = list(documents)
+        entries = list(documents)
         topic_id = await self._logs.topic_id(DOCUMENTS.name)
         positions = await asyncio.gather(
-            *(self._producer.publish(DOCUMENTS, document, key=document_id) for document_id, document in given)
+            *(self._producer.publish(DOCUMENTS, document, key=document_id) for document_id, document in entries)
         )
+        epoch = Epoch.of_published(topic_id, ((at.partition, at.offset) for at in positions), time.time())
         accepted = DocumentsAccepted(
-            epoch=_epoch(topic_id, positions, time.time()),
+            epoch=epoch.encode(),
             documents=tuple(
-                DocumentPosition(id=document_id, partition=at.partition, offset=at.offset)
-                for (document_id, _), at in zip(given, positions, strict=True)
+                DocumentPosition(id=document_id, partition=position.partition, offset=position.offset)
+                for (document_id, _), position in zip(entries, positions, strict=True)
             ),
         )
         return Response(accepted.encode(), 202, media_type="application/json")
 
 
 def parse_documents(body: bytes) -> Sequence[NewDocument]:
-    several = body.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
+    """Parse the body of `POST /v1/documents`.
+
+    Raises:
+        InvalidMessageError: It is invalid, or has an id twice.
+        TooLargeError: A document is too large.
+    """
+    is_list = body.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
     try:
         check_value_count(body, "documents")
-        found = (
+        documents = (
             _DOCUMENT_LIST.validate_json(body.removeprefix(BOM_UTF8), strict=True, extra="forbid")
-            if several
+            if is_list
             else [NewDocument.parse(body, strict=True)]
         )
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
     seen: set[str] = set()
-    for number, new in enumerate(found):
-        prefix = f"{number}." if several else ""
+    for number, new in enumerate(documents):
+        prefix = f"{number}." if is_list else ""
         if new.id in seen:
             raise _invalid(InvalidMessageError, f"{prefix}id", f"{new.id[:80]!r} is in the list twice")
         seen.add(new.id)
         if (size := len(new.document().encode())) > MAX_RECORD_BYTES:
-            detail = f"is too long: the document takes {size} bytes, of {MAX_RECORD_BYTES} that it may"
+            detail = f"is too long: the document takes {size} bytes, the limit is {MAX_RECORD_BYTES}"
             raise _invalid(TooLargeError, f"{prefix}text", detail)
-    return found
+    return documents
 
 
 def _invalid(kind: type[InvalidMessageError], field: str, detail: str) -> InvalidMessageError:
     return kind(f"{field}: {detail}", [FieldError(field=field, detail=detail)])
-
-
-def _epoch(topic_id: str, positions: Iterable[Position], now: float) -> str:
-    epoch = Epoch(topic_id)
-    for at in positions:
-        epoch = epoch.with_offset(at.partition, at.offset, now)
-    return epoch.encode()
 
 
 def _span(method: str, options: RequestOptions) -> span:

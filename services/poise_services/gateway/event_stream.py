@@ -1,4 +1,4 @@
-"""Event stream: an answer's words as server-sent events, while they come."""
+"""Streams an answer as server-sent events while it is generated."""
 
 import asyncio
 import logging
@@ -17,12 +17,12 @@ from poise.errors import PoiseError
 
 EVENT_STREAM: Final = "text/event-stream"
 KEEP_ALIVE_INTERVAL: Final = 15.0
-"""Seconds of silence after which a comment is sent, so that nobody on the way takes the connection for dead."""
+"""Seconds without an event after which a comment is sent, so that no proxy closes the connection as idle."""
 
 _HEADERS: Final = {
     "content-type": f"{EVENT_STREAM}; charset=utf-8",
     "cache-control": "no-store",
-    "x-accel-buffering": "no",  # nginx would keep the words until the answer is whole
+    "x-accel-buffering": "no",  # nginx would buffer the events until the response ends
 }
 _QUALITY: Final = re.compile(r"[01](\.[0-9]{0,3})?")
 _EVENT_NAMES: Final[Mapping[type[Message], str]] = {Delta: "delta", Reset: "reset", Answer: "answer"}
@@ -33,10 +33,9 @@ logger = logging.getLogger(__name__)
 
 
 def prefers_event_stream(request: Request) -> bool:
-    """Whether the client prefers an event stream to JSON (RFC 9110, section 12.5.1).
+    """Return whether the client prefers an event stream to JSON (RFC 9110, section 12.5.1).
 
-    A generated client names every media type that the OpenAPI document has, all alike, and reads JSON: of types with
-    the same quality it gets that.
+    At equal quality, JSON wins: a generated client accepts every media type of the OpenAPI document, and reads JSON.
     """
     qualities = {"application/json": 0.0, EVENT_STREAM: 0.0}
     for choice in ",".join(request.headers.getlist("accept")).lower().split(","):
@@ -48,11 +47,11 @@ def prefers_event_stream(request: Request) -> bool:
 
 
 class EventWriter:
-    """Writes events to a client. A client that does not read is waited for: its words stay where they are unread.
+    """Writes events to a client. While the client does not read, no further item is requested.
 
     Args:
-        send: The server's.
-        headers: Of the response, besides those of every event stream.
+        send: The server's ASGI callable.
+        headers: Returns the response's headers besides those of every event stream.
     """
 
     def __init__(self, send: Send, headers: Callable[[], Mapping[str, str]]) -> None:
@@ -62,7 +61,7 @@ class EventWriter:
         self._number = 0
 
     async def relay(self, items: AnswerItems, *, keep_alive: float = KEEP_ALIVE_INTERVAL) -> None:
-        """Write items as they come; when this ends, whatever its end, they are closed."""
+        """Write items as they arrive; close the generator at the end, also after an error."""
         async with aclosing(items):
             while (item := await self._next(items, keep_alive)) is not None:
                 if isinstance(item, Answer):
@@ -86,7 +85,7 @@ class EventWriter:
         self._number += 1
 
     async def close(self) -> None:
-        """End the response."""
+        """Finish the response."""
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(self, data: bytes) -> None:
@@ -102,37 +101,37 @@ async def _next_item(items: AnswerItems) -> Delta | Reset | Answer | None:
 
 
 class EventStreamResponse(Response):
-    """A response that is written by `tell`.
+    """A response of server-sent events.
 
-    It begins with the first event, or the first comment: an error until then is a problem with a status of its own;
-    later it is the event `fault`, the last one.
+    It starts with the first event or comment. An error before that is a problem response with its own status; a later
+    one is the event `fault`, the last one.
 
     Args:
-        tell: Writes the events.
-        headers: Of the response; asked for when it begins.
+        write_events: Writes the events.
+        headers: Returns the response's headers; called when the response starts.
     """
 
     def __init__(
-        self, tell: Callable[[EventWriter], Awaitable[None]], headers: Callable[[], Mapping[str, str]]
+        self, write_events: Callable[[EventWriter], Awaitable[None]], headers: Callable[[], Mapping[str, str]]
     ) -> None:
         super().__init__()
-        self._tell = tell
-        self._of_response = headers
+        self._write_events = write_events
+        self._response_headers = headers
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
-        """Write it all."""
-        events = EventWriter(send, self._of_response)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        """Write the response."""
+        events = EventWriter(send, self._response_headers)
         try:
-            await self._tell(events)
+            await self._write_events(events)
         except ClientDisconnect:
             if not events.started:
                 raise
-            return  # nobody is there for the end of it
+            return  # the client will not read the end
         except Exception as error:
             if not events.started:
                 raise
             if not isinstance(error, PoiseError):
-                logger.exception("an answer's stream broke off")
-                error = PoiseError("the gateway failed on this request; its log says why")
+                logger.exception("an answer's stream failed")
+                error = PoiseError("the gateway failed on this request: see its log")
             await events.write_event("fault", error.fault())
         await events.close()

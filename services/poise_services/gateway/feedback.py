@@ -49,7 +49,7 @@ class FeedbackEndpoint:
         run = feedback.run_id
         if not may_have_record(run, time.time()):
             raise NotFoundError(
-                f"run {run}: there can be no record of it; they are kept for {RECORD_RETENTION / DAY:g} days"
+                f"run {run}: outside the retention of records, which is {RECORD_RETENTION / DAY:g} days"
             )
         attributes = {semconv.HTTP_METHOD: "POST", semconv.HTTP_ROUTE: "/v1/feedback", semconv.RUN: run}
         parent = extract(options.trace)

@@ -1,10 +1,9 @@
 """The gateway's handlers, in one table of routes."""
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 
 from poise.allowed_hosts import AllowedHosts
 from poise.dead_letters.admin import DeadLetterAdmin
@@ -19,13 +18,12 @@ from poise_services.gateway.documents import DocumentEndpoints
 from poise_services.gateway.feedback import FeedbackEndpoint
 from poise_services.gateway.health import HealthEndpoints
 from poise_services.gateway.host_guard import HostGuard
+from poise_services.gateway.http_handler import HttpHandler
 from poise_services.gateway.metrics_middleware import MetricsMiddleware
 from poise_services.gateway.problems import install_error_handlers
 from poise_services.gateway.runs import RunEndpoints
 from poise_services.gateway.settings import GatewaySettings
 from poise_services.gateway.write_limits import WriteRateLimiter
-
-HttpHandler = Callable[[Request], Awaitable[Response]]
 
 DEAD_LETTERS_PATH: Final = "/v1/admin/dead-letters"
 

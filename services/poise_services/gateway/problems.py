@@ -1,4 +1,4 @@
-"""Problems: every 4xx and 5xx of the gateway, in the form of a fault (RFC 9457)."""
+"""Error responses: every 4xx and 5xx of the gateway as problem details (RFC 9457), in the form of a fault."""
 
 import logging
 import math
@@ -17,13 +17,13 @@ from poise.errors import InvalidMessageError, PoiseError, RecordTooLargeError, R
 PROBLEM_JSON: Final = "application/problem+json"
 _END_OF_ERRORS: Final = 600
 CLIENT_CLOSED_REQUEST: Final = 499
-"""Nobody reads it; nginx made it the custom for logs and metrics."""
+"""nginx's status for logs and metrics; no client reads it."""
 
 logger = logging.getLogger(__name__)
 
 
 class NotFoundError(TerminalError):
-    """There is no such thing."""
+    """The requested resource does not exist."""
 
     name = "not-found"
     title = "Not found"
@@ -31,7 +31,7 @@ class NotFoundError(TerminalError):
 
 
 class UnauthorizedError(TerminalError):
-    """Only somebody who says who they are may do that."""
+    """The request needs valid credentials."""
 
     name = "unauthorized"
     title = "Unauthorized"
@@ -39,7 +39,7 @@ class UnauthorizedError(TerminalError):
 
 
 class MethodNotAllowedError(TerminalError):
-    """The thing is there, but not for that."""
+    """The resource does not support the method."""
 
     name = "method-not-allowed"
     title = "Method not allowed"
@@ -47,7 +47,7 @@ class MethodNotAllowedError(TerminalError):
 
 
 class TooLargeError(InvalidMessageError):
-    """The body, or a document in it, is larger than is taken."""
+    """The body, or a document in it, is too large."""
 
     name = "too-large"
     title = "Content too large"
@@ -63,7 +63,7 @@ class MisdirectedError(TerminalError):
 
 
 class RequestTimeoutError(RetryableError):
-    """The request came too slowly."""
+    """The request was received too slowly."""
 
     name = "request-timeout"
     title = "Request timeout"
@@ -71,7 +71,7 @@ class RequestTimeoutError(RetryableError):
 
 
 class UnsupportedMediaTypeError(InvalidMessageError):
-    """The body is not JSON, or does not say that it is."""
+    """The content type is not JSON."""
 
     name = "unsupported-media-type"
     title = "Unsupported media type"
@@ -79,7 +79,7 @@ class UnsupportedMediaTypeError(InvalidMessageError):
 
 
 def problem_response(fault: Fault, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
-    """A fault as an HTTP response; another tier's may name any status, and one that is no error's becomes 500."""
+    """Return a fault as an HTTP response. A fault from another tier may have any status; one below 400 becomes 500."""
     status = (
         fault.status if HTTPStatus.BAD_REQUEST <= fault.status < _END_OF_ERRORS else HTTPStatus.INTERNAL_SERVER_ERROR
     )
@@ -90,7 +90,7 @@ def problem_response(fault: Fault, headers: Mapping[str, str] = MappingProxyType
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Have each error answered as a problem, with the headers that `request.state.headers` had come to."""
+    """Respond to each error with a problem, and with the headers collected in `request.state.headers`."""
     app.add_exception_handler(PoiseError, _on_poise_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_client_disconnect)
@@ -100,7 +100,7 @@ def install_error_handlers(app: FastAPI) -> None:
 async def _on_poise_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, PoiseError):
         raise error
-    if isinstance(error, RecordTooLargeError):  # what the client sent has no room in its topic
+    if isinstance(error, RecordTooLargeError):  # the record made from the request is too large
         error = TooLargeError(str(error))
     return problem_response(error.fault(), _headers(request))
 
@@ -111,9 +111,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     where = f"{request.method} {request.url.path}"
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            fault = NotFoundError(f"{where}: there is nothing here; /docs shows what there is").fault()
+            fault = NotFoundError(f"{where}: no such path; see /docs").fault()
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            fault = MethodNotAllowedError(f"{where}: not with this method; /docs shows which").fault()
+            fault = MethodNotAllowedError(f"{where}: no such method; see /docs").fault()
         case _:
             fault = TerminalError(f"{where}: {error.detail}").fault().model_copy(update={"status": error.status_code})
     return problem_response(fault, {**_headers(request), **(error.headers or {})})
@@ -124,8 +124,8 @@ async def _on_client_disconnect(_request: Request, _error: Exception) -> Respons
 
 
 async def _on_unexpected_error(request: Request, _error: Exception) -> Response:
-    # What went wrong is for the log, which the server writes when this has answered; it may be no client's business.
-    error = PoiseError("the gateway failed on this request; its log says why")
+    # Details stay in the log, which the server writes after this: they may be confidential.
+    error = PoiseError("the gateway failed on this request: see its log")
     return problem_response(error.fault(), _headers(request))
 
 

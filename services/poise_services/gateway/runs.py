@@ -1,4 +1,4 @@
-"""Runs: what became of a run, read from the records, or that it is still under way here."""
+"""`GET` and `DELETE /v1/runs/{id}`: shows a run, from its record or because this gateway started it; cancels a run."""
 
 import asyncio
 import time
@@ -22,36 +22,36 @@ from poise_services.gateway.settings import GatewaySettings
 from poise_services.gateway.write_limits import WriteRateLimiter
 
 MAX_FINISHED_RUNS: Final = 4_096
-"""How many runs of its own a gateway knows after they have ended: their records may take a moment to be written."""
+"""Finished runs of its own that a gateway remembers, because their records may not be written yet."""
 MAX_DETAIL_CHARS: Final = 2_000
-"""Characters that are known of why one of them ended in a fault."""
+"""Characters of such a run's fault detail that are remembered."""
 ANSWERED: Final = "answered"
 FAULT_TYPE_PREFIX: Final = "urn:poise:"
 MAX_CLOCK_SKEW: Final = 60.0
 """Seconds by which the clocks of two gateways may differ."""
 RECORD_RETENTION: Final = RECORDS.keep or 0.0
 LOOKUP_TIMEOUT: Final = 10.0
-"""Seconds in which the record of a run must be found, waiting for others' look-ups included."""
+"""Seconds to find the record of a run, including time queued behind other look-ups."""
 
 
 class RunView(Message):
-    """A run, as `GET /v1/runs/{id}` shows it."""
+    """The response of `GET /v1/runs/{id}`."""
 
     kind: ClassVar[str] = "run-view/1"
 
     run_id: str
     status: Literal["running", "finished"]
-    """Finished = there is an answer or a fault; its record follows within moments."""
+    """`finished`: there is an answer or a fault; the record follows shortly."""
     outcome: str | None = None
-    """How it ended: `answered`, else the type of its fault without `urn:poise:`, such as `deadline-exceeded` or
-    `cancelled`; absent while it runs."""
+    """`answered`, or the type of the fault without `urn:poise:`, such as `deadline-exceeded` or `cancelled`; absent
+    while it runs."""
     fault: Fault | None = None
-    """Why there is no answer; absent where there is one."""
+    """Why there is no answer; absent if there is one."""
     record: RunRecord | None = None
 
 
 class CancelResponse(Message):
-    """A run that every worker was told to stop."""
+    """A run whose cancellation was sent to all workers."""
 
     kind: ClassVar[str] = "cancelled-run/1"
 
@@ -59,7 +59,7 @@ class CancelResponse(Message):
 
 
 class RunEndpoints:
-    """The runs that began here, and those that left a record."""
+    """Handles runs that this gateway started, and runs that have a record."""
 
     def __init__(self, mesh: MeshConnection, settings: GatewaySettings, writes: WriteRateLimiter) -> None:
         self._mesh = mesh
@@ -68,11 +68,11 @@ class RunEndpoints:
         self._searches = asyncio.Semaphore(settings.concurrent_searches)
         self._running: set[str] = set()
         self._finished: OrderedDict[str, Fault | None] = OrderedDict()
-        """By run, what its client was told instead of an answer."""
+        """By run: the fault that its client received; None = it received an answer."""
 
     @contextmanager
     def track(self, run: str) -> Iterator[None]:
-        """Know a run as under way, and afterwards as finished, and how."""
+        """Register a run as running, and at the end as finished with its outcome."""
         self._running.add(run)
         fault: Fault | None = None
         try:
@@ -90,15 +90,15 @@ class RunEndpoints:
         """Answer `GET /v1/runs/{id}`.
 
         Raises:
-            NotFoundError: There is no such run, or no record of it any more.
-            RetryableError: It takes too long to look for its record now.
+            NotFoundError: There is no such run, or its record has expired.
+            RetryableError: The record was not found in time.
             UnavailableError: The records cannot be read.
         """
         run = request.path_params["id"]
         view = await self._view(run)
         if view is None:
             raise NotFoundError(
-                f"run {run[:80]}: there is no record of it; they are kept for {RECORD_RETENTION / DAY:g} days"
+                f"run {run[:80]}: no record found; records are retained for {RECORD_RETENTION / DAY:g} days"
             )
         return Response(view.encode(), media_type="application/json")
 
@@ -106,15 +106,15 @@ class RunEndpoints:
         """Answer `DELETE /v1/runs/{id}`.
 
         Raises:
-            NotFoundError: It can be no run's id, or by its id it has ended long ago or has not begun.
-            RateLimitedError: Too many runs that are not under way here were cancelled lately.
-            UnavailableError: The broker did not take it.
+            NotFoundError: It is not a run id, or its timestamp shows that the run cannot be running.
+            RateLimitedError: Too many runs that this gateway did not start were cancelled recently.
+            UnavailableError: The broker did not accept the cancellation.
         """
         run = request.path_params["id"]
         if not is_run_id(run):
-            raise NotFoundError(f"run {run[:80]}: there can be no run of that id")
+            raise NotFoundError(f"run {run[:80]}: not a run id")
         if not may_be_running(run, time.time()):
-            raise NotFoundError(f"run {run}: it is not under way: no run takes longer than {BATCH.longest / HOUR:g} h")
+            raise NotFoundError(f"run {run}: not running: no run takes longer than {BATCH.longest / HOUR:g} h")
         if run not in self._running:
             self._writes.count_unknown_cancel(request)
         await self._mesh.rpc.cancel(run)
@@ -127,7 +127,7 @@ class RunEndpoints:
             return None
         record = await self._record(run)
         if run in self._finished:
-            fault = self._finished[run]  # what its client was told
+            fault = self._finished[run]  # what its client received
         elif record is not None:
             fault = record.fault
         else:
@@ -136,10 +136,10 @@ class RunEndpoints:
         return RunView(run_id=run, status="finished", outcome=outcome, fault=fault, record=record)
 
     async def _record(self, run: str) -> RunRecord | None:
-        """The last record of a run, if it is this tenant's.
+        """Return the last record of a run, if it belongs to this tenant.
 
         Raises:
-            RetryableError: It takes too long to look for it now.
+            RetryableError: The record was not found in time.
         """
         limits = LookupLimits(LOOKUP_TIMEOUT, near=self._lookups, far=self._searches)
         record = await RunLog(self._mesh.logs, self._mesh.settings.clock_skew, limits).record(run)
@@ -147,20 +147,20 @@ class RunEndpoints:
 
 
 def _fault_of(error: BaseException) -> Fault:
-    """What a client is told, or would be if it were still there."""
+    """Return the fault that the client receives, or would receive if it were still connected."""
     if isinstance(error, ClientDisconnect | asyncio.CancelledError):
-        error = RunCancelledError("its client has gone")
-    fault = (error if isinstance(error, PoiseError) else PoiseError("the gateway failed on it")).fault()
+        error = RunCancelledError("the client disconnected")
+    fault = (error if isinstance(error, PoiseError) else PoiseError("the gateway failed on the run")).fault()
     return fault.model_copy(update={"detail": fault.detail[:MAX_DETAIL_CHARS]})
 
 
 def may_be_running(run: str, now: float) -> bool:
-    """Whether cancelling a run can have an effect; its id may tell that it cannot."""
-    began = run_started_at(run)
-    return began is None or now - BATCH.longest - MAX_CLOCK_SKEW <= began <= now + MAX_CLOCK_SKEW
+    """Return whether a run may be running, judged by the start time in its id."""
+    started = run_started_at(run)
+    return started is None or now - BATCH.longest - MAX_CLOCK_SKEW <= started <= now + MAX_CLOCK_SKEW
 
 
 def may_have_record(run: str, now: float) -> bool:
-    """Whether looking is worth the while: it is a run's id, and not from a time of which no records are kept."""
-    began = run_started_at(run)
-    return is_run_id(run) and (began is None or now - RECORD_RETENTION - DAY <= began <= now + HOUR)
+    """Return whether it is a run id, and its start time is within the retention of records."""
+    started = run_started_at(run)
+    return is_run_id(run) and (started is None or now - RECORD_RETENTION - DAY <= started <= now + HOUR)

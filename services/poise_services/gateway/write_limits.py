@@ -4,7 +4,6 @@ Deletions, cancels and feedback are accepted whether or not the document or run 
 """
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fastapi import Request, Response
@@ -12,13 +11,12 @@ from fastapi import Request, Response
 from poise.errors import RateLimitedError
 from poise.resilience.token_bucket import KeyedTokenBuckets
 from poise_services.gateway.connections import peer_key
+from poise_services.gateway.http_handler import HttpHandler
 from poise_services.gateway.settings import HttpLimits
 
 BURST_SECONDS: Final = 10.0
 """Burst size, in seconds of the rate."""
 _HOUR: Final = 3_600.0
-
-HttpHandler = Callable[[Request], Awaitable[Response]]
 
 
 class WriteRateLimiter:

@@ -38,14 +38,13 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from poise.contracts import Deletion, Document, DocumentVersion, FieldError, Manifest, Part
+from poise.contracts import Deletion, Document, DocumentVersion, FieldError
 from poise.contracts.document import DocumentId
-from poise.contracts.topics import DOCUMENTS, HOUR, PASSAGES, VERSIONS
+from poise.contracts.topics import DOCUMENTS, HOUR, VERSIONS
 from poise.errors import InvalidMessageError, RetryableError
 from poise.executors.limited import LimitedExecutor
 from poise.kafka.record import Position
@@ -59,8 +58,6 @@ from poise_services.retrieval.passages import (
     PassageContent,
     content_digest,
     encode_vector,
-    manifest_key,
-    part_key,
     split_document,
 )
 from poise_services.retrieval.repartitioning import (
@@ -73,6 +70,7 @@ from poise_services.retrieval.repartitioning import (
     tombstone_sources,
     written_at,
 )
+from poise_services.retrieval.version_writer import PublishableVersion, VersionWriter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,26 +79,11 @@ if TYPE_CHECKING:
 _ID: Final = TypeAdapter[str](DocumentId)
 _ROUND_TRIP_TIMEOUT: Final = 30.0
 """Seconds within which a record must come round from the broker to this worker's index."""
-_MAX_IN_FLIGHT: Final = 100
-"""Records on their way to the broker at once."""
-
-
 ABSENT_RETENTION: Final = HOUR
 """Seconds that the deletion of a document which was never there is remembered: longer than any is tried again."""
 MAX_ABSENT: Final = 20_000
 """Such deletions that are remembered of each partition, some 150 bytes each."""
 _FORGET_LIMIT: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class PublishableVersion:
-    """A version to publish."""
-
-    document: str
-    number: int
-    published: float
-    source: str = ""
-    contents: Sequence[PassageContent] = ()
 
 
 class PassagePublisher:
@@ -110,7 +93,7 @@ class PassagePublisher:
         self._embedder = embedder
         self._corpus = corpus
         self._executor = executor or LimitedExecutor()
-        self._turns: Mapping[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._partition_locks: Mapping[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def publish(self, document: Document, context: Context) -> None:
         """Split, embed and publish a document.
@@ -121,13 +104,13 @@ class PassagePublisher:
             RetryableError: This worker's index does not follow the log.
         """
         record, name = context.record, _document_id(context)
-        if await self._moved(name, context):
+        if await self._copy_if_misplaced(name, context):
             return
         with span(semconv.SPLIT) as current:
             said = await self._split(document)
             current.set_attribute(semconv.PASSAGES, len(said))
         version = PublishableVersion(name, record.offset, written_at(record), document.source, said)
-        await self._in_turn(version, context)
+        await self._publish_in_order(version, context)
         count(semconv.DOCUMENTS_EMBEDDED)
 
     async def _split(self, document: Document) -> list[PassageContent]:
@@ -144,12 +127,12 @@ class PassagePublisher:
             RetryableError: This worker's index does not follow the log.
         """
         record, name = context.record, _document_id(context)
-        if await self._moved(name, context):
+        if await self._copy_if_misplaced(name, context):
             return
-        await self._in_turn(PublishableVersion(name, record.offset, written_at(record)), context)
+        await self._publish_in_order(PublishableVersion(name, record.offset, written_at(record)), context)
         await tombstone_sources(name, context, self._corpus)
 
-    async def _moved(self, document: str, context: Context) -> bool:
+    async def _copy_if_misplaced(self, document: str, context: Context) -> bool:
         """Whether a record is in another partition than its key's, and is copied to that one now, if it was not yet."""
         record = context.record
         home = await self._corpus.logs.partition_of(DOCUMENTS.name, record.key or b"")
@@ -162,7 +145,7 @@ class PassagePublisher:
                 f"{document!r} is in partition {record.partition} and belongs in {home}, and was moved already: have "
                 "its producer partition by murmur2 (librdkafka: partitioner=murmur2_random)"
             )
-        async with self._turns[record.partition]:  # so that the epoch comes to it after what is before it
+        async with self._partition_locks[record.partition]:  # so that the epoch comes to it after what is before it
             noted = await copy_to_key_partition(document, home, context, self._corpus)
             if noted is not None:
                 await self._round_trip(noted)
@@ -170,24 +153,24 @@ class PassagePublisher:
             await self._forget_absent(context)
         return True
 
-    async def _in_turn(self, version: PublishableVersion, context: Context) -> None:
+    async def _publish_in_order(self, version: PublishableVersion, context: Context) -> None:
         record = context.record
-        announced = not is_moved_copy(record) and await self._announced(version, context)
-        async with self._turns[record.partition]:
-            if not await self._overtaken(version, context):
+        announced = not is_moved_copy(record) and await self._announce_unless_absent(version, context)
+        async with self._partition_locks[record.partition]:
+            if not await self._is_superseded(version, context):
                 if is_moved_copy(record):
-                    announced = await self._announced(version, context)
+                    announced = await self._announce_unless_absent(version, context)
                 await self._publish(version, context, announced=announced)
             await self._forget_absent(context)
 
-    async def _announced(self, version: PublishableVersion, context: Context) -> bool:
+    async def _announce_unless_absent(self, version: PublishableVersion, context: Context) -> bool:
         """Announce a version, unless it is the deletion of what is not there; returns whether it was."""
         if context.record.value is None and not _existed(await self._corpus.visible_version(version.document)):
             return False
         await self._announce(version, context)
         return True
 
-    async def _overtaken(self, version: PublishableVersion, context: Context) -> bool:
+    async def _is_superseded(self, version: PublishableVersion, context: Context) -> bool:
         """Whether a version is of a copy that is older than what is seen, which then is written behind it."""
         if not is_moved_copy(context.record):
             return False
@@ -203,7 +186,7 @@ class PassagePublisher:
         """Announce a version on `poise.versions`; if a newer one is visible, announce that one."""
         seen = await self._corpus.visible_version(version.document)
         if seen.version > version.number:
-            version = await self._seen(version.document)
+            version = await self._visible_version(version.document)
         digest = content_digest(version.source, version.contents) if version.contents else None
         await context.publish(
             VERSIONS,
@@ -217,10 +200,10 @@ class PassagePublisher:
         if (await self._corpus.visible_version(version.document)).version >= version.number:
             return
         writer = VersionWriter(version, context)
-        vectors = await self._vectors(version.contents, await self._corpus.stored_passages(version.document))
+        vectors = await self._embed(version.contents, await self._corpus.stored_passages(version.document))
         await self._round_trip(await writer.write_passages(vectors, self._embedder.model))
-        if await self._overtaken(version, context):  # by what another worker wrote meanwhile
-            await self._restore(version, context)
+        if await self._is_superseded(version, context):  # by what another worker wrote meanwhile
+            await self._republish_visible(version, context)
             return
         seen = await self._corpus.visible_version(version.document)
         absent = not announced and not _existed(seen)
@@ -231,7 +214,7 @@ class PassagePublisher:
             await self._round_trip(await writer.write_manifest(absent=absent))
             seen = await self._corpus.visible_version(version.document)
         if seen.version > version.number:
-            await self._restore(version, context)
+            await self._republish_visible(version, context)
 
     async def _forget_absent(self, context: Context) -> None:
         """Write tombstones for a few expired deletions of documents that never existed."""
@@ -243,22 +226,22 @@ class PassagePublisher:
         for version in versions:
             await self._round_trip(await VersionWriter(version, context).tombstone_manifest())
             if (await self._corpus.visible_version(version.document)).version > version.number:
-                await self._restore(version, context)
+                await self._republish_visible(version, context)
         async for position in tombstone_moved_notes(context, self._corpus, before=before, **limits):
             await self._round_trip(position)
 
-    async def _restore(self, overtaken: PublishableVersion, context: Context) -> None:
+    async def _republish_visible(self, overtaken: PublishableVersion, context: Context) -> None:
         """Write the visible version of a document again, because an older one overwrote it."""
         await self._announce(overtaken, context)
-        newer = await self._seen(overtaken.document)
+        newer = await self._visible_version(overtaken.document)
         stored = await self._corpus.stored_passages(overtaken.document)
         writer = VersionWriter(newer, context)
-        await writer.write_passages(await self._vectors(newer.contents, stored), self._embedder.model)
+        await writer.write_passages(await self._embed(newer.contents, stored), self._embedder.model)
         await writer.write_tombstones(len(overtaken.contents))
         absent = (await self._corpus.visible_version(overtaken.document)).absent
         await self._round_trip(await writer.write_manifest(absent=absent))
 
-    async def _seen(self, document: str) -> PublishableVersion:
+    async def _visible_version(self, document: str) -> PublishableVersion:
         """Return the visible version of a document, as it was published."""
         seen = await self._corpus.visible_version(document)
         stored = await self._corpus.stored_passages(document)
@@ -270,7 +253,7 @@ class PassagePublisher:
             contents=[passage.content for passage in stored],
         )
 
-    async def _vectors(self, said: Sequence[PassageContent], stored: Sequence[StoredPassage]) -> list[str]:
+    async def _embed(self, said: Sequence[PassageContent], stored: Sequence[StoredPassage]) -> list[str]:
         """The vectors of what is said, in its order; a vector of the same words by the same model is used again."""
         known: dict[PassageContent, NDArray[np.float32]] = {p.content: p.vector for p in stored if p.vector is not None}
         new = list(dict.fromkeys(body for body in said if body not in known))
@@ -288,72 +271,6 @@ class PassagePublisher:
             raise RetryableError(
                 f"{position} did not come round to this worker's index within {_ROUND_TRIP_TIMEOUT:.0f} s"
             ) from error
-
-
-class VersionWriter:
-    """Writes the records of one version."""
-
-    def __init__(self, version: PublishableVersion, context: Context) -> None:
-        self._version = version
-        self._context = context
-
-    async def write_passages(self, vectors: Sequence[str], model: str) -> Position:
-        """Write the parts, or that there is not even the first; returns where the last one stands."""
-        version = self._version
-        if not version.contents:
-            return await self._write(part_key(version.document, 0), None)
-        parts = [
-            Part(
-                document=version.document,
-                part=number,
-                source=version.source,
-                heading=body.heading,
-                text=body.text,
-                vector=vector,
-                model=model,
-                published=version.published,
-            )
-            for number, (body, vector) in enumerate(zip(version.contents, vectors, strict=True))
-        ]
-        return await self._write_all({part_key(part.document, part.part): part for part in parts})
-
-    async def write_tombstones(self, before: int) -> None:
-        """Write tombstones for parts that the new version no longer has."""
-        surplus = range(max(1, len(self._version.contents)), before)
-        if surplus:
-            await self._write_all({part_key(self._version.document, number): None for number in surplus})
-
-    async def write_manifest(self, *, absent: bool = False) -> Position:
-        """Write that the version is whole; returns where that stands."""
-        version = self._version
-        manifest = Manifest(
-            document=version.document,
-            parts=len(version.contents),
-            published=version.published,
-            absent=absent or None,
-        )
-        return await self._write(manifest_key(version.document), manifest)
-
-    async def tombstone_manifest(self) -> Position:
-        """Have the log forget that the version is whole; returns where that stands."""
-        return await self._write(manifest_key(self._version.document), None)
-
-    async def _write_all(self, messages: Mapping[str, Part | None]) -> Position:
-        positions: list[Position] = []
-        keys = list(messages)
-        for first in range(0, len(keys), _MAX_IN_FLIGHT):
-            some = keys[first : first + _MAX_IN_FLIGHT]
-            positions += await asyncio.gather(*(self._write(key, messages[key]) for key in some))
-        return max(positions, key=lambda position: position.offset)
-
-    async def _write(self, key: str, message: Part | Manifest | None) -> Position:
-        return await self._context.publish(
-            PASSAGES,
-            message,
-            key=key,
-            partition=self._context.record.partition,
-            doc_version=self._version.number,
-        )
 
 
 def _existed(seen: VersionState) -> bool:

@@ -83,6 +83,20 @@ class Epoch:
         return type(self)(self.topic_id, {**self.parts, partition: (offset, timestamp)})
 
     @classmethod
+    def of_published(cls, topic_id: str, offsets: Iterable[tuple[int, int]], now: float) -> Self:
+        """Return the epoch of an index that has these documents.
+
+        Args:
+            topic_id: The id of `poise.documents`.
+            offsets: Partition and offset of each document or deletion that was published.
+            now: Unix seconds.
+        """
+        epoch = cls(topic_id)
+        for partition, offset in offsets:
+            epoch = epoch.with_offset(partition, offset, now)
+        return epoch
+
+    @classmethod
     def lowest(cls, epochs: Iterable["Epoch"]) -> Self:
         """What all of them have reached: the lowest of each partition. An answer's epoch is that of its retrieves.
 

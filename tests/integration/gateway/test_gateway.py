@@ -212,4 +212,4 @@ async def test_asks_that_do_not_finish_in_time_are_told_so(open_gateway: Open) -
         response = await asking
         go_on.set()
     assert response.status_code == 503
-    assert response.json()["detail"].startswith("the gateway is leaving")
+    assert response.json()["detail"].startswith("the gateway is shutting down")

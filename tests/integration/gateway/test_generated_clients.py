@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from gateway_process import started
+from gateway_process import running_gateway
 from marked_tools import INSTALLED, ROOT
 from small_mesh import answering
 
@@ -47,7 +47,7 @@ async def run(*command: str | Path, cwd: Path) -> str:
 @asynccontextmanager
 async def gateway(settings: MeshSettings, folder: Path) -> AsyncIterator[str]:
     """A gateway in front of a mesh that answers; leaves its document in the folder as `openapi.json`."""
-    async with answering(settings), started(settings.broker) as (_, client):
+    async with answering(settings), running_gateway(settings.broker) as (_, client):
         (folder / "openapi.json").write_bytes((await client.get("/openapi.json")).content)
         yield str(client.base_url).rstrip("/")
 

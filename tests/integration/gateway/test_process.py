@@ -6,7 +6,7 @@ import socket
 
 import httpx2
 import pytest
-from gateway_process import WITHIN, start, started
+from gateway_process import START_TIMEOUT, running_gateway, start_gateway
 from integration_kit import serving
 
 from poise.contracts import Answer, Ask
@@ -33,9 +33,9 @@ async def test_it_finishes_what_is_begun_and_ends(mesh_settings: MeshSettings, n
 
     async with (
         serving(mesh_settings, Tier("orchestration", {Ask: wait})),
-        started(mesh_settings.broker) as (process, client),
+        running_gateway(mesh_settings.broker) as (process, client),
     ):
-        asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}, timeout=WITHIN))
+        asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}, timeout=START_TIMEOUT))
         await began.wait()
         process.send_signal(number)
         await until_it_takes_no_more(client)
@@ -57,8 +57,8 @@ async def test_a_port_in_use_is_one_line(kafka: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = await start(kafka, taken.getsockname()[1])
-        _, said = await asyncio.wait_for(process.communicate(), WITHIN)
+        process = await start_gateway(kafka, taken.getsockname()[1])
+        _, said = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
     assert process.returncode == 1
     assert b"Traceback" not in said
     assert b"in use" in said.splitlines()[-1]
@@ -66,15 +66,15 @@ async def test_a_port_in_use_is_one_line(kafka: str) -> None:
 
 
 async def test_no_broker_is_one_line() -> None:
-    process = await start(f"127.0.0.1:{free_port()}", free_port())
-    _, said = await asyncio.wait_for(process.communicate(), WITHIN)
+    process = await start_gateway(f"127.0.0.1:{free_port()}", free_port())
+    _, said = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
     assert process.returncode == 1
     assert b"Traceback" not in said
     assert b"no Kafka broker answers" in said.splitlines()[-1]
 
 
 async def test_a_setting_that_cannot_be_is_one_line() -> None:
-    process = await start("127.0.0.1:1", free_port(), POISE_GATEWAY_MAX_PENDING="none")
-    _, said = await asyncio.wait_for(process.communicate(), WITHIN)
+    process = await start_gateway("127.0.0.1:1", free_port(), POISE_GATEWAY_MAX_PENDING="none")
+    _, said = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
     assert process.returncode == 1
     assert said.decode().startswith("poise: settings refused: POISE_GATEWAY_MAX_PENDING")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from http_kit import HANG, response, scripted
+from http_kit import HANG, http_response, scripted_server
 
 from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError
 from poise.telemetry import semconv
@@ -24,7 +24,7 @@ from poise_services.integration.api_errors import (
 from poise_services.integration.settings import IntegrationSettings
 
 QUESTION = {"question": "Rain & wind?"}
-OK = response("200 OK", b'{"today": {"text": "It rains."}}')
+OK = http_response("200 OK", b'{"today": {"text": "It rains."}}')
 
 
 def one(base: str, **more: Any) -> ApiClients:
@@ -43,10 +43,10 @@ async def test_it_is_asked_as_its_settings_say() -> None:
         "secrets": {"key": "s3cret&"},
         "body": {"about": "{question}"},
     }
-    async with scripted(OK) as server:
+    async with scripted_server(OK) as server:
         async with one("", **{**more, "url": f"{server.url}/of/{{place}}?q={{question}}&key={{key}}"}) as apis:
             assert await ask(apis, {**QUESTION, "place": "a/b"}) == "It rains."
-        ((line, headers, body),) = server.asked
+        ((line, headers, body),) = server.requests
     assert line == "POST /of/a%2Fb?q=Rain%20%26%20wind%3F&key=s3cret%26 HTTP/1.1"
     assert "authorization: bearer s3cret&" in headers
     assert "content-type: application/json" in headers
@@ -56,30 +56,42 @@ async def test_it_is_asked_as_its_settings_say() -> None:
 @pytest.mark.parametrize(
     ("answer", "error", "says"),
     [
-        (response("200 OK", b""), EmptyResponseError, "answered 200 with nothing in it"),
-        (response("204 No Content", b""), EmptyResponseError, "answered 204 with nothing in it"),
-        (response("200 OK", b"{}"), EmptyResponseError, "answered 200 with nothing in it"),
-        (response("200 OK", b'{"today": {}}'), EmptyResponseError, "nothing"),
-        (response("200 OK", b'{"today": {"text": "", "id": 1}}'), EmptyResponseError, "nothing in it at /today/text"),
-        (response("200 OK", b'{"tomorrow": 1}'), EmptyResponseError, "nothing at /today/text"),
-        (response("200 OK", b"<html>"), ApiFailedError, "no JSON"),
-        (response("200 OK", b"x" * 2_000), ApiRefusedError, "more than 1000 bytes"),
-        (response("200 OK", gzip.compress(b"x" * 20_000_000), "content-encoding: gzip"), ApiRefusedError, "more than"),
-        (response("200 OK", b"no gzip", "content-encoding: gzip"), ApiFailedError, "what came is not gzip"),
-        (response("500 Oops", b"oops"), ApiFailedError, "answered 500: oops"),
-        (response("503 Busy", b"", "retry-after: 7"), ApiFailedError, "answered 503: without a reason"),
-        (response("429 Slow", b"slow", "retry-after: 7"), RateLimitedError, "answered 429: slow"),
-        (response("404 No", b"no such place"), ApiRefusedError, "answered 404: no such place"),
-        (response("302 Found", b"", "location: http://127.0.0.1:1/"), ApiRefusedError, "redirects are not followed"),
+        (http_response("200 OK", b""), EmptyResponseError, "answered 200 with nothing in it"),
+        (http_response("204 No Content", b""), EmptyResponseError, "answered 204 with nothing in it"),
+        (http_response("200 OK", b"{}"), EmptyResponseError, "answered 200 with nothing in it"),
+        (http_response("200 OK", b'{"today": {}}'), EmptyResponseError, "nothing"),
+        (
+            http_response("200 OK", b'{"today": {"text": "", "id": 1}}'),
+            EmptyResponseError,
+            "nothing in it at /today/text",
+        ),
+        (http_response("200 OK", b'{"tomorrow": 1}'), EmptyResponseError, "nothing at /today/text"),
+        (http_response("200 OK", b"<html>"), ApiFailedError, "no JSON"),
+        (http_response("200 OK", b"x" * 2_000), ApiRefusedError, "more than 1000 bytes"),
+        (
+            http_response("200 OK", gzip.compress(b"x" * 20_000_000), "content-encoding: gzip"),
+            ApiRefusedError,
+            "more than",
+        ),
+        (http_response("200 OK", b"no gzip", "content-encoding: gzip"), ApiFailedError, "what came is not gzip"),
+        (http_response("500 Oops", b"oops"), ApiFailedError, "answered 500: oops"),
+        (http_response("503 Busy", b"", "retry-after: 7"), ApiFailedError, "answered 503: without a reason"),
+        (http_response("429 Slow", b"slow", "retry-after: 7"), RateLimitedError, "answered 429: slow"),
+        (http_response("404 No", b"no such place"), ApiRefusedError, "answered 404: no such place"),
+        (
+            http_response("302 Found", b"", "location: http://127.0.0.1:1/"),
+            ApiRefusedError,
+            "redirects are not followed",
+        ),
         (b"SSH-2.0-OpenSSH_9.6\r\n", ApiFailedError, "gave no answer: RemoteProtocolError"),
         (b"", ApiFailedError, "gave no answer"),
     ],
-)  # fmt: skip
+)
 async def test_each_failure_has_one_meaning(answer: bytes, error: type[PoiseError], says: str) -> None:
-    async with scripted(answer) as server, one(server.url, max_bytes=1_000, concurrency=1) as apis:
+    async with scripted_server(answer) as server, one(server.url, max_bytes=1_000, concurrency=1) as apis:
         with pytest.raises(error, match=says) as caught:
             await ask(apis)
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
     assert not caught.value.dead_letter
     if b"retry-after" in answer:
         assert caught.value.fault().retry_after == 7.0
@@ -88,9 +100,9 @@ async def test_each_failure_has_one_meaning(answer: bytes, error: type[PoiseErro
 async def test_its_secrets_are_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     more = {"headers": {"X-Key": "{key}", "Authorization": "Basic dXNlcjpwdw=="}, "secrets": {"key": "s3cret&"}}
     told = b"key s3cret& or s3cret%26 and dXNlcjpwdw== are wrong"
-    said = response("200 OK", json.dumps({"today": {"text": f"You sent {told.decode()}"}}).encode())
+    said = http_response("200 OK", json.dumps({"today": {"text": f"You sent {told.decode()}"}}).encode())
     with caplog.at_level(logging.DEBUG):
-        async with scripted(response("401 No", told), said) as server, one(server.url, **more) as apis:
+        async with scripted_server(http_response("401 No", told), said) as server, one(server.url, **more) as apis:
             with pytest.raises(ApiRefusedError, match=r"key \*\*\* or \*\*\* and \*\*\* are wrong"):
                 await ask(apis)
             assert await ask(apis) == "You sent key *** or *** and *** are wrong"
@@ -101,23 +113,23 @@ async def test_its_secrets_are_shown_to_nobody(caplog: pytest.LogCaptureFixture)
 async def test_nor_are_they_when_what_quotes_them_is_escaped() -> None:
     more = {"headers": {"Authorization": "Bearer {key}"}, "secrets": {"key": 'a/b"c'}}
     slashes, numbers = rb"You sent a\/b\"c", b"You sent " + b"".join(b"\\u%04x" % byte for byte in b'a/b"c')
-    said = [response("200 OK", b'{"today": {"text": "%b"}}' % text) for text in (slashes, numbers)]
-    async with scripted(*said, response("401 No", slashes)) as server, one(server.url, **more) as apis:
+    said = [http_response("200 OK", b'{"today": {"text": "%b"}}' % text) for text in (slashes, numbers)]
+    async with scripted_server(*said, http_response("401 No", slashes)) as server, one(server.url, **more) as apis:
         assert [await ask(apis) for _ in said] == ["You sent ***"] * 2
         with pytest.raises(ApiRefusedError, match=r"You sent \*\*\*$"):
             await ask(apis)
 
 
 async def test_one_that_hangs_is_given_up_at_its_timeout_and_its_connection_is_closed() -> None:
-    async with scripted(HANG) as server, one(server.url, timeout=0.2, concurrency=1) as apis:
+    async with scripted_server(HANG) as server, one(server.url, timeout=0.2, concurrency=1) as apis:
         for _ in range(2):  # the only place is free again
             with pytest.raises(ApiFailedError, match=r"did not answer within 0\.2 s: see its timeout"):
                 await ask(apis)
-        await asyncio.wait_for(server.closed.wait(), 10)
+        await asyncio.wait_for(server.disconnected.wait(), 10)
 
 
 async def test_one_that_hangs_leaves_time_for_what_stands_in() -> None:
-    async with scripted(HANG) as server, one(server.url) as apis:
+    async with scripted_server(HANG) as server, one(server.url) as apis:
         with pytest.raises(DeadlineExceededError, match=r"within 0\.18 s, all that was left"):
             await ask(apis, remaining=0.2)
 
@@ -128,7 +140,7 @@ def resting() -> list[float]:
 
 async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "poise_services.integration"):
-        async with scripted(response("500 Oops", b"")) as server, one(server.url) as apis:
+        async with scripted_server(http_response("500 Oops", b"")) as server, one(server.url) as apis:
             assert resting() == [0.0]
             for _ in range(5):
                 with pytest.raises(ApiFailedError):
@@ -137,7 +149,7 @@ async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest
                 told = r"kept failing, and is left alone for another \d s: integration weather answered 500"
                 with pytest.raises(CircuitOpenError, match=told) as caught:
                     await ask(apis)
-            assert len(server.asked) == 5
+            assert len(server.requests) == 5
             assert resting() == [1.0]
             fault = caught.value.fault()
     assert (fault.type, fault.retryable) == ("urn:poise:unavailable", True)
@@ -149,30 +161,30 @@ async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest
 
 
 async def test_one_that_wants_fewer_requests_gets_none_for_as_long() -> None:
-    slow = response("429 Slow", b"", "retry-after: 900000")
-    async with scripted(slow) as server, one(server.url) as apis:
+    slow = http_response("429 Slow", b"", "retry-after: 900000")
+    async with scripted_server(slow) as server, one(server.url) as apis:
         with pytest.raises(RateLimitedError):
             await ask(apis)
         with pytest.raises(CircuitOpenError, match=r"for another (300|299) s"):
             await ask(apis)
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("answer", [response("200 OK", b"{}"), response("404 No", b"")], ids=["empty", "404"])
+@pytest.mark.parametrize("answer", [http_response("200 OK", b"{}"), http_response("404 No", b"")], ids=["empty", "404"])
 async def test_one_that_answers_is_asked_however_little_it_says(answer: bytes) -> None:
-    async with scripted(answer) as server, one(server.url) as apis:
+    async with scripted_server(answer) as server, one(server.url) as apis:
         for _ in range(8):
             with pytest.raises((EmptyResponseError, ApiRefusedError)):
                 await ask(apis)
-        assert len(server.asked) == 8
+        assert len(server.requests) == 8
 
 
 async def test_no_more_requests_at_once_than_places() -> None:
-    async with scripted(HANG) as server, one(server.url, concurrency=2, timeout=30) as apis:
+    async with scripted_server(HANG) as server, one(server.url, concurrency=2, timeout=30) as apis:
         asking = [asyncio.create_task(ask(apis, remaining=remaining)) for remaining in (30.0, 30.0, 1.0, 1.0)]
         ended = await asyncio.gather(*asking[2:], return_exceptions=True)  # the others still have the places
         assert {type(error) for error in ended} == {DeadlineExceededError}
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
         for one_asking in asking:
             one_asking.cancel()
         await asyncio.gather(*asking, return_exceptions=True)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from http_kit import response, scripted
+from http_kit import http_response, scripted_server
 from integration_kit import serving
 
 from poise.contracts import Fetch, Fetched
@@ -24,8 +24,8 @@ from poise_services.integration.stale_if_error import StaleIfErrorCache
 
 pytestmark = pytest.mark.integration
 
-OK = response("200 OK", b'{"text": "It rains."}')
-EMPTY = response("200 OK", b"{}")
+OK = http_response("200 OK", b'{"text": "It rains."}')
+EMPTY = http_response("200 OK", b"{}")
 
 
 @asynccontextmanager
@@ -56,7 +56,7 @@ async def letters(mesh: WorkerRuntime, run: str) -> list[str | None]:
 
 
 async def test_what_it_says_comes_back_with_its_source(mesh_settings: MeshSettings) -> None:
-    async with scripted(OK) as server, integration(mesh_settings, server.url) as mesh:
+    async with scripted_server(OK) as server, integration(mesh_settings, server.url) as mesh:
         assert await fetch(mesh) == Fetched(integration="weather", text="It rains.", source="The weather office")
 
 
@@ -64,9 +64,9 @@ async def test_what_it_says_comes_back_with_its_source(mesh_settings: MeshSettin
     ("answer", "type_", "tries"),
     [
         (EMPTY, "integration-empty", 1),
-        (response("404 No", b""), "failed", 1),
-        (response("500 Oops", b""), "temporary", 4),
-        (response("429 Slow", b"", "retry-after: 60"), "rate-limited", 1),
+        (http_response("404 No", b""), "failed", 1),
+        (http_response("500 Oops", b""), "temporary", 4),
+        (http_response("429 Slow", b"", "retry-after: 60"), "rate-limited", 1),
     ],
     ids=["empty", "404", "500", "429"],
 )
@@ -74,51 +74,54 @@ async def test_what_fails_is_a_fault_for_whoever_waits_and_no_dead_letter(
     mesh_settings: MeshSettings, answer: bytes, type_: str, tries: int
 ) -> None:
     run = str(uuid4())
-    async with scripted(answer) as server, integration(mesh_settings, server.url) as mesh:
+    async with scripted_server(answer) as server, integration(mesh_settings, server.url) as mesh:
         with pytest.raises(FaultError) as caught:
             await fetch(mesh, run=run)
         assert caught.value.fault().type == f"urn:poise:{type_}"
-        assert len(server.asked) == tries
+        assert len(server.requests) == tries
         assert await letters(mesh, run) == []
 
 
 async def test_a_failure_that_passes_is_tried_again(mesh_settings: MeshSettings) -> None:
-    async with scripted(response("503 Busy", b""), OK) as server, integration(mesh_settings, server.url) as mesh:
+    async with (
+        scripted_server(http_response("503 Busy", b""), OK) as server,
+        integration(mesh_settings, server.url) as mesh,
+    ):
         assert (await fetch(mesh)).age == 0
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
 
 
 async def test_a_parameter_that_is_missing_is_named(mesh_settings: MeshSettings) -> None:
-    async with scripted(OK) as server, integration(mesh_settings, server.url) as mesh:
+    async with scripted_server(OK) as server, integration(mesh_settings, server.url) as mesh:
         with pytest.raises(FaultError) as caught:
             await mesh.rpc.call(Fetch(integration="weather"), CallOptions(run=str(uuid4()), step="fetch"))
-        assert not server.asked
+        assert not server.requests
     fault = caught.value.fault()
     assert (fault.type, [error.field for error in fault.errors]) == ("urn:poise:invalid", ["parameters.question"])
 
 
 @pytest.mark.parametrize(
-    "answer", [EMPTY, response("500 Oops", b""), response("401 No", b"")], ids=["empty", "500", "401"]
+    "answer", [EMPTY, http_response("500 Oops", b""), http_response("401 No", b"")], ids=["empty", "500", "401"]
 )
 async def test_its_last_good_answer_stands_in_marked_with_age_and_reason(
     mesh_settings: MeshSettings, answer: bytes
 ) -> None:
     tenant = uuid4().hex
-    async with scripted(OK, answer) as server, integration(mesh_settings, server.url, stale_if_error=60) as mesh:
+    async with scripted_server(OK, answer) as server, integration(mesh_settings, server.url, stale_if_error=60) as mesh:
         assert (await fetch(mesh, tenant=tenant)).reason is None
         stale = await fetch(mesh, tenant=tenant)
         assert (stale.text, stale.source) == ("It rains.", "The weather office")
         assert 0 < stale.age < 60
         assert stale.reason is not None
         assert stale.reason.startswith("integration weather answered")
-        assert len(server.asked) == 2  # it stands in at once
+        assert len(server.requests) == 2  # it stands in at once
         for other in ({"question": "Snow?"}, {"tenant": "another"}):
             with pytest.raises(FaultError):
                 await fetch(mesh, **({"tenant": tenant} | other))
 
 
 async def test_nothing_stands_in_where_nothing_is_kept(mesh_settings: MeshSettings) -> None:
-    async with scripted(OK, EMPTY) as server, integration(mesh_settings, server.url) as mesh:
+    async with scripted_server(OK, EMPTY) as server, integration(mesh_settings, server.url) as mesh:
         await fetch(mesh)
         with pytest.raises(FaultError, match="answered 200 with nothing in it"):
             await fetch(mesh)
@@ -126,7 +129,7 @@ async def test_nothing_stands_in_where_nothing_is_kept(mesh_settings: MeshSettin
 
 async def test_without_a_cache_it_answers_all_the_same(mesh_settings: MeshSettings) -> None:
     settings = mesh_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
-    async with scripted(OK, EMPTY) as server, integration(settings, server.url, stale_if_error=60) as mesh:
+    async with scripted_server(OK, EMPTY) as server, integration(settings, server.url, stale_if_error=60) as mesh:
         assert (await fetch(mesh)).text == "It rains."
         with pytest.raises(FaultError, match="answered 200 with nothing in it"):
             await fetch(mesh)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from integration_kit import serving
-from model_kit import Model, refusal, words
+from model_kit import FakeModelServer, completion, error_response
 
 from poise.contracts import Answer, Ask, Passage, Passages, Retrieve, RunRecord
 from poise.contracts.run_id import new_run_id
@@ -53,7 +53,9 @@ class Setting:
 
 
 @asynccontextmanager
-async def setting(settings: MeshSettings, models: Mapping[str, Model], **limits: Any) -> AsyncIterator[Setting]:
+async def setting(
+    settings: MeshSettings, models: Mapping[str, FakeModelServer], **limits: Any
+) -> AsyncIterator[Setting]:
     """The variants by name, each with a backend of its own; the first one is drawn, the others stand by."""
 
     async def find(_: Retrieve, __: Context) -> Passages:
@@ -83,18 +85,18 @@ async def setting(settings: MeshSettings, models: Mapping[str, Model], **limits:
 async def test_a_failing_variant_is_skipped_until_a_probe_succeeds(
     mesh_settings: MeshSettings,
 ) -> None:
-    big, small = Model(refusal("503 Busy", "down")), Model(words(OTHERS))
+    big, small = FakeModelServer(error_response("503 Busy", "down")), FakeModelServer(completion(OTHERS))
     async with setting(mesh_settings, {"big": big, "small": small}, min_calls=2, open_for=30.0) as here:
         for number in range(2):
             answer, record = await here.ask()
             assert (answer.text, answer.rung, answer.variant) == (OTHERS, "variant", "small")
             assert (answer.reason or "").startswith("big failed")
-            assert big.asked > number, "inference has tried it, more than once"
+            assert big.request_count > number, "inference has tried it, more than once"
             assert record.draw is not None
             assert (record.draw.variant, record.draw.skipped) == ("big", None)
         assert here.breakers.states() == {"big": "open", "small": "closed"}
 
-        asked = big.asked
+        asked = big.request_count
         for _ in range(3):
             answer, record = await here.ask()
             assert (answer.rung, answer.variant) == ("variant", "small")
@@ -102,65 +104,76 @@ async def test_a_failing_variant_is_skipped_until_a_probe_succeeds(
             assert "503" in (answer.reason or ""), "it says what it failed with"
             assert record.draw is not None
             assert (record.draw.variant, record.draw.skipped) == ("big", answer.reason)
-        assert big.asked == asked, "its breaker is open"
+        assert big.request_count == asked, "its breaker is open"
 
         here.clock[0] += 30.0
-        big.answer = words(SENTENCE)
+        big.answer = completion(SENTENCE)
         answer, _ = await here.ask()
         assert (answer.text, answer.rung, answer.reason) == (SENTENCE, "primary", None)
-        assert big.asked == asked + 1
+        assert big.request_count == asked + 1
         assert here.breakers.states()["big"] == "closed"
 
 
 async def test_a_hanging_variant_leaves_time_for_another(mesh_settings: MeshSettings) -> None:
-    big, small = Model(None), Model(words(OTHERS))
+    big, small = FakeModelServer(None), FakeModelServer(completion(OTHERS))
     async with setting(mesh_settings, {"big": big, "small": small}, min_calls=1) as here:
         answer, _ = await here.ask(within=6.0)  # a fault in place of an answer, were it too late
         assert (answer.rung, answer.variant) == ("variant", "small")
         assert here.breakers.states()["big"] == "open"
         await here.ask(within=6.0)
-        assert (big.asked, small.asked) == (1, 2)
+        assert (big.request_count, small.request_count) == (1, 2)
 
 
 async def test_a_long_rate_limit_fails_over_at_once(mesh_settings: MeshSettings) -> None:
-    big = Model(refusal("429 Slow", "rate_limit_exceeded"), headers=("retry-after: 60",))
-    small = Model(words(OTHERS))
+    big = FakeModelServer(error_response("429 Slow", "rate_limit_exceeded"), headers=("retry-after: 60",))
+    small = FakeModelServer(completion(OTHERS))
     async with setting(mesh_settings, {"big": big, "small": small}) as here:
         for _ in range(2):
             answer, _ = await here.ask()
             assert (answer.rung, answer.variant) == ("variant", "small")
-        assert (big.asked, small.asked) == (1, 2)
+        assert (big.request_count, small.request_count) == (1, 2)
         here.clock[0] += 59.0
         await here.ask()
-        assert big.asked == 1
+        assert big.request_count == 1
         here.clock[0] += 1.0
         await here.ask()
-        assert big.asked == 2
+        assert big.request_count == 2
 
 
 async def test_a_prompt_too_long_goes_to_a_variant_with_a_larger_context(mesh_settings: MeshSettings) -> None:
-    big, small, huge = Model(refusal("400 No", "context_length_exceeded")), Model(words(OTHERS)), Model(words(OTHERS))
+    big, small, huge = (
+        FakeModelServer(error_response("400 No", "context_length_exceeded")),
+        FakeModelServer(completion(OTHERS)),
+        FakeModelServer(completion(OTHERS)),
+    )
     async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, min_calls=1) as here:
         answer, _ = await here.ask()
         assert (answer.rung, answer.variant) == ("variant", "huge")
-        assert (big.asked, small.asked, huge.asked) == (1, 0, 1)
+        assert (big.request_count, small.request_count, huge.request_count) == (1, 0, 1)
         assert here.breakers.states()["big"] == "closed"
 
 
 async def test_a_filtered_prompt_goes_to_no_other_variant(mesh_settings: MeshSettings) -> None:
-    big, small, huge = Model(refusal("400 No", "content_filter")), Model(words(OTHERS)), Model(words(OTHERS))
+    big, small, huge = (
+        FakeModelServer(error_response("400 No", "content_filter")),
+        FakeModelServer(completion(OTHERS)),
+        FakeModelServer(completion(OTHERS)),
+    )
     async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, min_calls=1) as here:
         answer, record = await here.ask()
         assert (answer.rung, answer.text) == ("extractive", SENTENCE)
         assert [(g.variant, g.fault) for g in record.generations] == [("big", "urn:poise:content-filtered")]
-        assert (big.asked, small.asked, huge.asked) == (1, 0, 0)
+        assert (big.request_count, small.request_count, huge.request_count) == (1, 0, 0)
         assert here.breakers.states()["big"] == "closed"
 
 
 async def test_with_all_variants_down_the_answer_is_extractive(
     mesh_settings: MeshSettings,
 ) -> None:
-    big, small = Model(refusal("503 Busy", "down")), Model(refusal("503 Busy", "down"))
+    big, small = (
+        FakeModelServer(error_response("503 Busy", "down")),
+        FakeModelServer(error_response("503 Busy", "down")),
+    )
     async with setting(mesh_settings, {"big": big, "small": small}, min_calls=1) as here:
         for _ in range(2):
             answer, _ = await here.ask()
@@ -169,18 +182,18 @@ async def test_with_all_variants_down_the_answer_is_extractive(
         assert all(re.fullmatch(told, reason) for reason in (answer.reason or "").split("; "))
 
 
-class Gone(Model):
+class Gone(FakeModelServer):
     """Nobody listens where it was."""
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator["Model"]:
+    async def serving(self) -> AsyncIterator["FakeModelServer"]:
         async with super().serving():
             pass
         yield self
 
 
 async def test_no_reply_has_the_models_addresses(mesh_settings: MeshSettings) -> None:
-    models = {"big": Gone(words(OTHERS)), "small": Model(None)}
+    models = {"big": Gone(completion(OTHERS)), "small": FakeModelServer(None)}
     async with setting(mesh_settings, models) as mesh:
         address = models["small"].url.removeprefix("http://")
         models["small"].answer = "502 Bad", {"error": {"message": f"upstream http://{address}/v1 refused"}}

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 import pytest
-from http_kit import HANG, Scripted, response, scripted
+from http_kit import HANG, ScriptedServer, http_response, scripted_server
 from integration_kit import serving
 
 from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
 ASK = Ask(question="Who lit the lamp of Harrow Point?")
 PASSAGE = Passage(id="lamp#0", source="lamp", text="The lighthouse of Harrow Point has 112 steps.", score=1.0, age=1.0)
-OK = response("200 OK", b'{"text": "' + SENTENCE.encode() + b'"}')
+OK = http_response("200 OK", b'{"text": "' + SENTENCE.encode() + b'"}')
 
 
 async def find(_: Retrieve, _context: Context) -> Passages:
@@ -45,7 +45,7 @@ async def write(request: Generate, _: Context) -> Completion:
 
 
 @asynccontextmanager
-async def mesh_of(settings: MeshSettings, server: Scripted) -> AsyncIterator[WorkerRuntime]:
+async def mesh_of(settings: MeshSettings, server: ScriptedServer) -> AsyncIterator[WorkerRuntime]:
     almanac = {"url": f"{server.url}/?q={{question}}", "pointer": "/text", "source": "Almanac", "stale_if_error": 60}
     given = IntegrationSettings.model_validate({"integrations": {"almanac": almanac}})
     async with AsyncExitStack() as stack:
@@ -67,7 +67,7 @@ async def ask(mesh: WorkerRuntime, within: float = 20.0, tenant: str = "acme") -
 
 
 async def test_a_reply_is_cited_and_an_empty_one_is_replaced_by_the_last_good_one(mesh_settings: MeshSettings) -> None:
-    async with scripted(OK, response("200 OK", b"{}")) as server, mesh_of(mesh_settings, server) as mesh:
+    async with scripted_server(OK, http_response("200 OK", b"{}")) as server, mesh_of(mesh_settings, server) as mesh:
         answer = await ask(mesh)
         assert (answer.text, answer.rung, answer.degraded) == (SENTENCE, "primary", ())
         assert [(c.source, c.passage) for c in answer.citations] == [("Almanac", "integration:almanac#0")]
@@ -89,7 +89,7 @@ async def test_a_reply_is_cited_and_an_empty_one_is_replaced_by_the_last_good_on
 
 
 async def test_a_hanging_integration_leaves_time_to_answer(mesh_settings: MeshSettings) -> None:
-    async with scripted(HANG) as server, mesh_of(mesh_settings, server) as mesh:
+    async with scripted_server(HANG) as server, mesh_of(mesh_settings, server) as mesh:
         answer = await ask(mesh, within=6)
         assert answer.retrieval == "hybrid"
         assert answer.rung != "canned"

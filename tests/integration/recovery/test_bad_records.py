@@ -16,8 +16,7 @@ from policy_records_kit import policy_of, put
 from policy_worker_kit import Case
 from pydantic import ValidationError
 from recovery_kit import all_ready
-from retrieval_kit import Client, Drawn
-from retrieval_kit import Worker as Retriever
+from retrieval_kit import RandomEmbedder, RetrievalClient, RetrievalWorker
 
 from poise.contracts import Completion, DocumentVersion, Generate
 from poise.contracts.policy import PolicyState
@@ -167,7 +166,7 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
         serving(another(mesh_settings), Tier("inference", {Generate: write})) as mesh,
         follow_policies(mesh, own, bytes(32)) as policies,
         DocumentVersions(mesh) as versions,
-        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+        Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
     ):
         generate = Generate(messages=({"role": "user", "content": "hi"},), backend="b")
         completion = await mesh.rpc.call(generate, CallOptions(run=new_run_id(time.time(), Random()), step="s"))
@@ -187,8 +186,8 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
         await until(lambda: getattr(versions.of("document"), "digest", None) == "known")
 
         await stranger.write_keyed(PASSAGES, "document", "document#0")
-        position = await Client(mesh).say("document", "the aardvark digs")
-        await Retriever(mesh, corpus).deliver("document", "the aardvark digs", position)
+        position = await RetrievalClient(mesh).put("document", "the aardvark digs")
+        await RetrievalWorker(mesh, corpus).handle_document("document", "the aardvark digs", position)
         assert [one.document for one in await corpus.search("aardvark", None, 5)] == ["document"]
 
         await decide(mesh, stranger)

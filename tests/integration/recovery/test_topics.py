@@ -16,8 +16,7 @@ from integration_kit import another, serving, until
 from policy_records_kit import policy_of, put
 from policy_worker_kit import STEPS, Case, worker
 from recovery_kit import WITHIN, recreate
-from retrieval_kit import Client, Drawn
-from retrieval_kit import Worker as Retriever
+from retrieval_kit import RandomEmbedder, RetrievalClient, RetrievalWorker
 
 from poise.contracts import Answer, Ask, Cancel, Completion, DocumentVersion, Generate
 from poise.contracts.run_id import new_run_id
@@ -164,15 +163,15 @@ async def test_what_documents_say_is_known_of_the_new_ones(
 async def test_the_index_is_built_anew_from_the_new_passages(
     mesh_settings: MeshSettings, client: WorkerRuntime
 ) -> None:
-    says = Client(client)
+    says = RetrievalClient(client)
     async with (
         WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+        Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
     ):
-        retriever = Retriever(mesh, corpus)
+        retriever = RetrievalWorker(mesh, corpus)
 
         async def index(key: str, text: str) -> None:
-            await retriever.deliver(key, text, await says.say(key, text))
+            await retriever.handle_document(key, text, await says.put(key, text))
 
         async def found() -> set[str]:
             return {one.document for one in await corpus.search("aardvark", None, 50)}
@@ -193,20 +192,20 @@ async def test_the_index_is_built_anew_from_the_new_passages(
 async def test_documents_alone_made_anew_leave_the_worker_not_ready_until_passages_are_too(
     mesh_settings: MeshSettings, client: WorkerRuntime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    says = Client(client)
+    says = RetrievalClient(client)
     async with (
         WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+        Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
     ):
-        retriever = Retriever(mesh, corpus)
-        await retriever.deliver("a", "aardvark", await says.say("a", "aardvark"))
+        retriever = RetrievalWorker(mesh, corpus)
+        await retriever.handle_document("a", "aardvark", await says.put("a", "aardvark"))
         await recreate(mesh_settings, DOCUMENTS.name)
         await until(lambda: "delete poise.passages too" in caplog.text)
         assert not mesh.readiness()["index"]
         await recreate(mesh_settings, PASSAGES.name)
         await until(lambda: mesh.readiness()["index"])
         assert corpus.epoch.topic_id == await client.logs.topic_id(DOCUMENTS.name)
-        await retriever.deliver("b", "badger", await says.say("b", "badger"))
+        await retriever.handle_document("b", "badger", await says.put("b", "badger"))
         assert [one.document for one in await corpus.search("badger", None, 5)] == ["b"]
 
 

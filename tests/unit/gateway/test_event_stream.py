@@ -98,7 +98,7 @@ async def test_when_the_gateway_leaves_the_stream_says_so(
     gateway.asks.abort_pending()
     response = await asking
     assert "event: fault" in response.text
-    assert "the gateway is leaving" in response.text
+    assert "the gateway is shutting down" in response.text
     assert (mesh.given_up, gateway.asks.pending, held.is_set()) == (1, 0, False)
 
 
