@@ -137,7 +137,7 @@ async def retrieving(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 def settings_of(**cache: Any) -> OrchestrationSettings:
     """An orchestration worker's settings: one passage, so that an answer rests on one document."""
     ladder = cache.pop("ladder", {})
-    return OrchestrationSettings(passages=1, cache=cache, ladder=ladder)
+    return OrchestrationSettings(top_k=1, cache=cache, ladder=ladder)
 
 
 @asynccontextmanager

@@ -15,10 +15,10 @@ STEADY: Final = "steady"
 SECOND: Final = "second"
 FAULT_SHARE: Final = 0.7
 """The share of the second variant's prompts that lose their passages during the fault."""
-WRITER: Final[Mapping[str, Any]] = {"sentences": 1, "max_tokens": 48}
+WRITER: Final[Mapping[str, Any]] = {"prompt_sentences": 1, "max_tokens": 48}
 """Both variants use the same small model with the same settings, so they differ in the fault alone. Answers are short
 because an act has hundreds of them."""
-LADDER: Final[Mapping[str, Any]] = {"failovers": 0}
+LADDER: Final[Mapping[str, Any]] = {"max_failovers": 0}
 """No other variant replaces a rejected answer: the act has two cores, and readers get the passage's own sentence."""
 LIMITS: Final = Limits(explore=0.2, step=0.35, pause=10, quiet_answers=10_000, margin=0.2)
 """The margin is smaller than the fault's effect, 0.3 of quality: during the fault no recovery can be found."""

@@ -113,8 +113,8 @@ class AnswerWorkflow:
         self._breakers = breakers or Breakers(settings.variants)
         self._policies = policies or Policies(settings)
         self._executor = executor or LimitedExecutor()
-        store = PassageStore(redis or RedisClient(None), settings.ladder.passages_for)
-        self._retriever = Retriever(store, settings.passages, self._breakers, versions)
+        store = PassageStore(redis or RedisClient(None), settings.ladder.passages_ttl)
+        self._retriever = Retriever(store, settings.top_k, self._breakers, versions)
 
     async def answer(self, run: Run, ask: Ask) -> Answer:
         """Answer from the cache, or produce an answer and store it."""
@@ -133,7 +133,7 @@ class AnswerWorkflow:
 
     async def produce(self, run: Run, ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
         """Produce an answer: draw, retrieve, generate or fall back."""
-        run.reserve(self._settings.ladder.reserve)
+        run.reserve(self._settings.ladder.deadline_reserve)
         policy = self._policies.current
         draw, variant = await self._draw(run, policy, hints)
         with span(semconv.ANSWER, attributes={semconv.VARIANT: draw.variant}):

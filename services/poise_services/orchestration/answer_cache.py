@@ -67,7 +67,7 @@ class AnswerCache:
         journal, freshness = StepResultStore(mesh.redis), Freshness(versions, settings)
         self.lookup = CacheLookup(self.store, freshness, Revalidator(mesh.producer, journal, versions))
         flights = SingleFlight(mesh.leases)
-        self.sharing = AnswerSharing(flights, freshness, settings.ladder.reserve, mesh.settings.clock_skew)
+        self.sharing = AnswerSharing(flights, freshness, settings.ladder.deadline_reserve, mesh.settings.clock_skew)
         self.storage = AnswerStorage(self.store, versions, settings)
 
     @asynccontextmanager

@@ -32,11 +32,11 @@ def check(
         if (error := _form_error(text, completion.finish_reason)) is not None:
             return Rejected(f"{label} {error}")
         found = groundedness(text, evidence, question=question)
-        if found.score < settings.grounded:
+        if found.score < settings.min_groundedness:
             named = f"; the passages do not say {', '.join(found.unknown[:3])}" if found.unknown else ""
             return Rejected(f"{label}'s answer is not grounded in the passages ({found.score:.2f}{named})")
         relevant = relevance(text, evidence, question)
-        if relevant < settings.relevant:
+        if relevant < settings.min_relevance:
             return Rejected(f"{label}'s answer says little of what the passages answer ({relevant:.2f})")
         return found.citations
 

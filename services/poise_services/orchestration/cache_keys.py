@@ -12,7 +12,7 @@ from poise_services.orchestration.settings import OrchestrationSettings, Variant
 WORKFLOW_VERSION: Final = 1
 """Increase it when the answer workflow answers differently: answers stored before are then no longer found."""
 PROMPT_VERSION: Final = hashlib.sha256(TEMPLATE.encode()).hexdigest()[:16]
-_WITHOUT_EFFECT: Final = {"weight", "price_in", "price_out"}
+_WITHOUT_EFFECT: Final = {"weight", "input_token_price", "output_token_price"}
 """Settings of a variant that do not affect its answers."""
 
 
@@ -30,36 +30,36 @@ def normalize_question(question: str) -> str:
 
 
 def answer_key(tenant: str, workflow: str, question: str, variant: Variant, settings: OrchestrationSettings) -> str:
-    """Return the key of the answer that a variant's family gives to a question.
+    """Return the key of the answer that a variant's cache group gives to a question.
 
-    The key has the settings of all members of the family, whichever is drawn: they share answers until one of them is
+    The key has the settings of all members of the group, whichever is drawn: they share answers until one of them is
     configured differently. The reader's language is not part of it: it only selects canned texts, which are not stored.
     Nor is the conversation: it orders asks and is not read.
     """
-    retrieve = Retrieve(query="-", limit=settings.passages).model_dump(mode="json", exclude={"query"})
+    retrieve = Retrieve(query="-", limit=settings.top_k).model_dump(mode="json", exclude={"query"})
     ladder = settings.ladder
     return hash_key_parts(
         {
             "tenant": tenant,
             "workflow": [workflow, WORKFLOW_VERSION],
             "question": normalize_question(question),
-            "family": sorted(
+            "cache_group": sorted(
                 ([one.model_dump(mode="json", exclude=_WITHOUT_EFFECT) for one in family_members(variant, settings)]),
                 key=repr,
             ),
             "prompt": PROMPT_VERSION,
             "retrieve": retrieve,
             "integrations": sorted(settings.integrations),
-            "check": [ladder.grounded, ladder.relevant],
+            "check": [ladder.min_groundedness, ladder.min_relevance],
         }
     )
 
 
 def family_members(variant: Variant, settings: OrchestrationSettings) -> list[Variant]:
-    """Return the variants that share answers with a variant; only itself if it has no family."""
-    if variant.family is None:
+    """Return the variants that share answers with a variant; only itself if it has no cache group."""
+    if variant.cache_group is None:
         return [variant]
-    return [one for one in settings.variants if one.family == variant.family]
+    return [one for one in settings.variants if one.cache_group == variant.cache_group]
 
 
 def document_id(passage: str) -> str:

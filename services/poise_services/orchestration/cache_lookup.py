@@ -42,7 +42,7 @@ class CacheDecision(BaseModel):
 
     result: LookupResult
     draw: Draw
-    """The variant drawn: its family is part of the key, and it is the first to be asked."""
+    """The variant drawn: its cache group is part of the key, and it is the first to be asked."""
     cached: CachedAnswer | None = None
     """The answer to another ask; None = produce one."""
     reason: str | None = None

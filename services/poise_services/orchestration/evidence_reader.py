@@ -36,7 +36,7 @@ class EvidenceReader:
         Raises:
             WorkLimitError: It takes more time or memory than allowed.
         """
-        given = question, self._evidence, variant.sentences, variant.system
+        given = question, self._evidence, variant.prompt_sentences, variant.system
         return await self._executor.run(build_prompt, *given, size=self._evidence.size)
 
     async def check(

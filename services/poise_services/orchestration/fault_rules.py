@@ -94,5 +94,5 @@ def _worth_asking(variant: Variant, after: TriedVariant) -> bool:
         case "elsewhere":
             return variant.backend != after.variant.backend
         case "larger":
-            return (variant.context or 0) > (after.variant.context or 0)
+            return (variant.context_window or 0) > (after.variant.context_window or 0)
     return variant.name != after.variant.name

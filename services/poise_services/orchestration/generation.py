@@ -135,6 +135,7 @@ def cost(usage: Usage, variant: Variant) -> float | None:
 
     None = the variant has no prices, or its backend reports no tokens.
     """
-    if variant.price_in is None or variant.price_out is None or not (usage.prompt_tokens or usage.completion_tokens):
+    input_price, output_price = variant.input_token_price, variant.output_token_price
+    if input_price is None or output_price is None or not (usage.prompt_tokens or usage.completion_tokens):
         return None
-    return (usage.prompt_tokens * variant.price_in + usage.completion_tokens * variant.price_out) / TOKENS_PER_PRICE
+    return (usage.prompt_tokens * input_price + usage.completion_tokens * output_price) / TOKENS_PER_PRICE

@@ -1,5 +1,6 @@
 """The orchestration tier's settings: variants, ladder and answer cache."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, get_args
 
@@ -19,32 +20,41 @@ class Variant(BaseModel):
     """One way to generate the answer."""
 
     model_config = _STRICT
+    renamed: ClassVar[Mapping[str, str]] = {
+        "family": "cache_group",
+        "sentences": "prompt_sentences",
+        "context": "context_window",
+        "price_in": "input_token_price",
+        "price_out": "output_token_price",
+    }
 
     name: Annotated[str, Field(pattern=NAME)]
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Its fraction of the sum of all weights. A variant of weight 0 is never drawn and is on standby for the others."""
     backend: str = "default"
     """The inference tier's backend that it calls."""
-    family: str | None = None
-    """Variants of one family share cached answers; None = no family."""
-    sentences: Annotated[int, Field(ge=1, le=100)] = 2
+    cache_group: str | None = None
+    """Variants of one group share cached answers; None = no group."""
+    prompt_sentences: Annotated[int, Field(ge=1, le=100)] = 2
     """How many of the passages' sentences the prompt has: those most relevant to the question."""
     system: str | None = ""
     """The system message. An empty one prevents a chat template from inserting its default persona, which makes small
     models talkative; None sends no system message, for a backend that refuses an empty one."""
     max_tokens: Annotated[int, Field(ge=1)] = 64
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    context: Annotated[int, Field(ge=1)] | None = None
-    """Tokens of its model's context. If a prompt is too long for it, a variant with a larger context is asked next."""
-    price_in: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    context_window: Annotated[int, Field(ge=1)] | None = None
+    """The model's context window, tokens. If a prompt is too long for it, a variant with a larger one is asked next."""
+    input_token_price: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Price of a million prompt tokens, in any currency, the same for all variants; None = unknown."""
-    price_out: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    output_token_price: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Price of a million completion tokens. Set both prices or neither."""
 
     @model_validator(mode="after")
     def _priced(self) -> Self:
-        if (self.price_in is None) != (self.price_out is None):
-            raise ValueError(f"variant {self.name}: set both price_in and price_out (0 = free), or neither")
+        if (self.input_token_price is None) != (self.output_token_price is None):
+            raise ValueError(
+                f"variant {self.name}: set both input_token_price and output_token_price (0 = free), or neither"
+            )
         return self
 
 
@@ -64,20 +74,27 @@ class Ladder(BaseModel):
     """The ladder of the answer, `[orchestration.ladder]`: what is sent if the rung above does not apply."""
 
     model_config = _STRICT
+    renamed: ClassVar[Mapping[str, str]] = {
+        "reserve": "deadline_reserve",
+        "grounded": "min_groundedness",
+        "relevant": "min_relevance",
+        "failovers": "max_failovers",
+        "passages_for": "passages_ttl",
+    }
 
     rungs: tuple[Rung, ...] = ("primary", "variant", "stale", "extractive", "canned")
     """The rungs, in this order; leave out those not to be used. The last is `canned`, which always applies."""
-    reserve: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    deadline_reserve: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Fraction of the time until the deadline that is reserved for the lower rungs."""
-    grounded: Annotated[float, Field(ge=0, le=1)] = 0.7
+    min_groundedness: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Minimum groundedness of a model's answer."""
-    relevant: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_relevance: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Minimum relevance of a model's answer; use 0 for models that paraphrase."""
-    failovers: Annotated[int, Field(ge=0, le=10)] = 1
+    max_failovers: Annotated[int, Field(ge=0, le=10)] = 1
     """How many other variants are asked, one after another, if the drawn one provides no answer that can be sent."""
     extractive_sentences: Annotated[int, Field(ge=1, le=10)] = 1
     """How many sentences an extractive answer has."""
-    passages_for: Annotated[float, Field(ge=0)] = 3_600.0
+    passages_ttl: Annotated[float, Field(ge=0)] = 3_600.0
     """Seconds for which retrieved passages are cached, for when retrieval is down; 0 = do not cache them."""
     canned: tuple[CannedText, ...] = (CannedText(text=NO_ANSWER),)
     """What is sent if no other rung applies. The most specific text is used: tenant and language, tenant, language."""
@@ -125,6 +142,7 @@ class OrchestrationSettings(Settings):
     model_config = Settings.model_config | {"env_prefix": "POISE_ORCHESTRATION_"}
 
     table: ClassVar[str] = "orchestration"
+    renamed: ClassVar[Mapping[str, str]] = {"passages": "top_k"}
 
     workflows: tuple[str, ...] = ()
     """Modules that define your workflows, by name (`acme.workflows`) or file (`FILE.py`)."""
@@ -136,7 +154,7 @@ class OrchestrationSettings(Settings):
     variant of its run. None = read it from a file."""
     draw_secret_file: Path | None = None
     """That file; None = `draw.secret` in the folder that the workers on this host share, created if missing."""
-    passages: Annotated[int, Field(ge=1, le=100)] = 6
+    top_k: Annotated[int, Field(ge=1, le=100)] = 6
     """How many passages are retrieved."""
     integrations: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()
     """Integrations that are queried with each question, beside the documents."""

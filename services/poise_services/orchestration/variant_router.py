@@ -164,4 +164,4 @@ class VariantRouter:
 def max_failovers(settings: OrchestrationSettings) -> int:
     """Return how many other variants may be asked for one answer."""
     ladder = settings.ladder
-    return min(ladder.failovers, len(settings.variants) - 1) if "variant" in ladder.rungs else 0
+    return min(ladder.max_failovers, len(settings.variants) - 1) if "variant" in ladder.rungs else 0

@@ -265,10 +265,12 @@ class _Validator:
     def room(self, weights: Mapping[str, float], limits: Limits) -> None:
         """Report an `explore` that is too high for the variants, and a cost ceiling without prices."""
         drawn = sum(weight > 0 for weight in weights.values())
-        if limits.cost is not None and not any("price_in" in variant for variant in self._orchestration["variants"]):
+        priced = any("input_token_price" in variant for variant in self._orchestration["variants"])
+        if limits.cost is not None and not priced:
             self._fault(
                 ("policy", "cost"),
-                f"cost = {limits.cost:g}: what an answer costs is not known: give the variants price_in and price_out",
+                f"cost = {limits.cost:g}: what an answer costs is not known: "
+                "give the variants input_token_price and output_token_price",
             )
         if drawn * limits.explore > 1:
             self._fault(

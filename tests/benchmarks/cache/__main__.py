@@ -43,7 +43,7 @@ EVERY: Final = 2.0
 CHANGED: Final = 6_000
 """Characters of the longest document that takes part: to embed one again takes the machine that is measured."""
 SEED: Final = 1
-RELEVANT: Final = "POISE_ORCHESTRATION_LADDER__RELEVANT"
+RELEVANT: Final = "POISE_ORCHESTRATION_LADDER__MIN_RELEVANCE"
 """0: what the stand-in says is what it was given, which does not always answer; here it is to count."""
 SETTING: Final = "POISE_ORCHESTRATION_CACHE__ENABLED"
 

@@ -46,8 +46,8 @@ CHANGED: Final = 3_000
 """Characters of the longest document that is ingested."""
 WITHIN: Final = 60.0
 SETTINGS: Final = {
-    "POISE_ORCHESTRATION_VARIANTS": json.dumps([{"name": "steady"}, {"name": "cheap", "sentences": 1}]),
-    "POISE_ORCHESTRATION_LADDER__RELEVANT": "0",  # what the stand-in says is what it was given
+    "POISE_ORCHESTRATION_VARIANTS": json.dumps([{"name": "steady"}, {"name": "cheap", "prompt_sentences": 1}]),
+    "POISE_ORCHESTRATION_LADDER__MIN_RELEVANCE": "0",  # what the stand-in says is what it was given
 }
 
 

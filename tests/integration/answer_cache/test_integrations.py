@@ -30,7 +30,7 @@ async def test_an_answer_with_integrations_is_not_stored(mesh_settings: MeshSett
         await stack.enter_async_context(retrieving(mesh_settings))
         for tier in (Tier("inference", {Generate: model.write}), Tier("integration", {Fetch: fetch})):
             await stack.enter_async_context(serving(mesh_settings, tier))
-        own = OrchestrationSettings(passages=1, integrations=("almanac",))
+        own = OrchestrationSettings(top_k=1, integrations=("almanac",))
         await stack.enter_async_context(orchestrating(mesh_settings, own))
         reader = Reader(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
         name = f"lamp-{uuid4().hex[:8]}"

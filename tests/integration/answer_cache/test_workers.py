@@ -36,7 +36,7 @@ async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[Process
         "POISE_STATE_DIR": str(folder),
         "POISE_ADMIN_PORT": str(port),
         "POISE_LEASE_TTL": "1",
-        "POISE_ORCHESTRATION_PASSAGES": "1",
+        "POISE_ORCHESTRATION_TOP_K": "1",
     }
     arguments = (sys.executable, "-m", "poise_services.orchestration")
     worker = await asyncio.create_subprocess_exec(*arguments, env=environment)

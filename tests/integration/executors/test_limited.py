@@ -91,7 +91,7 @@ async def test_what_the_tiers_do_there_is_what_they_do_here() -> None:
         finish_reason="stop",
         usage=Usage(prompt_tokens=1, completion_tokens=1),
     )
-    question, ladder = "Does the loop end?", Ladder(grounded=0.1, relevant=0.0)
+    question, ladder = "Does the loop end?", Ladder(min_groundedness=0.1, min_relevance=0.0)
     async with LimitedExecutor(WorkLimits(inline=10)) as executor:
         there, here = EvidenceReader(evidence, executor), EvidenceReader(evidence)
         document = Document(text=text, source="s")

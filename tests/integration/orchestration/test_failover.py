@@ -63,10 +63,10 @@ async def setting(
 
     clock = [0.0]
     variants = [
-        {"name": name, "backend": name, "weight": float(not place), "context": CONTEXTS[name]}
+        {"name": name, "backend": name, "weight": float(not place), "context_window": CONTEXTS[name]}
         for place, name in enumerate(models)
     ]
-    orchestration = OrchestrationSettings.model_validate({"variants": variants, "ladder": {"failovers": 2}})
+    orchestration = OrchestrationSettings.model_validate({"variants": variants, "ladder": {"max_failovers": 2}})
     breakers = Breakers(orchestration.variants, BreakerLimits(**limits), lambda: clock[0])
     async with AsyncExitStack() as stack:
         for model in models.values():

@@ -57,9 +57,9 @@ async def write(_: Generate, __: Context) -> Completion:
 
 @asynccontextmanager
 async def mesh_of(
-    settings: MeshSettings, retrieval: Retrieval, passages_for: float = 60.0
+    settings: MeshSettings, retrieval: Retrieval, passages_ttl: float = 60.0
 ) -> AsyncIterator[WorkerRuntime]:
-    answering = OrchestrationSettings.model_validate({"ladder": {"passages_for": passages_for}})
+    answering = OrchestrationSettings.model_validate({"ladder": {"passages_ttl": passages_ttl}})
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(WorkerRuntime(settings, tier="client"))
         versions = await stack.enter_async_context(follow_versions(mesh, answering))
@@ -162,7 +162,7 @@ async def test_passages_are_cached_per_tenant(mesh_settings: MeshSettings) -> No
 
 async def test_passages_are_cached_only_if_configured(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
-    async with mesh_of(mesh_settings, retrieval, passages_for=0.0) as mesh:
+    async with mesh_of(mesh_settings, retrieval, passages_ttl=0.0) as mesh:
         await ask(mesh, "not kept")
         retrieval.finds = UnavailableError("the index is away")
         assert (await ask(mesh, "not kept")).rung == "canned"

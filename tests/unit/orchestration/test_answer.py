@@ -115,28 +115,28 @@ async def test_an_answer_without_a_run_record_is_not_sent(asking: Asking) -> Non
 
 
 async def test_a_step_leaves_time_for_the_lower_rungs(asking: Asking) -> None:
-    asked = await asking(reserve=0.25, run={"left": 40.0})
+    asked = await asking(deadline_reserve=0.25, run={"left": 40.0})
     assert asked.run.timeouts == {"retrieve": 30.0, "generate": 30.0}
 
 
 async def test_the_reserve_does_not_shrink_while_steps_run(asking: Asking) -> None:
     """Retrieval takes 25 of 40 seconds and 10 are reserved, so the model has 5, not a fraction of the rest."""
-    asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 25.0})
+    asked = await asking(deadline_reserve=0.25, run={"left": 40.0, "takes": 25.0})
     assert asked.run.timeouts == {"retrieve": 30.0, "generate": 5.0}
 
 
 async def test_a_step_without_time_is_not_run(asking: Asking) -> None:
-    asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 35.0})
+    asked = await asking(deadline_reserve=0.25, run={"left": 40.0, "takes": 35.0})
     assert "generate" not in asked.run.timeouts
 
 
 async def test_retrieval_is_asked_the_question(asking: Asking) -> None:
-    asked = await asking(passages=3)
+    asked = await asking(top_k=3)
     assert asked.run.asked[0] == Retrieve(query="Who lit the lamp of Harrow Point?", limit=3)
 
 
 async def test_the_request_has_the_parameters_of_the_drawn_variant(asking: Asking) -> None:
-    variant = {"name": "big", "backend": "gpu", "max_tokens": 99, "temperature": 0.5, "sentences": 1}
+    variant = {"name": "big", "backend": "gpu", "max_tokens": 99, "temperature": 0.5, "prompt_sentences": 1}
     request = (await asking(variants=[variant])).run.asked[1]
     assert isinstance(request, Generate)
     assert (request.backend, request.max_tokens, request.temperature) == ("gpu", 99, 0.5)
@@ -183,7 +183,7 @@ async def test_a_replayed_run_draws_the_same_variant(asking: Asking) -> None:
     assert len(drawn) == 1
 
 
-PRICED = {"name": "big", "price_in": 2.0, "price_out": 8.0}
+PRICED = {"name": "big", "input_token_price": 2.0, "output_token_price": 8.0}
 USED = Usage(prompt_tokens=500, completion_tokens=125)
 
 
@@ -195,7 +195,7 @@ async def test_the_record_says_how_long_the_drawn_variant_took_and_what_it_cost(
 
 
 async def test_a_free_variant_costs_zero_and_one_without_prices_has_no_cost(asking: Asking) -> None:
-    free = await asking(wrote=RIGHT, variants=[{**PRICED, "price_in": 0, "price_out": 0}], used=USED)
+    free = await asking(wrote=RIGHT, variants=[{**PRICED, "input_token_price": 0, "output_token_price": 0}], used=USED)
     assert free.draw.cost == 0.0
     assert (await asking(wrote=RIGHT, used=USED)).draw.cost is None
     assert (await asking(wrote=RIGHT, variants=[PRICED])).draw.cost is None, "the backend reports no tokens"
@@ -215,7 +215,7 @@ async def test_the_draw_does_not_record_another_variants_answer(asking: Asking) 
 
 
 async def test_a_variant_without_time_is_recorded_as_skipped(asking: Asking) -> None:
-    asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 35.0})
+    asked = await asking(deadline_reserve=0.25, run={"left": 40.0, "takes": 35.0})
     assert asked.draw.ms is None
     assert asked.draw.skipped == "no time was left for it"
 
@@ -238,12 +238,12 @@ async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: Ask
     policies = Policies(OrchestrationSettings(variants=variants))
     policies.apply(record_of(policy_of(4, b=1.0)))
     asked = await asking(
-        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, failovers=1, policies=policies
+        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, max_failovers=1, policies=policies
     )
     assert (asked.draw.variant, asked.draw.policy_version, asked.draw.probability) == ("b", 4, 1.0)
     assert asked.answer.variant == "a", "of the variants that are not drawn, the first by name"
     policies.apply(record_of(policy_of(5, b=0.999, c=0.001)))
     asked = await asking(
-        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, failovers=1, policies=policies
+        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, max_failovers=1, policies=policies
     )
     assert (asked.draw.variant, asked.answer.variant) == ("b", "c"), "the policy gives it a weight"

@@ -63,13 +63,14 @@ def test_other_punctuation_is_significant(one: str, other: str) -> None:
         {"tenant": "u"},
         {"workflow": "other"},
         {"question": "What does break do?"},
-        {"passages": 3},
+        {"top_k": 3},
         {"integrations": ["weather"]},
-        {"ladder": {"grounded": 0.8}},
-        {"ladder": {"relevant": 0.1}},
+        {"ladder": {"min_groundedness": 0.8}},
+        {"ladder": {"min_relevance": 0.1}},
         {"variants": [{"name": "other"}]},
         *({"variants": [{"name": "default", **one}]} for one in (
-            {"backend": "gpu"}, {"sentences": 3}, {"system": "Be brief."}, {"max_tokens": 9}, {"temperature": 1.0},
+            {"backend": "gpu"}, {"prompt_sentences": 3}, {"system": "Be brief."}, {"max_tokens": 9},
+            {"temperature": 1.0},
         )),
     ],
     ids=str,
@@ -79,12 +80,12 @@ def test_what_affects_the_answer_changes_the_key(other: dict[str, Any]) -> None:
 
 
 def test_what_does_not_affect_the_answer_does_not_change_the_key() -> None:
-    assert key(variants=[{"name": "default", "weight": 5, "price_in": 1, "price_out": 2}]) == key()
+    assert key(variants=[{"name": "default", "weight": 5, "input_token_price": 1, "output_token_price": 2}]) == key()
     assert key(ladder={"extractive_sentences": 3}, cache={"max_age": 5}) == key()
 
 
 def test_variants_of_one_family_share_answers() -> None:
-    both = [{"name": "a", "family": "f"}, {"name": "b", "family": "f", "backend": "gpu"}, {"name": "c"}]
+    both = [{"name": "a", "cache_group": "f"}, {"name": "b", "cache_group": "f", "backend": "gpu"}, {"name": "c"}]
     assert key(variants=both, drawn=0) == key(variants=both, drawn=1) == key(variants=both[::-1], drawn=1)
     assert key(variants=both, drawn=2) != key(variants=both, drawn=0)
     other = [both[0], {**both[1], "backend": "tpu"}]
@@ -96,4 +97,4 @@ def test_a_passage_id_has_the_document_id() -> None:
 
 
 def test_a_variant_without_a_family_shares_with_itself() -> None:
-    assert Variant(name="a").family is None
+    assert Variant(name="a").cache_group is None

@@ -21,10 +21,10 @@ from poise_services.orchestration.variant_router import VariantRouter
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
 WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
-BIG = {"name": "big", "backend": "cloud", "context": 8_000}
-SMALL = {"name": "small", "backend": "gpu", "weight": 0, "context": 4_000}
-HUGE = {"name": "huge", "backend": "moon", "weight": 0, "context": 200_000}
-TWIN = {"name": "twin", "backend": "cloud", "weight": 0, "context": 8_000}
+BIG = {"name": "big", "backend": "cloud", "context_window": 8_000}
+SMALL = {"name": "small", "backend": "gpu", "weight": 0, "context_window": 4_000}
+HUGE = {"name": "huge", "backend": "moon", "weight": 0, "context_window": 200_000}
+TWIN = {"name": "twin", "backend": "cloud", "weight": 0, "context_window": 8_000}
 
 
 def fault(name: str, **more: Any) -> FaultError:
@@ -67,7 +67,7 @@ async def test_the_number_of_failovers_is_limited(asking: Asking) -> None:
     down = dict.fromkeys(("cloud", "gpu", "moon"), fault("unavailable"))
     for failovers, backends in ((0, ["cloud"]), (1, ["cloud", "moon"]), (2, ["cloud", "moon", "gpu"])):
         variants = [BIG, SMALL, {**HUGE, "weight": 0.0}]
-        asked = await asking(wrote=down, variants=variants, failovers=failovers)
+        asked = await asking(wrote=down, variants=variants, max_failovers=failovers)
         assert asked_of(asked) == backends[: 1 + failovers], "by name, with equal weights"
         assert asked.answer.rung == "extractive"
         assert asked.reason.count("failed") == 1 + failovers, "each has a reason"
@@ -112,26 +112,31 @@ async def test_the_first_variant_leaves_as_much_time_as_it_may_take(asking: Aski
     """Of 40 seconds, 4 are reserved; the first variant, which never answers, has half of the rest, like the second."""
     slow = DeadlineExceededError("no reply in time")
     asked = await asking(
-        wrote={"cloud": slow, "gpu": RIGHT}, variants=[BIG, SMALL], reserve=0.1, run={"left": 40.0, "takes": 12.0}
+        wrote={"cloud": slow, "gpu": RIGHT},
+        variants=[BIG, SMALL],
+        deadline_reserve=0.1,
+        run={"left": 40.0, "takes": 12.0},
     )
     assert asked.run.timeouts == {"retrieve": 36.0, "generate": 12.0, "generate.small": 12.0}
     assert asked.answer.rung == "variant"
 
 
 async def test_a_variant_without_a_possible_failover_has_all_the_time(asking: Asking) -> None:
-    asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], failovers=0, run={"left": 40.0}, reserve=0.1)
+    asked = await asking(
+        wrote={"cloud": RIGHT}, variants=[BIG, SMALL], max_failovers=0, run={"left": 40.0}, deadline_reserve=0.1
+    )
     assert asked.run.timeouts["generate"] == 36.0
     breakers = breakers_of(BIG, SMALL, min_calls=1)
     breakers.record("small", breakers.admit("small"), "failed")
     asked = await asking(
-        wrote={"cloud": RIGHT}, variants=[BIG, SMALL], breakers=breakers, run={"left": 40.0}, reserve=0.1
+        wrote={"cloud": RIGHT}, variants=[BIG, SMALL], breakers=breakers, run={"left": 40.0}, deadline_reserve=0.1
     )
     assert asked.run.timeouts["generate"] == 36.0, "the other variant's breaker is open"
 
 
 async def test_the_last_variant_has_all_the_remaining_time(asking: Asking) -> None:
     asked = await asking(
-        wrote={"cloud": fault("unavailable"), "moon": RIGHT}, variants=[BIG, SMALL, HUGE], reserve=0.1,
+        wrote={"cloud": fault("unavailable"), "moon": RIGHT}, variants=[BIG, SMALL, HUGE], deadline_reserve=0.1,
         run={"left": 40.0},
     )  # fmt: skip
     assert asked.run.timeouts == {"retrieve": 36.0, "generate": 18.0, "generate.huge": 36.0}
@@ -139,14 +144,16 @@ async def test_the_last_variant_has_all_the_remaining_time(asking: Asking) -> No
 
 async def test_retrieval_leaves_time_for_the_models_if_passages_are_cached(asking: Asking) -> None:
     redis = RedisClient("redis://127.0.0.1:9")
-    asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], redis=redis, reserve=0.1, run={"left": 40.0})
+    asked = await asking(
+        wrote={"cloud": RIGHT}, variants=[BIG, SMALL], redis=redis, deadline_reserve=0.1, run={"left": 40.0}
+    )
     assert asked.run.timeouts["retrieve"] == pytest.approx(12.0)
-    asked = await asking(wrote=RIGHT, redis=redis, reserve=0.1, run={"left": 40.0})
+    asked = await asking(wrote=RIGHT, redis=redis, deadline_reserve=0.1, run={"left": 40.0})
     assert asked.run.timeouts["retrieve"] == pytest.approx(18.0)
-    asked = await asking(wrote=RIGHT, redis=redis, passages_for=0, reserve=0.1, run={"left": 40.0})
+    asked = await asking(wrote=RIGHT, redis=redis, passages_ttl=0, deadline_reserve=0.1, run={"left": 40.0})
     assert asked.run.timeouts["retrieve"] == 36.0
     waits = {"left": 40.0, "min_epoch": "e1.AAAA.0~9~1000"}
-    asked = await asking(wrote=RIGHT, redis=redis, reserve=0.1, run=waits)
+    asked = await asking(wrote=RIGHT, redis=redis, deadline_reserve=0.1, run=waits)
     assert asked.run.timeouts["retrieve"] == 36.0, "cached passages are below that epoch"
 
 

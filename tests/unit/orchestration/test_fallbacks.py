@@ -150,7 +150,7 @@ async def test_a_missing_cached_answer_is_not_a_reason() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "rung"),
-    [({"grounded": 1.0}, "extractive"), ({"grounded": 0.0, "relevant": 0.0}, "primary")],
+    [({"min_groundedness": 1.0}, "extractive"), ({"min_groundedness": 0.0, "min_relevance": 0.0}, "primary")],
 )
 async def test_the_threshold_of_groundedness_is_a_setting(settings: dict[str, float], rung: str) -> None:
     made_up = "Bruno Falk lit it in 1902."
@@ -165,5 +165,5 @@ async def test_a_grounded_answer_to_another_question_is_rejected() -> None:
     question, beside = "What does the lamp of Harrow Point burn?", "The keeper of Harrow Point is Ada Quill."
     result = await result_of(question, found, {"big": beside}, Ladder(), variants=VARIANTS[:1])
     assert (result.rung, result.text) == ("extractive", "The lamp of Harrow Point burns whale oil.")
-    result = await result_of(question, found, {"big": beside}, Ladder(relevant=0.0), variants=VARIANTS[:1])
+    result = await result_of(question, found, {"big": beside}, Ladder(min_relevance=0.0), variants=VARIANTS[:1])
     assert result.text == beside

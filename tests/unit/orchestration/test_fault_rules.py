@@ -24,9 +24,9 @@ from poise_services.orchestration.fault_rules import (
 from poise_services.orchestration.settings import Variant
 from poise_services.orchestration.time_budget import fair_share
 
-BIG = Variant(name="big", backend="cloud", weight=5, context=128_000)
-SMALL = Variant(name="small", backend="gpu", weight=3, context=8_000)
-SHORT = Variant(name="short", backend="gpu", weight=1, context=8_000)
+BIG = Variant(name="big", backend="cloud", weight=5, context_window=128_000)
+SMALL = Variant(name="small", backend="gpu", weight=3, context_window=8_000)
+SHORT = Variant(name="short", backend="gpu", weight=1, context_window=8_000)
 SPARE = Variant(name="spare", backend="local", weight=0)
 ALL = (SPARE, SHORT, SMALL, BIG)
 

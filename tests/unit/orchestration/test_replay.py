@@ -28,7 +28,7 @@ SETTINGS = OrchestrationSettings.model_validate(
             {"name": "b", "backend": "b", "weight": 0},
             {"name": "c", "backend": "c", "weight": 0},
         ],
-        "ladder": {"failovers": 2},
+        "ladder": {"max_failovers": 2},
     }
 )
 ASK = Ask(question="Who lit the lamp of Harrow Point?")

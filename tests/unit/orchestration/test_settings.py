@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[3]
         ("VARIANTS", '[{"name": "a b"}]', "NAME"),
         ("VARIANTS", '[{"name": "a", "colour": "red"}]', "COLOUR"),
         ("VARIANTS", "[]", "VARIANTS"),
-        ("LADDER__GROUNDED", "1.5", "GROUNDED"),
-        ("LADDER__RESERVE", "1", "RESERVE"),
+        ("LADDER__MIN_GROUNDEDNESS", "1.5", "MIN_GROUNDEDNESS"),
+        ("LADDER__DEADLINE_RESERVE", "1", "DEADLINE_RESERVE"),
         ("LADDER__RUNGS", '["canned", "primary"]', "in the order primary, variant, stale, extractive, canned"),
         ("LADDER__RUNGS", '["primary", "primary", "canned"]', "each once"),
         ("LADDER__RUNGS", '["primary", "extractive"]', "the last rung must be 'canned'"),
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[3]
             "two texts",
         ),
         ("LADDER__CANNED", '[{"text": "a"}, {"text": "b", "language": "de_AT"}]', "LANGUAGE"),
-        ("VARIANTS", '[{"name": "a", "price_in": 1}]', "price_in and price_out"),
+        ("VARIANTS", '[{"name": "a", "input_token_price": 1}]', "input_token_price and output_token_price"),
     ],
 )
 def test_invalid_settings_are_rejected_in_one_line(
@@ -51,9 +51,14 @@ def test_invalid_settings_are_rejected_in_one_line(
 
 
 def test_variants_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POISE_ORCHESTRATION_VARIANTS", '[{"name": "a"}, {"name": "b", "weight": 3, "sentences": 5}]')
+    monkeypatch.setenv(
+        "POISE_ORCHESTRATION_VARIANTS", '[{"name": "a"}, {"name": "b", "weight": 3, "prompt_sentences": 5}]'
+    )
     variants = OrchestrationSettings.load().variants
-    assert [(variant.name, variant.weight, variant.sentences) for variant in variants] == [("a", 1.0, 2), ("b", 3.0, 5)]
+    assert [(variant.name, variant.weight, variant.prompt_sentences) for variant in variants] == [
+        ("a", 1.0, 2),
+        ("b", 3.0, 5),
+    ]
 
 
 def test_the_tier_handles_every_message_of_its_topics() -> None:
@@ -86,7 +91,7 @@ def test_the_documented_table_is_complete_and_can_be_loaded(monkeypatch: pytest.
             '[orchestration]\nworkflow = ["brief.py"]\n',
             r"toml: \[orchestration\] has no setting workflow: .*flows",
         ),
-        ("[orchestration.ladder]\nfailover = 0\n", "LADDER__FAILOVER"),
+        ("[orchestration.ladder]\nmax_failover = 0\n", "LADDER__MAX_FAILOVER"),
         ("[orchestration\n", r"poise\.toml, which POISE_CONFIG names, cannot be read: .*line 1"),
     ],
 )
