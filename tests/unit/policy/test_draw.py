@@ -101,10 +101,7 @@ def test_orchestration_alone_draws() -> None:
     drawing = {
         str(path.relative_to(ROOT)) for _, path in source_files() if draws.search(path.read_text(encoding="utf-8"))
     }
-    assert drawing - {"shared/poise/policy/__init__.py"} == {
-        "services/poise_services/orchestration/active_policy.py",
-        "services/poise_services/orchestration/prompt.py",
-    }
+    assert drawing - {"shared/poise/policy/__init__.py"} == {"services/poise_services/orchestration/active_policy.py"}
 
 
 def test_renaming_moves_nothing() -> None:
