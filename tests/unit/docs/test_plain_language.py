@@ -77,7 +77,6 @@ NOT_YET: frozenset[str] = frozenset(
 """Folders with modules that are not rewritten yet, without their subfolders."""
 PAGES_NOT_YET: frozenset[str] = frozenset(
     {
-        "docs/WALKTHROUGH.md",
         "services/poise_services/evaluation/README.md",
         "services/poise_services/gateway/README.md",
         "services/poise_services/inference/README.md",
