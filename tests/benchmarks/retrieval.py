@@ -121,7 +121,7 @@ async def alone() -> None:
 
     with tempfile.TemporaryDirectory() as folder, IndexSlot(Path(folder)) as slot:
         origin = StoreOrigin("d", "p", "m")
-        store = slot.open(origin, checkpoint_every=1e9)
+        store = slot.open(origin, checkpoint_interval=1e9)
         log = records(texts, vectors)
         started = time.perf_counter()
         for record in log:
@@ -133,7 +133,7 @@ async def alone() -> None:
         search(store, queries)
         store.close()
         started = time.perf_counter()
-        store = slot.open(origin, checkpoint_every=1e9)
+        store = slot.open(origin, checkpoint_interval=1e9)
         say("index: reload", (time.perf_counter() - started) * 1000, "ms")
         store.close()
 
@@ -176,7 +176,7 @@ async def meshed() -> None:
 async def on(settings: MeshSettings) -> None:
     """The corpus through a broker."""
     async with (
-        MiniLm(documents_at_once=RetrievalSettings().documents_at_once) as embedder,
+        MiniLm(embedding_threads=RetrievalSettings().embedding_threads) as embedder,
         WorkerRuntime(settings, tier="retrieval") as mesh,
         Corpus(mesh, RetrievalSettings(), embedder.model) as corpus,
         WorkerRuntime(MeshSettings(broker=settings.broker), tier="client") as client,

@@ -17,7 +17,7 @@ async def main() -> None:
     settings, mesh = RetrievalSettings.load(), WorkerRuntime(MeshSettings.load(), tier="retrieval")
     async with (
         MiniLm(
-            documents_at_once=settings.documents_at_once, file=settings.model_file, liveness=mesh.liveness
+            embedding_threads=settings.embedding_threads, file=settings.embedding_model_file, liveness=mesh.liveness
         ) as embedder,
         mesh,
         Corpus(mesh, settings, embedder.model) as corpus,

@@ -72,8 +72,8 @@ class Corpus:
             stack.callback(self._searchers.shutdown)
             slot = stack.enter_context(IndexSlot(self._mesh.settings.state_dir / "index"))
             await stack.enter_async_context(self._epochs)
-            every, origin = self._settings.checkpoint_every, await self._origin()
-            self._store = await self._write(partial(slot.open, origin, checkpoint_every=every))
+            every, origin = self._settings.checkpoint_interval, await self._origin()
+            self._store = await self._write(partial(slot.open, origin, checkpoint_interval=every))
             stack.push_async_callback(self._close)
             stack.callback(
                 observe(semconv.INDEX_PASSAGES, lambda: 0 if self._store is None else len(self._store.index))
@@ -131,7 +131,7 @@ class Corpus:
         if store.origin.passages == now.passages and store.origin.documents != now.documents and store.next_offsets:
             raise UnavailableError(DOCUMENTS_RECREATED)
         self._store = None
-        renewed = partial(slot.recreate, store, now, checkpoint_every=self._settings.checkpoint_every)
+        renewed = partial(slot.recreate, store, now, checkpoint_interval=self._settings.checkpoint_interval)
         self._store = await self._write(renewed)
 
     # -- asking ---------------------------------------------------------------------------------------------------

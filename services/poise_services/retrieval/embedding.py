@@ -63,7 +63,7 @@ class MiniLm:
     While its file cannot be loaded, loading is retried, queries fail and documents wait.
 
     Args:
-        documents_at_once: Threads for documents' texts.
+        embedding_threads: Threads for documents' texts.
         file: The model's file; None = that of its package.
         load_retry_interval: Seconds between attempts to load the file.
         liveness: Supervises the loading, and then the queries' thread. A file that cannot be loaded leaves the process
@@ -76,12 +76,12 @@ class MiniLm:
     def __init__(
         self,
         *,
-        documents_at_once: int = 1,
+        embedding_threads: int = 1,
         file: Path | None = None,
         load_retry_interval: float = LOAD_RETRY_INTERVAL,
         liveness: Liveness | None = None,
     ) -> None:
-        self._at_once = documents_at_once
+        self._threads = embedding_threads
         self._file = file
         self._load_retry_interval = load_retry_interval
         self._load_attempted = asyncio.Event()
@@ -92,7 +92,7 @@ class MiniLm:
         self._part: Component | None = None
         self._task: asyncio.Task[None] | None = None
         self._queries = ThreadPoolExecutor(1, "embed-query")
-        self._documents = ThreadPoolExecutor(documents_at_once, "embed-documents", initializer=lower_thread_priority)
+        self._documents = ThreadPoolExecutor(embedding_threads, "embed-documents", initializer=lower_thread_priority)
 
     async def __aenter__(self) -> Self:
         """Start to load the model."""
@@ -137,8 +137,8 @@ class MiniLm:
         loop = asyncio.get_running_loop()
         vectors: list[Vector] = []
         slices = [texts[first : first + BATCH_SIZE] for first in range(0, len(texts), BATCH_SIZE)]
-        for first in range(0, len(slices), self._at_once):
-            turn = slices[first : first + self._at_once]
+        for first in range(0, len(slices), self._threads):
+            turn = slices[first : first + self._threads]
             try:
                 done = await asyncio.gather(
                     *(loop.run_in_executor(self._documents, model.embed_all, some) for some in turn)

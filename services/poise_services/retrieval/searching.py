@@ -53,7 +53,7 @@ class Searcher:
                     await self._corpus.check_epoch(epoch)
                 await self._wait_for(epoch, context)
         vector, trouble = await self._query_embedder.embed(
-            request.query, context.remaining() * self._settings.embed_share
+            request.query, context.remaining() * self._settings.embedding_budget
         )
         started = time.perf_counter()
         with span(semconv.SEARCH) as current:
@@ -70,7 +70,7 @@ class Searcher:
 
     async def _wait_for(self, epoch: Epoch, context: Context) -> None:
         """Wait until the deadline at most: the epoch of a document that became a dead letter is never reached."""
-        if self._waits >= self._settings.epoch_waits:
+        if self._waits >= self._settings.max_epoch_waiters:
             raise TooManyEpochWaitsError(f"{self._waits} requests wait for their epochs already, as many as may")
         self._waits += 1
         try:

@@ -64,14 +64,14 @@ class IndexStore:
     Args:
         folder: Its own folder, made if there is none.
         origin: What its contents must come from.
-        checkpoint_every: Seconds between writes to disk while records come in.
+        checkpoint_interval: Seconds between writes to disk while records come in.
 
     Raises:
         _UnusableStoreError: What is there is damaged, or of another origin.
         SetupError: It is of another `poise.documents` than the passages are made of.
     """
 
-    def __init__(self, folder: Path, origin: StoreOrigin, *, checkpoint_every: float) -> None:
+    def __init__(self, folder: Path, origin: StoreOrigin, *, checkpoint_interval: float) -> None:
         passages = folder / "passages"
         passages.mkdir(parents=True, exist_ok=True)
         self.metadata = _open_or_unusable(lambda: IndexMetadata(folder / "ledger.sqlite"))
@@ -85,7 +85,7 @@ class IndexStore:
             raise
         self.origin = origin
         self._assembler = VersionAssembler()
-        self._checkpoint_every = checkpoint_every
+        self._checkpoint_every = checkpoint_interval
         self._checkpointed = time.monotonic()
         self.metadata.set_properties(origin.properties())
         self.metadata.commit()
@@ -183,7 +183,7 @@ class IndexSlot:
         self._root = root
         self.folder, self._lock = _lock_first_free(root)
 
-    def open(self, origin: StoreOrigin, *, checkpoint_every: float) -> IndexStore:
+    def open(self, origin: StoreOrigin, *, checkpoint_interval: float) -> IndexStore:
         """Open the store in this slot; rebuild it if it is unusable.
 
         Raises:
@@ -191,17 +191,17 @@ class IndexSlot:
         """
         try:
             try:
-                return IndexStore(self.folder, origin, checkpoint_every=checkpoint_every)
+                return IndexStore(self.folder, origin, checkpoint_interval=checkpoint_interval)
             except _UnusableStoreError as error:
                 log.warning("the index in %s is rebuilt from poise.passages: %s", self.folder, error)
                 shutil.rmtree(self.folder)
-                return IndexStore(self.folder, origin, checkpoint_every=checkpoint_every)
+                return IndexStore(self.folder, origin, checkpoint_interval=checkpoint_interval)
         except (OSError, _UnusableStoreError) as error:
             raise SetupError(
                 f"no index can be kept in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
 
-    def recreate(self, store: IndexStore, origin: StoreOrigin, *, checkpoint_every: float) -> IndexStore:
+    def recreate(self, store: IndexStore, origin: StoreOrigin, *, checkpoint_interval: float) -> IndexStore:
         """Delete the store in this slot, and open an empty one.
 
         Raises:
@@ -215,7 +215,7 @@ class IndexSlot:
             raise SetupError(
                 f"no index can be kept in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
-        return self.open(origin, checkpoint_every=checkpoint_every)
+        return self.open(origin, checkpoint_interval=checkpoint_interval)
 
     def __enter__(self) -> Self:
         """Return the slot; its constructor locked it."""

@@ -51,7 +51,7 @@ def closed_book(question: str) -> Sequence[ChatMessage]:
 async def find(questions: Sequence[str]) -> dict[str, list[str]]:
     """By question, the ids of the passages that retrieval finds, best first."""
     with tempfile.TemporaryDirectory() as folder:
-        async with MiniLm(documents_at_once=2) as embedder:
+        async with MiniLm(embedding_threads=2) as embedder:
             index = Index(Path(folder), embedder.model)
             for number, (name, document) in enumerate(corpus().items()):
                 said = split_document(document)

@@ -24,7 +24,7 @@ ANSWERS = {
 
 
 async def test_the_passage_that_answers_is_among_the_first_two(tmp_path: Path) -> None:
-    async with MiniLm(documents_at_once=2) as embedder:
+    async with MiniLm(embedding_threads=2) as embedder:
         index = Index(tmp_path, embedder.model)
         for number, topic in enumerate(TOPICS):
             said = split_document(Document(text=pydoc_data.topics.topics[topic], source=topic))

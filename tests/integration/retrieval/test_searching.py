@@ -70,7 +70,7 @@ async def test_those_who_wait_for_an_epoch_hold_up_nobody(client: RetrievalClien
         never = await never_reached(client)
         waiting = [asyncio.create_task(ask(client, never, within=LONG)) for _ in range(MANY)]
         refused, others = await asyncio.gather(
-            first_of(waiting, MANY - RetrievalSettings().epoch_waits),
+            first_of(waiting, MANY - RetrievalSettings().max_epoch_waiters),
             asyncio.gather(*(ask(client, None) for _ in range(MANY))),
         )
         assert len(others) == MANY

@@ -106,7 +106,7 @@ async def test_a_reader_that_stands_still(mesh_settings: MeshSettings) -> None:
 async def test_a_model_whose_file_does_not_answer(mesh_settings: MeshSettings, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     os.mkfifo(file)
-    async with started("retrieval", MODEL, mesh_settings, POISE_RETRIEVAL_MODEL_FILE=str(file)) as worker:
+    async with started("retrieval", MODEL, mesh_settings, POISE_RETRIEVAL_EMBEDDING_MODEL_FILE=str(file)) as worker:
         await worker.until_named(MODEL)
         assert f"{MODEL} has stood still for" in await worker.end()
 

@@ -62,7 +62,7 @@ class Log:
 @contextmanager
 def opened(folder: Path, origin: StoreOrigin = ORIGIN) -> Iterator[IndexStore]:
     with IndexSlot(folder) as slot:
-        store = slot.open(origin, checkpoint_every=NEVER)
+        store = slot.open(origin, checkpoint_interval=NEVER)
         try:
             yield store
         finally:
@@ -202,7 +202,7 @@ import os, pickle, signal, sys
 from pathlib import Path
 from poise_services.retrieval.store import IndexSlot
 origin, records = pickle.loads(sys.stdin.buffer.read())
-store = IndexSlot(Path(sys.argv[1])).open(origin, checkpoint_every=1e9)
+store = IndexSlot(Path(sys.argv[1])).open(origin, checkpoint_interval=1e9)
 for number, record in enumerate(records):
     store.apply(record)
     if number == len(records) // 2:
@@ -280,9 +280,9 @@ def test_documents_made_anew_before_there_was_a_passage_are_the_documents_now(tm
 
 def test_a_store_that_is_renewed_is_empty(tmp_path: Path, log: Log) -> None:
     with IndexSlot(tmp_path) as slot:
-        store = slot.open(ORIGIN, checkpoint_every=NEVER)
+        store = slot.open(ORIGIN, checkpoint_interval=NEVER)
         apply(store, log.records)
-        again = slot.recreate(store, ORIGIN, checkpoint_every=NEVER)
+        again = slot.recreate(store, ORIGIN, checkpoint_interval=NEVER)
         assert (again.next_offsets, len(again.index)) == ({}, 0)
         with pytest.raises(Exception, match="not initialized"):
             store.index.search("lion", None, limit=1, candidates=5)
