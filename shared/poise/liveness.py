@@ -1,18 +1,18 @@
-"""Liveness: whether each part of a process that must go on does so, and what ends the process when one does not.
+"""Liveness: tracks whether the loops that a process depends on make progress, and when one of them ends the process.
 
-A part is a loop without which the process would be silent or wrong: a reader of a log, a consumer, a producer, a
-decider, a heartbeat. Each tells of its real turns:
+A component is a loop without which the process would be silent or wrong: a log reader, a consumer, a producer, a
+decider, a heartbeat. Each reports the turns of its loop:
 
-    progress   it did its work, or saw that there is none
-    waiting    something outside stands in its way (a topic is missing, a partition has no leader)
-    stumbled   a bug of this process ended its work, which is started again: counts as no turn
+    progress     it did work, or found that there was none
+    blocked      something outside prevents progress (a topic is missing, a partition has no leader)
+    report_bug   a bug of this process ended its work, which is restarted: does not count as a turn
 
-    no progress for `stalls_after`                              the process is not ready, and says why
-    neither of the two for `ends_after`, the broker answering   the process ends, with the part's name
-    failed, or its task is over                                 the process ends, with the part's name and the error
+    no progress for `stalls_after`                      the process is not ready, and reports why
+    no turn for `ends_after` while the broker answers   the process ends, and names the component
+    it failed, or its task ended                        the process ends, and names the component and the error
 
-Time in which the broker is away, or the process itself stood still, does not count towards the end: a restart would
-help neither.
+Time in which the broker does not answer, or in which the process itself was suspended, does not count towards
+`ends_after`: a restart would not help.
 """
 
 import asyncio
@@ -31,115 +31,117 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STALLS_AFTER: Final = 15.0
-"""Seconds without progress after which a part makes the process not ready, where nothing else is said."""
+"""Seconds without progress after which a component makes the process not ready, by default."""
 ENDS_AFTER: Final = 120.0
-"""Seconds without a turn after which a part ends the process, where nothing else is said."""
+"""Seconds without a turn after which a component ends the process, by default."""
 CHECK_INTERVAL: Final = 1.0
-"""Seconds between two looks at the parts."""
+"""Seconds between two checks of the components."""
 FROZEN_AFTER: Final = 5 * CHECK_INTERVAL
-"""Seconds between two looks after which the process itself stood still: stopped by a signal, or its event loop held."""
+"""Seconds between two checks above which the process itself was suspended: by a signal, or by a blocked event loop."""
 
 
 class Liveness:
-    """The parts of one process.
+    """The components of one process.
 
     Args:
-        clock: Tells the time, seconds.
-        ending: Told why the process must end, each time that this is found.
+        clock: Returns the time in seconds.
+        on_fatal: Called with the reason each time a check finds that the process must end.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, *, ending: Callable[[str], None] = lambda _: None
+        self, clock: Callable[[], float] = time.monotonic, *, on_fatal: Callable[[str], None] = lambda _: None
     ) -> None:
         self._clock = clock
-        self._ending = ending
-        self._parts: list[Component] = []
+        self._on_fatal = on_fatal
+        self._components: list[Component] = []
         self._answering_since: float | None = None
-        self._looked: float | None = None
+        self._last_check: float | None = None
         self._stalled: set[Component] = set()
         self._failed = asyncio.Event()
 
     def component(
         self, name: str, *, stalls_after: float = STALLS_AFTER, ends_after: float = ENDS_AFTER
     ) -> "Component":
-        """A new part, which has just made progress.
+        """Add a component. It counts as having just made progress.
 
         Args:
-            name: What it is called in `/readyz`, in metrics and in the reason why the process ends.
+            name: Its name in `/readyz`, in metrics and in the reason why the process ends.
             stalls_after: Seconds without progress after which the process is not ready.
-            ends_after: Seconds without a turn, the broker answering, after which the process ends.
+            ends_after: Seconds without a turn, while the broker answers, after which the process ends.
         """
-        part = Component(self, name, stalls_after, ends_after)
-        self._parts.append(part)
-        return part
+        component = Component(self, name, stalls_after, ends_after)
+        self._components.append(component)
+        return component
 
-    def close(self, part: "Component") -> None:
-        """Forget a part that has ended in good order."""
-        if part in self._parts:
-            self._parts.remove(part)
-        self._stalled.discard(part)
+    def close(self, component: "Component") -> None:
+        """Remove a component that ended normally."""
+        if component in self._components:
+            self._components.remove(component)
+        self._stalled.discard(component)
 
-    def failed(self, part: "Component") -> None:
-        """Hear of a part that has failed."""
-        if part in self._parts:
-            trace = None if isinstance(part.failure, SetupError) else part.failure
-            log.error("%s has failed, and the process with it: %s", part.name, part.failure, exc_info=trace)
+    def failed(self, component: "Component") -> None:
+        """Record that a component failed."""
+        if component in self._components:
+            trace = None if isinstance(component.failure, SetupError) else component.failure
+            log.error("%s failed, so the process ends: %s", component.name, component.failure, exc_info=trace)
             self._failed.set()
 
     def now(self) -> float:
-        """The time, seconds."""
+        """Return the time in seconds."""
         return self._clock()
 
-    def broker(self, *, answers: bool) -> None:
-        """Note whether the broker answered when it was last asked."""
-        if not answers:
+    def record_broker(self, *, answering: bool) -> None:
+        """Record whether the broker answered the last probe."""
+        if not answering:
             self._answering_since = None
         elif self._answering_since is None:
             self._answering_since = self._clock()
 
     def conditions(self) -> dict[str, bool]:
-        """By name of the parts, whether each goes on: a condition of being ready."""
-        now, found = self._clock(), {part.name: True for part in self._parts}
-        for part in self._parts:
-            found[part.name] &= not part.stalled(now)
-        return found
+        """Return whether each component makes progress, by name: a readiness condition."""
+        now, healthy = self._clock(), {component.name: True for component in self._components}
+        for component in self._components:
+            healthy[component.name] &= not component.stalled(now)
+        return healthy
 
     def ages(self) -> Iterator[Observation]:
-        """The seconds since each part's last progress, for the gauge."""
+        """Yield the seconds since each component's last progress, for the gauge."""
         now = self._clock()
-        for part in tuple(self._parts):
-            yield max(0.0, now - part.progressed), {semconv.COMPONENT: part.name}
+        for component in tuple(self._components):
+            yield max(0.0, now - component.progressed_at), {semconv.COMPONENT: component.name}
 
     def check(self) -> SetupError | None:
-        """Look at every part, tell operators what changed, and find the reason for which the process must end."""
+        """Check every component, log changes, and return why the process must end; None if it need not."""
         now = self._clock()
-        if self._looked is not None and now - self._looked > FROZEN_AFTER and self._answering_since is not None:
+        if self._last_check is not None and now - self._last_check > FROZEN_AFTER and self._answering_since is not None:
             self._answering_since = now
-        self._looked = now
-        for part in self._parts:
-            self._tell(part, now)
-        for part in self._parts:
-            if (reason := part.ended(now, self._answering_since)) is not None:
-                error = SetupError(f"{part.name} {reason}")
-                self._ending(str(error))
+        self._last_check = now
+        for component in self._components:
+            self._log_change(component, now)
+        for component in self._components:
+            if (reason := component.fatal_reason(now, self._answering_since)) is not None:
+                error = SetupError(f"{component.name} {reason}")
+                self._on_fatal(str(error))
                 return error
         return None
 
-    def _tell(self, part: "Component", now: float) -> None:
-        stalled = part.stalled(now)
-        if stalled and part not in self._stalled:
-            self._stalled.add(part)
-            why = part.waits_for or "nothing is known to be in its way"
-            log.warning("%s made no progress for %.0f s, not ready: %s", part.name, now - part.progressed, why)
-        elif not stalled and part in self._stalled:
-            self._stalled.discard(part)
-            log.info("%s goes on", part.name)
+    def _log_change(self, component: "Component", now: float) -> None:
+        stalled = component.stalled(now)
+        if stalled and component not in self._stalled:
+            self._stalled.add(component)
+            why = component.blocked_by or "no known cause"
+            log.warning(
+                "%s made no progress for %.0f s, not ready: %s", component.name, now - component.progressed_at, why
+            )
+        elif not stalled and component in self._stalled:
+            self._stalled.discard(component)
+            log.info("%s makes progress again", component.name)
 
     async def watch(self) -> None:
-        """Watch the parts for as long as the process runs.
+        """Watch the components until one of them ends the process.
 
         Raises:
-            SetupError: One of them failed, or stands still; the message names it and says why.
+            SetupError: A component failed or has stopped; the message names it and the cause.
         """
         while (reason := self.check()) is None:
             try:
@@ -150,10 +152,10 @@ class Liveness:
         raise reason
 
     async def watch_while(self, work: Awaitable[T]) -> T:
-        """Wait for something, and watch the parts meanwhile.
+        """Await `work` and watch the components meanwhile.
 
         Raises:
-            SetupError: A part failed, or stands still; the message names it and says why.
+            SetupError: A component failed or has stopped; the message names it and the cause.
         """
         awaited, watching = asyncio.ensure_future(work), asyncio.create_task(self.watch())
         try:
@@ -167,83 +169,83 @@ class Liveness:
 
 
 class Component:
-    """One part; `Liveness.part` makes it, `close` ends it in good order."""
+    """One component, created by `Liveness.component`; `close` ends it normally."""
 
     def __init__(self, liveness: Liveness, name: str, stalls_after: float, ends_after: float) -> None:
         self.name = name
         self.stalls_after = stalls_after
         self.ends_after = ends_after
-        self.progressed = self._turned = liveness.now()
-        self.waits_for: str | None = None
-        """What stands in its way, as its last turn found it; None = nothing."""
+        self.progressed_at = self._active_at = liveness.now()
+        self.blocked_by: str | None = None
+        """What prevents progress, as of the last turn; None = nothing."""
         self.failure: BaseException | None = None
-        """What it ended with for good."""
+        """The error that ended it permanently."""
         self._liveness = liveness
         self._closed = False
 
     def progress(self) -> None:
-        """Note a real turn: work was done, or there was none."""
-        self.progressed = self._turned = self._liveness.now()
-        self.waits_for = None
+        """Record a turn that did work or found that there was none."""
+        self.progressed_at = self._active_at = self._liveness.now()
+        self.blocked_by = None
 
-    def wait(self, reason: str) -> None:
-        """Note a turn that something outside kept from progress: not ready after a while, but no reason to end."""
-        self._turned = self._liveness.now()
-        self.waits_for = reason
+    def blocked(self, reason: str) -> None:
+        """Record a turn without progress for an outside cause: the process becomes not ready, but does not end."""
+        self._active_at = self._liveness.now()
+        self.blocked_by = reason
 
     def report_bug(self, error: BaseException, *, since: float) -> None:
-        """Note that its work failed by a fault of this process: whatever it did since counts as no turn.
+        """Record that a bug of this process ended its work. Turns since the first such failure do not count.
 
         Args:
-            error: What it failed with.
-            since: `progressed`, as it was before the first of such failures in a row.
+            error: The error.
+            since: `progressed_at`, as it was before the first of these failures in a row.
         """
-        self.progressed = self._turned = since
-        self.waits_for = error_with_type(error)
+        self.progressed_at = self._active_at = since
+        self.blocked_by = error_with_type(error)
 
     def fail(self, error: BaseException) -> None:
-        """Note that it has ended for good, which ends the process; the first error counts."""
+        """Record that it ended permanently, which ends the process. Only the first error counts."""
         if self.failure is None and not self._closed:
             self.failure = error
             self._liveness.failed(self)
 
     def close(self) -> None:
-        """Note that it ends in good order."""
+        """Record that it ended normally."""
         self._closed = True
         self._liveness.close(self)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """A task for the part's loop: that it is over before the part was closed is a failure, however it ended."""
+        """Start the component's loop as a task. Any end of the task before `close` counts as a failure."""
         task = asyncio.create_task(work)
-        task.add_done_callback(self._over)
+        task.add_done_callback(self._on_task_end)
         return task
 
-    def _over(self, task: asyncio.Task[Any]) -> None:
+    def _on_task_end(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
-            self.fail(RuntimeError("its task was cancelled by nobody who may"))
+            self.fail(RuntimeError("its task was cancelled unexpectedly"))
         else:
             self.fail(task.exception() or RuntimeError("its task has returned"))
 
     def stalled(self, now: float) -> bool:
-        """Whether it failed, or made no progress for longer than it may."""
-        return self.failure is not None or now - self.progressed > self.stalls_after
+        """Return whether it failed, or made no progress for longer than `stalls_after`."""
+        return self.failure is not None or now - self.progressed_at > self.stalls_after
 
-    def ended(self, now: float, answering_since: float | None) -> str | None:
-        """Why the process must end for it; None = it need not.
+    def fatal_reason(self, now: float, answering_since: float | None) -> str | None:
+        """Return why the process must end because of this component; None if it need not.
 
         Args:
-            now: The time.
+            now: The time in seconds.
             answering_since: Since when the broker answers; None = it does not.
         """
         if (failure := self.failure) is not None:
             return f"has failed: {_failure_text(failure)}"
         if answering_since is None:
             return None
-        still = now - max(self._turned, answering_since)
-        if still <= self.ends_after:
+        idle = now - max(self._active_at, answering_since)
+        if idle <= self.ends_after:
             return None
-        why = f": {self.waits_for}" if self.waits_for else ""
-        return f"has stood still for {still:.0f} s although the broker answers{why}"
+        why = f": {self.blocked_by}" if self.blocked_by else ""
+        return f"has made no progress for {idle:.0f} s although the broker answers{why}"
 
 
 def _failure_text(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The parts of a process on a clock that a test puts forward."""
+"""A `Liveness` on a clock that a test advances."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from poise.liveness import CHECK_INTERVAL, ENDS_AFTER, STALLS_AFTER, Liveness
 
 
 class Clock:
-    """A process's clock."""
+    """A monotonic clock, advanced by hand."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -17,15 +17,15 @@ class Clock:
 
 
 class ProcessOnClock:
-    """A process's parts, looked at every second of a clock of its own; its broker answers."""
+    """The components of a process whose broker answers, checked every second of a manual clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.liveness = Liveness(self.clock)
-        self.liveness.broker(answers=True)
+        self.liveness.record_broker(answering=True)
 
-    def passes(self, seconds: float) -> SetupError | None:
-        """Have so much time pass, in which no part makes a turn; returns why the process must end, if it must."""
+    def advance(self, seconds: float) -> SetupError | None:
+        """Advance the clock without any component's turn; return why the process must end, if it must."""
         until = self.clock.now + seconds
         while self.clock.now < until:
             self.clock.now += CHECK_INTERVAL
@@ -33,16 +33,16 @@ class ProcessOnClock:
                 return reason
         return None
 
-    def stands_still(self, name: str) -> None:
-        """See that a part that makes no turn from now on makes the process not ready, then ends it, by its name."""
-        assert self.passes(STALLS_AFTER + 1) is None
+    def assert_stall_ends_process(self, name: str) -> None:
+        """Assert that a component without turns makes the process not ready, then ends it, by its name."""
+        assert self.advance(STALLS_AFTER + 1) is None
         assert self.liveness.conditions()[name] is False
-        reason = self.passes(ENDS_AFTER)
-        assert str(reason).startswith(f"{name} has stood still for"), reason
+        reason = self.advance(ENDS_AFTER)
+        assert str(reason).startswith(f"{name} has made no progress for"), reason
 
-    async def goes_on(self, name: str) -> None:
-        """See that a part makes turns of its own accord, and with them progress: a long time has passed."""
+    async def assert_makes_progress(self, name: str) -> None:
+        """Assert that a component makes progress by itself after a long time has passed."""
         self.clock.now += STALLS_AFTER + 1
         async with asyncio.timeout(20):
-            while not self.liveness.conditions()[name]:  # noqa: ASYNC110 - what it looks at has no event
+            while not self.liveness.conditions()[name]:  # noqa: ASYNC110 - conditions have no event
                 await asyncio.sleep(0.01)

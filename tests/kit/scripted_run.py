@@ -82,7 +82,7 @@ class ScriptedRun:
         return Position(topic.name, 0, len(self.published) - 1)
 
 
-class Asked:
+class AnsweredQuestion:
     """A question that was answered: the answer, its record, and the run as it saw the mesh."""
 
     def __init__(self, answer: Answer, run: ScriptedRun) -> None:
@@ -106,4 +106,4 @@ class Asked:
         return self.record.draw
 
 
-Asking = Callable[..., Awaitable[Asked]]
+AskFunction = Callable[..., Awaitable[AnsweredQuestion]]

@@ -12,7 +12,7 @@ from poise_services.inference.model_client import ModelClient
 from poise_services.inference.settings import InferenceSettings
 
 _GAUGES: Final[dict[Gauge, Callable[[ModelClient], float | None]]] = {
-    semconv.BACKEND_IN_FLIGHT: lambda server: server.limiter.taken,
+    semconv.BACKEND_IN_FLIGHT: lambda server: server.limiter.in_use,
     semconv.BACKEND_WAITING: lambda server: server.limiter.waiting,
     semconv.BACKEND_UP: lambda server: server.up,
 }

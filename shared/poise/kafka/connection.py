@@ -149,7 +149,7 @@ def failure_reason(error: OSError | KafkaError, security: Security) -> str:
         case IllegalSaslStateError():
             why = f"it does not ask for a password: {protocol}, correct that"
         case KafkaConnectionError() | ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError():
-            tls = "require a client certificate (POISE_SECURITY__CERT_FILE) or a password"
+            tls = "speak TLS, and require a client certificate (POISE_SECURITY__CERT_FILE) or a password"
             requirement = tls if security.tls else "require TLS or a password"
             why = f"it closes the connection: {protocol}, does the broker {requirement}?"
         case _:

@@ -194,11 +194,11 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             if not error.retriable:
                 raise
             log.warning("polling failed, trying again: %s", error)
-            self.part.wait(str(error))
+            self.part.blocked(str(error))
             await asyncio.sleep(RETRY_BACKOFF)
         else:
             if blocker := self.offsets.blocker():
-                self.part.wait(blocker)
+                self.part.blocked(blocker)
             else:
                 self.part.progress()
             return batches
@@ -209,7 +209,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             async with asyncio.timeout(RESET_POSITION_TIMEOUT):
                 await self.offsets.reset_position(partition, offset)
         except (KafkaError, TimeoutError) as error:
-            self.part.wait(f"the beginning of {partition.topic}/{partition.partition} is not known: {error!r}")
+            self.part.blocked(f"the beginning of {partition.topic}/{partition.partition} is not known: {error!r}")
 
     async def _getmany(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
         """Poll, naming the partitions if one is paused.

@@ -184,7 +184,7 @@ class LogReader:
             async with asyncio.timeout(within):
                 await self.wait_until(check)
         except TimeoutError as error:
-            why = (self._part and self._part.waits_for) or "try again"
+            why = (self._part and self._part.blocked_by) or "try again"
             raise SetupError(f"{self.topic} {what} in {within:g} s: {why}") from error
 
     async def wait_until(self, check: Callable[[], bool]) -> None:
@@ -220,9 +220,9 @@ class LogReader:
                 except LogTruncatedError as error:
                     self._stale_reason = str(error)
                 except (UnavailableError, MissingTopicError) as error:
-                    if part.waits_for is None:
+                    if part.blocked_by is None:
                         log.warning("%s: trying again", error)
-                    part.wait(str(error))
+                    part.blocked(str(error))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, MAX_RETRY_BACKOFF)
                 finally:
@@ -279,7 +279,7 @@ class LogReader:
             numbers = ", ".join(map(str, sorted(stalled)))
             if latest is None or not stalled <= latest.leaderless:
                 raise UnavailableError(f"topic {self.topic}: the broker does not answer fetches of partition {numbers}")
-            part.wait(f"topic {self.topic}: partition {numbers} has no leader")
+            part.blocked(f"topic {self.topic}: partition {numbers} has no leader")
         else:
             part.progress()
         self._signal_progress()

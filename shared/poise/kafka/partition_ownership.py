@@ -108,17 +108,17 @@ class PartitionOwnership(ConsumerRebalanceListener):
 
     async def _run_member(self, part: Component) -> None:
         """Join the group, and again whenever membership ends."""
-        loop, sound = asyncio.get_running_loop(), part.progressed
+        loop, sound = asyncio.get_running_loop(), part.progressed_at
         while True:
             began = loop.time()
             try:
                 await self._join(part)
             except KafkaError as error:
                 log.warning("not in group %s, trying again: %s", self._group, error)
-                part.wait(str(error))
+                part.blocked(str(error))
             except Exception as error:
                 log.exception("not in group %s, trying again", self._group)
-                sound = part.progressed if loop.time() - began > STABLE_AFTER else sound
+                sound = part.progressed_at if loop.time() - began > STABLE_AFTER else sound
                 part.report_bug(error, since=sound)
             finally:
                 self.assigned.clear()
@@ -182,22 +182,22 @@ class PartitionOwnership(ConsumerRebalanceListener):
         if before is not None:  # cancelled, but slow: two workers of one process would fence each other
             await asyncio.wait({before})
         loop, pause = asyncio.get_running_loop(), RETRY_BACKOFF
-        sound = part.progressed
+        sound = part.progressed_at
         while True:
             began = loop.time()
             try:
                 await self._work(number, part)
             except RetryableError as error:
                 log.warning("partition %d of %s, to be restarted if it is still owned: %s", number, self._topic, error)
-                part.wait(str(error))
+                part.blocked(str(error))
                 await asyncio.sleep(FENCED_BACKOFF)
                 continue
             except PoiseError as error:
                 log.warning("partition %d of %s, to be restarted: %s", number, self._topic, error)
-                part.wait(str(error))
+                part.blocked(str(error))
             except Exception as error:
                 log.exception("partition %d of %s, to be restarted", number, self._topic)
-                sound = part.progressed if loop.time() - began > STABLE_AFTER else sound
+                sound = part.progressed_at if loop.time() - began > STABLE_AFTER else sound
                 part.report_bug(error, since=sound)
             pause = RETRY_BACKOFF if loop.time() - began > STABLE_AFTER else min(2 * pause, MAX_RETRY_BACKOFF)
             await asyncio.sleep(pause)

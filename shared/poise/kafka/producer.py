@@ -333,7 +333,7 @@ class Producer:
             if problem is None:
                 part.progress()
             else:
-                part.wait(problem)
+                part.blocked(problem)
 
     def problem(self) -> str | None:
         """Return why this process cannot write to Poise's topics; None = it can."""

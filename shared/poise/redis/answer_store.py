@@ -1,20 +1,21 @@
-"""Answers that are kept: what they rest on, where they are, how many at most, and how often they were of use.
+"""AnswerStore: the answer cache in Redis: entries with the documents they depend on, LRU eviction, purges and counters.
 
-By tenant there are, all with the tag `{tenant}` so that one script sees them together on a cluster too:
+The keys of a tenant all have the hash tag `{tenant}`, so that one script can use them together on a cluster too:
 
-    poise:answers:{tenant}:entry:<key>   an answer: when its making began (unix ms), a line feed, the rest as JSON
-    poise:answers:{tenant}:used          the keys, by when each was last looked at: the one used longest ago goes first
-    poise:answers:{tenant}:counts        how often, by what came of it
-    poise:answers:{tenant}:purged        when a person last purged (unix ms): what was begun before is not kept
+    poise:answers:{tenant}:entry:<key>   an answer: when its computation began (unix ms), a line feed, the rest as JSON
+    poise:answers:{tenant}:used          the entries' keys, by the time of the last lookup: evicted in this order
+    poise:answers:{tenant}:counts        the number of lookups, by result
+    poise:answers:{tenant}:purged        when an operator last purged (unix ms): older computations are not stored
 
 What can go wrong, and what then holds:
 
-- Two make the same answer at once (the lease of one ran out, or Redis forgot it). The one that began last stays: it
-  was answered from what was found last. Whether it still stands is seen when it is read, as of every entry.
-- A person purges while an answer is being made. It began before, so it is not kept, whenever it comes.
-- Redis loses its data. Nothing is found, and all is made anew; an answer is never put together from several keys.
-- An entry runs out by itself and its key stays in `used`: it takes up room there until it is looked for, listed or
-  pushed out, so there are never more entries than keys, nor more keys than may be.
+- Two workers compute the same answer at once (a lease expired, or Redis lost it). The one that began last is stored:
+  its retrieval is the most recent. Like any entry, it is revalidated when it is read.
+- An operator purges while an answer is computed. The computation began before the purge, so its result is not stored.
+- Redis loses its data. Nothing is found and all answers are computed again; an answer is never assembled from several
+  keys.
+- An entry expires and its key stays in `used`. It takes up room there until it is looked up, listed or evicted, so
+  there are never more entries than keys, nor more keys than `max_entries`.
 """
 
 import hashlib
@@ -33,14 +34,14 @@ from poise.redis.client import RedisClient
 from poise.redis.script import Script
 
 MAX_ENTRY_BYTES: Final = 256 * 1024
-"""Bytes of an entry at most: a larger one is not kept."""
+"""Maximum size of an entry in bytes; larger ones are not stored."""
 PURGE_MARKER_TTL: Final = 7 * 3_600
-"""Seconds for which a purge is known: no run that began before it lasts longer."""
+"""Seconds for which a purge is remembered: no run lasts longer."""
 READ_BATCH_SIZE: Final = 500
-"""Entries read at once by a person's command."""
+"""Entries that an operator's command reads per round trip."""
 
 LookupResult = Literal["hits", "stale", "shared", "misses"]
-"""What came of looking: a fresh answer, one sent though it was stale, one made at the same time, none."""
+"""The result of a lookup: a fresh answer, a stale one that was sent, another caller's concurrent answer, or none."""
 
 _GET: Final = Script("""
 local found = redis.call('GET', KEYS[1])
@@ -62,7 +63,7 @@ if over > 0 then
         redis.call('ZREM', KEYS[2], key)
     end
 end
-return 'kept'
+return 'stored'
 """,
     writes=True,
 )
@@ -98,39 +99,39 @@ return ''
 
 
 class Dependency(BaseModel):
-    """A document that an answer rests on, and what it said then."""
+    """A document that an answer depends on, and its content at that time."""
 
     model_config = ConfigDict(frozen=True)
 
     document: str
     source: str
     digest: str | None
-    """Of what it said; None = that is not known, so it cannot be told whether it still does."""
+    """Digest of its content; None = unknown, so a change cannot be detected."""
 
 
 class CachedAnswer(BaseModel):
-    """An answer that was worked out, and what is needed to tell whether it still stands."""
+    """A computed answer, and what is needed to revalidate it."""
 
     model_config = ConfigDict(frozen=True)
 
     answer: Answer
     began: float
-    """When working it out began, unix seconds: it knows nothing that was said later."""
+    """When its computation began, unix seconds: later changes are not reflected."""
     made: float
-    """When it was there, unix seconds."""
+    """When its computation ended, unix seconds."""
     grounds: tuple[Dependency, ...]
     ms: Annotated[float, Field(ge=0)]
-    """Milliseconds that it took."""
+    """Duration of the computation in milliseconds."""
     had: float | None = None
-    """Seconds that there were for it; None = that is not known."""
+    """Seconds that the computation could have taken until its deadline; None = unknown."""
 
     def encode(self) -> bytes:
-        """As it is kept."""
+        """Return the stored form."""
         return b"%d\n%b" % (round(self.began * 1_000), self.model_dump_json(exclude_none=True).encode())
 
     @classmethod
     def decode(cls, raw: bytes) -> "CachedAnswer | None":
-        """Read it; None if it is none, or one that another version of Poise wrote."""
+        """Parse a stored entry; None if it is invalid, or was written by another version of Poise."""
         try:
             return cls.model_validate_json(raw.partition(b"\n")[2])
         except ValidationError:
@@ -139,7 +140,7 @@ class CachedAnswer(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class AnswerStoreStats:
-    """How a tenant's kept answers stand."""
+    """Size and use of a tenant's cached answers."""
 
     entries: int = 0
     bytes: int = 0
@@ -148,53 +149,55 @@ class AnswerStoreStats:
     shared: int = 0
     misses: int = 0
     saved: float = 0.0
-    """Seconds that those who asked did not wait."""
+    """Seconds of waiting that cached answers saved the callers."""
 
     @property
-    def asks(self) -> int:
-        """How often something was looked for."""
+    def lookups(self) -> int:
+        """The number of lookups."""
         return self.hits + self.stale + self.shared + self.misses
 
     @property
     def hit_rate(self) -> float | None:
-        """The share of those that a kept answer answered, marked as stale or not; None = nobody looked."""
-        return (self.hits + self.stale) / self.asks if self.asks else None
+        """The share of lookups with a cached answer, fresh or stale; None = there were no lookups."""
+        return (self.hits + self.stale) / self.lookups if self.lookups else None
 
 
 def hash_key_parts(parts: Mapping[str, object]) -> str:
-    """The key of an answer: a hash of all that makes it what it is."""
+    """Return the key of an answer: a hash of everything that determines it."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 class AnswerStore:
-    """The kept answers of all tenants. Each call is one round trip; without a cache nothing is found and nothing kept.
+    """The cached answers of all tenants.
+
+    Each call is one round trip. Without Redis nothing is found and nothing is stored.
 
     Args:
-        cache: Where they are.
-        max_entries: How many of a tenant at most.
+        redis: Where they are stored.
+        max_entries: Maximum number of entries per tenant.
     """
 
-    def __init__(self, cache: RedisClient, max_entries: int) -> None:
-        self._cache = cache
+    def __init__(self, redis: RedisClient, max_entries: int) -> None:
+        self._redis = redis
         self._max_entries = max_entries
 
     async def get(self, tenant: str, key: str) -> CachedAnswer | None:
-        """The answer under a key, if there is one, whether or not it still stands."""
+        """Return the cached answer of a key, fresh or stale; None = there is none."""
         keys = [_entry_prefix(tenant) + key, _usage_key(tenant)]
-        found = await self._cache.evaluate(_GET, keys, key.encode(), round(time.time() * 1_000))
+        found = await self._redis.evaluate(_GET, keys, key.encode(), round(time.time() * 1_000))
         return CachedAnswer.decode(found) if isinstance(found, bytes) and found else None
 
     async def put(self, tenant: str, key: str, entry: CachedAnswer, ttl: float) -> bool:
-        """Keep an answer for `ttl` seconds; those used longest ago make room.
+        """Store an answer for `ttl` seconds; the least recently used ones are evicted.
 
         Returns:
-            Whether it is kept: not if it is too large, a person has purged since it was begun, one that was begun later
-            is there, or the cache is absent.
+            Whether it was stored: not if it is too large, an operator has purged since its computation began, an answer
+            whose computation began later is stored, or Redis is unavailable.
         """
         raw = entry.encode()
         if len(raw) > MAX_ENTRY_BYTES:
             return False
-        found = await self._cache.evaluate(
+        result = await self._redis.evaluate(
             _PUT,
             [_entry_prefix(tenant) + key, _usage_key(tenant), _purge_key(tenant)],
             key.encode(),
@@ -205,37 +208,40 @@ class AnswerStore:
             self._max_entries,
             _entry_prefix(tenant).encode(),
         )
-        return found == b"kept"
+        return result == b"stored"
 
-    async def count(self, tenant: str, use: LookupResult, saved: float = 0.0) -> None:
-        """Count what came of looking, and the seconds that it saved."""
-        await self._cache.evaluate(_COUNT_LOOKUP, [_counters_key(tenant)], use.encode(), max(0, round(saved * 1_000)))
+    async def count(self, tenant: str, result: LookupResult, saved: float = 0.0) -> None:
+        """Count the result of a lookup, and the seconds that it saved."""
+        await self._redis.evaluate(
+            _COUNT_LOOKUP, [_counters_key(tenant)], result.encode(), max(0, round(saved * 1_000))
+        )
 
 
 class AnswerStoreAdmin:
-    """The kept answers, as people look at them and purge them.
+    """The cached answers, for operators' commands.
 
     Raises:
-        SetupError: There is no cache to ask.
-        UnavailableError: It does not answer (each call).
+        SetupError: No Redis is configured.
+        UnavailableError: Redis does not answer (each call).
     """
 
-    def __init__(self, cache: RedisClient) -> None:
-        if not cache.configured:
+    def __init__(self, redis: RedisClient) -> None:
+        if not redis.configured:
             raise SetupError(
-                "no Redis is named, so no answers are kept: give POISE_REDIS_URL, or go where the stack's .poise is"
+                "no Redis is configured, so no answers are cached: set POISE_REDIS_URL, or run this in the folder "
+                "with the stack's .poise"
             )
-        self._cache = cache
+        self._redis = redis
 
     async def tenants(self) -> list[str]:
-        """Those of whom anything is kept or counted."""
-        names = await self._cache.scan_keys(f"{_PREFIX}{{*}}:*")
+        """Return the tenants with entries or counters."""
+        names = await self._redis.scan_keys(f"{_PREFIX}{{*}}:*")
         self._check()
         return sorted({unquote(name.removeprefix(f"{_PREFIX}{{").partition("}")[0]) for name in names})
 
     async def stats(self, tenant: str) -> AnswerStoreStats:
-        """How a tenant's answers stand."""
-        found = await self._cache.evaluate(_READ_COUNTERS, [_counters_key(tenant)])
+        """Return the size and use of a tenant's cached answers."""
+        found = await self._redis.evaluate(_READ_COUNTERS, [_counters_key(tenant)])
         self._check()
         flat = found if isinstance(found, list) else []
         by_name = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
@@ -253,15 +259,21 @@ class AnswerStoreAdmin:
     async def select(
         self, tenant: str, *, document: str | None = None, made_before: float | None = None
     ) -> dict[str, CachedAnswer | None]:
-        """A tenant's answers by key: those that rest on a document, those made before (unix seconds), or all.
+        """Return a tenant's answers by key.
 
-        None = one that cannot be read, which fits whatever is looked for.
+        Args:
+            tenant: The tenant.
+            document: Only answers that depend on this document.
+            made_before: Only answers computed before this time, unix seconds.
+
+        Returns:
+            The entries; None = an unreadable entry, which matches every filter.
         """
         found: dict[str, CachedAnswer | None] = {}
         async for key, raw in self._entries(tenant):
             entry = CachedAnswer.decode(raw)
             if entry is None or (
-                (document is None or any(ground.document == document for ground in entry.grounds))
+                (document is None or any(dependency.document == document for dependency in entry.grounds))
                 and (made_before is None or entry.made < made_before)
             ):
                 found[key] = entry
@@ -270,35 +282,35 @@ class AnswerStoreAdmin:
     async def purge(
         self, tenant: str, *, document: str | None = None, made_before: float | None = None
     ) -> dict[str, CachedAnswer | None]:
-        """Have answers forgotten, and those not kept that are being worked out now; returns the former, see `select`.
+        """Delete the answers that `select` finds, and return them; results of running computations are not stored.
 
-        The mark comes first: what was kept before it is found, what would be kept after it was begun before or after
-        it. In the first case it is refused, in the second it knows what the person who purges knew.
+        The purge is marked first. An answer stored before the mark is found and deleted. An answer stored later began
+        either before the mark, and is refused, or after it, and then it reflects what the operator knew.
         """
-        await self._cache.evaluate(_MARK_PURGED, [_purge_key(tenant)], round(time.time() * 1_000), PURGE_MARKER_TTL)
+        await self._redis.evaluate(_MARK_PURGED, [_purge_key(tenant)], round(time.time() * 1_000), PURGE_MARKER_TTL)
         found = await self.select(tenant, document=document, made_before=made_before)
         keys = list(found)
         for first in range(0, len(keys), READ_BATCH_SIZE):
-            some = [key.encode() for key in keys[first : first + READ_BATCH_SIZE]]
-            await self._cache.evaluate(_DELETE, [_usage_key(tenant), _entry_prefix(tenant)], *some)
+            batch = [key.encode() for key in keys[first : first + READ_BATCH_SIZE]]
+            await self._redis.evaluate(_DELETE, [_usage_key(tenant), _entry_prefix(tenant)], *batch)
         self._check()
         return found
 
     async def _entries(self, tenant: str) -> AsyncIterator[tuple[str, bytes]]:
-        found = await self._cache.evaluate(_LIST_KEYS, [_usage_key(tenant)])
+        found = await self._redis.evaluate(_LIST_KEYS, [_usage_key(tenant)])
         self._check()
         keys = found if isinstance(found, list) else []
         for first in range(0, len(keys), READ_BATCH_SIZE):
-            some = keys[first : first + READ_BATCH_SIZE]
-            raws = await self._cache.evaluate(_READ_ENTRIES, [_usage_key(tenant), _entry_prefix(tenant)], *some)
+            batch = keys[first : first + READ_BATCH_SIZE]
+            values = await self._redis.evaluate(_READ_ENTRIES, [_usage_key(tenant), _entry_prefix(tenant)], *batch)
             self._check()
-            for key, raw in zip(some, raws if isinstance(raws, list) else [], strict=True):
+            for key, raw in zip(batch, values if isinstance(values, list) else [], strict=True):
                 if raw:
                     yield key.decode(), raw
 
     def _check(self) -> None:
-        if not self._cache.available:
-            raise UnavailableError("Redis does not answer: see with `poise status` whether it runs, or try again")
+        if not self._redis.available:
+            raise UnavailableError("Redis does not answer: check with `poise status` whether it runs, or try again")
 
 
 _PREFIX: Final = "poise:answers:"
@@ -309,7 +321,7 @@ def _tenant_prefix(tenant: str) -> str:
 
 
 def single_flight_key(tenant: str, key: str) -> str:
-    """Where the lease on working an answer out is, and for some seconds what came of it."""
+    """Return the key of the lease on computing an answer, and of its result for some seconds."""
     return f"{_tenant_prefix(tenant)}flight:{key}"
 
 

@@ -1,8 +1,8 @@
-"""BatchWriter: sends the journal entries of all runs of a process together, many in one round trip.
+"""BatchWriter: writes the journal entries of all runs of a process, many in one round trip.
 
-A run waits for its step to be kept. Of many runs each would send its own, and most of what a step costs would be that;
-so those that come in the same turn of the event loop, or during a round trip, share the next one. Each history's part
-is a call of its own: what one is told, an error or that it has another owner, says nothing of the others.
+A run waits until its step is journaled, and most of the cost of a step is this round trip. So the entries added in the
+same event loop iteration, or during a round trip, share the next one. Each journal's entries are a separate call: an
+error of one, or a lost ownership, does not affect the others.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from poise.redis.script import Script, ScriptCall
 log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES: Final = 256 * 1024
-"""Bytes from which on a round trip takes no more histories: one with much to write shall not make many wait."""
+"""Bytes above which a batch takes no more journals, so that one large journal does not delay many others."""
 MAX_IN_FLIGHT: Final = 1
-"""Round trips under way at once."""
+"""Round trips in flight at once."""
 
 WRITE: Final = Script(
     """
@@ -31,20 +31,20 @@ return ''
 
 
 class PendingWrites(Protocol):
-    """A history that has something to be written; while that is under way, nothing else of it is taken."""
+    """A journal with entries to write. While a write is in flight, no other write of the same journal is started."""
 
-    def take(self) -> ScriptCall:
-        """All of it."""
+    def take_entries(self) -> ScriptCall:
+        """Return all waiting entries as one call."""
 
-    def written(self, said: object) -> bool:
-        """What the server said of what was taken, None if nothing; whether more has come to be written meanwhile."""
+    def complete_write(self, result: object) -> bool:
+        """Process the script's result, None if the call failed; return whether more entries are waiting."""
 
 
 class BatchWriter:
-    """Writes what is added, in the order of its coming.
+    """Writes journals in the order in which they were added.
 
     Args:
-        send: Runs a script for each of several calls; None stands for one that failed.
+        send: Runs a script once for each of several calls and returns the results, None for a failed call.
     """
 
     def __init__(self, send: Callable[[Script, Sequence[ScriptCall]], Awaitable[Sequence[object]]]) -> None:
@@ -53,42 +53,42 @@ class BatchWriter:
         self._in_flight: set[asyncio.Task[None]] = set()
 
     def add(self, pending: PendingWrites) -> None:
-        """Take from a history, which is not being written now, and tell it, soon."""
+        """Write a journal soon, and pass it the result. No write of this journal may be in flight."""
         self._waiting.append(pending)
         if len(self._in_flight) < MAX_IN_FLIGHT:
             self._in_flight.add(asyncio.create_task(self._write()))
 
     async def idle(self) -> None:
-        """Wait until nothing is to be written."""
+        """Wait until nothing is left to write."""
         while self._in_flight:
             await asyncio.wait(self._in_flight)
 
     async def _write(self) -> None:
         try:
             while self._waiting:
-                await self._round()
-        finally:  # in the same turn in which nothing waited: what is added from now on has a new lane
+                await self._write_batch()
+        finally:  # in the iteration in which the queue was empty: a later `add` starts a new task
             self._in_flight.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    async def _round(self) -> None:
-        batch, calls = self._next()
-        said: Sequence[object] = [None] * len(batch)
+    async def _write_batch(self) -> None:
+        batch, calls = self._next_batch()
+        results: Sequence[object] = [None] * len(batch)
         try:
-            said = await self._send(WRITE, calls)
-        except Exception:  # a bug, for which no run may wait without end
-            log.exception("what %d runs had for their histories could not be written", len(batch))
+            results = await self._send(WRITE, calls)
+        except Exception:  # a bug: the waiting runs must still be answered
+            log.exception("journal entries of %d runs could not be written", len(batch))
         finally:
-            for pending, word in zip(batch, said, strict=True):
-                if pending.written(word):
+            for pending, result in zip(batch, results, strict=True):
+                if pending.complete_write(result):
                     self._waiting.append(pending)
 
-    def _next(self) -> tuple[list[PendingWrites], list[ScriptCall]]:
+    def _next_batch(self) -> tuple[list[PendingWrites], list[ScriptCall]]:
         batch: list[PendingWrites] = []
         calls: list[ScriptCall] = []
         size = 0
         while self._waiting and size < MAX_BATCH_BYTES:
             pending = self._waiting.popleft()
-            key, arguments = pending.take()
+            key, arguments = pending.take_entries()
             batch.append(pending)
             calls.append((key, arguments))
             size += sum(len(part) for part in arguments if isinstance(part, bytes))

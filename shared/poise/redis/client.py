@@ -1,4 +1,7 @@
-"""A connection to Redis or Valkey that may be absent: while it is, reads find nothing and writes are let go."""
+"""RedisClient: an optional connection to Redis or Valkey.
+
+While it is unavailable, reads return None and writes are dropped.
+"""
 
 import asyncio
 import functools
@@ -25,40 +28,43 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ConnectionState = Literal["up", "full", "absent"]
+ConnectionState = Literal["up", "full", "unavailable"]
 
 COMMAND_TIMEOUT: Final = 0.5
-"""Seconds after which a command is given up, and the cache left alone: it is absent."""
+"""Seconds after which a command times out and the circuit breaker opens."""
 SLOW_COMMAND: Final = COMMAND_TIMEOUT / 5
-"""Seconds from which on a command is slow. When half of those timed are, the cache is left alone likewise."""
+"""Seconds above which a command is slow. The breaker also opens when half of the timed commands are slow."""
 OPEN_FOR: Final = 2.0
-"""Seconds for which it is left alone before it is tried, and between two tries: a lease outlives that."""
+"""Seconds for which the breaker stays open, and between two probes. Shorter than a lease."""
 MAX_CONNECTIONS: Final = 32
-"""Commands under way at once; further ones wait for a free connection."""
+"""Commands in flight at once; further ones wait for a free connection."""
 POOL_TIMEOUT: Final = 1.0
-"""Seconds that a command waits for one; when there is none, the cache cannot keep up, and is left alone."""
+"""Seconds that a command waits for a connection. After that Redis cannot keep up, and the breaker opens."""
 
 BREAKER_WINDOW: Final = 8
-"""Of so many timed commands half must be slow: a run waits for so many slow ones, and one more, at most."""
+"""Number of timed commands that count.
+
+Half of them must be slow, so a run waits for at most `BREAKER_WINDOW / 2 + 1` slow commands.
+"""
 
 _PROBE_KEY: Final = "poise:tried"
-"""The key that is written to see whether the cache is back: one that can only be read is none."""
+"""Key that a probe writes: a Redis that only accepts reads does not count as available."""
 
 
 class RedisClient:
-    """Redis behind a circuit breaker: `async with Cache(url) as cache`; without a url it is always absent.
+    """Redis behind a circuit breaker: `async with RedisClient(url) as redis`; without a URL it is always unavailable.
 
-    It is left alone at once when a command fails or is not answered, and when its answers are slow for a while. Then no
-    command waits for it; it is tried behind them until it answers again, and soon.
+    The breaker opens at once when a command fails or times out, and when commands are slow for a while. While it is
+    open, no command waits for Redis; a background task probes it until it answers again, and in time.
 
     Args:
-        url: Where it is.
-        command_timeout: Seconds after which a command is given up; one that takes a fifth of them is slow.
-        liveness: Of which the trying of one that was left alone is a part: a cache that is away ends no process and
-            leaves it ready, but nothing may keep it from being tried.
+        url: The URL of the server; None = no Redis.
+        command_timeout: Seconds after which a command times out; a command that takes a fifth of them is slow.
+        liveness: Watches the probing task. An unavailable Redis neither ends the process nor makes it not ready, but
+            the probing must not stop.
 
     Raises:
-        SetupError: The url is not one that Redis has.
+        SetupError: The URL is not a Redis URL.
     """
 
     def __init__(
@@ -83,13 +89,13 @@ class RedisClient:
         self._probing: asyncio.Task[None] | None = None
         self._state: ConnectionState = "up"
         self.writer = BatchWriter(self.evaluate_each)
-        """Takes what histories have to write."""
+        """Writes journal entries in batches."""
         self._unobserve: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Self:
-        """Nothing is connected yet: the first command does that."""
+        """Start the probing task. The first command connects."""
         if self._redis is not None:
-            self._unobserve = observe(semconv.CACHE_UP, lambda: float(self._state != "absent"))
+            self._unobserve = observe(semconv.CACHE_UP, lambda: float(self._state != "unavailable"))
             self._component = self._liveness.component("connection to the cache")
             self._probing = self._component.run(self._probe_loop(self._component))
         return self
@@ -97,7 +103,7 @@ class RedisClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect, when what was to be written is."""
+        """Wait for pending writes, then disconnect."""
         await self.writer.idle()
         self._unobserve()
         if self._component is not None:
@@ -110,76 +116,79 @@ class RedisClient:
 
     @property
     def configured(self) -> bool:
-        """Whether there is one to ask at all, reachable or not."""
+        """Whether a Redis is configured, reachable or not."""
         return self._redis is not None
 
     @property
     def available(self) -> bool:
-        """Whether the last command was answered, be it by "I am full"; True before the first."""
-        return self._state != "absent"
+        """Whether the last command was answered, also when the answer was "out of memory"; True before the first."""
+        return self._state != "unavailable"
 
     async def get(self, key: str) -> bytes | None:
-        """The value, or None if there is none or the cache is absent."""
+        """Return the value, or None if there is none or Redis is unavailable."""
         if self._redis is None:
             return None
         redis = self._redis
-        found = await self._execute(lambda: redis.get(key), lambda _: False)
-        return found.encode() if isinstance(found, str) else found
+        result = await self._execute(lambda: redis.get(key), lambda _: False)
+        return result.encode() if isinstance(result, str) else result
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
-        """Keep a value for `ttl` seconds."""
+        """Store a value for `ttl` seconds."""
         if (redis := self._redis) is not None:
             await self._execute(lambda: redis.set(key, value, px=max(1, round(ttl * 1_000))), lambda _: True)
 
     async def evaluate_key(self, script: Script, key: str, *arguments: bytes | int) -> bytes | None:
-        """What the script returns for a key, or None if it returns nothing or the cache is absent.
+        """Run a script on a key and return its result; None if it returns nothing or Redis is unavailable.
 
-        A command whose answer was lost is sent once more, so a script must bear being run twice.
+        A command whose reply was lost is sent a second time, so a script must be idempotent.
         """
         if self._redis is None:
             return None
-        found = await self.evaluate(script, [key], *arguments)
-        return found if isinstance(found, bytes) else None
+        result = await self.evaluate(script, [key], *arguments)
+        return result if isinstance(result, bytes) else None
 
     async def evaluate(self, script: Script, keys: Sequence[str], *arguments: bytes | int) -> object:
-        """What the script returns for several keys, as Redis has it (bytes, int, or a list of them); see `run`.
+        """Run a script on several keys and return its result: bytes, int or a list of them; see `evaluate_key`.
 
-        On a cluster the keys must be of one slot: give them the same `{tag}`.
+        On a cluster the keys must be in one slot: give them the same `{tag}`.
         """
         if self._redis is None:
             return None
         return await self._execute(
-            lambda: self._eval(script, keys, *arguments), lambda found: script.writes and not found
+            lambda: self._eval(script, keys, *arguments), lambda result: script.writes and not result
         )
 
     async def evaluate_each(self, script: Script, calls: Sequence[ScriptCall]) -> list[object]:
-        """What the script returns for each of several calls, sent together in one round trip; see `run`.
+        """Run a script once for each call, in one round trip, and return the results; see `evaluate_key`.
 
-        Each call is a step of its own: one that fails has None, and the others what they are returned.
+        The calls are independent: a failed one yields None, and the others yield their results.
         """
         if len(calls) == 1:  # a pipeline would cost a lone run a fifth more
             key, arguments = calls[0]
             return [await self.evaluate(script, [key], *arguments)]
-        found: list[object] | None = None
+        result: list[object] | None = None
         if self._redis is not None:
-            found = await self._execute(
-                lambda: self._eval_each(script, calls), lambda found: script.writes and not any(found)
+            result = await self._execute(
+                lambda: self._eval_each(script, calls), lambda result: script.writes and not any(result)
             )
-        return [None] * len(calls) if found is None else [self._result_or_none(one) for one in found]
+        return [None] * len(calls) if result is None else [self._result_or_none(item) for item in result]
 
     async def scan_keys(self, pattern: str) -> list[str]:
-        """The keys that fit a glob pattern; none if the cache is absent. Reads the names of all keys: for people."""
+        """Return the keys that match a glob pattern; none if Redis is unavailable.
+
+        Scans the whole key space: for operators' commands only.
+        """
         redis: Any = self._redis
-        found: set[bytes] = set()
+        result: set[bytes] = set()
         cursor: int | None = None if redis is None else 0
         while cursor is not None:
             scan = functools.partial(redis.scan, cursor, match=pattern, count=1_000)
             answer: tuple[int, list[bytes]] | None = await self._execute(scan, lambda _: False)
             if answer is None:
                 return []
-            found.update(answer[1])
+            result.update(answer[1])
             cursor = answer[0] or None
-        return sorted(key.decode() for key in found)
+        return sorted(key.decode() for key in result)
 
     async def _eval(self, script: Script, keys: Sequence[str], *arguments: bytes | int) -> object:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now
@@ -187,39 +196,39 @@ class RedisClient:
         redis: Any = self._redis
         try:
             return await redis.evalsha(script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:  # the server was restarted, or never saw it
+        except NoScriptError:  # the server was restarted, or has never run it
             return await redis.eval(script.text, len(keys), *keys, *arguments)
 
     async def _eval_each(self, script: Script, calls: Sequence[ScriptCall]) -> list[object]:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now
 
-        found = await self._pipeline("EVALSHA", script.sha, calls)
-        missed = [place for place, one in enumerate(found) if isinstance(one, NoScriptError)]
-        if missed:
-            again = await self._pipeline("EVAL", script.text, [calls[place] for place in missed])
-            for place, one in zip(missed, again, strict=True):
-                found[place] = one
-        return found
+        result = await self._pipeline("EVALSHA", script.sha, calls)
+        missing = [index for index, item in enumerate(result) if isinstance(item, NoScriptError)]
+        if missing:
+            again = await self._pipeline("EVAL", script.text, [calls[index] for index in missing])
+            for index, item in zip(missing, again, strict=True):
+                result[index] = item
+        return result
 
     async def _pipeline(self, command: str, script: str, calls: Sequence[ScriptCall]) -> list[object]:
         redis: Any = self._redis
         pipeline = redis.pipeline(transaction=False)
         for key, arguments in calls:
             pipeline.execute_command(command, script, 1, key, *arguments)
-        found: list[object] = await pipeline.execute(raise_on_error=False)
-        return found
+        result: list[object] = await pipeline.execute(raise_on_error=False)
+        return result
 
-    # -- surviving ------------------------------------------------------------------------------------------------
+    # -- behind the breaker ---------------------------------------------------------------------------------------
 
-    async def _execute(self, command: Callable[[], Awaitable[T]], wrote: Callable[[T], bool]) -> T | None:
-        # Many at once wait here, not in the pool, where a busy cache would be taken for an absent one; when it is
-        # found absent, those that wait are told at once.
+    async def _execute(self, command: Callable[[], Awaitable[T]], stored: Callable[[T], bool]) -> T | None:
+        # Commands wait here, not in the pool, where a busy Redis would look like an unavailable one. When the breaker
+        # opens, the waiting ones return at once.
         if self._breaker.retry_at() is not None or not await self._acquire_connection():
             return None
         try:
             if self._breaker.retry_at() is not None:
                 return None
-            return await self._execute_once(command, wrote, self._latency_probe)
+            return await self._execute_once(command, stored, self._latency_probe)
         finally:
             self._connections.release()
 
@@ -236,35 +245,35 @@ class RedisClient:
         return await self._connections.acquire()
 
     async def _execute_once(
-        self, command: Callable[[], Awaitable[T]], wrote: Callable[[T], bool], sampler: LatencyProbe
+        self, command: Callable[[], Awaitable[T]], stored: Callable[[T], bool], probe: LatencyProbe
     ) -> T | None:
         from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - loaded by now
 
         try:
-            with sampler.sample() as sample:
-                found = await _with_timeout(command, self._command_timeout)
+            with probe.sample() as sample:
+                result = await _with_timeout(command, self._command_timeout)
         except (RedisError, OSError) as error:
             self._result_or_none(error)
             if isinstance(error, OutOfMemoryError):
                 self._record_latency(sample)
             return None
         self._record_latency(sample)
-        if self._state == "full" and wrote(found):
-            log.info("the cache has room again")
+        if self._state == "full" and stored(result):
+            log.info("Redis has room again")
             self._state = "up"
-        return found
+        return result
 
-    def _result_or_none(self, found: object) -> object:
-        """What was found, or None if it is an error, which is taken for what it says of the cache."""
+    def _result_or_none(self, result: object) -> object:
+        """Return the result; if it is an error, count it, react to it and return None."""
         from redis.exceptions import OutOfMemoryError  # noqa: PLC0415 - loaded by now
 
-        if not isinstance(found, Exception):
-            return found
-        self._count_error(found)
-        if isinstance(found, OutOfMemoryError):  # what it has can still be read: no reason to leave it alone
-            self._set_state("full", f"the cache is full, nothing is kept until it has room: {found}")
+        if not isinstance(result, Exception):
+            return result
+        self._count_error(result)
+        if isinstance(result, OutOfMemoryError):  # its data can still be read, so the breaker stays closed
+            self._set_state("full", f"Redis is full and stores nothing until it has room: {result}")
         else:
-            self._open_breaker(str(found))
+            self._open_breaker(str(result))
         return None
 
     def _record_latency(self, sample: LatencySample) -> None:
@@ -278,17 +287,17 @@ class RedisClient:
             self._open_breaker(f"half of its last answers took longer than {self._slow:g} s")
 
     def _open_breaker(self, why: str) -> None:
-        """Leave it alone; it is tried behind the commands that go on without it."""
+        """Open the breaker; the probing task closes it."""
         self._breaker.record_failure(time.monotonic(), open_for=OPEN_FOR)
-        self._set_state("absent", f"the cache is absent, going on without it: {why}")
+        self._set_state("unavailable", f"Redis is unavailable and not used: {why}")
 
-    async def _probe_loop(self, part: Component) -> None:
-        """Try the cache for as long as it is left alone; each turn is progress, also one that finds it away."""
+    async def _probe_loop(self, component: Component) -> None:
+        """Probe Redis while the breaker is open. Every turn counts as progress, also one with a failed probe."""
         while True:
-            part.progress()
+            component.progress()
             at = self._breaker.retry_at()
             await asyncio.sleep(CHECK_INTERVAL if at is None else min(CHECK_INTERVAL, max(0.0, at - time.monotonic())))
-            if at is not None and self._breaker.allow(time.monotonic()):  # else a failure has put it off meanwhile
+            if at is not None and self._breaker.allow(time.monotonic()):  # else a failure has postponed it
                 await self._probe()
 
     async def _probe(self) -> None:
@@ -297,40 +306,40 @@ class RedisClient:
             await self._execute_once(
                 lambda: redis.set(_PROBE_KEY, b"", px=1_000), lambda _: True, LatencyProbe(self._slow)
             )
-        except Exception as error:  # a bug in the client must not have the cache left alone for good
-            log.exception("the cache could not be tried")
+        except Exception as error:  # a bug in the client must not stop the probing
+            log.exception("the probe of Redis failed unexpectedly")
             self._count_error(error)
             self._open_breaker(error_message(error))
-        if self._state == "absent" and self._breaker.retry_at() is None:
-            log.info("the cache is back")
+        if self._state == "unavailable" and self._breaker.retry_at() is None:
+            log.info("Redis is available again")
             self._state = "up"
 
     def _count_error(self, error: Exception) -> None:
         count(semconv.CACHE_ERRORS, 1, {semconv.ERROR_TYPE: type(error).__name__})
 
-    def _set_state(self, state: ConnectionState, told: str) -> None:
-        """Say it once, however often it is found."""
+    def _set_state(self, state: ConnectionState, message: str) -> None:
+        """Log a change of state once."""
         if self._state != state:
-            log.warning("%s", told)
+            log.warning("%s", message)
         self._state = state
 
 
 async def _with_timeout(command: Callable[[], Awaitable[T]], command_timeout: float) -> T:
-    """Wait for an answer, connecting and what is said on a new connection included."""
+    """Await a command for at most `command_timeout` seconds, including connecting and the handshake."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as limit:
-            ends = LoopAwareTimer(command_timeout, lambda: limit.reschedule(loop.time()))
+            timer = LoopAwareTimer(command_timeout, lambda: limit.reschedule(loop.time()))
             try:
                 return await command()
             finally:
-                ends.cancel()
+                timer.cancel()
     except TimeoutError as error:
         raise TimeoutError(f"no answer within {command_timeout:g} s") from error
 
 
 def _connect(url: str) -> "Redis":
-    from redis.asyncio import ConnectionPool, Redis  # noqa: PLC0415 - 0.1 s a client without a cache saves
+    from redis.asyncio import ConnectionPool, Redis  # noqa: PLC0415 - saves a client without Redis 0.1 s
     from redis.asyncio.retry import Retry  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
 
@@ -338,9 +347,9 @@ def _connect(url: str) -> "Redis":
         pool = ConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            socket_timeout=None,  # see _answered
+            socket_timeout=None,  # _with_timeout limits the whole command
             socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 1),  # a kept connection may have died unnoticed
+            retry=Retry(NoBackoff(), 1),  # a pooled connection may be dead
         )
         return Redis.from_pool(pool)
     except ValueError as error:

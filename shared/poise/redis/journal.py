@@ -1,8 +1,8 @@
-"""The history of a run: how its steps ended and in which order, so that a run that is begun again finds them.
+"""Journal: the outcomes of a run's steps and their order, so that a restarted run can replay them.
 
-One hash per run, one field per step. Whoever opens a history owns it from then on, and only the owner writes: a worker
-that stood still for longer than its lease, and goes on beside the one that has its run now, would mix the steps of two
-executions, which no third one could follow.
+One hash per run, one field per step. Opening a journal takes its ownership, and only the owner may write. Otherwise a
+worker that was suspended for longer than its lease would resume beside the new owner of its run, and the journal would
+mix the steps of two executions, which no third execution could replay.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 StepOutcome = Literal["value", "fault", "given-up"]
 
 RETENTION_AFTER_DEADLINE: Final = 60.0
-"""Seconds after its deadline for which a run's history stays: later, nobody is left who would wait for the answer."""
+"""Seconds after the run's deadline for which the journal is retained: later, no caller waits for the answer."""
 
-# The field without a name holds the owner's token.
+# The field with the empty name holds the owner's token.
 _OPEN: Final = Script("""
 redis.call('HSET', KEYS[1], '', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -35,107 +35,107 @@ return redis.call('HGETALL', KEYS[1])
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """How a step ended."""
+    """The outcome of a step."""
 
     number: int
-    """Its place in the order in which the run's steps ended."""
+    """Its position in the order in which the run's steps ended."""
     outcome: StepOutcome
     description: str
-    """What was asked, for whoever reads of a difference: `call generate/1`."""
+    """The kind of step, for messages about non-determinism: `call generate/1`."""
     digest: str
-    """Of what was asked, whole."""
+    """Digest of the whole request."""
     ms: float
     """Milliseconds that the step took."""
     body: bytes = b""
 
     def encode(self) -> bytes:
-        """One line of JSON, then the body as it is."""
+        """Return one line of JSON, followed by the body unchanged."""
         return (
             json.dumps([self.number, self.outcome, self.description, self.digest, self.ms]).encode() + b"\n" + self.body
         )
 
     @classmethod
     def parse(cls, raw: bytes) -> "JournalEntry":
-        """Read it back.
+        """Parse an encoded entry.
 
         Raises:
-            ValueError: It is not one.
+            ValueError: The bytes are not an encoded entry.
         """
         head, _, body = raw.partition(b"\n")
         number, outcome, description, digest, ms = json.loads(head)
         if outcome not in {"value", "fault", "given-up"}:
-            raise ValueError(f"{outcome!r} is no outcome")
+            raise ValueError(f"{outcome!r} is not an outcome")
         return cls(int(number), outcome, description, digest, float(ms), body)
 
 
 class Journal:
-    """The history of one execution of a run.
+    """The journal, as one execution of a run uses it.
 
     Args:
-        cache: Where it is kept.
-        identity: Tenant, run, step, workflow and whatever else tells the run apart.
-        ttl: Seconds for which it is kept.
+        redis: Where it is stored.
+        identity: Tenant, run, step, workflow and further parts that distinguish the run.
+        ttl: Seconds for which it is retained.
     """
 
-    def __init__(self, cache: RedisClient, *identity: str, ttl: float) -> None:
-        self._cache = cache
+    def __init__(self, redis: RedisClient, *identity: str, ttl: float) -> None:
+        self._redis = redis
         self._key = "poise:history:" + ":".join(quote(part, safe="/") for part in identity)
         self._ttl = max(1, round(min(ttl, MAX_TTL) * 1_000))
         self._token = uuid4().hex.encode()
         self._waiting: list[tuple[bytes, bytes, asyncio.Future[bool]]] = []
-        self._taken: list[tuple[bytes, bytes, asyncio.Future[bool]]] = []
+        self._in_flight: list[tuple[bytes, bytes, asyncio.Future[bool]]] = []
         self._writing = False
         self._lost = False
 
     async def open(self) -> Mapping[str, JournalEntry] | None:
-        """Own the history, and read it: entries by step id; None = there is no cache, or it holds what cannot be read.
+        """Take ownership and read the entries by step id; None = Redis is unavailable, or an entry is unreadable.
 
         One round trip.
         """
-        found = await self._cache.evaluate(_OPEN, [self._key], self._token, self._ttl)
-        if not isinstance(found, list):
+        fields = await self._redis.evaluate(_OPEN, [self._key], self._token, self._ttl)
+        if not isinstance(fields, list):
             return None
-        pairs = dict(zip(found[::2], found[1::2], strict=True))
+        pairs = dict(zip(fields[::2], fields[1::2], strict=True))
         pairs.pop(b"", None)
         try:
             return {step.decode(): JournalEntry.parse(raw) for step, raw in pairs.items()}
         except ValueError as error:
-            log.warning("the history %s cannot be read, the run starts over: %s", self._key, error)
+            log.warning("the journal %s cannot be read, the run starts over: %s", self._key, error)
             return None
 
     async def write(self, step: str, entry: JournalEntry) -> bool:
-        """Keep how a step ended; what was kept of it before is replaced.
+        """Append a step's outcome; an earlier outcome of the same step is replaced.
 
-        Entries are kept in the order in which this was called, those that come during a round trip together in the
-        next one: there is never a later one without an earlier one. To be cancelled does not take an entry back.
+        Entries are written in the order of the calls, those added during a round trip together in the next one: there
+        is never a later entry without an earlier one. Cancelling the call does not withdraw the entry.
 
         Returns:
-            Whether it is kept; if not, none that comes after it may be.
+            Whether the entry was written; if not, no later one can be.
         """
         if self._lost:
             return False
-        kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((step.encode(), entry.encode(), kept))
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((step.encode(), entry.encode(), written))
         if not self._writing:
             self._writing = True
-            self._cache.writer.add(self)
-        return await kept
+            self._redis.writer.add(self)
+        return await written
 
     # -- called by BatchWriter ------------------------------------------------------------------------------------
 
-    def take(self) -> ScriptCall:
-        """All that waits, to be written now."""
-        self._taken, self._waiting = self._waiting, []
-        return self._key, [self._token, *(part for step, raw, _ in self._taken for part in (step, raw))]
+    def take_entries(self) -> ScriptCall:
+        """Return all waiting entries as one call."""
+        self._in_flight, self._waiting = self._waiting, []
+        return self._key, [self._token, *(part for step, raw, _ in self._in_flight for part in (step, raw))]
 
-    def written(self, said: object) -> bool:
-        """What the server said of what was taken, None if nothing; whether more has come to be written meanwhile."""
-        self._lost = said != b""
-        told = self._taken + self._waiting if self._lost else self._taken
-        for *_, kept in told:
-            if not kept.done():
-                kept.set_result(not self._lost)
-        self._taken = []
+    def complete_write(self, result: object) -> bool:
+        """Process the script's result, None if the call failed; return whether more entries are waiting."""
+        self._lost = result != b""
+        answered = self._in_flight + self._waiting if self._lost else self._in_flight
+        for *_, written in answered:
+            if not written.done():
+                written.set_result(not self._lost)
+        self._in_flight = []
         if self._lost:
             self._waiting = []
         self._writing = bool(self._waiting)

@@ -1,4 +1,4 @@
-"""LatencyProbe: times one of the commands that are in flight, to find whether the server is slow."""
+"""LatencyProbe: times one command in flight at a time, to find whether the server is slow."""
 
 from types import TracebackType
 from typing import Self
@@ -7,39 +7,39 @@ from poise.redis.loop_aware_timer import LoopAwareTimer
 
 
 class LatencyProbe:
-    """Times one command at a time: the one that begins when no other is timed.
+    """Times one command at a time: the next one that starts while none is timed.
 
-    So a moment in which the server stands still counts once, however many commands were waiting; and a command is
-    chosen before anybody knows how long it takes, so slow ones are met as often as there are.
+    A pause of the server counts once, however many commands were waiting. A command is chosen before its duration is
+    known, so the sample is not biased towards fast ones.
 
     Args:
-        slow: Seconds from which on a command is slow.
+        slow_after: Seconds above which a command is slow.
     """
 
-    def __init__(self, slow: float) -> None:
-        self.slow = slow
+    def __init__(self, slow_after: float) -> None:
+        self.slow_after = slow_after
         self.busy = False
 
     def sample(self) -> "LatencySample":
-        """Time a command with it, if none is timed now."""
+        """Return a sample for a command, which is timed if no other is."""
         return LatencySample(self)
 
 
 class LatencySample:
-    """One command: `with sampler.sample() as sample: …; sample.slow`."""
+    """One command: `with probe.sample() as sample: …; sample.slow`."""
 
-    def __init__(self, sampler: LatencyProbe) -> None:
+    def __init__(self, probe: LatencyProbe) -> None:
         self.slow = False
-        """Whether it took too long."""
-        self.timed = not sampler.busy
-        """Whether it is the one that is timed."""
-        self._sampler = sampler
+        """Whether the command took longer than `slow_after`."""
+        self.timed = not probe.busy
+        """Whether this command is timed."""
+        self._probe = probe
         self._timer: LoopAwareTimer | None = None
 
     def __enter__(self) -> Self:
         if self.timed:
-            self._sampler.busy = True
-            self._timer = LoopAwareTimer(self._sampler.slow, self._late)
+            self._probe.busy = True
+            self._timer = LoopAwareTimer(self._probe.slow_after, self._mark_slow)
         return self
 
     def __exit__(
@@ -47,7 +47,7 @@ class LatencySample:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._sampler.busy = False
+            self._probe.busy = False
 
-    def _late(self) -> None:
+    def _mark_slow(self) -> None:
         self.slow = True

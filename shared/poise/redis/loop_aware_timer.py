@@ -1,4 +1,4 @@
-"""A timer that counts only the time in which the event loop runs."""
+"""LoopAwareTimer: a timer that counts only the time in which the event loop runs."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,31 +8,34 @@ TICKS: Final = 5
 
 
 class LoopAwareTimer:
-    """Calls back after so many seconds in which the event loop was awake.
+    """Calls back after a number of seconds in which the event loop was not blocked.
 
-    A loop that was held up, by a handler or by a machine that has too much to do, finds the answer that came meanwhile
-    together with the timer that says it is late. So time is counted in ticks, of which a turn passes one at most, and
-    what has been read when the last one has passed counts.
+    When a handler or an overloaded machine blocks the loop, the loop sees a reply that arrived meanwhile and the
+    expired timeout in the same iteration. So time is counted in ticks, at most one per loop iteration, and a reply that
+    was read by the last tick is in time.
 
     Args:
-        seconds: How long.
-        callback: Called once, unless `cancel` was.
+        seconds: The timeout.
+        callback: Called once, unless `cancel` was called.
     """
 
     def __init__(self, seconds: float, callback: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tick = seconds / TICKS
-        self._left = TICKS
+        self._tick_seconds = seconds / TICKS
+        self._ticks_left = TICKS
         self._callback = callback
-        self._next: asyncio.Handle = self._loop.call_later(self._tick, self._passed)
+        self._handle: asyncio.Handle = self._loop.call_later(self._tick_seconds, self._tick_passed)
 
     def cancel(self) -> None:
-        """Call back no more."""
-        self._next.cancel()
+        """Do not call back."""
+        self._handle.cancel()
 
-    def _passed(self) -> None:
-        self._left -= 1
-        # The last is a turn: whoever has been sent an answer in this one goes on with it before that.
-        self._next = (
-            self._loop.call_later(self._tick, self._passed) if self._left else self._loop.call_soon(self._callback)
+    def _tick_passed(self) -> None:
+        self._ticks_left -= 1
+        # The callback runs one iteration after the last tick, so that a task whose reply was read in this iteration
+        # resumes first.
+        self._handle = (
+            self._loop.call_later(self._tick_seconds, self._tick_passed)
+            if self._ticks_left
+            else self._loop.call_soon(self._callback)
         )

@@ -1,4 +1,4 @@
-"""Passages that were found, kept for a while, to stand in while retrieval is down."""
+"""PassageStore: recently retrieved passages, used while retrieval is unavailable."""
 
 import hashlib
 from typing import Final
@@ -11,11 +11,11 @@ from poise.redis.client import RedisClient
 from poise.text.unicode_forms import nfkc
 
 FORMAT_VERSION: Final = "1"
-"""Part of the key: a worker that keeps them in another form does not meet these."""
+"""Part of the key, so that a worker with another format does not read these entries."""
 
 
 class CachedPassages(BaseModel):
-    """What retrieval found, and when."""
+    """The passages that retrieval returned, and when."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,44 +25,44 @@ class CachedPassages(BaseModel):
 
 
 class PassageStore:
-    """Passages by tenant, query and limit; without a cache it keeps none.
+    """Passages by tenant, query and limit; without Redis nothing is stored.
 
     Args:
-        cache: Where they are kept.
-        keep: Seconds for which they are; 0 = not at all.
+        redis: Where they are stored.
+        ttl: Seconds for which they are stored; 0 = nothing is stored.
     """
 
-    def __init__(self, cache: RedisClient, keep: float) -> None:
-        self._cache = cache
-        self._keep = keep
+    def __init__(self, redis: RedisClient, ttl: float) -> None:
+        self._redis = redis
+        self._ttl = ttl
 
     @property
     def configured(self) -> bool:
-        """Whether anything is kept at all."""
-        return self._cache.configured and self._keep > 0
+        """Whether passages are stored."""
+        return self._redis.configured and self._ttl > 0
 
-    async def put(self, tenant: str, query: str, limit: int, kept: CachedPassages) -> None:
-        """Keep what was found, in place of what was found before."""
+    async def put(self, tenant: str, query: str, limit: int, passages: CachedPassages) -> None:
+        """Store the passages of a query; they replace earlier ones."""
         if self.configured:
-            await self._cache.put(passage_key(tenant, query, limit), kept.model_dump_json().encode(), self._keep)
+            await self._redis.put(passage_key(tenant, query, limit), passages.model_dump_json().encode(), self._ttl)
 
     async def get(self, tenant: str, query: str, limit: int) -> CachedPassages | None:
-        """What was found for this query last; None = nothing, or nothing any more."""
-        value = await self._cache.get(passage_key(tenant, query, limit)) if self.configured else None
+        """Return the last stored passages of a query; None = there are none, or they have expired."""
+        value = await self._redis.get(passage_key(tenant, query, limit)) if self.configured else None
         if value is None:
             return None
         try:
             return CachedPassages.model_validate_json(value)
-        except ValidationError:  # another version wrote it: as good as gone, and the next one takes its place
+        except ValidationError:  # written by another version: ignored, and overwritten by the next `put`
             return None
 
 
 def passage_key(tenant: str, query: str, limit: int) -> str:
-    """Where they are kept."""
+    """Return the Redis key of a query's passages."""
     digest = hashlib.sha256(normalise_query(query).encode(errors="surrogatepass")).hexdigest()
     return f"poise:passages:{FORMAT_VERSION}:{quote(tenant, safe='')}:{limit}:{digest}"
 
 
 def normalise_query(query: str) -> str:
-    """A query without what makes no difference to a search: case, white space, and forms of one letter (NFKC)."""
+    """Normalise case, white space and letter forms (NFKC) of a query, which do not affect a search."""
     return " ".join(nfkc(query).casefold().split())

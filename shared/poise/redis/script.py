@@ -1,20 +1,20 @@
-"""Script: what Redis runs as one step."""
+"""Script: a Lua script that Redis runs atomically."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 ScriptCall = tuple[str, Sequence[bytes | int]]
-"""What a script is run with: a key, and arguments."""
+"""The arguments of one execution: the key, and the script's arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script that the server runs as one step: nobody sees or changes the key in the middle of it."""
+    """A Lua script that the server runs atomically."""
 
     text: str
     writes: bool = False
-    """Whether it has put something in when it returns nothing."""
+    """Whether the script has written when it returns an empty result; shows that a full Redis has room again."""
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Results of finished steps, and leases on running ones, so that a step that is delivered twice is paid once."""
+"""StepResultStore: replies of finished steps and leases on running ones, so that a redelivered step runs only once."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,13 +9,13 @@ from poise.redis.client import RedisClient
 from poise.redis.script import Script
 
 MAX_TTL: Final = 24 * 3_600.0
-"""Seconds that a step's reply is kept at most."""
+"""Seconds that a step's reply is stored at most."""
 
 _LEASE: Final = b"L"
 _REPLY: Final = b"R"
 
-# A step has one key. It holds a lease (its holder's token) or, once the step has ended, the reply: one value, so that
-# neither can be seen without the other, and one key, so that it works on a cluster.
+# A step has one key. It holds a lease (the holder's token) or, once the step has finished, the reply. One value: lease
+# and reply never contradict each other. One key: it works on a cluster.
 _PUT_UNLESS_CLAIMED: Final = Script(
     """
 local found = redis.call('GET', KEYS[1])
@@ -56,73 +56,74 @@ class StoredReply:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claim to a step: the step's key, and the token that tells this claim from every other one."""
+    """A claim on a step: the step's key, and a token that identifies this claim."""
 
     key: str
     token: str
 
     @classmethod
     def for_step(cls, *identity: str, token: str) -> "Lease":
-        """A lease on the step that `identity` names: tenant, run, step and whatever else tells it apart."""
-        # Quoted, so that the parts of one identity cannot be read as those of another.
+        """Return a lease on the step that `identity` names: tenant, run, step and further distinguishing parts."""
+        # Quoted, so that different identities never yield the same key.
         return cls("poise:step:" + ":".join(quote(part, safe="/") for part in identity), token)
 
 
 class StepResultStore:
-    """Leases and replies of steps. Each call is one round trip to the cache; without a cache all is `UNKNOWN`."""
+    """Leases and replies of steps. Each call is one round trip; without Redis the result is `UNKNOWN`."""
 
-    def __init__(self, cache: RedisClient) -> None:
-        self._cache = cache
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
 
     @property
     def configured(self) -> bool:
-        """Whether there is a cache at all, reachable or not."""
-        return self._cache.configured
+        """Whether a Redis is configured, reachable or not."""
+        return self._redis.configured
 
     async def claim(self, lease: Lease, ttl: float) -> ClaimStatus | StoredReply:
-        """Take the lease for `ttl` seconds, or read how the step ended, or see that another is at work on it.
+        """Acquire the lease for `ttl` seconds; return the stored reply if the step has finished.
 
-        To claim again what is ours renews it.
+        Claiming a lease that the caller holds renews it.
         """
-        mine = _LEASE + lease.token.encode()
-        return _decode(await self._cache.evaluate_key(_PUT_UNLESS_CLAIMED, lease.key, mine, mine, _ms(ttl)))
+        token = _LEASE + lease.token.encode()
+        return _decode(await self._redis.evaluate_key(_PUT_UNLESS_CLAIMED, lease.key, token, token, _ms(ttl)))
 
     async def write(self, lease: Lease, reply: StoredReply, ttl: float) -> ClaimStatus | StoredReply:
-        """Store how the step ended for `ttl` seconds, and give up the lease; refused if it is another's by now.
+        """Store the reply for `ttl` seconds, which releases the lease; refused if another caller holds the lease.
 
-        Where nobody holds it (it ran out and nobody came, or the cache lost it) the reply is stored all the same.
+        If nobody holds it (it expired, or Redis lost it), the reply is stored too.
         """
-        mine, value = _LEASE + lease.token.encode(), _REPLY + reply.kind.encode() + b"\n" + reply.body
+        token, value = _LEASE + lease.token.encode(), _REPLY + reply.kind.encode() + b"\n" + reply.body
         return _decode(
-            await self._cache.evaluate_key(_PUT_UNLESS_CLAIMED, lease.key, mine, value, _ms(min(ttl, MAX_TTL)))
+            await self._redis.evaluate_key(_PUT_UNLESS_CLAIMED, lease.key, token, value, _ms(min(ttl, MAX_TTL)))
         )
 
     async def renew(self, lease: Lease, ttl: float) -> None:
-        """Hold the lease for `ttl` seconds from now, if it is still ours.
+        """Extend the lease to `ttl` seconds from now, if the caller still holds it.
 
-        What is gone is not taken again: the step may have ended and been let go of while this was on its way.
+        A lease that is gone is not acquired again: the step may have finished and been deleted while this command was
+        in flight.
         """
-        await self._cache.evaluate_key(_RENEW, lease.key, _LEASE + lease.token.encode(), _ms(ttl))
+        await self._redis.evaluate_key(_RENEW, lease.key, _LEASE + lease.token.encode(), _ms(ttl))
 
     async def forget(self, lease: Lease, stored: StoredReply) -> None:
-        """Let go of how a step ended, if that is still what is stored: it is to be done anew."""
-        await self._cache.evaluate_key(_RELEASE, lease.key, _REPLY + stored.kind.encode() + b"\n" + stored.body)
+        """Delete the stored reply, if it is still `stored`, so that the step runs again."""
+        await self._redis.evaluate_key(_RELEASE, lease.key, _REPLY + stored.kind.encode() + b"\n" + stored.body)
 
     async def release(self, lease: Lease) -> None:
-        """Give up the lease, if it is still ours, without a word on how the step ended."""
-        await self._cache.evaluate_key(_RELEASE, lease.key, _LEASE + lease.token.encode())
+        """Release the lease, if the caller still holds it, without storing a reply."""
+        await self._redis.evaluate_key(_RELEASE, lease.key, _LEASE + lease.token.encode())
 
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1_000))
 
 
-def _decode(found: bytes | None) -> ClaimStatus | StoredReply:
-    if found is None:
+def _decode(value: bytes | None) -> ClaimStatus | StoredReply:
+    if value is None:
         return ClaimStatus.UNKNOWN
-    if not found:
+    if not value:
         return ClaimStatus.ACQUIRED
-    if found.startswith(_LEASE):
+    if value.startswith(_LEASE):
         return ClaimStatus.HELD_ELSEWHERE
-    kind, _, body = found[len(_REPLY) :].partition(b"\n")
+    kind, _, body = value[len(_REPLY) :].partition(b"\n")
     return StoredReply(kind.decode(errors="replace"), body)

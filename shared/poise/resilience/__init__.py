@@ -1,1 +1,1 @@
-"""Resilience: what keeps one caller from using up what all share."""
+"""Resilience: circuit breaker, concurrency limiter, token bucket and Retry-After parsing."""

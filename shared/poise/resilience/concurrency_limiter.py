@@ -1,4 +1,4 @@
-"""ConcurrencyLimiter: how many requests a server may have in flight, which ones wait, and which lane is next."""
+"""ConcurrencyLimiter: limits the requests in flight to one server, and divides its slots between the lanes."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ class ConcurrencyLimiter:
     slot that is released. So neither lane starves the other.
 
     Args:
-        total: How many there are.
+        total: The number of slots.
         batch_share: The share of the batch lane, above 0, at most 1.
     """
 
@@ -25,69 +25,69 @@ class ConcurrencyLimiter:
         self._batch_free = max(1, round(total * batch_share))
         self._turns = max(1, round(1 / batch_share))
         self._turn = 0
-        self._taken = 0
+        self._in_use = 0
         self._queues: dict[Lane, deque[asyncio.Future[None]]] = {"interactive": deque(), "batch": deque()}
 
     @property
-    def taken(self) -> int:
-        """Places that are held."""
-        return self._taken
+    def in_use(self) -> int:
+        """The number of slots in use."""
+        return self._in_use
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for one."""
+        """The number of requests that wait for a slot."""
         return sum(not waiter.done() for queue in self._queues.values() for waiter in queue)
 
     @asynccontextmanager
     async def slot(
-        self, lane: Lane = "interactive", waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+        self, lane: Lane = "interactive", while_waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     ) -> AsyncIterator[float]:
-        """Hold a slot; yields the seconds that the caller waited for it.
+        """Hold a slot; yield the seconds that the caller waited for it.
 
         Args:
-            lane: Whose turn it is.
-            waiting: Entered while there is none.
+            lane: The lane of the request.
+            while_waiting: Entered while the caller waits.
         """
         began = time.perf_counter()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues[lane].append(waiter)
-        self._give()
+        self._grant()
         try:
             if not waiter.done():
-                async with waiting():
+                async with while_waiting():
                     await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():  # it was given one in the same moment
-                self._give_back(lane)
-            elif waiter in self._queues[lane]:  # else a place that fell free passed it over meanwhile
+            if waiter.done() and not waiter.cancelled():  # it was granted a slot in the same loop iteration
+                self._release(lane)
+            elif waiter in self._queues[lane]:  # else `_grant` has already removed it
                 self._queues[lane].remove(waiter)
             raise
         try:
             yield time.perf_counter() - began
         finally:
-            self._give_back(lane)
+            self._release(lane)
 
-    def _give_back(self, lane: Lane) -> None:
-        self._taken -= 1
+    def _release(self, lane: Lane) -> None:
+        self._in_use -= 1
         self._free += 1
         if lane == "batch":
             self._batch_free += 1
-        self._give()
+        self._grant()
 
-    def _give(self) -> None:
-        while self._free and (lane := self._next()) is not None:
+    def _grant(self) -> None:
+        while self._free and (lane := self._next_lane()) is not None:
             waiter = self._queues[lane].popleft()
             if waiter.done():
-                # Many whose time is up in one moment: each future is cancelled before any of the tasks runs. The first
-                # task to run gives its place back, and finds here the waiters of the others, who want none any more.
+                # Many requests may time out in one loop iteration: each future is cancelled before any of the tasks
+                # runs. The first task to run releases its slot and finds here the cancelled waiters of the others.
                 continue
             waiter.set_result(None)
-            self._taken += 1
+            self._in_use += 1
             self._free -= 1
             if lane == "batch":
                 self._batch_free -= 1
 
-    def _next(self) -> Lane | None:
+    def _next_lane(self) -> Lane | None:
         batch = bool(self._queues["batch"]) and self._batch_free > 0
         if not self._queues["interactive"]:
             return "batch" if batch else None

@@ -1,19 +1,19 @@
-"""Token bucket: at most so many in the long run, with a burst on top. No clock of its own."""
+"""TokenBucket: a rate limit with a burst. The caller passes the time."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
 MAX_KEYS: Final = 10_000
-"""Buckets that are remembered; beyond it the one used longest ago is forgotten, and is full when it is used again."""
+"""Maximum number of buckets; beyond it the least recently used one is dropped, and is full when it is used again."""
 
 
 class TokenBucket:
-    """One bucket, full at first.
+    """One bucket, initially full.
 
     Args:
-        rate: Tokens a second that come back.
-        burst: Tokens that it holds.
+        rate: Tokens added per second.
+        burst: Capacity of the bucket.
     """
 
     def __init__(self, rate: float, burst: float) -> None:
@@ -26,10 +26,10 @@ class TokenBucket:
         """Take one token.
 
         Args:
-            now: Seconds, of a clock that never goes back.
+            now: Monotonic time in seconds.
 
         Returns:
-            0 if it was there; else seconds until it will be, and none is taken.
+            0 if there was a token; else the seconds until there will be one, and none is taken.
         """
         if now > self._at:
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
@@ -40,12 +40,12 @@ class TokenBucket:
         return 0.0
 
     def refund(self) -> None:
-        """Put a token back that was taken in vain."""
+        """Return an unused token."""
         self._tokens = min(self._burst, self._tokens + 1)
 
 
 class KeyedTokenBuckets:
-    """A bucket for each key, and one for all of them together.
+    """A bucket for each key, and one for all keys together.
 
     Args:
         each: Rate and burst of each key.
@@ -58,15 +58,15 @@ class KeyedTokenBuckets:
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
     def take(self, key: Hashable, now: float) -> float:
-        """Take a token of a key and one of all; see `TokenBucket.take`."""
-        own = self._buckets.get(key)
-        if own is None:
-            own = self._buckets[key] = TokenBucket(*self._each)
+        """Take a token of the key's bucket and one of the shared bucket; see `TokenBucket.take`."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(*self._each)
             if len(self._buckets) > MAX_KEYS:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
-        if wait := own.take(now):
+        if wait := bucket.take(now):
             return wait
         if wait := self._together.take(now):
-            own.refund()
+            bucket.refund()
         return wait

@@ -58,7 +58,7 @@ class MeshConnection:
         self.connection = Connection.of(settings)
         self.admin = KafkaAdmin(self.connection)
         self.addresses = ReplyAddressResolver(self.admin.partitions)
-        self.liveness = Liveness(ending=exit_eventually)
+        self.liveness = Liveness(on_fatal=exit_eventually)
         self.topic_identities = TopicIdentities()
         limits = TopicLimits(self.admin.record_limits)
         records = Producer(self.connection, limits, self.topic_identities.leaderless, self.liveness)

@@ -79,7 +79,7 @@ class Readiness:
         """Ask the broker about the topics, and hand on what it says; returns those that exist."""
         found = await self._admin.describe(CATALOGUE.keys() | self._identities.topics)
         self._answers = True
-        self._liveness.broker(answers=True)
+        self._liveness.record_broker(answering=True)
         self._identities.update(found)
         return found.keys()
 
@@ -102,5 +102,5 @@ class Readiness:
                 if self._answers:
                     log.warning("%s", error)
                 self._answers = False
-                self._liveness.broker(answers=False)
-                part.wait(str(error))
+                self._liveness.record_broker(answering=False)
+                part.blocked(str(error))

@@ -84,10 +84,10 @@ async def test_any_end_of_the_consumer_ends_the_process(kafka: str, monkeypatch:
 async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     liveness = Liveness(clock=lambda: now)
-    liveness.broker(answers=True)
+    liveness.record_broker(answering=True)
     async with group(kafka) as readers, readers.member(part=liveness.component("consumer")) as one:
         now = 10.0
-        await until(lambda: one.concurrent_consumer.part.progressed == 10.0)
+        await until(lambda: one.concurrent_consumer.part.progressed_at == 10.0)
         assert liveness.check() is None
         polling, go_on = asyncio.Event(), asyncio.Event()
 
@@ -103,7 +103,7 @@ async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.Monk
                 ended = liveness.check()
             assert not liveness.conditions()["consumer"]
             assert ended is not None
-            assert "stood still" in str(ended)
+            assert "made no progress" in str(ended)
         go_on.set()
 
 

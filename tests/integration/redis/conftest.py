@@ -10,14 +10,14 @@ from poise.stack.valkey import Valkey
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A Valkey of this test's own."""
+    """A Valkey server for this test."""
     async with Valkey(tmp_path) as valkey:
         yield valkey
 
 
 @pytest.fixture
 async def admin(server: Valkey) -> AsyncIterator[Redis]:
-    """A person's own connection to it."""
+    """A direct connection to it."""
     redis = Redis.from_url(server.url)
     yield redis
     await redis.aclose()
@@ -25,6 +25,6 @@ async def admin(server: Valkey) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def wire(server: Valkey) -> AsyncIterator[SlowWire]:
-    """A way to it that can be made slow."""
+    """A proxy to it with adjustable delay."""
     async with SlowWire(server.port) as wire:
         yield wire

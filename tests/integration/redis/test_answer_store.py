@@ -1,4 +1,4 @@
-"""Kept answers on a real Valkey: the bounds, and what is not kept."""
+"""Cached answers on a real Valkey: limits, and which ones are not stored."""
 
 import time
 from collections.abc import AsyncIterator
@@ -16,9 +16,9 @@ DAY = 86_400.0
 
 
 @pytest.fixture
-async def cache(valkey: str) -> AsyncIterator[RedisClient]:
-    async with RedisClient(valkey) as cache:
-        yield cache
+async def redis(valkey: str) -> AsyncIterator[RedisClient]:
+    async with RedisClient(valkey) as redis:
+        yield redis
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def tenant() -> str:
     return uuid4().hex
 
 
-def kept(text: str = "It is so.", began: float | None = None) -> CachedAnswer:
+def cached_answer(text: str = "It is so.", began: float | None = None) -> CachedAnswer:
     began = time.time() if began is None else began
     answer = Answer(run_id="r", text=text, rung="primary", epoch="e1.AAAA")
     return CachedAnswer(
@@ -34,64 +34,64 @@ def kept(text: str = "It is so.", began: float | None = None) -> CachedAnswer:
     )
 
 
-async def test_it_is_found_as_it_was_kept_by_its_tenant_alone(cache: RedisClient, tenant: str) -> None:
-    answers, one = AnswerStore(cache, 10), kept()
-    assert await answers.put(tenant, "k", one, DAY)
-    assert await answers.get(tenant, "k") == one
+async def test_only_its_tenant_finds_an_answer(redis: RedisClient, tenant: str) -> None:
+    answers, entry = AnswerStore(redis, 10), cached_answer()
+    assert await answers.put(tenant, "k", entry, DAY)
+    assert await answers.get(tenant, "k") == entry
     assert await answers.get(tenant + "x", "k") is None
     assert await answers.get(tenant, "other") is None
 
 
-async def test_it_runs_out_and_leaves_its_place(cache: RedisClient, tenant: str) -> None:
-    answers, admin = AnswerStore(cache, 10), AnswerStoreAdmin(cache)
-    await answers.put(tenant, "k", kept(), 0.001)
+async def test_an_expired_answer_is_not_counted(redis: RedisClient, tenant: str) -> None:
+    answers, admin = AnswerStore(redis, 10), AnswerStoreAdmin(redis)
+    await answers.put(tenant, "k", cached_answer(), 0.001)
     while await answers.get(tenant, "k") is not None:
         pass
     assert (await admin.stats(tenant)).entries == 0
 
 
-async def test_those_used_longest_ago_make_room(cache: RedisClient, tenant: str) -> None:
-    answers = AnswerStore(cache, 2)
+async def test_the_least_recently_used_answers_are_evicted(redis: RedisClient, tenant: str) -> None:
+    answers = AnswerStore(redis, 2)
     for key in ("a", "b"):
-        await answers.put(tenant, key, kept(), DAY)
-        time.sleep(0.002)  # noqa: ASYNC251 - so that the times of use differ, which are milliseconds
+        await answers.put(tenant, key, cached_answer(), DAY)
+        time.sleep(0.002)  # noqa: ASYNC251 - so that the lookup times differ, which have millisecond resolution
     await answers.get(tenant, "a")
-    await answers.put(tenant, "c", kept(), DAY)
+    await answers.put(tenant, "c", cached_answer(), DAY)
     assert [await answers.get(tenant, key) is not None for key in "abc"] == [True, False, True]
 
 
-async def test_one_that_began_earlier_does_not_replace_one_that_began_later(cache: RedisClient, tenant: str) -> None:
-    answers, now = AnswerStore(cache, 10), time.time()
-    assert await answers.put(tenant, "k", kept("New.", now), DAY)
-    assert not await answers.put(tenant, "k", kept("Old.", now - 5), DAY)
+async def test_an_earlier_computation_does_not_replace_a_later_one(redis: RedisClient, tenant: str) -> None:
+    answers, now = AnswerStore(redis, 10), time.time()
+    assert await answers.put(tenant, "k", cached_answer("New.", now), DAY)
+    assert not await answers.put(tenant, "k", cached_answer("Old.", now - 5), DAY)
     found = await answers.get(tenant, "k")
     assert found is not None
     assert found.answer.text == "New."
-    assert await answers.put(tenant, "k", kept("Newer.", now + 5), DAY)
+    assert await answers.put(tenant, "k", cached_answer("Newer.", now + 5), DAY)
 
 
-async def test_one_that_is_too_large_is_not_kept(cache: RedisClient, tenant: str) -> None:
-    assert not await AnswerStore(cache, 10).put(tenant, "k", kept("x" * MAX_ENTRY_BYTES), DAY)
+async def test_an_oversized_answer_is_not_stored(redis: RedisClient, tenant: str) -> None:
+    assert not await AnswerStore(redis, 10).put(tenant, "k", cached_answer("x" * MAX_ENTRY_BYTES), DAY)
 
 
-async def test_what_began_before_a_purge_is_not_kept(cache: RedisClient, tenant: str) -> None:
-    answers, admin = AnswerStore(cache, 10), AnswerStoreAdmin(cache)
-    begun = kept()
+async def test_a_computation_that_began_before_a_purge_is_not_stored(redis: RedisClient, tenant: str) -> None:
+    answers, admin = AnswerStore(redis, 10), AnswerStoreAdmin(redis)
+    begun = cached_answer()
     await answers.put(tenant, "k", begun, DAY)
     assert set(await admin.purge(tenant)) == {"k"}
     assert not await answers.put(tenant, "k", begun, DAY)
-    assert await answers.put(tenant, "k", kept(began=time.time() + 1), DAY)
+    assert await answers.put(tenant, "k", cached_answer(began=time.time() + 1), DAY)
 
 
-async def test_what_another_version_wrote_is_passed_over_and_can_be_purged(cache: RedisClient, tenant: str) -> None:
-    answers, admin = AnswerStore(cache, 10), AnswerStoreAdmin(cache)
-    await answers.put(tenant, "k", kept(), DAY)
-    await cache.put(f"poise:answers:{{{tenant}}}:entry:k", b"1\n{}", DAY)
+async def test_an_entry_of_another_version_is_ignored_and_can_be_purged(redis: RedisClient, tenant: str) -> None:
+    answers, admin = AnswerStore(redis, 10), AnswerStoreAdmin(redis)
+    await answers.put(tenant, "k", cached_answer(), DAY)
+    await redis.put(f"poise:answers:{{{tenant}}}:entry:k", b"1\n{}", DAY)
     assert await answers.get(tenant, "k") is None
     assert await admin.purge(tenant) == {"k": None}
 
 
-async def test_without_a_cache_nothing_is_kept(tenant: str) -> None:
-    async with RedisClient("redis://127.0.0.1:1/0") as absent:
-        assert not await AnswerStore(absent, 10).put(tenant, "k", kept(), DAY)
-        assert await AnswerStore(absent, 10).get(tenant, "k") is None
+async def test_without_redis_nothing_is_stored(tenant: str) -> None:
+    async with RedisClient("redis://127.0.0.1:1/0") as unavailable:
+        assert not await AnswerStore(unavailable, 10).put(tenant, "k", cached_answer(), DAY)
+        assert await AnswerStore(unavailable, 10).get(tenant, "k") is None

@@ -1,4 +1,4 @@
-"""A cache that goes, is slow, or is full: work goes on without it, it is said once, and it is used again."""
+"""A Redis that stops, is slow, or is full: the work continues, one line is logged, and it is used again later."""
 
 import asyncio
 import logging
@@ -23,204 +23,198 @@ from poise.telemetry.metrics import observations
 pytestmark = pytest.mark.integration
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the cache has said, without the reasons."""
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the client's log messages without the reasons."""
     return [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "poise.redis.client"]
 
 
-async def until_kept(cache: RedisClient) -> None:
-    """Wait until a value can be put and read."""
+async def until_writable(redis: RedisClient) -> None:
+    """Wait until a value can be written and read."""
     async with asyncio.timeout(10 * OPEN_FOR):
-        while await cache.get("k") != b"new":
+        while await redis.get("k") != b"new":
             await asyncio.sleep(0.05)
-            await cache.put("k", b"new", 60)
+            await redis.put("k", b"new", 60)
 
 
-async def test_one_that_stops_is_gone_on_without_and_used_again(
+async def test_a_stopped_redis_is_skipped_and_used_again_after_a_restart(
     server: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with RedisClient(server.url) as cache:
-        await cache.put("k", b"old", 60)
+    async with RedisClient(server.url) as redis:
+        await redis.put("k", b"old", 60)
         await server.stop()
         for _ in range(50):
-            assert await cache.get("k") is None
-            await cache.put("k", b"lost", 60)
+            assert await redis.get("k") is None
+            await redis.put("k", b"lost", 60)
         assert (0.0, {}) in observations(semconv.CACHE_UP)
         await server.start()
-        await until_kept(cache)
+        await until_writable(redis)
         assert (1.0, {}) in observations(semconv.CACHE_UP)
-    assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+    assert messages(caplog) == ["Redis is unavailable and not used", "Redis is available again"]
     assert not observations(semconv.CACHE_UP)
 
 
-async def test_one_that_is_slow_costs_one_wait_and_no_more(
+async def test_a_hanging_redis_costs_one_timeout(
     server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with RedisClient(server.url) as cache:
-        await cache.put("k", b"old", 60)
+    async with RedisClient(server.url) as redis:
+        await redis.put("k", b"old", 60)
         await admin.client_pause(round(4 * COMMAND_TIMEOUT * 1_000))
-        assert await cache.get("k") is None
-        # Hundreds more while it is left alone: none of them waits, or this would take minutes.
+        assert await redis.get("k") is None
+        # Hundreds more while the breaker is open: none of them waits, or this would take minutes.
         async with asyncio.timeout(2 * COMMAND_TIMEOUT + 1):
             for _ in range(300):
-                assert await cache.get("k") is None
-        await until_kept(cache)
-    assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+                assert await redis.get("k") is None
+        await until_writable(redis)
+    assert messages(caplog) == ["Redis is unavailable and not used", "Redis is available again"]
 
 
-async def test_one_that_answers_slowly_is_soon_gone_on_without_until_it_answers_soon(
-    wire: SlowWire, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_slow_redis_is_skipped_until_it_is_fast(wire: SlowWire, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with RedisClient(wire.url) as cache:
-        await cache.put("k", b"old", 60)
+    async with RedisClient(wire.url) as redis:
+        await redis.put("k", b"old", 60)
         wire.delay = lambda: 2 * SLOW_COMMAND
-        found = [await cache.get("k") for _ in range(300)]
-        waited = found.index(None)
-        assert waited <= BREAKER_WINDOW // 2
-        assert set(found[waited:]) == {None}
+        found = [await redis.get("k") for _ in range(300)]
+        answered = found.index(None)
+        assert answered <= BREAKER_WINDOW // 2
+        assert set(found[answered:]) == {None}
         wire.sent.clear()
         async with asyncio.timeout(10 * OPEN_FOR):
-            while len([sent for sent in wire.sent if b"poise:tried" in sent]) < 2:  # while it is slow, in vain
-                assert await cache.get("k") is None
+            while len([sent for sent in wire.sent if b"poise:tried" in sent]) < 2:  # probes fail while it is slow
+                assert await redis.get("k") is None
                 await asyncio.sleep(0.05)
-        assert not [sent for sent in wire.sent if b"GET" in sent]  # and not by what a caller wants
+        assert not [sent for sent in wire.sent if b"GET" in sent]  # callers' commands are not used as probes
         wire.delay = lambda: 0.0
-        await until_kept(cache)
-    assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+        await until_writable(redis)
+    assert messages(caplog) == ["Redis is unavailable and not used", "Redis is available again"]
 
 
-async def test_a_moment_in_which_it_stands_still_is_no_reason_to_leave_it(
-    wire: SlowWire, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with RedisClient(wire.url) as cache:
-        await cache.put("k", b"old", 60)
-        assert await asyncio.gather(*(cache.get("k") for _ in range(MAX_CONNECTIONS))) == [b"old"] * MAX_CONNECTIONS
+async def test_a_short_pause_does_not_open_the_breaker(wire: SlowWire, caplog: pytest.LogCaptureFixture) -> None:
+    async with RedisClient(wire.url) as redis:
+        await redis.put("k", b"old", 60)
+        assert await asyncio.gather(*(redis.get("k") for _ in range(MAX_CONNECTIONS))) == [b"old"] * MAX_CONNECTIONS
         for _ in range(BREAKER_WINDOW // 2 - 1):
             wire.delay = lambda: 2 * SLOW_COMMAND
-            assert await asyncio.gather(*(cache.get("k") for _ in range(MAX_CONNECTIONS))) == [b"old"] * MAX_CONNECTIONS
+            assert await asyncio.gather(*(redis.get("k") for _ in range(MAX_CONNECTIONS))) == [b"old"] * MAX_CONNECTIONS
             wire.delay = lambda: 0.0
-            assert [await cache.get("k") for _ in range(2)] == [b"old"] * 2
-    assert said(caplog) == []
+            assert [await redis.get("k") for _ in range(2)] == [b"old"] * 2
+    assert messages(caplog) == []
 
 
-async def test_a_worker_that_is_held_up_itself_does_not_blame_the_cache(
-    server: Valkey, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with RedisClient(server.url) as cache:
-        await cache.put("k", b"old", 60)
-        for held in (COMMAND_TIMEOUT, *[SLOW_COMMAND] * BREAKER_WINDOW):
-            getting = asyncio.create_task(cache.get("k"))
+async def test_a_blocked_event_loop_does_not_open_the_breaker(server: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+    async with RedisClient(server.url) as redis:
+        await redis.put("k", b"old", 60)
+        for blocked in (COMMAND_TIMEOUT, *[SLOW_COMMAND] * BREAKER_WINDOW):
+            getting = asyncio.create_task(redis.get("k"))
             await asyncio.sleep(0)
-            time.sleep(2 * held)  # noqa: ASYNC251 - the handler that holds the loop up
+            time.sleep(2 * blocked)  # noqa: ASYNC251 - a handler that blocks the event loop
             assert await getting == b"old"
-    assert said(caplog) == []
+    assert messages(caplog) == []
 
 
-async def test_one_that_hangs_has_those_that_wait_for_a_connection_wait_no_longer(
+async def test_commands_waiting_for_a_connection_return_when_the_breaker_opens(
     server: Valkey, wire: SlowWire, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with RedisClient(wire.url) as cache:
-        await cache.put("k", b"old", 60)
+    async with RedisClient(wire.url) as redis:
+        await redis.put("k", b"old", 60)
         os.kill(server.child.pid, signal.SIGSTOP)
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT * 3):  # not one after another, which took half a minute
-                found = await asyncio.gather(*(cache.get("k") for _ in range(50 * MAX_CONNECTIONS)))
+            async with asyncio.timeout(COMMAND_TIMEOUT * 3):  # sequentially it would take half a minute
+                found = await asyncio.gather(*(redis.get("k") for _ in range(50 * MAX_CONNECTIONS)))
             assert set(found) == {None}
         finally:
             os.kill(server.child.pid, signal.SIGCONT)
-        await until_kept(cache)
-    assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+        await until_writable(redis)
+    assert messages(caplog) == ["Redis is unavailable and not used", "Redis is available again"]
 
 
-async def test_one_that_cannot_keep_up_is_left_alone(
+async def test_a_redis_that_cannot_keep_up_opens_the_breaker(
     wire: SlowWire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "POOL_TIMEOUT", SLOW_COMMAND / 4)
-    async with RedisClient(wire.url) as cache:
-        await asyncio.gather(*(cache.put("k", b"old", 60) for _ in range(MAX_CONNECTIONS)))
+    async with RedisClient(wire.url) as redis:
+        await asyncio.gather(*(redis.put("k", b"old", 60) for _ in range(MAX_CONNECTIONS)))
         wire.delay = lambda: SLOW_COMMAND / 2  # none of them is slow
-        found = await asyncio.gather(*(cache.get("k") for _ in range(10 * MAX_CONNECTIONS)))
+        found = await asyncio.gather(*(redis.get("k") for _ in range(10 * MAX_CONNECTIONS)))
         assert found == [b"old"] * MAX_CONNECTIONS + [None] * 9 * MAX_CONNECTIONS
-    assert said(caplog) == ["the cache is absent, going on without it"]
+    assert messages(caplog) == ["Redis is unavailable and not used"]
 
 
-async def test_one_that_is_full_is_still_read_and_written_again_when_it_has_room(
+async def test_a_full_redis_is_still_read_and_written_again_when_it_has_room(
     server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with RedisClient(server.url) as cache:
-        await cache.put("k", b"old", 60)
+    async with RedisClient(server.url) as redis:
+        await redis.put("k", b"old", 60)
         await admin.config_set("maxmemory", "1")
         for _ in range(20):
-            await cache.put("k", b"lost", 60)
-            assert await cache.get("k") == b"old"
+            await redis.put("k", b"lost", 60)
+            assert await redis.get("k") == b"old"
         assert (1.0, {}) in observations(semconv.CACHE_UP)
         await admin.config_set("maxmemory", "0")
-        await until_kept(cache)
-    assert said(caplog) == ["the cache is full, nothing is kept until it has room", "the cache has room again"]
+        await until_writable(redis)
+    assert messages(caplog) == ["Redis is full and stores nothing until it has room", "Redis has room again"]
 
 
-async def test_a_journal_in_one_that_is_full_still_knows_what_it_has(
+async def test_a_full_redis_still_returns_stored_replies(
     server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with RedisClient(server.url) as cache:
-        journal = StepResultStore(cache)
+    async with RedisClient(server.url) as redis:
+        store = StepResultStore(redis)
         done, new = (Lease.for_step("tenant", run, "step", token=f"of {run}") for run in ("done", "new"))
         stored = StoredReply("answer/1", b"{}")
-        assert await journal.claim(done, 60) is ClaimStatus.ACQUIRED
-        assert await journal.write(done, stored, 60) is not ClaimStatus.HELD_ELSEWHERE
+        assert await store.claim(done, 60) is ClaimStatus.ACQUIRED
+        assert await store.write(done, stored, 60) is not ClaimStatus.HELD_ELSEWHERE
         await admin.config_set("maxmemory", "1")
         for _ in range(5):
-            assert await journal.claim(new, 60) is ClaimStatus.UNKNOWN  # handled all the same, without a lease
-            assert await journal.claim(done, 60) == stored
-    assert said(caplog) == ["the cache is full, nothing is kept until it has room"]
+            assert await store.claim(new, 60) is ClaimStatus.UNKNOWN  # handled without a lease
+            assert await store.claim(done, 60) == stored
+    assert messages(caplog) == ["Redis is full and stores nothing until it has room"]
 
 
-# -- as a part of its process -----------------------------------------------------------------------------------------
+# -- liveness ---------------------------------------------------------------------------------------------------------
 
-PART = "connection to the cache"
+COMPONENT = "connection to the cache"
 
 
-async def test_one_that_is_away_leaves_its_process_ready(server: Valkey) -> None:
+async def test_an_unavailable_redis_leaves_the_process_ready(server: Valkey) -> None:
     process = ProcessOnClock()
-    async with RedisClient(server.url, liveness=process.liveness) as cache:
-        await cache.put("k", b"old", 60)
+    async with RedisClient(server.url, liveness=process.liveness) as redis:
+        await redis.put("k", b"old", 60)
         await server.stop()
-        assert await cache.get("k") is None
+        assert await redis.get("k") is None
         for _ in range(3):
-            await process.goes_on(PART)
+            await process.assert_makes_progress(COMPONENT)
             assert process.liveness.check() is None
         assert (0.0, {}) in observations(semconv.CACHE_UP)
-        assert not cache.available
+        assert not redis.available
     assert process.liveness.conditions() == {}
 
 
-async def test_what_tries_it_and_hangs_is_found(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_probe_is_detected(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     process, hanging, go_on = ProcessOnClock(), asyncio.Event(), asyncio.Event()
 
     async def hangs(*_arguments: object) -> None:
         hanging.set()
         await go_on.wait()
 
-    async with RedisClient(server.url, liveness=process.liveness) as cache:
-        await process.goes_on(PART)
-        monkeypatch.setattr(client, "_with_timeout", hangs)  # not even its timeout ends it
-        cache._open_breaker("a test says so")
+    async with RedisClient(server.url, liveness=process.liveness) as redis:
+        await process.assert_makes_progress(COMPONENT)
+        monkeypatch.setattr(client, "_with_timeout", hangs)  # not even the timeout ends it
+        redis._open_breaker("a test says so")
         await hanging.wait()
-        process.stands_still(PART)
+        process.assert_stall_ends_process(COMPONENT)
         go_on.set()
 
 
-async def test_what_tries_it_and_dies_ends_the_process(server: Valkey) -> None:
+async def test_a_dead_probing_task_ends_the_process(server: Valkey) -> None:
     liveness = Liveness()
-    async with RedisClient(server.url, liveness=liveness) as cache:
-        assert cache._probing is not None
-        cache._probing.cancel()
-        with pytest.raises(SetupError, match=f"{PART} has failed"):
+    async with RedisClient(server.url, liveness=liveness) as redis:
+        assert redis._probing is not None
+        redis._probing.cancel()
+        with pytest.raises(SetupError, match=f"{COMPONENT} has failed"):
             await asyncio.wait_for(liveness.watch(), 20)
-        assert liveness.conditions() == {PART: False}
+        assert liveness.conditions() == {COMPONENT: False}

@@ -1,4 +1,4 @@
-"""Workers that find no cache when they start: they serve without it, and use it from when it is there."""
+"""Workers that start without Redis: they serve without it, and use it when it becomes available."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """One that does not run yet, and has its address."""
+    """A stopped Valkey with a known address."""
     async with Valkey(tmp_path / "valkey") as server:
         await server.stop()
         yield server
@@ -39,7 +39,7 @@ async def worker(kafka: str, server: Valkey, tmp_path: Path) -> AsyncIterator[Ch
 
 
 async def cache_up(worker: Worker, expected: str) -> None:
-    """Wait until a worker's gauge says so."""
+    """Wait until a worker's gauge has a value."""
 
     async def look() -> str | None:
         async with httpx2.AsyncClient() as http:
@@ -50,27 +50,27 @@ async def cache_up(worker: Worker, expected: str) -> None:
 
 
 def handled(worker: ChaosWorker, question: str) -> int:
-    """How often a step was handled."""
+    """Return how often a step was handled."""
     return worker.handled.read_text().count(question)
 
 
-async def test_a_worker_starts_and_serves_without_a_cache_and_uses_it_when_it_comes(
+async def test_a_worker_serves_without_redis_and_uses_it_when_it_is_available(
     kafka: str, server: Valkey, worker: ChaosWorker
 ) -> None:
     async with Poise(settings=MeshSettings(broker=kafka)) as client:
 
         async def twice() -> int:
-            """How often a step that is called twice is handled."""
+            """Return how often a step is handled that is called twice."""
             name = uuid4().hex
             chat = Generate(messages=(ChatMessage(role="user", content=name),))
             for _ in range(2):
                 assert (await client.call(chat, run=name, step="g", timeout=30)).text == name
             return handled(worker, name)
 
-        assert await twice() == 2  # nobody could know of the first
+        assert await twice() == 2  # the first was not recorded
         await cache_up(worker, "0.0")
         await server.start()
         await cache_up(worker, "1.0")
         assert await twice() == 1
-    (said,) = [line for line in worker.log.read_text().splitlines() if "the cache is absent" in line]
-    assert str(server.port) in said
+    (warning,) = [line for line in worker.log.read_text().splitlines() if "Redis is unavailable" in line]
+    assert str(server.port) in warning

@@ -87,7 +87,7 @@ async def test_work_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch
     monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     now = 0.0
     liveness, begun = Liveness(lambda: now), 0
-    liveness.broker(answers=True)
+    liveness.record_broker(answering=True)
     settings = MeshSettings(broker="127.0.0.1:1")
     connection = Connection.of(settings)
     logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
@@ -109,14 +109,14 @@ async def test_work_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch
     await owner.on_partitions_revoked({TopicPartition("a.topic", 0)})
     first = next(number for number, reason in enumerate(reasons) if reason is not None)
     assert first == 31, "after 120 s"
-    assert "stood still for 124 s although the broker answers: KeyError: 'a bug'" in str(reasons[first])
+    assert "made no progress for 124 s although the broker answers: KeyError: 'a bug'" in str(reasons[first])
 
 
 async def test_a_member_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     now, begun = 0.0, 0
     liveness = Liveness(lambda: now)
-    liveness.broker(answers=True)
+    liveness.record_broker(answering=True)
     settings = MeshSettings(broker="127.0.0.1:1")
     connection = Connection.of(settings)
     logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())

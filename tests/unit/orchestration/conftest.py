@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from scripted_run import Asked, Asking, ScriptedRun
+from scripted_run import AnsweredQuestion, AskFunction, ScriptedRun
 
 from poise.contracts import Answer, Ask, Completion, Generate, Message, Passage, Passages, Retrieve, Usage
 from poise.workflows.run import Run
@@ -30,7 +30,7 @@ FOUND = Passages(
 
 
 @pytest.fixture
-def asking() -> Asking:
+def asking() -> AskFunction:
     """Ask with the replies, or errors, of retrieval and the model; settings and the run's attributes by name.
 
     The model's reply may be given by backend.
@@ -38,7 +38,7 @@ def asking() -> Asking:
 
     async def ask(
         found: Message | Exception = FOUND, wrote: str | Exception | Mapping[str, Any] = "", **options: Any
-    ) -> Asked:
+    ) -> AnsweredQuestion:
         finished, used = options.pop("finished", "stop"), options.pop("used", Usage())
 
         def written(request: Generate) -> Completion | Exception:
@@ -58,7 +58,7 @@ def asking() -> Asking:
             return await answering.produce(run, ask, hints)
 
         asks = AskHandler([workflow("answer")(answer)])
-        return Asked(await asks.answer(question, run), run)  # type: ignore[arg-type]  # all that it needs
+        return AnsweredQuestion(await asks.answer(question, run), run)  # type: ignore[arg-type]  # all that it needs
 
     return ask
 

@@ -2,7 +2,7 @@
 
 import pytest
 from policy_records_kit import policy_of, record_of
-from scripted_run import Asking
+from scripted_run import AskFunction
 
 from poise.contracts import Fault, Generate, Passages, Retrieve, Usage
 from poise.contracts.topics import RECORDS
@@ -28,7 +28,7 @@ ERRORS = pytest.mark.parametrize(
 )
 
 
-async def test_a_grounded_answer_of_the_model_is_sent(asking: Asking) -> None:
+async def test_a_grounded_answer_of_the_model_is_sent(asking: AskFunction) -> None:
     asked = await asking(wrote=f" {RIGHT}\n")
     answer = asked.answer
     assert (answer.text, answer.rung, answer.reason, answer.variant) == (RIGHT, "primary", None, "default")
@@ -38,7 +38,7 @@ async def test_a_grounded_answer_of_the_model_is_sent(asking: Asking) -> None:
     assert answer.timings.keys() == {"retrieve", "generate", "total"}
 
 
-async def test_an_ungrounded_answer_is_replaced_by_an_extractive_one(asking: Asking) -> None:
+async def test_an_ungrounded_answer_is_replaced_by_an_extractive_one(asking: AskFunction) -> None:
     asked = await asking(wrote=WRONG)
     answer = asked.answer
     assert (answer.text, answer.rung, answer.variant) == (EVIDENCE, "extractive", None)
@@ -50,20 +50,20 @@ async def test_an_ungrounded_answer_is_replaced_by_an_extractive_one(asking: Ask
 @pytest.mark.parametrize(
     ("wrote", "said"), [("", "wrote nothing"), (" \n\t", "wrote nothing"), ("ab " * 200, "repeated")]
 )
-async def test_an_empty_answer_is_rejected(asking: Asking, wrote: str, said: str) -> None:
+async def test_an_empty_answer_is_rejected(asking: AskFunction, wrote: str, said: str) -> None:
     asked = await asking(wrote=wrote)
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
     assert said in asked.reason
     assert ";" not in asked.reason, "a missing variant or cached answer is not a reason"
 
 
-async def test_a_truncated_answer_is_rejected(asking: Asking) -> None:
+async def test_a_truncated_answer_is_rejected(asking: AskFunction) -> None:
     asked = await asking(wrote="The lamp of Harrow Point was lit in 1847 by the", finished="length")
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
     assert "cut off" in asked.reason
 
 
-async def test_a_refusal_is_rejected(asking: Asking) -> None:
+async def test_a_refusal_is_rejected(asking: AskFunction) -> None:
     asked = await asking(wrote="I'm sorry, but the text does not mention who lit the lamp of Harrow Point.")
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
     assert "declined" in asked.reason
@@ -71,7 +71,7 @@ async def test_a_refusal_is_rejected(asking: Asking) -> None:
 
 @ERRORS
 async def test_without_a_model_the_answer_is_extractive(
-    asking: Asking, error: PoiseError, type_: str, said: str
+    asking: AskFunction, error: PoiseError, type_: str, said: str
 ) -> None:
     asked = await asking(wrote=error)
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
@@ -82,7 +82,9 @@ async def test_without_a_model_the_answer_is_extractive(
 
 
 @ERRORS
-async def test_without_retrieval_the_answer_is_canned(asking: Asking, error: PoiseError, type_: str, said: str) -> None:
+async def test_without_retrieval_the_answer_is_canned(
+    asking: AskFunction, error: PoiseError, type_: str, said: str
+) -> None:
     asked = await asking(found=error, canned=[{"text": "Ask a librarian."}])
     assert (asked.answer.text, asked.answer.rung, asked.answer.citations) == ("Ask a librarian.", "canned", ())
     assert asked.reason.startswith("retrieval failed")
@@ -92,7 +94,7 @@ async def test_without_retrieval_the_answer_is_canned(asking: Asking, error: Poi
     assert [type(request) for request in asked.run.asked] == [Retrieve], "without passages, no model is asked"
 
 
-async def test_without_passages_the_answer_is_canned(asking: Asking) -> None:
+async def test_without_passages_the_answer_is_canned(asking: AskFunction) -> None:
     asked = await asking(found=NOTHING)
     assert asked.answer.rung == "canned"
     assert "found nothing" in asked.reason
@@ -101,12 +103,12 @@ async def test_without_passages_the_answer_is_canned(asking: Asking) -> None:
 
 
 @pytest.mark.parametrize("bug", [{"found": ValueError("a bug")}, {"wrote": ValueError("a bug")}], ids=str)
-async def test_a_bug_does_not_fall_back(asking: Asking, bug: dict[str, Exception]) -> None:
+async def test_a_bug_does_not_fall_back(asking: AskFunction, bug: dict[str, Exception]) -> None:
     with pytest.raises(ValueError, match="a bug"):
         await asking(**bug)
 
 
-async def test_an_answer_without_a_run_record_is_not_sent(asking: Asking) -> None:
+async def test_an_answer_without_a_run_record_is_not_sent(asking: AskFunction) -> None:
     with pytest.raises(UnavailableError):
         await asking(wrote=RIGHT, run={"refuses": UnavailableError("the broker did not take it")})
 
@@ -114,28 +116,28 @@ async def test_an_answer_without_a_run_record_is_not_sent(asking: Asking) -> Non
 # -- the steps' requests -----------------------------------------------------------------------------------------------
 
 
-async def test_a_step_leaves_time_for_the_lower_rungs(asking: Asking) -> None:
+async def test_a_step_leaves_time_for_the_lower_rungs(asking: AskFunction) -> None:
     asked = await asking(deadline_reserve=0.25, run={"left": 40.0})
     assert asked.run.timeouts == {"retrieve": 30.0, "generate": 30.0}
 
 
-async def test_the_reserve_does_not_shrink_while_steps_run(asking: Asking) -> None:
+async def test_the_reserve_does_not_shrink_while_steps_run(asking: AskFunction) -> None:
     """Retrieval takes 25 of 40 seconds and 10 are reserved, so the model has 5, not a fraction of the rest."""
     asked = await asking(deadline_reserve=0.25, run={"left": 40.0, "takes": 25.0})
     assert asked.run.timeouts == {"retrieve": 30.0, "generate": 5.0}
 
 
-async def test_a_step_without_time_is_not_run(asking: Asking) -> None:
+async def test_a_step_without_time_is_not_run(asking: AskFunction) -> None:
     asked = await asking(deadline_reserve=0.25, run={"left": 40.0, "takes": 35.0})
     assert "generate" not in asked.run.timeouts
 
 
-async def test_retrieval_is_asked_the_question(asking: Asking) -> None:
+async def test_retrieval_is_asked_the_question(asking: AskFunction) -> None:
     asked = await asking(top_k=3)
     assert asked.run.asked[0] == Retrieve(query="Who lit the lamp of Harrow Point?", limit=3)
 
 
-async def test_the_request_has_the_parameters_of_the_drawn_variant(asking: Asking) -> None:
+async def test_the_request_has_the_parameters_of_the_drawn_variant(asking: AskFunction) -> None:
     variant = {"name": "big", "backend": "gpu", "max_tokens": 99, "temperature": 0.5, "prompt_sentences": 1}
     request = (await asking(variants=[variant])).run.asked[1]
     assert isinstance(request, Generate)
@@ -147,7 +149,7 @@ async def test_the_request_has_the_parameters_of_the_drawn_variant(asking: Askin
     assert "herring" not in message.content.lower(), "the variant takes one sentence"
 
 
-async def test_a_model_that_refuses_an_empty_system_message_is_sent_none(asking: Asking) -> None:
+async def test_a_model_that_refuses_an_empty_system_message_is_sent_none(asking: AskFunction) -> None:
     request = (await asking(variants=[{"name": "plain", "system": None}])).run.asked[1]
     assert isinstance(request, Generate)
     assert [message.role for message in request.messages] == ["user"]
@@ -156,7 +158,7 @@ async def test_a_model_that_refuses_an_empty_system_message_is_sent_none(asking:
 # -- the record --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_record_has_all_that_scoring_needs(asking: Asking) -> None:
+async def test_the_record_has_all_that_scoring_needs(asking: AskFunction) -> None:
     asked = await asking(wrote=WRONG, variants=[{"name": "small", "weight": 3}], policy="p")
     record = asked.record
     assert (asked.topic, asked.key) == (RECORDS, asked.run.run)
@@ -170,14 +172,14 @@ async def test_the_record_has_all_that_scoring_needs(asking: Asking) -> None:
     assert {step.step: step.ms for step in record.steps}.items() <= asked.answer.timings.items()
 
 
-async def test_the_record_truncates_long_passages(asking: Asking) -> None:
+async def test_the_record_truncates_long_passages(asking: AskFunction) -> None:
     long = "A long tale. " * 1_000
     found = Passages(passages=({"id": "a#0", "source": "a", "text": long, "score": 1, "age": 1},), epoch="e1.AAAA")
     (kept,) = (await asking(found=found)).record.passages
     assert kept.text == long[:MAX_PASSAGE_CHARACTERS]
 
 
-async def test_a_replayed_run_draws_the_same_variant(asking: Asking) -> None:
+async def test_a_replayed_run_draws_the_same_variant(asking: AskFunction) -> None:
     variants = [{"name": "a"}, {"name": "b"}]
     drawn = {(await asking(variants=variants)).draw.variant for _ in range(5)}
     assert len(drawn) == 1
@@ -187,53 +189,53 @@ PRICED = {"name": "big", "input_token_price": 2.0, "output_token_price": 8.0}
 USED = Usage(prompt_tokens=500, completion_tokens=125)
 
 
-async def test_the_record_says_how_long_the_drawn_variant_took_and_what_it_cost(asking: Asking) -> None:
+async def test_the_record_says_how_long_the_drawn_variant_took_and_what_it_cost(asking: AskFunction) -> None:
     asked = await asking(wrote=RIGHT, variants=[PRICED], used=USED)
     steps = {step.step: step.ms for step in asked.record.steps}
     assert asked.draw.ms == steps["generate"]
     assert asked.draw.cost == pytest.approx((500 * 2.0 + 125 * 8.0) / 1e6)
 
 
-async def test_a_free_variant_costs_zero_and_one_without_prices_has_no_cost(asking: Asking) -> None:
+async def test_a_free_variant_costs_zero_and_one_without_prices_has_no_cost(asking: AskFunction) -> None:
     free = await asking(wrote=RIGHT, variants=[{**PRICED, "input_token_price": 0, "output_token_price": 0}], used=USED)
     assert free.draw.cost == 0.0
     assert (await asking(wrote=RIGHT, used=USED)).draw.cost is None
     assert (await asking(wrote=RIGHT, variants=[PRICED])).draw.cost is None, "the backend reports no tokens"
 
 
-async def test_a_failed_generation_has_a_duration(asking: Asking) -> None:
+async def test_a_failed_generation_has_a_duration(asking: AskFunction) -> None:
     asked = await asking(wrote=FaultError(FAULT), variants=[PRICED])
     assert asked.draw.ms == {step.step: step.ms for step in asked.record.steps}["generate"]
     assert (asked.draw.cost, asked.draw.skipped) == (None, None)
 
 
-async def test_the_draw_does_not_record_another_variants_answer(asking: Asking) -> None:
+async def test_the_draw_does_not_record_another_variants_answer(asking: AskFunction) -> None:
     variants = [{**PRICED, "backend": "big"}, {"name": "spare", "backend": "spare", "weight": 0}]
     asked = await asking(wrote={"big": FaultError(FAULT), "spare": RIGHT}, variants=variants, used=USED)
     assert (asked.answer.variant, asked.draw.variant) == ("spare", "big")
     assert (asked.draw.raw, asked.draw.cost) == (None, None)
 
 
-async def test_a_variant_without_time_is_recorded_as_skipped(asking: Asking) -> None:
+async def test_a_variant_without_time_is_recorded_as_skipped(asking: AskFunction) -> None:
     asked = await asking(deadline_reserve=0.25, run={"left": 40.0, "takes": 35.0})
     assert asked.draw.ms is None
     assert asked.draw.skipped == "no time was left for it"
 
 
-async def test_without_passages_the_drawn_variant_is_recorded_as_skipped(asking: Asking) -> None:
+async def test_without_passages_the_drawn_variant_is_recorded_as_skipped(asking: AskFunction) -> None:
     asked = await asking(found=NOTHING)
     assert (asked.draw.ms, asked.draw.cost) == (None, None)
     assert asked.draw.skipped == "retrieval found nothing"
 
 
-async def test_a_ladder_without_model_rungs_asks_no_model(asking: Asking) -> None:
+async def test_a_ladder_without_model_rungs_asks_no_model(asking: AskFunction) -> None:
     asked = await asking(rungs=["extractive", "canned"])
     assert asked.answer.rung == "extractive"
     assert asked.draw.skipped == "the ladder has no rung primary"
     assert [type(request) for request in asked.run.asked] == [Retrieve]
 
 
-async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: Asking) -> None:
+async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: AskFunction) -> None:
     variants = [{"name": name, "backend": name, "weight": float(name == "a")} for name in ("a", "b", "c")]
     policies = Policies(OrchestrationSettings(variants=variants))
     policies.apply(record_of(policy_of(4, b=1.0)))

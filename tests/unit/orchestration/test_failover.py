@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from scripted_run import Asked, Asking, ScriptedRun
+from scripted_run import AnsweredQuestion, AskFunction, ScriptedRun
 
 from poise.contracts import Fault, Generate
 from poise.errors import DeadlineExceededError, FaultError
@@ -32,7 +32,7 @@ def fault(name: str, **more: Any) -> FaultError:
     return FaultError(Fault(type=f"urn:poise:{name}", title=name, status=500, detail=detail, retryable=True, **more))
 
 
-def asked_of(asked: Asked) -> list[str]:
+def asked_of(asked: AnsweredQuestion) -> list[str]:
     return [request.backend for request in asked.run.asked if isinstance(request, Generate)]
 
 
@@ -40,7 +40,7 @@ def breakers_of(*variants: dict[str, Any], **limits: Any) -> Breakers:
     return Breakers([Variant.model_validate(one) for one in variants], BreakerLimits(**limits), lambda: 100.0)
 
 
-async def test_a_failed_variant_is_replaced_by_another(asking: Asking) -> None:
+async def test_a_failed_variant_is_replaced_by_another(asking: AskFunction) -> None:
     asked = await asking(wrote={"cloud": fault("unavailable"), "gpu": RIGHT}, variants=[BIG, SMALL])
     answer = asked.answer
     assert (answer.rung, answer.variant, answer.text) == ("variant", "small", RIGHT)
@@ -55,7 +55,7 @@ async def test_a_failed_variant_is_replaced_by_another(asking: Asking) -> None:
     assert (draw_.variant, draw_.probability, draw_.raw, draw_.skipped) == ("big", 1.0, None, None)
 
 
-async def test_a_rejected_answer_is_replaced_by_another_variants(asking: Asking) -> None:
+async def test_a_rejected_answer_is_replaced_by_another_variants(asking: AskFunction) -> None:
     asked = await asking(wrote={"cloud": WRONG, "gpu": RIGHT}, variants=[BIG, SMALL])
     assert (asked.answer.rung, asked.answer.variant) == ("variant", "small")
     assert asked.reason.startswith("big's answer is not grounded in the passages")
@@ -63,7 +63,7 @@ async def test_a_rejected_answer_is_replaced_by_another_variants(asking: Asking)
     assert [g.broken for g in asked.record.generations] == [asked.reason, None]
 
 
-async def test_the_number_of_failovers_is_limited(asking: Asking) -> None:
+async def test_the_number_of_failovers_is_limited(asking: AskFunction) -> None:
     down = dict.fromkeys(("cloud", "gpu", "moon"), fault("unavailable"))
     for failovers, backends in ((0, ["cloud"]), (1, ["cloud", "moon"]), (2, ["cloud", "moon", "gpu"])):
         variants = [BIG, SMALL, {**HUGE, "weight": 0.0}]
@@ -87,7 +87,7 @@ async def test_the_number_of_failovers_is_limited(asking: Asking) -> None:
     ],
 )
 async def test_the_fault_type_decides_which_variant_is_next(
-    asking: Asking, cause: str, variants: list[dict[str, Any]], backends: list[str]
+    asking: AskFunction, cause: str, variants: list[dict[str, Any]], backends: list[str]
 ) -> None:
     asked = await asking(wrote={"cloud": fault(cause), "gpu": RIGHT, "moon": RIGHT}, variants=variants)
     assert asked_of(asked) == backends
@@ -96,7 +96,7 @@ async def test_the_fault_type_decides_which_variant_is_next(
         assert asked.reason.endswith("; no other variant is worth asking")
 
 
-async def test_an_omitted_rung_is_not_used(asking: Asking) -> None:
+async def test_an_omitted_rung_is_not_used(asking: AskFunction) -> None:
     down = {"cloud": fault("unavailable"), "gpu": RIGHT}
     asked = await asking(wrote=down, variants=[BIG, SMALL], rungs=["primary", "extractive", "canned"])
     assert (asked.answer.rung, asked_of(asked)) == ("extractive", ["cloud"])
@@ -108,7 +108,7 @@ async def test_an_omitted_rung_is_not_used(asking: Asking) -> None:
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_first_variant_leaves_as_much_time_as_it_may_take(asking: Asking) -> None:
+async def test_the_first_variant_leaves_as_much_time_as_it_may_take(asking: AskFunction) -> None:
     """Of 40 seconds, 4 are reserved; the first variant, which never answers, has half of the rest, like the second."""
     slow = DeadlineExceededError("no reply in time")
     asked = await asking(
@@ -121,7 +121,7 @@ async def test_the_first_variant_leaves_as_much_time_as_it_may_take(asking: Aski
     assert asked.answer.rung == "variant"
 
 
-async def test_a_variant_without_a_possible_failover_has_all_the_time(asking: Asking) -> None:
+async def test_a_variant_without_a_possible_failover_has_all_the_time(asking: AskFunction) -> None:
     asked = await asking(
         wrote={"cloud": RIGHT}, variants=[BIG, SMALL], max_failovers=0, run={"left": 40.0}, deadline_reserve=0.1
     )
@@ -134,7 +134,7 @@ async def test_a_variant_without_a_possible_failover_has_all_the_time(asking: As
     assert asked.run.timeouts["generate"] == 36.0, "the other variant's breaker is open"
 
 
-async def test_the_last_variant_has_all_the_remaining_time(asking: Asking) -> None:
+async def test_the_last_variant_has_all_the_remaining_time(asking: AskFunction) -> None:
     asked = await asking(
         wrote={"cloud": fault("unavailable"), "moon": RIGHT}, variants=[BIG, SMALL, HUGE], deadline_reserve=0.1,
         run={"left": 40.0},
@@ -142,7 +142,7 @@ async def test_the_last_variant_has_all_the_remaining_time(asking: Asking) -> No
     assert asked.run.timeouts == {"retrieve": 36.0, "generate": 18.0, "generate.huge": 36.0}
 
 
-async def test_retrieval_leaves_time_for_the_models_if_passages_are_cached(asking: Asking) -> None:
+async def test_retrieval_leaves_time_for_the_models_if_passages_are_cached(asking: AskFunction) -> None:
     redis = RedisClient("redis://127.0.0.1:9")
     asked = await asking(
         wrote={"cloud": RIGHT}, variants=[BIG, SMALL], redis=redis, deadline_reserve=0.1, run={"left": 40.0}
@@ -163,14 +163,14 @@ async def test_retrieval_leaves_time_for_the_models_if_passages_are_cached(askin
     ids=["alone", "all at one backend", "another can be asked"],
 )
 async def test_inference_waits_for_a_rate_limit_only_without_another_backend(
-    asking: Asking, variants: list[dict[str, Any]], patience: float | None
+    asking: AskFunction, variants: list[dict[str, Any]], patience: float | None
 ) -> None:
     asked = await asking(wrote=RIGHT if len(variants) == 1 else {"cloud": RIGHT}, variants=variants)
     (request,) = [request for request in asked.run.asked if isinstance(request, Generate)]
     assert request.patience == patience
 
 
-async def test_the_last_variant_may_wait_for_its_rate_limit(asking: Asking) -> None:
+async def test_the_last_variant_may_wait_for_its_rate_limit(asking: AskFunction) -> None:
     asked = await asking(wrote={"cloud": fault("rate-limited"), "gpu": RIGHT}, variants=[BIG, SMALL])
     assert [request.patience for request in asked.run.asked if isinstance(request, Generate)] == [0.0, None]
 
@@ -178,7 +178,7 @@ async def test_the_last_variant_may_wait_for_its_rate_limit(asking: Asking) -> N
 # -- breakers ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_variant_with_an_open_breaker_is_skipped_and_recorded(asking: Asking) -> None:
+async def test_a_variant_with_an_open_breaker_is_skipped_and_recorded(asking: AskFunction) -> None:
     breakers = breakers_of(BIG, SMALL, min_calls=2)
     down: dict[str, Any] = {"cloud": fault("unavailable"), "gpu": RIGHT}
     runs = [await asking(wrote=down, variants=[BIG, SMALL], breakers=breakers) for _ in range(3)]
@@ -189,7 +189,7 @@ async def test_a_variant_with_an_open_breaker_is_skipped_and_recorded(asking: As
     assert (last.draw.variant, last.draw.probability, last.draw.raw) == ("big", 1.0, None)
 
 
-async def test_with_all_breakers_open_no_model_is_asked(asking: Asking) -> None:
+async def test_with_all_breakers_open_no_model_is_asked(asking: AskFunction) -> None:
     breakers = breakers_of(BIG, SMALL, min_calls=1)
     for name in ("big", "small"):
         breakers.record(name, breakers.admit(name), "failed")
@@ -198,7 +198,7 @@ async def test_with_all_breakers_open_no_model_is_asked(asking: Asking) -> None:
     assert asked.reason == "big is skipped, it failed lately; small is skipped, it failed lately"
 
 
-async def test_a_rate_limit_opens_the_breaker_for_its_retry_after(asking: Asking) -> None:
+async def test_a_rate_limit_opens_the_breaker_for_its_retry_after(asking: AskFunction) -> None:
     breakers = breakers_of(BIG, SMALL)
     limited = {"cloud": fault("rate-limited", retry_after=60.0), "gpu": RIGHT}
     runs = [await asking(wrote=limited, variants=[BIG, SMALL], breakers=breakers) for _ in range(2)]
@@ -206,13 +206,13 @@ async def test_a_rate_limit_opens_the_breaker_for_its_retry_after(asking: Asking
 
 
 @pytest.mark.parametrize("name", ["context-too-long", "content-filtered", "invalid", "failed"])
-async def test_a_fault_of_the_question_is_not_a_failure_of_the_variant(asking: Asking, name: str) -> None:
+async def test_a_fault_of_the_question_is_not_a_failure_of_the_variant(asking: AskFunction, name: str) -> None:
     breakers = breakers_of(BIG, SMALL, min_calls=1)
     await asking(wrote={"cloud": fault(name), "gpu": RIGHT}, variants=[BIG, SMALL], breakers=breakers)
     assert breakers.states() == {"big": "closed", "small": "closed"}
 
 
-async def test_short_deadlines_do_not_open_a_breaker(asking: Asking) -> None:
+async def test_short_deadlines_do_not_open_a_breaker(asking: AskFunction) -> None:
     breakers = breakers_of(BIG, SMALL, min_calls=1)
     late = {"cloud": DeadlineExceededError("no reply in time"), "gpu": RIGHT}
     await asking(wrote=late, variants=[BIG, SMALL], breakers=breakers, run={"left": 2.0})
@@ -221,7 +221,7 @@ async def test_short_deadlines_do_not_open_a_breaker(asking: Asking) -> None:
     assert breakers.states()["big"] == "open"
 
 
-async def test_a_bug_releases_the_probe(asking: Asking) -> None:
+async def test_a_bug_releases_the_probe(asking: AskFunction) -> None:
     now = 100.0
     breakers = Breakers([Variant.model_validate(BIG)], BreakerLimits(min_calls=1), lambda: now)
     breakers.record("big", breakers.admit("big"), "failed")
@@ -241,7 +241,7 @@ async def test_a_bug_releases_the_probe(asking: Asking) -> None:
     ],
 )
 async def test_each_failover_is_counted_by_variant_and_cause(
-    asking: Asking, big: str | Exception, left_alone: bool, cause: str
+    asking: AskFunction, big: str | Exception, left_alone: bool, cause: str
 ) -> None:
     breakers = breakers_of(BIG, SMALL, min_calls=1)
     if left_alone:
@@ -262,7 +262,7 @@ async def kept() -> StaleAnswer | None:
     return StaleAnswer(RIGHT, (), "small", "e1.AAAA.0~0~500", 90.0, "The book of lamps has changed")
 
 
-async def test_a_stale_answer_is_sent_unchanged(asking: Asking) -> None:
+async def test_a_stale_answer_is_sent_unchanged(asking: AskFunction) -> None:
     asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], hints=CacheHints(kept))
     answer = asked.answer
     assert (answer.rung, answer.text, answer.variant) == ("stale", RIGHT, "small")
@@ -274,13 +274,13 @@ async def test_a_stale_answer_is_sent_unchanged(asking: Asking) -> None:
     assert asked.record.cached is False, "the drawn variant was asked, and its failure counts"
 
 
-async def test_a_stale_answer_is_sent_if_retrieval_fails(asking: Asking) -> None:
+async def test_a_stale_answer_is_sent_if_retrieval_fails(asking: AskFunction) -> None:
     asked = await asking(found=fault("unavailable"), variants=[BIG], hints=CacheHints(kept))
     assert asked.answer.rung == "stale"
     assert asked.reason.startswith(asked.draw.skipped or "?")
 
 
-async def test_a_hint_to_skip_the_model_leads_to_an_extractive_answer(asking: Asking) -> None:
+async def test_a_hint_to_skip_the_model_leads_to_an_extractive_answer(asking: AskFunction) -> None:
     asked = await asking(
         wrote={}, variants=[BIG, SMALL], hints=CacheHints(skip_model_reason="another run is at work on it")
     )

@@ -121,7 +121,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_its_process_ready(tmp_path: 
     process = ProcessOnClock()
     async with MiniLm(file=tmp_path / "none", load_retry_interval=0.01, liveness=process.liveness) as embedder:
         await embedder.wait_load_attempted()
-        await process.goes_on(PART)
+        await process.assert_makes_progress(PART)
     assert process.liveness.conditions() == {}
 
 
@@ -132,8 +132,8 @@ async def test_a_model_whose_loading_hangs_is_found(tmp_path: Path) -> None:
     async with MiniLm(file=file, liveness=process.liveness) as embedder:
         starting = asyncio.create_task(process.liveness.watch_while(embedder.wait_load_attempted()))
         await asyncio.sleep(0)
-        process.stands_still(PART)
-        with pytest.raises(SetupError, match=f"{PART} has stood still for"):
+        process.assert_stall_ends_process(PART)
+        with pytest.raises(SetupError, match=f"{PART} has made no progress for"):
             await starting
         await asyncio.to_thread(file.write_bytes, b"no model")  # or its thread would keep this one
 
@@ -143,14 +143,14 @@ async def test_a_thread_of_queries_that_hangs_is_found(monkeypatch: pytest.Monke
     process, go_on = ProcessOnClock(), threading.Event()
     async with MiniLm(liveness=process.liveness) as embedder:
         await embedder.embed_query("a question")
-        await process.goes_on(PART)
+        await process.assert_makes_progress(PART)
         embedder._queries.submit(go_on.wait)
         await asyncio.sleep(0.1)  # a turn whose work the thread had done before is over
         process.clock.now += STALLS_AFTER + 1
         await asyncio.sleep(0.1)  # for so many turns as there would be, were it not for the thread
         go_on.set()
         assert not process.liveness.conditions()[PART]
-        process.stands_still(PART)
+        process.assert_stall_ends_process(PART)
 
 
 async def test_loading_that_dies_ends_the_process() -> None:

@@ -142,7 +142,7 @@ async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
     monkeypatch.setattr(os, "_exit", lambda code: ended.set() if code == 1 else None)
 
     async def main() -> None:
-        liveness = Liveness(ending=exit_eventually)
+        liveness = Liveness(on_fatal=exit_eventually)
         liveness.component("reader of a").fail(ValueError("no such thing"))
         try:
             await liveness.watch()

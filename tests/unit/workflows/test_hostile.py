@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from memory_history import ChanceDoor, Do, MemoryHistory, Stored, run_with
+from memory_journal import Do, MemoryJournal, RandomCallContext, StoredJournal, run_with
 from pydantic_core import from_json, to_json
 
 from poise.errors import NonDeterminismError, PoiseError
@@ -32,7 +32,7 @@ async def turns(number: int = 200) -> None:
         await asyncio.sleep(0)
 
 
-async def begin(stored: Stored, body: Body, seed: int = 0) -> Any:
+async def begin(stored: StoredJournal, body: Body, seed: int = 0) -> Any:
     run, _ = run_with(stored, seed)
     doing = asyncio.ensure_future(run.execute(_coroutine(body, run)))
     await ends(doing)
@@ -48,7 +48,7 @@ async def ever() -> int:
     return 0
 
 
-class SlowToGiveUp(MemoryHistory):
+class SlowToGiveUp(MemoryJournal):
     """It is kept later and later that a step was given up, the first one last."""
 
     async def write(self, step: str, entry: JournalEntry) -> bool:
@@ -74,9 +74,9 @@ async def test_two_given_up_at_once_go_on_in_the_same_order_each_time() -> None:
 
         return work
 
-    stored, seen, again = Stored(), list[str](), list[str]()
+    stored, seen, again = StoredJournal(), list[str](), list[str]()
     chance = random.Random(0)
-    run = Run(ChanceDoor(chance), SlowToGiveUp(stored, chance))
+    run = Run(RandomCallContext(chance), SlowToGiveUp(stored, chance))
     await run.execute(_coroutine(body(seen), run))
     await begin(stored, body(again))
     assert seen == again == ["first", "second", "third"]
@@ -92,7 +92,7 @@ async def test_two_steps_in_another_order_are_a_difference(monkeypatch: pytest.M
 
         return work
 
-    stored = Stored()
+    stored = StoredJournal()
     await begin(stored, body(1, 2))
     run, _ = run_with(stored)
     with pytest.raises(NonDeterminismError, match=r"step step-1 .* comes next .* step step-2"):
@@ -119,9 +119,9 @@ async def _grouped(run: Run, *, asks: bool) -> None:
         group.create_task(last())
 
 
-async def grouped_history() -> Stored:
+async def grouped_history() -> StoredJournal:
     """One in which a step is given up after another one was done that the workflow does not ask for any more."""
-    stored = Stored()
+    stored = StoredJournal()
     with pytest.raises(ExceptionGroup):
         await begin(stored, lambda run: _grouped(run, asks=True))
     one, two, given = (stored.entries[step] for step in ("one", "two", "ever"))
@@ -151,12 +151,12 @@ async def test_a_difference_is_seen_where_all_that_is_left_is_given_up(monkeypat
 
 
 async def test_a_reply_that_cannot_be_kept_holds_nobody_up() -> None:
-    class Broken(ChanceDoor):
+    class Broken(RandomCallContext):
         async def call(self, request: Any, **how: Any) -> Any:
             return await super().call(request, **how) if request.number else object()
 
     chance = random.Random(0)
-    run = Run(Broken(chance), MemoryHistory(Stored(), chance))
+    run = Run(Broken(chance), MemoryJournal(StoredJournal(), chance))
 
     async def body() -> Any:
         return await asyncio.gather(run.call(Do(number=0)), run.call(Do(number=1)), return_exceptions=True)
@@ -175,7 +175,7 @@ async def test_what_is_no_exception_ends_the_run_and_nothing_is_kept_of_its_step
     async def stop() -> int:
         raise Stop
 
-    stored = Stored()
+    stored = StoredJournal()
 
     async def body(run: Run) -> Any:
         await run.call(Do(number=1), id="one")
@@ -187,7 +187,7 @@ async def test_what_is_no_exception_ends_the_run_and_nothing_is_kept_of_its_step
 
 
 async def test_who_catches_its_cancellation_does_no_more_steps() -> None:
-    stored = Stored()
+    stored = StoredJournal()
 
     async def body(run: Run) -> int:
         try:
@@ -196,13 +196,13 @@ async def test_who_catches_its_cancellation_does_no_more_steps() -> None:
             return (await run.call(Do(number=1))).number
         return 0
 
-    run, door = run_with(stored)
+    run, context = run_with(stored)
     doing = asyncio.ensure_future(run.execute(_coroutine(body, run)))
     await turns()
     doing.cancel()
     await ends(doing)
     assert doing.cancelled()
-    assert (door.called, stored.entries) == ([], {})
+    assert (context.called, stored.entries) == ([], {})
 
 
 async def test_a_workflow_may_leave_tasks_behind_that_are_cancelled_later() -> None:
@@ -213,7 +213,7 @@ async def test_a_workflow_may_leave_tasks_behind_that_are_cancelled_later() -> N
         left.append(asyncio.ensure_future(asyncio.shield(run.call(Do(number=2)))))
         return (await run.call(Do(number=1))).number
 
-    stored = Stored()
+    stored = StoredJournal()
     for seed in range(5):
         assert await begin(stored, body, seed) == 1
         for task in left:
@@ -222,7 +222,7 @@ async def test_a_workflow_may_leave_tasks_behind_that_are_cancelled_later() -> N
 
 
 async def test_a_difference_inside_gather_reaches_whoever_runs_it() -> None:
-    stored = Stored()
+    stored = StoredJournal()
     await begin(stored, lambda run: run.call(Do(number=1), id="one"))
 
     async def body(run: Run) -> str:
@@ -238,7 +238,7 @@ async def test_a_difference_inside_gather_reaches_whoever_runs_it() -> None:
 
 
 async def test_a_sleep_that_was_interrupted_goes_on_for_the_rest_alone() -> None:
-    stored = Stored()
+    stored = StoredJournal()
     run, _ = run_with(stored)
     doing = asyncio.ensure_future(run.execute(run.sleep(20)))
     await turns()
@@ -264,6 +264,6 @@ async def test_a_function_made_for_one_step_is_not_kept() -> None:
         made.append(weakref.ref(once))
         return await run.step("once", once)
 
-    assert await begin(Stored(), body) == 1
+    assert await begin(StoredJournal(), body) == 1
     gc.collect()
     assert made[0]() is None

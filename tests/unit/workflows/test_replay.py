@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_history import ChanceDoor, Do, MemoryHistory, Stored
+from memory_journal import Do, MemoryJournal, RandomCallContext, StoredJournal
 
 from poise.contracts.topics import RECORDS
 from poise.errors import PoiseError
@@ -39,10 +39,10 @@ PROGRAMS = st.recursive(
 class Program:
     """A workflow that does what a tree says, and writes down all that it sees."""
 
-    def __init__(self, run: Run, door: ChanceDoor) -> None:
+    def __init__(self, run: Run, context: RandomCallContext) -> None:
         self.run = run
         self.seen: list[object] = []
-        self._door = door
+        self._door = context
         self._writes_down = True
 
     async def whole(self, node: Node) -> object:
@@ -190,13 +190,15 @@ class Program:
         return [task.cancelled() for task in tasks]
 
 
-async def execute(program: Node, stored: Stored, seed: int, crash_after: int | None) -> tuple[bool, list[object]]:
+async def execute(
+    program: Node, stored: StoredJournal, seed: int, crash_after: int | None
+) -> tuple[bool, list[object]]:
     """One execution; whether it came to its end, and what it saw."""
     recorded = set(stored.entries)
     chance = random.Random(seed)
-    door, history = ChanceDoor(chance), MemoryHistory(stored, chance, crash_after=crash_after)
-    run = Run(door, history)
-    workflow = Program(run, door)
+    context, history = RandomCallContext(chance), MemoryJournal(stored, chance, crash_after=crash_after)
+    run = Run(context, history)
+    workflow = Program(run, context)
     doing = asyncio.ensure_future(run.execute(workflow.whole(program)))
     saw: list[object] | None = None
 
@@ -213,7 +215,7 @@ async def execute(program: Node, stored: Stored, seed: int, crash_after: int | N
     assert doing.done(), f"it hangs, having seen {workflow.seen}"
     if saw is None:
         await doing
-    assert not recorded & set(door.called), "a step that was finished is paid again"
+    assert not recorded & set(context.called), "a step that was finished is paid again"
     return saw is None, workflow.seen if saw is None else saw
 
 
@@ -221,7 +223,7 @@ async def execute(program: Node, stored: Stored, seed: int, crash_after: int | N
 @given(PROGRAMS, st.integers(0, 2**32), st.lists(st.integers(1, 6), max_size=6))
 def test_whatever_is_interrupted_goes_on_as_it_went(program: Node, seed: int, crashes: list[int]) -> None:
     async def scenario() -> None:
-        stored, before = Stored(), list[object]()
+        stored, before = StoredJournal(), list[object]()
         for number, after in enumerate(itertools.chain(crashes, [None])):
             ended, seen = await execute(program, stored, seed + number, after)
             assert seen[: len(before)] == before

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory_history import ChanceDoor, Do, MemoryHistory, Stored, run_with
+from memory_journal import Do, MemoryJournal, RandomCallContext, StoredJournal, run_with
 
 from poise.contracts.topics import RECORDS
 from poise.errors import (
@@ -32,9 +32,9 @@ from poise.workflows.step_ids import StepNames, request_digest
 Body = Callable[[Run], Awaitable[Any]]
 
 
-async def begun(stored: Stored | None, body: Body, seed: int = 0) -> tuple[Any, ChanceDoor]:
-    run, door = run_with(stored, seed)
-    return await run.execute(_coroutine(body, run)), door
+async def begun(stored: StoredJournal | None, body: Body, seed: int = 0) -> tuple[Any, RandomCallContext]:
+    run, context = run_with(stored, seed)
+    return await run.execute(_coroutine(body, run)), context
 
 
 async def _coroutine(body: Body, run: Run) -> Any:
@@ -67,16 +67,16 @@ async def test_ids_are_of_what_is_asked_and_of_its_occurrence_and_names_can_be_r
 
     ids = []
     for seed in range(5):
-        names, door = await begun(Stored(), body, seed)
+        names, context = await begun(StoredJournal(), body, seed)
         assert sorted(names) == ["do", "do", "do", "third"]
-        ids.append(sorted(door.called))
+        ids.append(sorted(context.called))
     assert ids == [ids[0]] * 5
     assert [re.sub("[0-9a-f]{8}", "#", step) for step in ids[0]] in (["do-#", "do-#", "do-#.2", "third"],
                                                                     ["do-#", "do-#.2", "do-#", "third"])  # fmt: skip
 
 
 async def test_the_steps_of_a_run_inside_another_have_its_name() -> None:
-    inner = ChanceDoor(random.Random(0), step="plan-0a1b2c3d")
+    inner = RandomCallContext(random.Random(0), step="plan-0a1b2c3d")
     await Run(inner).call(Do(number=1), id="x")
     assert inner.called == ["plan-0a1b2c3d/x"]
 
@@ -119,7 +119,7 @@ async def test_a_local_step_is_done_once_and_its_result_has_its_type() -> None:
     async def body(run: Run) -> Any:
         return await run.step("plain", plain, 7), await run.step("typed", lambda: {"number": 3}, returns=dict[str, int])
 
-    stored = Stored()
+    stored = StoredJournal()
     for _ in range(2):
         assert (await begun(stored, body))[0] == ((7, {"a"}), {"number": 3})
     assert done == [7]
@@ -129,17 +129,17 @@ async def test_what_is_published_is_published_once() -> None:
     async def body(run: Run) -> Any:
         return await run.publish(RECORDS, None, key="k")
 
-    stored = Stored()
-    first, door = await begun(stored, body)
+    stored = StoredJournal()
+    first, context = await begun(stored, body)
     again, other = await begun(stored, body)
     assert first == again
-    assert (len(door.published), other.published) == (1, [])
+    assert (len(context.published), other.published) == (1, [])
 
 
-class Kept(MemoryHistory):
+class Kept(MemoryJournal):
     """A history that is read alone."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: StoredJournal) -> None:
         super().__init__(stored, random.Random(0))
         self.crashed = True
 
@@ -155,11 +155,11 @@ async def test_a_timeout_that_fired_is_not_waited_for_again(monkeypatch: pytest.
             return "fired"
         return "not"
 
-    stored = Stored()
+    stored = StoredJournal()
     assert (await begun(stored, body))[0] == "fired"
     assert sorted(entry.outcome for entry in stored.entries.values()) == ["given-up", "value"]
     monkeypatch.setattr(asyncio, "sleep", None)  # whoever waited would fail
-    run = Run(ChanceDoor(random.Random(0)), Kept(stored))
+    run = Run(RandomCallContext(random.Random(0)), Kept(stored))
     assert await run.execute(_coroutine(body, run)) == "fired"
 
 
@@ -180,7 +180,7 @@ async def test_what_an_interrupted_run_was_at_is_done_again() -> None:
         await run.call(Do(number=1))
         return await asyncio.gather(run.step("slow", slow), run.call(Do(number=2)))
 
-    stored = Stored()
+    stored = StoredJournal()
     run, _ = run_with(stored)
     doing = asyncio.ensure_future(run.execute(_coroutine(body, run)))
     await begins.wait()
@@ -201,7 +201,7 @@ async def test_a_cancellation_by_a_timeout_outside_is_an_interruption() -> None:
     async def body(run: Run) -> Any:
         return await run.step("ever", asyncio.Event().wait)
 
-    stored = Stored()
+    stored = StoredJournal()
     run, _ = run_with(stored)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):  # as the handler's own deadline
@@ -218,11 +218,11 @@ async def test_a_timeout_inside_is_seen_again() -> None:
             return f"given up, then {(await run.call(Do(number=1))).number}"
         return "done"
 
-    stored = Stored()
-    first, door = await begun(stored, body)
+    stored = StoredJournal()
+    first, context = await begun(stored, body)
     again, other = await begun(stored, body)
     assert first == again == "given up, then 1"
-    assert (len(door.called), other.called) == (1, [])
+    assert (len(context.called), other.called) == (1, [])
 
 
 @pytest.mark.parametrize("error", [RetryableError("later"), ZeroDivisionError("a bug")])
@@ -239,18 +239,18 @@ async def test_what_may_succeed_later_is_done_again_when_the_run_is_retried(erro
         first = await run.call(Do(number=1))
         return first.number, await run.step("flaky", flaky)
 
-    stored = Stored()
+    stored = StoredJournal()
     with pytest.raises(type(error)):
         await begun(stored, body)
-    result, door = await begun(stored, body)
-    assert (result, door.called) == ((1, 2), [])
+    result, context = await begun(stored, body)
+    assert (result, context.called) == ((1, 2), [])
 
 
 async def test_a_worker_that_was_left_behind_writes_nothing() -> None:
-    stored = Stored()
+    stored = StoredJournal()
     chance = random.Random(0)
-    old, new = MemoryHistory(stored, chance), MemoryHistory(stored, chance)
-    run = Run(ChanceDoor(chance), old)
+    old, new = MemoryJournal(stored, chance), MemoryJournal(stored, chance)
+    run = Run(RandomCallContext(chance), old)
 
     async def body() -> int:
         await new.open()
@@ -264,7 +264,7 @@ async def test_a_worker_that_was_left_behind_writes_nothing() -> None:
 
 
 async def test_another_request_under_the_same_id_is_a_difference_at_once() -> None:
-    stored = Stored()
+    stored = StoredJournal()
     await begun(stored, lambda run: run.call(Do(number=1), id="one"))
     with pytest.raises(
         NonDeterminismError,
@@ -288,7 +288,7 @@ async def test_another_order_is_a_difference_that_the_workflow_cannot_swallow(mo
             return "a lower rung"
         return "done"
 
-    stored = Stored()
+    stored = StoredJournal()
     await begun(stored, first)
     with pytest.raises(NonDeterminismError, match=r"step two \(call do/1, value\) comes next .* step three"):
         await begun(stored, then)
@@ -299,7 +299,7 @@ async def test_to_return_too_early_is_a_difference() -> None:
         await run.call(Do(number=1), id="one")
         await run.call(Do(number=2), id="two")
 
-    stored = Stored()
+    stored = StoredJournal()
     await begun(stored, first)
     with pytest.raises(NonDeterminismError, match="returned without asking for step two"):
         await begun(stored, lambda run: run.call(Do(number=1), id="one"))
@@ -313,7 +313,7 @@ async def test_what_was_left_behind_by_a_workflow_that_returned_is_no_difference
         return found.number
 
     for seed in range(30):
-        stored = Stored()
+        stored = StoredJournal()
         for again in range(3):
             assert (await begun(stored, body, seed + again))[0] == 2
 
@@ -322,9 +322,9 @@ async def test_what_was_left_behind_by_a_workflow_that_returned_is_no_difference
 
 
 async def test_replies_come_in_order_and_a_bounded_number_is_under_way() -> None:
-    run, door = run_with(None)
+    run, context = run_with(None)
     under_way, most = 0, 0
-    call = door.call
+    call = context.call
 
     async def counted(request: Any, **how: Any) -> Any:
         nonlocal under_way, most
@@ -335,7 +335,7 @@ async def test_replies_come_in_order_and_a_bounded_number_is_under_way() -> None
         finally:
             under_way -= 1
 
-    door.call = counted  # type: ignore[method-assign]
+    context.call = counted  # type: ignore[method-assign]
     replies = await run.map([Do(number=number) for number in range(20)], width=3)
     assert [reply.number for reply in replies] == list(range(20))
     assert most == 3
@@ -346,10 +346,10 @@ async def test_the_first_fault_gives_up_the_rest_unless_partial_results_will_do(
     run, _ = run_with(None)
     with pytest.raises(FaultError, match="F: 1"):
         await run.map(requests, width=2)
-    run, door = run_with(None)
+    run, context = run_with(None)
     found = await run.map(requests, width=2, partial=True)
     assert [isinstance(one, FaultError) for one in found] == [number == 1 for number in range(10)]
-    door.left = 0.0
+    context.left = 0.0
     late = await run.map(requests, partial=True)
     assert all(isinstance(one, DeadlineExceededError) for one in late)
-    assert len(door.called) == 10
+    assert len(context.called) == 10

@@ -33,17 +33,17 @@ class Do(Request[Done]):
 
 
 @dataclass
-class Stored:
+class StoredJournal:
     """What a Redis would hold of one run."""
 
     owner: str | None = None
     entries: dict[str, JournalEntry] = field(default_factory=dict)
 
 
-class MemoryHistory(Journal):
+class MemoryJournal(Journal):
     """A history as `poise.redis.journal.History` keeps it, that stops being there after a number of writes."""
 
-    def __init__(self, stored: Stored, chance: random.Random, *, crash_after: int | None = None) -> None:
+    def __init__(self, stored: StoredJournal, chance: random.Random, *, crash_after: int | None = None) -> None:
         self._stored = stored
         self._chance = chance
         self._me = uuid4().hex
@@ -73,7 +73,7 @@ class MemoryHistory(Journal):
 
 
 @dataclass
-class ChanceDoor:
+class RandomCallContext:
     """Answers `Do` with its number, or a fault, when chance says."""
 
     chance: random.Random
@@ -114,9 +114,11 @@ class ChanceDoor:
         return Position(topic.name, 0, len(self.published))
 
 
-def run_with(stored: Stored | None, seed: int = 0, *, crash_after: int | None = None) -> tuple[Run, ChanceDoor]:
+def run_with(
+    stored: StoredJournal | None, seed: int = 0, *, crash_after: int | None = None
+) -> tuple[Run, RandomCallContext]:
     """A run, begun again if something is stored, and its mesh."""
     chance = random.Random(seed)
-    door = ChanceDoor(chance)
-    history = None if stored is None else MemoryHistory(stored, chance, crash_after=crash_after)
-    return Run(door, history, "workflow w version 1"), door
+    context = RandomCallContext(chance)
+    history = None if stored is None else MemoryJournal(stored, chance, crash_after=crash_after)
+    return Run(context, history, "workflow w version 1"), context
