@@ -1,7 +1,7 @@
-"""Calls: requests and the replies that belong to them, on one partition of `poise.replies`.
+"""Calls: requests and their correlated replies, on one partition of `poise.replies`.
 
-An instance picks a partition at random and reads it by manual assignment: no group, so no rebalance can lose a waiter.
-Sharing a partition is legal; replies to others are skipped.
+Each instance reads one random partition by manual assignment. It has no consumer group, so no rebalance can lose a
+reply. Instances may share a partition; each skips the replies to others.
 """
 
 import asyncio
@@ -44,28 +44,28 @@ from poise.telemetry import SpanKind, count, inject, measure, semconv, span
 log = logging.getLogger(__name__)
 
 MAX_ABANDONED: Final = 10_000
-"""How many calls that were given up are remembered, so that their replies are counted as late, not orphaned."""
+"""Abandoned calls to remember, so that their replies are counted as late, not as orphaned."""
 CORRELATION_ID_BYTES: Final = 16
-"""Of a correlation id: whoever may write asks could otherwise guess another's, and have the mesh reply to it."""
+"""Random bytes of a correlation id: a client that may write asks must not be able to guess the id of another call."""
 
 OnAbandoned = Callable[["OutgoingCall", Position | None], None]
-"""Told of a call whose caller has gone, and of where its request stands, if it does; returns at once."""
+"""Receives a call whose caller is gone, and the position of its request if it was sent; returns at once."""
 CANCELLED_TYPE: Final = f"urn:poise:{RunCancelledError.name}"
 
 
 class StreamSink(Protocol):
-    """What a call's words go to as they come: a reader here, or a stream of ours that is lent to the one called."""
+    """Receives a call's text as it is generated: a local reader, or the stream of the handler's own caller."""
 
     def address(self, own: ReplyAddress, /) -> ReplyAddress:
-        """Where the words go; `own` is where the reply goes."""
+        """Return the address for the text; `own` is the address for the reply."""
 
-    async def on_reply(self, reply: Message, mark: StreamPosition | None) -> None:
-        """Told the reply, and the stream that it names."""
+    async def on_reply(self, reply: Message, position: StreamPosition | None) -> None:
+        """Receive the reply, and the stream position that it names."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingCall:
-    """Where a request goes and what its headers say."""
+    """The destination and the headers of a request."""
 
     topic: Topic
     key: str | None
@@ -73,30 +73,29 @@ class OutgoingCall:
     deadline: float
     """Unix seconds."""
     stream: StreamSink | None = None
-    """What the words go to as they come; None = only the reply is wanted."""
+    """Receives the text as it is generated; None = only the reply is wanted."""
 
 
 class Calls:
-    """The calls of one instance; `async with Calls(…) as calls`, after which a reply to it can arrive.
+    """The calls of one instance; `async with Calls(…) as calls`, after which replies can arrive.
 
-    Ready means that the start position on the reply partition is resolved, not only assigned: a reply that is written
-    after that will be read.
+    Entering resolves the start position on the reply partition, so every reply that is written later is read.
     """
 
     def __init__(
-        self, logs: LogAccess, instance: str, send: SendRecord, partitions: int, withdraw: OnAbandoned
+        self, logs: LogAccess, instance: str, send: SendRecord, partitions: int, on_abandoned: OnAbandoned
     ) -> None:
         self._prefix = f"{instance}.".encode()
         self._send = send
         self._partition = random.randrange(partitions)  # noqa: S311 - spreads load, guards nothing
-        self._reader = LogReader(logs, REPLIES.name, self._take, start="end", partitions=[self._partition])
+        self._reader = LogReader(logs, REPLIES.name, self._receive, start="end", partitions=[self._partition])
         self._pending: dict[bytes, PendingCall] = {}
-        self._given_up: OrderedDict[bytes, None] = OrderedDict()
-        self._withdraw = withdraw
+        self._abandoned: OrderedDict[bytes, None] = OrderedDict()
+        self._on_abandoned = on_abandoned
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Resolve where replies will arrive and begin to read."""
+        """Resolve the start position and start reading."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._reader)
             await self._reader.wait_until_open()
@@ -106,7 +105,7 @@ class Calls:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop reading; whoever still waits is told."""
+        """Stop reading; calls in progress are cancelled."""
         for pending in self._pending.values():
             pending.reply.cancel()
         await self._open.aclose()
@@ -120,7 +119,7 @@ class Calls:
             DeadlineExceededError: Nothing came before the deadline.
             NotTakenError: The broker had not even taken the request by then.
             EncodingError: The request has a field, or a header, that cannot be written.
-            UnavailableError: The broker did not take the request, or replies are read no more.
+            UnavailableError: The broker did not take the request, or the reader of replies has failed.
         """
         started = time.monotonic()
         metered = {semconv.MESSAGING_DESTINATION: to.topic.name}
@@ -146,9 +145,9 @@ class Calls:
         return reply
 
     async def _exchange(self, request: Request[ReplyT], to: OutgoingCall) -> ReplyT:
-        if (ended := self._reader.failure) is not None:
-            raise UnavailableError(f"no reply would be read: {ended}")
-        # Random throughout, so that a restarted instance of the same name does not take its predecessor's replies.
+        if (failure := self._reader.failure) is not None:
+            raise UnavailableError(f"replies cannot be read: {failure}")
+        # Random, so that a restarted instance with the same name does not receive its predecessor's replies.
         correlation_id = self._prefix + secrets.token_hex(CORRELATION_ID_BYTES).encode()
         own = ReplyAddress(REPLIES.name, self._partition, correlation_id)
         envelope = to.envelope.with_changes(
@@ -165,28 +164,28 @@ class Calls:
         reader = to.stream if isinstance(to.stream, StreamReader) else None
         pending = PendingCall(to.envelope.run, to.envelope.step or ROOT_STEP, reader)
         self._pending[correlation_id] = pending
-        landed: Position | None = None
+        position: Position | None = None
         left = max(0.0, to.deadline - time.time())
-        if cut := limit_note(left, to.topic):
-            log.warning("a call's deadline is brought forward%s", cut)
+        if note := limit_note(left, to.topic):
+            log.warning("a call's deadline is shortened%s", note)
         try:
             async with asyncio.timeout(min(left, to.topic.deadlines.longest)):
                 key = None if to.key is None else to.key.encode()
-                landed = await self._send(to.topic.name, body, key=key, headers=headers)
-                pending.landed(_run_id_at(landed))
+                position = await self._send(to.topic.name, body, key=key, headers=headers)
+                pending.request_written(_run_id_at(position))
                 record = await pending.reply
         except TimeoutError as error:
-            self._give_up(correlation_id)
-            if landed is None:
+            self._remember_abandoned(correlation_id)
+            if position is None:
                 raise NotTakenError(
-                    f"the broker did not take step {to.envelope.step} for {to.topic.name} before the deadline{cut}"
+                    f"the broker did not take step {to.envelope.step} for {to.topic.name} before the deadline{note}"
                 ) from error
             raise DeadlineExceededError(
-                f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline{cut}"
+                f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline{note}"
             ) from error
         except asyncio.CancelledError:
-            self._give_up(correlation_id)
-            self._withdraw(to, landed)
+            self._remember_abandoned(correlation_id)
+            self._on_abandoned(to, position)
             raise
         finally:
             del self._pending[correlation_id]
@@ -195,30 +194,30 @@ class Calls:
             await to.stream.on_reply(reply, position_of(record))
         return reply
 
-    def _give_up(self, correlation_id: bytes) -> None:
-        self._given_up[correlation_id] = None
-        if len(self._given_up) > MAX_ABANDONED:
-            self._given_up.popitem(last=False)
+    def _remember_abandoned(self, correlation_id: bytes) -> None:
+        self._abandoned[correlation_id] = None
+        if len(self._abandoned) > MAX_ABANDONED:
+            self._abandoned.popitem(last=False)
 
-    def _take(self, record: Record) -> None:
+    def _receive(self, record: Record) -> None:
         correlation_id = record.raw_header(CORRELATION_ID)
         if correlation_id is None or not correlation_id.startswith(self._prefix):
-            return  # somebody else's: the partition may be shared
+            return  # a reply to another instance: the partition may be shared
         if (pending := self._pending.get(correlation_id)) is not None:
-            pending.take(record)
+            pending.receive(record)
         elif is_event(record):
-            return  # of a call that is over, whose reply has said what counts
-        elif correlation_id in self._given_up:
+            return  # of a call that has ended: its reply was complete
+        elif correlation_id in self._abandoned:
             count(semconv.REPLIES_LATE)
         else:
             count(semconv.REPLIES_ORPHANED)
 
 
-def _run_id_at(landed: Position) -> str | None:
-    """The run of a request that names none; None where the broker did not say where it stands."""
-    if landed.offset < 0:
+def _run_id_at(position: Position) -> str | None:
+    """Return the run of a request that names none; None if the broker did not return its position."""
+    if position.offset < 0:
         return None
-    return derive_run_id(landed.topic, landed.partition, landed.offset, landed.timestamp)
+    return derive_run_id(position.topic, position.partition, position.offset, position.timestamp)
 
 
 def _decode_reply(record: Record, request: Request[ReplyT]) -> ReplyT:

@@ -1,18 +1,18 @@
-"""Cancel memory: what was cancelled, until its deadline, within bounds. No clock, no IO.
+"""Recent cancels: the cancelled runs and steps, until their deadlines, within bounds. No clock, no IO.
 
-Anyone who may cancel may do so for runs that nobody has. So what is remembered is bounded, and a tenant's cancels push
-out its own before they push out another's.
+A client that may cancel can cancel runs that do not exist. So the number of cancels is bounded, and a tenant that
+exceeds its share evicts its own cancels before those of another tenant.
 """
 
 from collections import OrderedDict, defaultdict
 from typing import Final, NamedTuple
 
 MAX_CANCELS: Final = 50_000
-"""Cancels that a worker remembers at most; beyond it the oldest is forgotten, and its work done for nobody."""
+"""Cancels that a worker remembers at most; beyond this the oldest is evicted, and its work is not cancelled."""
 MAX_TENANT_SHARE: Final = 0.5
-"""The share of them that may be one tenant's."""
+"""The share of them that one tenant may have."""
 SWEEP_INTERVAL: Final = 1_000
-"""Cancels after which those that have expired are dropped."""
+"""Added cancels after which the expired ones are evicted."""
 
 
 class CancelKey(NamedTuple):
@@ -24,63 +24,63 @@ class CancelKey(NamedTuple):
 
 
 class RecentCancels:
-    """The cancels that count now.
+    """The cancels that have not expired.
 
     Args:
-        most: How many are remembered.
+        max_cancels: Cancels to remember at most.
     """
 
-    def __init__(self, most: int = MAX_CANCELS) -> None:
-        self._most = most
-        self._known: OrderedDict[CancelKey, tuple[float, float]] = OrderedDict()
+    def __init__(self, max_cancels: int = MAX_CANCELS) -> None:
+        self._max = max_cancels
+        self._cancels: OrderedDict[CancelKey, tuple[float, float]] = OrderedDict()
         self._tenants: defaultdict[str, OrderedDict[CancelKey, None]] = defaultdict(OrderedDict)
-        self._taken = 0
+        self._added = 0
 
     def __len__(self) -> int:
-        """How many are remembered, expired ones among them."""
-        return len(self._known)
+        """Return the number of cancels, expired ones included."""
+        return len(self._cancels)
 
     def __contains__(self, cancelled: object) -> bool:
-        """Whether a cancel is remembered, expired or not."""
-        return cancelled in self._known
+        """Return whether a cancel is remembered, expired or not."""
+        return cancelled in self._cancels
 
     def add(self, cancelled: CancelKey, *, until: float, at: float, now: float) -> bool:
-        """Remember a cancel.
+        """Add a cancel.
 
         Args:
-            cancelled: What was cancelled.
-            until: Until when it counts, unix seconds.
-            at: When it was cancelled, unix seconds.
+            cancelled: The cancelled run or step.
+            until: When the cancel expires, Unix seconds.
+            at: When the cancel was written, Unix seconds.
             now: Unix seconds.
 
         Returns:
-            Whether another one that counts was forgotten for it.
+            Whether a cancel that has not expired was evicted.
         """
-        self._taken += 1
-        if self._taken % SWEEP_INTERVAL == 0:
+        self._added += 1
+        if self._added % SWEEP_INTERVAL == 0:
             self._evict_expired(now)
         own = self._tenants[cancelled.tenant]
-        self._known[cancelled], own[cancelled] = (until, at), None
-        self._known.move_to_end(cancelled)
+        self._cancels[cancelled], own[cancelled] = (until, at), None
+        self._cancels.move_to_end(cancelled)
         own.move_to_end(cancelled)
-        forgotten = None
-        if len(own) > self._most * MAX_TENANT_SHARE:
-            forgotten = self._evict(next(iter(own)))
-        elif len(self._known) > self._most:
-            forgotten = self._evict(next(iter(self._known)))
-        return forgotten is not None and forgotten >= now
+        evicted = None
+        if len(own) > self._max * MAX_TENANT_SHARE:
+            evicted = self._evict(next(iter(own)))
+        elif len(self._cancels) > self._max:
+            evicted = self._evict(next(iter(self._cancels)))
+        return evicted is not None and evicted >= now
 
     def cancelled_at(self, cancelled: CancelKey, now: float) -> float:
-        """When that was cancelled, unix seconds; -1 = it was not, or so long ago that it does not matter."""
-        until, at = self._known.get(cancelled, (0.0, -1.0))
+        """Return when a run or step was cancelled, in Unix seconds; -1 = it was not, or the cancel has expired."""
+        until, at = self._cancels.get(cancelled, (0.0, -1.0))
         return at if until >= now else -1.0
 
     def _evict_expired(self, now: float) -> None:
-        for cancelled in [one for one, (until, _) in self._known.items() if until < now]:
+        for cancelled in [one for one, (until, _) in self._cancels.items() if until < now]:
             self._evict(cancelled)
 
     def _evict(self, cancelled: CancelKey) -> float:
-        until, _ = self._known.pop(cancelled)
+        until, _ = self._cancels.pop(cancelled)
         own = self._tenants[cancelled.tenant]
         del own[cancelled]
         if not own:

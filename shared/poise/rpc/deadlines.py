@@ -1,4 +1,4 @@
-"""Deadlines: read from a header, given where there is none, and refused where they are absurd."""
+"""Deadlines: read from a header, or set to the default; absurd ones are refused."""
 
 from typing import Final
 
@@ -8,18 +8,18 @@ from poise.contracts.topics import HOUR, Deadlines, Topic
 from poise.errors import InvalidMessageError
 
 MAX_DISTANCE: Final = 12 * HOUR
-"""A deadline further than this from the record's timestamp is a mistake, not a wish."""
+"""Seconds; a deadline further than this from the record's timestamp is a mistake."""
 
 
 def resolve_deadline(header: int | None, timestamp: float, limits: Deadlines) -> float:
-    """The absolute deadline of a message, unix seconds.
+    """Return the absolute deadline of a message, in Unix seconds.
 
-    Measured from the record's timestamp, so that a redelivery does not extend it.
+    It is measured from the record's timestamp, so that a redelivery does not extend it.
 
     Args:
-        header: `poise-deadline`, unix milliseconds, or None.
-        timestamp: The record's timestamp, unix seconds.
-        limits: The lane's default and longest.
+        header: `poise-deadline`, Unix milliseconds, or None.
+        timestamp: The record's timestamp, Unix seconds.
+        limits: The default and the maximum of the lane.
 
     Raises:
         InvalidMessageError: It is more than twelve hours away from the record's timestamp, in either direction.
@@ -37,11 +37,11 @@ def resolve_deadline(header: int | None, timestamp: float, limits: Deadlines) ->
 
 
 def limit_note(seconds: float, topic: Topic) -> str:
-    """To be put behind what is said of a deadline: that more was asked for than the topic allows; else nothing.
+    """Return a note for messages about a deadline: the topic allows less than was requested. Empty if it does not.
 
     Args:
-        seconds: Those that were asked for.
-        topic: Where the message goes.
+        seconds: The requested time.
+        topic: The topic of the message.
     """
     longest = topic.deadlines.longest
-    return f" ({seconds:.4g} s were asked for, and {topic.name} allows {longest:g} s)" if seconds > longest else ""
+    return f" ({seconds:.4g} s were requested, and {topic.name} allows {longest:g} s)" if seconds > longest else ""

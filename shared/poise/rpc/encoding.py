@@ -1,7 +1,7 @@
-"""Encoding: a message as the bytes that are sent, or the name of the field that has no form in JSON.
+"""Encoding of messages as JSON; an error names the field that JSON cannot represent.
 
-Encoding is part of the work: a tier encodes its reply before it settles anything, a caller its request before it waits
-for anybody. So what cannot be written is told once, at once, and the work is not done again for it.
+Encoding is part of handling: a tier encodes its reply before it stores it, and a caller encodes its request before it
+waits. So an encoding error is reported once, immediately, and the work is not repeated.
 """
 
 import math
@@ -20,14 +20,14 @@ from poise.errors import EncodingError
 JSON: Final = "application/json"
 """The content type of every body."""
 MAX_DEPTH: Final = 20
-"""Levels that are looked into for the field that is to blame."""
+"""Levels to search for the field that cannot be encoded."""
 MAX_ERROR_CHARS: Final = 200
-"""Characters of what the encoder said that are passed on."""
+"""Characters of the encoder's message that the error contains."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedMessage:
-    """A message and its bytes, which are made once."""
+    """A message and its encoded body."""
 
     message: Message
     body: bytes
@@ -37,7 +37,7 @@ class EncodedMessage:
         """Encode a message.
 
         Raises:
-            EncodingError: A field of it has no form in JSON.
+            EncodingError: JSON cannot represent one of its fields.
         """
         return cls(message, encode(message))
 
@@ -48,34 +48,34 @@ class EncodedMessage:
 
 
 def encode(message: Message) -> bytes:
-    """The body of a message.
+    """Return the body of a message.
 
     Raises:
-        EncodingError: A field of it has no form in JSON; the error names it.
+        EncodingError: JSON cannot represent one of its fields; the error names it.
     """
     try:
         body = message.encode()
-        # Pydantic writes what is no finite number as null, which whoever reads a number refuses.
+        # Pydantic writes NaN and infinity as null, which a reader of a number refuses.
         field = (
             _non_finite_path(message.model_dump(), "", MAX_DEPTH) if b"null" in body and _writes_null(message) else None
         )
-    except Exception as error:  # serializers of a message of somebody's own may raise anything
+    except Exception as error:  # the serializers of a custom message may raise any exception
         raise _encoding_error(message.kind, message, error) from error
     if field is not None:
-        raise EncodingError.of(message.kind, field, "is no finite number")
+        raise EncodingError.of(message.kind, field, "is not a finite number")
     return body
 
 
 def encode_value(what: str, value: object, adapter: TypeAdapter[Any]) -> bytes:
-    """Something that is no message, as JSON.
+    """Return a value that is not a message as JSON.
 
     Args:
-        what: What it is, for the error.
-        value: What is to be written.
-        adapter: Of its type.
+        what: The name of the value, for the error.
+        value: The value.
+        adapter: The adapter of its type.
 
     Raises:
-        EncodingError: A part of it has no form in JSON; the error names it.
+        EncodingError: JSON cannot represent a part of it; the error names it.
     """
     try:
         return adapter.dump_json(value)
@@ -84,10 +84,10 @@ def encode_value(what: str, value: object, adapter: TypeAdapter[Any]) -> bytes:
 
 
 def encode_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
-    """The headers of a message.
+    """Return the headers of a message.
 
     Raises:
-        EncodingError: One of them has no form in UTF-8; the error names it.
+        EncodingError: UTF-8 cannot represent one of them; the error names it.
     """
     try:
         return envelope.headers()
@@ -95,7 +95,7 @@ def encode_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
         raise EncodingError.of(envelope.kind or "message", error.error.field, error.error.detail) from error
 
 
-# -- which field it is -------------------------------------------------------------------------------------------------
+# -- the failing field ------------------------------------------------------------------------------------------------
 
 
 def _encoding_error(what: str, value: object, error: Exception) -> EncodingError:
@@ -104,7 +104,7 @@ def _encoding_error(what: str, value: object, error: Exception) -> EncodingError
 
 
 def _failing_path(value: object, depth: int) -> str:
-    """The dotted path to the innermost part that cannot be encoded; empty where it is the value itself."""
+    """Return the dotted path to the innermost part that cannot be encoded; empty if it is the value itself."""
     found = _failing_part(value) if depth else None
     if found is None:
         return ""
@@ -114,7 +114,7 @@ def _failing_path(value: object, depth: int) -> str:
 
 
 def _failing_part(value: object) -> tuple[str, object] | None:
-    """The first part of a value that cannot be encoded, by its name; None where that is none of them alone."""
+    """Return the name and value of the first part that cannot be encoded; None if each part alone can be."""
     if isinstance(value, BaseModel):
         kind = type(value)
         if kind.__pydantic_decorators__.model_serializers:
@@ -132,7 +132,7 @@ def _failing_part(value: object) -> tuple[str, object] | None:
 def _fails(encode_part: Callable[[], object]) -> bool:
     try:
         encode_part()
-    except Exception:  # noqa: BLE001 - that is the question
+    except Exception:  # noqa: BLE001 - any exception is the answer
         return True
     return False
 
@@ -142,7 +142,7 @@ def _writes_null(message: Message) -> bool:
 
 
 def _non_finite_path(value: object, path: str, depth: int) -> str | None:
-    """The dotted path to a float that is infinite or none; None where there is no such float."""
+    """Return the dotted path to a float that is infinite or NaN; None if there is none."""
     if isinstance(value, float) and not math.isfinite(value):
         return path
     for name, part in _items(value) if depth else ():
@@ -152,7 +152,7 @@ def _non_finite_path(value: object, path: str, depth: int) -> str | None:
 
 
 def _items(value: object) -> Iterator[tuple[str, object]]:
-    """What a value of JSON's own kinds is made of, by name."""
+    """Yield the parts of an object or array, by name or index."""
     if isinstance(value, Mapping):
         yield from ((str(name), part) for name, part in value.items())
     elif isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""A call that waits for its reply: only what belongs to it is its outcome, or a part of its stream."""
+"""A call that waits for its reply: accepts only the records that belong to it."""
 
 import asyncio
 from typing import Final
@@ -9,19 +9,19 @@ from poise.rpc.stream_reader import StreamReader, is_event
 from poise.telemetry import count, semconv
 
 MAX_EARLY_RECORDS: Final = 64
-"""Records that are kept until it is known where the request stands; they come before the broker's acknowledgement."""
+"""Records to buffer until the position of the request is known: they may arrive before the acknowledgement."""
 
 
 class PendingCall:
-    """What comes under a call's correlation id, compared with its run and step.
+    """Receives the records with a call's correlation id, and compares their run and step with the call's.
 
-    The correlation id cannot be guessed. Whoever has learnt it all the same, and may write asks, could have the mesh
-    reply to it, but not in the name of this run: that is given by the gateway, or made of the request's place in Kafka.
+    A correlation id cannot be guessed. A client that has learnt one, and may write asks, could make the mesh reply to
+    it, but not in the name of this run: the gateway sets it, or it is derived from the request's position in Kafka.
 
     Args:
-        run: The run that the request names; None = that of its place, see `landed`.
+        run: The run that the request names; None = derived from its position, see `request_written`.
         step: The step that the reply must name.
-        reader: Takes the events of its stream; None = nobody does.
+        reader: Receives the events of the stream; None = they are ignored.
     """
 
     def __init__(self, run: str | None, step: str, reader: StreamReader | None) -> None:
@@ -32,20 +32,20 @@ class PendingCall:
         self._known = run is not None
         self._early: list[Record] = []
 
-    def landed(self, run: str | None) -> None:
-        """Told the run that the request has by its place, where it names none; None = its place is not known.
+    def request_written(self, run: str | None) -> None:
+        """Set the run that was derived from the request's position; None = the position is unknown.
 
-        Without it the step alone is compared.
+        Without a run, only the step is compared.
         """
         if self._known:
             return
         self._run, self._known = run, True
         early, self._early = self._early, []
         for record in early:
-            self.take(record)
+            self.receive(record)
 
-    def take(self, record: Record) -> None:
-        """Take a reply, or an event of the stream; what names another run or step is counted and ignored."""
+    def receive(self, record: Record) -> None:
+        """Receive a reply or a stream event; one that names another run or step is counted and ignored."""
         if not self._known:
             if len(self._early) < MAX_EARLY_RECORDS:
                 self._early.append(record)
@@ -54,13 +54,13 @@ class PendingCall:
         if not self._belongs(record, event=event):
             count(semconv.REPLIES_MISMATCHED)
         elif not event:
-            if not self.reply.done():  # the first terminal message is the outcome
+            if not self.reply.done():  # the first reply is the outcome
                 self.reply.set_result(record)
         elif self._reader is not None:
-            self._reader.take(record)
+            self._reader.receive(record)
 
     def _belongs(self, record: Record, *, event: bool) -> bool:
-        """Events name the run alone: they come from a tier further down, in a step of its own."""
+        """Compare the run, and the step of a reply: an event may come from another step, of a tier further down."""
         if self._run is not None and record.header(RUN) != self._run:
             return False
         return event or record.header(STEP) == self._step

@@ -1,7 +1,7 @@
-"""Streams, the reading side: from numbered events that may be lost, doubled or begun anew, to words in order.
+"""Stream reader: turns numbered events, which may be lost, duplicated or restarted, into text in order.
 
-What a reader is promised: the words since the last reset are at any time the beginning of one attempt's text, never
-with a piece missing; and when the reply comes, they are the text that counts. Where that takes a reset, one is made.
+Guarantee: at any time, the text since the last reset is a prefix of one attempt's text, without gaps. When the reply
+arrives, it is the text of the reply; if necessary, the reader inserts a reset.
 """
 
 import asyncio
@@ -18,102 +18,108 @@ from poise.rpc.reply_address import ReplyAddress
 from poise.rpc.stream_writer import DIFFERS, text_of
 from poise.rpc.text_digest import TextDigest
 
-RESTARTED: Final = "the answer was begun anew"
+RESTARTED: Final = "the answer was restarted"
 LOST: Final = "a part of the stream was lost"
 MAX_ATTEMPTS: Final = 64
-"""Later attempts are not followed: the reply has the text."""
+"""Attempts to follow; the text of later ones is read from the reply."""
 MAX_UNREAD_CHARS: Final = 1024 * 1024
-"""Characters that wait for a slow reader; of more, the reply has the text."""
+"""Characters to buffer for a slow reader; beyond this, the text is read from the reply."""
 
 _EVENTS: Final[dict[str, type[Event]]] = {kind.kind: kind for kind in (Delta, Reset, End)}
 
 
 def is_event(record: Record) -> bool:
-    """Whether a record belongs to a stream, of this version or a newer one; otherwise it is a reply."""
+    """Return whether a record is a stream event, of this version or a newer one; otherwise it is a reply."""
     kind = (record.header(KIND) or "").partition("/")[0]
     return any(kind == known.partition("/")[0] for known in _EVENTS)
 
 
 def position_of(record: Record) -> StreamPosition | None:
-    """What an event or a reply says of the stream it belongs to."""
+    """Return the stream position that an event or a reply names; None if it names none."""
     stream, seq = record.header(STREAM), record.int_header(SEQ)
     return None if stream is None or seq is None else StreamPosition(stream, seq)
 
 
 class StreamAssembler:
-    """The order of one call's events. Pure: events in, what the reader may see out.
+    """Orders the events of one call. Pure: events in, the events that the reader may see out.
 
-    Kafka keeps the order of one sender, and each waits for the broker before another goes on in its place: a number
-    that is not the next is a repetition, or follows a loss. After a loss nothing more of that attempt is shown.
+    Kafka keeps the order of one sender, and a sender waits for the broker before another sender continues its stream.
+    So an event whose number is not the next one is a duplicate, or follows a lost event. After a loss, the rest of the
+    attempt is not shown.
     """
 
     def __init__(self) -> None:
         self._stream: str | None = None
-        self._past: set[str] = set()
+        self._previous: set[str] = set()
         self._next = 0
-        self._whole = True
+        self._complete = True
         self._ended = False
-        self._said = False
-        """Whether the reader has words that no reset has taken back."""
+        self._visible = False
+        """Whether the reader has text that no reset has revoked."""
         self._text = TextDigest()
-        """Those words."""
+        """That text."""
 
-    def take(self, mark: StreamPosition, event: Event | None) -> list[Event]:
-        """Take an event; None is one that cannot be read."""
-        if self._ended or mark.stream in self._past:
+    def add(self, position: StreamPosition, event: Event | None) -> list[Event]:
+        """Add an event, None if it cannot be read; return the events to show."""
+        if self._ended or position.stream in self._previous:
             return []
-        if mark.stream != self._stream and not self._begin(mark.stream):
+        if position.stream != self._stream and not self._begin(position.stream):
             return []
-        if mark.last != self._next or event is None or not self._whole:
-            self._whole = self._whole and mark.last < self._next
+        if position.last != self._next or event is None or not self._complete:
+            self._complete = self._complete and position.last < self._next
             return []
         self._next += 1
-        return self._shown(event, first=mark.last == 0)
+        return self._shown(event, first=position.last == 0)
 
     def _begin(self, stream: str) -> bool:
-        """Follow another attempt; those of which something was seen do not come back."""
+        """Follow another attempt; an attempt that was replaced is not followed again."""
         if self._stream is not None:
-            self._past.add(self._stream)
-        if len(self._past) >= MAX_ATTEMPTS:
-            self._whole = False
+            self._previous.add(self._stream)
+        if len(self._previous) >= MAX_ATTEMPTS:
+            self._complete = False
             return False
-        self._stream, self._next, self._whole = stream, 0, True
+        self._stream, self._next, self._complete = stream, 0, True
         return True
 
     def _shown(self, event: Event, *, first: bool) -> list[Event]:
-        anew = first and self._said and not isinstance(event, Reset)
-        shown: list[Event] = [Reset(reason=RESTARTED)] if anew else []
-        if isinstance(event, End):  # not shown: the reply, which is next, is the end
+        restarted = first and self._visible and not isinstance(event, Reset)
+        shown: list[Event] = [Reset(reason=RESTARTED)] if restarted else []
+        if isinstance(event, End):  # not shown: the reply, which is next, ends the stream
             self._ended = True
-            self._said = self._said and not anew
+            self._visible = self._visible and not restarted
             return shown
         if first or isinstance(event, Reset):
             self._text = TextDigest()
         if isinstance(event, Delta):
             self._text.add(event.text)
-        self._said = isinstance(event, Delta)
+        self._visible = isinstance(event, Delta)
         return [*shown, event]
 
     def abandon(self) -> None:
-        """Show no more of this attempt."""
-        self._whole = False
+        """Do not show the rest of this attempt."""
+        self._complete = False
 
-    def finish(self, text: str | None, mark: StreamPosition | None) -> list[Event]:
-        """Take the reply: its words, and the stream that it names. What is missing is made good."""
-        whole = self._whole and mark is not None and mark.stream == self._stream and mark.last == self._next - 1
-        if whole and (text is None or self._text.matches(text)):
+    def complete(self, text: str | None, position: StreamPosition | None) -> list[Event]:
+        """Return the events that turn the visible text into the text of the reply; `position` is the one it names."""
+        intact = (
+            self._complete
+            and position is not None
+            and position.stream == self._stream
+            and position.last == self._next - 1
+        )
+        if intact and (text is None or self._text.matches(text)):
             return []
-        reason = DIFFERS if whole else RESTARTED if self._whole and mark is None else LOST
-        shown: list[Event] = [Reset(reason=reason)] if self._said else []
+        reason = DIFFERS if intact else RESTARTED if self._complete and position is None else LOST
+        shown: list[Event] = [Reset(reason=reason)] if self._visible else []
         if text:
             shown.append(Delta(text=text))
         return shown
 
 
 class StreamReader:
-    """What a call's stream has brought and its reader has not read yet: `async for event in reader`.
+    """Buffers the events of a call's stream until they are read: `async for event in reader`.
 
-    A slow reader costs no more than the answer is long: words that wait are one event, and a reset lets them go.
+    A slow reader costs at most the length of the answer: buffered text is one event, and a reset discards it.
     """
 
     def __init__(self) -> None:
@@ -124,30 +130,30 @@ class StreamReader:
         self._closed = False
         self._changed = asyncio.Event()
 
-    # -- for the layer --------------------------------------------------------------------------------------------
+    # -- for the call --------------------------------------------------------------------------------------------
 
     def address(self, own: ReplyAddress) -> ReplyAddress:
-        """Where the words go: to where the reply goes."""
+        """Return the address for the text: that of the reply."""
         return own
 
-    def take(self, record: Record) -> None:
-        """Take an event as it came."""
-        mark = position_of(record)
-        if mark is None:
-            return  # no number, no place: if it was one of ours, the next one shows that it is missing
+    def receive(self, record: Record) -> None:
+        """Receive a record with an event."""
+        position = position_of(record)
+        if position is None:
+            return  # without a number it has no position: if it was part of the stream, the next event reveals the gap
         kind = _EVENTS.get(record.header(KIND) or "")
         try:
             event = None if kind is None else kind.parse(record.value or b"")
         except ValidationError:
             event = None
-        self._put(self._assembler.take(mark, event))
+        self._put(self._assembler.add(position, event))
 
-    async def on_reply(self, reply: Message, mark: StreamPosition | None) -> None:
-        """Take the reply."""
-        self._put(self._assembler.finish(text_of(reply), mark), bounded=False)
+    async def on_reply(self, reply: Message, position: StreamPosition | None) -> None:
+        """Receive the reply."""
+        self._put(self._assembler.complete(text_of(reply), position), bounded=False)
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """End the iteration: no more events will arrive."""
         self._closed = True
         self._changed.set()
 
@@ -167,7 +173,7 @@ class StreamReader:
     # -- for the reader -------------------------------------------------------------------------------------------
 
     async def __aiter__(self) -> AsyncIterator[Delta | Reset]:
-        """Words and resets, until the reply is there or nothing more can come."""
+        """Yield text and resets, until the reply has arrived or the reader is closed."""
         while True:
             while (event := self._pop()) is not None:
                 yield event

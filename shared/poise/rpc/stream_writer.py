@@ -1,11 +1,11 @@
-"""Streams, the sending side: an answer's words on their way to whoever asked for them as they come.
+"""Stream writer: sends the text of an answer to its caller while it is generated.
 
-Events are numbered from 0 within one attempt, which has an id of its own; a new id means that what came before does
-not count. A stream never fails the work: what the broker does not take leaves a gap, which the reader sees by the
-numbers, and the reply has the whole text.
+Events are numbered from 0 within one attempt, which has an id; a new id revokes the text of the attempts before it. A
+stream never fails the work: an event that the broker does not take leaves a gap in the numbers, which the reader
+detects, and the reply has the whole text.
 
-The reply decides. Before a stream ends, what it says is compared with the reply's text: where that is another one (a
-redaction after a streamed draft), the stream takes its words back, and says the reply's.
+The reply is authoritative. Before a stream ends, its text is compared with the reply's. If they differ (a redaction
+after a streamed draft), the stream sends a reset and then the text of the reply.
 """
 
 import asyncio
@@ -28,23 +28,23 @@ from poise.rpc.text_digest import TextDigest
 
 log = logging.getLogger(__name__)
 
-DIFFERS: Final = "the answer is another one than was streamed"
+DIFFERS: Final = "the answer differs from the streamed text"
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """How words are put together into events."""
+    """How text is combined into events."""
 
     interval: float = 0.015
-    """Seconds between two events; the first goes at once."""
+    """Seconds between two events; the first is sent immediately."""
     event: int = 4_096
-    """Characters of one event at most; as many do not wait for the interval."""
+    """Characters of one event at most; a full event does not wait for the interval."""
     buffer: int = 65_536
-    """Characters that may wait for the broker; whoever writes more waits too."""
+    """Characters that may wait for the broker; beyond this, `write` waits."""
 
 
 class Coalescer:
-    """Puts words together, by time and size. Pure: told the time, seconds."""
+    """Combines text by time and size. Pure: the time is passed in, seconds."""
 
     def __init__(self, limits: StreamLimits) -> None:
         self._limits = limits
@@ -53,35 +53,35 @@ class Coalescer:
         self._due = 0.0
 
     def add(self, text: str) -> None:
-        """Put words behind those that wait."""
+        """Append text to the waiting text."""
         self._parts.append(text)
         self._chars += len(text)
 
     def clear(self) -> None:
-        """Let what waits go: it does not count any more."""
+        """Discard the waiting text."""
         self._parts, self._chars = [], 0
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether no text waits."""
         return self._chars == 0
 
     @property
     def event_ready(self) -> bool:
-        """Whether an event's worth waits."""
+        """Whether the text of a full event waits."""
         return self._chars >= self._limits.event
 
     @property
     def full(self) -> bool:
-        """Whether more waits than may."""
+        """Whether more text waits than the buffer allows."""
         return self._chars > self._limits.buffer
 
     def wait(self, now: float) -> float:
-        """Seconds until what waits should go; 0 = now."""
+        """Return the seconds until the next event is due; 0 = now."""
         return 0.0 if self.event_ready else max(0.0, self._due - now)
 
     def take(self, now: float) -> str:
-        """What goes next, one event's worth."""
+        """Remove and return the text of the next event."""
         text = "".join(self._parts)
         taken, rest = text[: self._limits.event], text[self._limits.event :]
         self._parts, self._chars = ([rest] if rest else []), len(rest)
@@ -95,21 +95,21 @@ class _Attempt:
     next: int = 0
     ended: bool = False
     lost: bool = False
-    """The broker did not take an event: there is no use in the others."""
+    """The broker did not take an event: later events would be ignored."""
     text: TextDigest | None = field(default_factory=TextDigest)
-    """What it says; None = another one streamed it, and did not tell."""
+    """A digest of the text; None = another tier streamed it, and its text is unknown."""
 
 
 class StreamWriter:
-    """Where a handler writes its answer's words as they come; `context.stream`, None where nobody asked for it.
+    """Writes the text of an answer while it is generated; `context.stream`, None if no stream was requested.
 
     Args:
-        to: The asker's address.
+        to: The address of the caller that reads the stream.
         send: Sends a record.
-        run: The run, for whoever looks at the topic.
-        ends: Whether the handler's reply goes to the asker too: then its words count, and an `end` says so.
-        limits: How words are put together.
-        clock: Tells the time, seconds.
+        run: The run, for readers of the topic.
+        ends: Whether the handler's reply goes to the same address: then the stream ends with an `end` event.
+        limits: How text is combined into events.
+        clock: Returns the time, seconds.
     """
 
     def __init__(
@@ -131,16 +131,16 @@ class StreamWriter:
         self._attempt = _Attempt()
         self._completed: Message | None = None
         self._visible = False
-        """Whether words may have gone out, in whatever attempt, that no reset has taken back."""
+        """Whether the reader may have text, of any attempt, that no reset has revoked."""
         self._pump: asyncio.Task[None] | None = None
         self._flushing = False
-        self._hurry = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._taken = asyncio.Event()
 
     # -- for handlers ---------------------------------------------------------------------------------------------
 
     async def write(self, text: str) -> None:
-        """Send words on. Returns at once, unless so many wait for the broker that no more may."""
+        """Send text. Returns immediately, unless the buffer is full."""
         if not text:
             return
         self._visible = True
@@ -149,53 +149,55 @@ class StreamWriter:
         self._waiting.add(text)
         self._start_pump()
         if self._waiting.event_ready:
-            self._hurry.set()
+            self._urgent.set()
         while self._waiting.full:
             self._taken.clear()
             self._start_pump()
             await self._taken.wait()
 
     async def reset(self, reason: str, *, rung: Rung | None = None) -> None:
-        """Say that what was streamed so far, by whomever, does not count, and why."""
+        """Revoke the text that was streamed so far, by this or another tier, with the reason."""
         self.start_attempt()
         await self._flush()
         await self._emit(Reset(reason=reason, rung=rung))
         self._visible = False
 
-    # -- for the layer --------------------------------------------------------------------------------------------
+    # -- for the processor --------------------------------------------------------------------------------------------
 
     def start_attempt(self) -> None:
-        """Begin a new attempt: the reader starts over when its first event comes."""
+        """Start a new attempt: the reader starts over when its first event arrives."""
         self._attempt = _Attempt()
         self._completed = None
         self._waiting.clear()
 
     def address(self, _own: ReplyAddress) -> ReplyAddress:
-        """Where the words of a call go whose reply this handler waits for: straight to its own asker."""
-        self.start_attempt()  # should nothing come of the call, what the other has sent is superseded by our next event
+        """Return the address for the text of a call by this handler: that of the handler's own caller."""
+        self.start_attempt()  # if the call fails, our next event revokes what the other tier has sent
         self._visible = True
         return self.to
 
-    async def on_reply(self, reply: Message, mark: StreamPosition | None) -> None:
-        """Go on where the called one ended; where it streamed nothing, its whole text is the stream."""
+    async def on_reply(self, reply: Message, position: StreamPosition | None) -> None:
+        """Continue the stream of the called tier; if it streamed nothing, send the whole text of its reply."""
         text = text_of(reply)
-        if mark is not None:
-            self._attempt = _Attempt(mark.stream, mark.last + 1, text=None if text is None else TextDigest(text))
+        if position is not None:
+            self._attempt = _Attempt(
+                position.stream, position.last + 1, text=None if text is None else TextDigest(text)
+            )
         elif text:
             await self.write(text)
 
     def completed(self, reply: Message) -> None:
-        """The handler is done: its words are those of this reply, and of no other."""
+        """Set the reply of the handler: the stream has the text of this reply, and of no other."""
         self._completed = reply
 
     async def finish(self, reply: Message) -> StreamPosition | None:
-        """Send what waits, and the `end`; then the reply may be sent.
+        """Send the waiting text and the `end`; call it before the reply is sent.
 
         Args:
-            reply: What is going to be sent. A fault, or what another copy of the message got, has no words here.
+            reply: The reply to send. A fault, or the stored reply of another copy, has no text in this stream.
 
         Returns:
-            What the reply is to name; None where the reply alone counts.
+            The position that the reply names; None if the reply does not refer to the stream.
         """
         if reply is not self._completed:
             self.start_attempt()
@@ -214,7 +216,7 @@ class StreamWriter:
         return StreamPosition(attempt.id, attempt.next - 1) if attempt.next and not attempt.lost else None
 
     def _matches(self, text: str) -> bool:
-        """Whether who has read the stream has these words, and no others; or has read none."""
+        """Return whether the reader of the stream has exactly this text, or none."""
         attempt = self._attempt
         if not attempt.next:
             return not self._visible
@@ -227,13 +229,13 @@ class StreamWriter:
             self._pump = asyncio.create_task(self._send_waiting())
 
     async def _send_waiting(self) -> None:
-        """Send while there is something to send, one event after the other: so they keep their order."""
+        """Send the waiting text, one event after the other, so that they keep their order."""
         try:
             while not self._waiting.empty:
                 wait = self._waiting.wait(self._clock())
                 if wait and not self._flushing:
                     await self._gather(wait)
-                if not self._waiting.empty:  # a new attempt may have begun meanwhile
+                if not self._waiting.empty:  # a new attempt may have started in the meantime
                     text = self._waiting.take(self._clock())
                     self._taken.set()
                     await self._emit(Delta(text=text))
@@ -241,20 +243,20 @@ class StreamWriter:
             self._taken.set()
 
     async def _gather(self, seconds: float) -> None:
-        """Let words gather, unless somebody is in a hurry."""
-        self._hurry.clear()
+        """Wait for more text, until the time is over or the text must be sent."""
+        self._urgent.clear()
         try:
             async with asyncio.timeout(seconds):
-                await self._hurry.wait()
+                await self._urgent.wait()
         except TimeoutError:
-            pass  # the usual end of it
+            pass  # the time is over
 
     async def _flush(self) -> None:
         self._flushing = True
         try:
             while self._pump is not None and not (self._pump.done() and self._waiting.empty):
                 self._start_pump()
-                self._hurry.set()
+                self._urgent.set()
                 await asyncio.wait({self._pump})
         finally:
             self._flushing = False
@@ -278,13 +280,13 @@ class StreamWriter:
             await self._send(to.topic, body, key=None, headers=headers, partition=to.partition)
         except PoiseError as error:
             attempt.lost = True
-            log.warning("run %s: its stream is given up, its reply will have the text: %s", self._run, error)
+            log.warning("run %s: its stream is abandoned, its reply has the text: %s", self._run, error)
         except Exception:  # a bug: a stream never fails the work
             attempt.lost = True
-            log.exception("run %s: its stream is given up, its reply will have the text", self._run)
+            log.exception("run %s: its stream is abandoned, its reply has the text", self._run)
 
 
 def text_of(reply: Message) -> str | None:
-    """The words of a reply; None for one that is not made of words."""
+    """Return the text of a reply; None if it has no text."""
     text = getattr(reply, "text", None)
     return text if isinstance(text, str) else None

@@ -1,21 +1,21 @@
-"""Text digest: what a text says, but for white space around it, in constant memory however long it is."""
+"""Text digest: compares texts, except for surrounding white space, in constant memory."""
 
 from hashlib import blake2b
 
 
 class TextDigest:
-    """A text that comes in parts."""
+    """The digest of a text that arrives in parts."""
 
     def __init__(self, text: str = "") -> None:
         self._all = blake2b()
-        """Of all that came, from the first character that is not white space."""
+        """The digest from the first character that is not white space."""
         self._words = self._all.copy()
-        """Of that, up to the last one."""
+        """The same, up to the last character that is not white space."""
         self._begun = False
         self.add(text)
 
     def add(self, text: str) -> None:
-        """Put more behind it."""
+        """Append text."""
         if not self._begun:
             text = text.lstrip()
             self._begun = bool(text)
@@ -26,9 +26,9 @@ class TextDigest:
         self._all.update(text[len(words) :].encode())
 
     def digest(self) -> bytes:
-        """Of what came so far."""
+        """Return the digest of the text so far."""
         return self._words.digest()
 
     def matches(self, text: str) -> bool:
-        """Whether it is this text, but for white space around it."""
+        """Return whether the text so far is this text, except for surrounding white space."""
         return self.digest() == TextDigest(text).digest()

@@ -1,4 +1,4 @@
-"""A process's connection to the mesh: what it calls, publishes and reads with."""
+"""The connection of one process to the mesh: its RPC client, producer and log readers."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ from poise.worker.readiness import Readiness
 log = logging.getLogger(__name__)
 
 DISCONNECT_TIMEOUT: Final = 15.0
-"""Seconds for disconnecting: a client library may wait for ever for a broker that is gone."""
+"""Seconds for disconnecting: a client library may wait forever for an unavailable broker."""
 
 
 class MeshConnection:
@@ -47,7 +47,7 @@ class MeshConnection:
         logs: Reads topics.
         admin: Describes and manages topics and groups.
         cancellation: Publishes and follows cancels.
-        liveness: The parts of the process.
+        liveness: Supervises the components of the process.
 
     Raises:
         SetupError: On entering: no broker answers, topics are missing, or the admin port is taken.
@@ -84,12 +84,12 @@ class MeshConnection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect, without the broker's help if it is gone."""
+        """Disconnect; give up on an unavailable broker after `DISCONNECT_TIMEOUT`."""
         try:
             async with asyncio.timeout(DISCONNECT_TIMEOUT):
                 await self._stack.aclose()
         except TimeoutError:
-            log.warning("the broker did not answer while disconnecting: left without")
+            log.warning("the broker did not answer while disconnecting: its connections are dropped")
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._telemetry.start()
@@ -113,9 +113,9 @@ class MeshConnection:
         await stack.enter_async_context(SpanWriter(self.producer.records, self._telemetry.spans, self.liveness))
 
     def ready_when(self, name: str, check: Callable[[], bool]) -> None:
-        """Add a condition to what `/readyz` asks."""
-        self._ready.when(name, check)
+        """Add a condition to `/readyz`."""
+        self._ready.add(name, check)
 
     def readiness(self) -> dict[str, bool]:
         """Return the conditions, and whether each is met."""
-        return self._ready.now()
+        return self._ready.status()

@@ -1,4 +1,4 @@
-"""The context of a message: what a handler knows of it, and its way to the other tiers."""
+"""The context of a message: its identity, its deadline, and the calls that its handler can make."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ from poise.rpc.client import CallOptions
 from poise.rpc.stream_writer import StreamWriter
 
 HEADER_ALLOWANCE: Final = 1_024
-"""Bytes of the headers that a reply, or a message of a run, has besides those of the request."""
+"""Bytes of the headers that a reply, or a message of a run, has in addition to those of the request."""
 
 Handler = Callable[[Any, "Context"], Awaitable[Message | None]]
 """Takes the request and its context; returns the reply, or None for messages that have none.
@@ -28,11 +28,11 @@ It may raise `RetryableError` or `TerminalError`; anything else is a bug.
 """
 
 OnFault = Callable[[Any, "Context", Fault], Awaitable[None]]
-"""Takes a request that ended in a fault, its context and the fault, before the caller is told; raises nothing."""
+"""Takes a request that ended in a fault, its context and the fault, before the reply is sent; must not raise."""
 
 SyncHandler = Callable[[Any, "Context"], Message | None]
-"""The same as a plain function: it runs in a thread, which cannot be interrupted, so at its deadline the caller is told
-and the thread works on until it returns."""
+"""The same as a plain function. It runs in a thread, which cannot be interrupted: at the deadline the caller gets a
+fault, and the thread runs on until the function returns."""
 
 
 class RpcCaller(Protocol):
@@ -64,7 +64,7 @@ class MessagePublisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a handler knows of the message it handles, and its way to the rest of the mesh."""
+    """The message that a handler handles, and its access to the rest of the mesh."""
 
     record: Record
     envelope: Envelope
@@ -72,7 +72,7 @@ class Context:
     step: str
     tenant: str
     deadline: float
-    """Unix seconds after which nobody wants the answer."""
+    """Unix seconds after which no caller waits for the answer."""
     attempt: int
     """From 1."""
     lane: Lane
@@ -81,30 +81,30 @@ class Context:
     producer: MessagePublisher
     """Publishes messages."""
     redis: RedisClient
-    """Has the journals of runs, where it is configured."""
+    """Stores the journals of runs, if it is configured."""
     stream: StreamWriter | None = None
-    """Where the answer's words go as they come; None = nobody asked for that. What is written is provisional: the
-    reply alone counts."""
+    """Sends the text of the answer while it is generated; None = no stream was requested. The text is provisional
+    until the reply."""
 
     @property
     def written(self) -> float:
-        """When the message was written, unix seconds."""
+        """When the message was written, Unix seconds."""
         return self.record.timestamp
 
     @property
     def min_epoch(self) -> str | None:
-        """The epoch that retrieval must have come to; None = any."""
+        """The epoch that retrieval must have reached; None = any."""
         return self.envelope.min_epoch
 
     def remaining(self) -> float:
-        """Seconds until the deadline, never negative."""
+        """Return the seconds until the deadline, never negative."""
         return max(0.0, self.deadline - time.time())
 
     async def max_body_bytes(self, topic: Topic | None = None) -> int:
-        """The bytes that the reply may have as JSON, or a message of this run to a topic; headers are counted."""
+        """Return the maximum bytes of the reply's body, or of a message of this run to `topic`, without headers."""
         name = topic.name if topic is not None else self.envelope.reply_to or REPLIES.name
-        around = size_of(self.run.encode(), b"", self.envelope.headers()) + HEADER_ALLOWANCE
-        return max(0, await self.producer.max_record_size(name) - around)
+        overhead = size_of(self.run.encode(), b"", self.envelope.headers()) + HEADER_ALLOWANCE
+        return max(0, await self.producer.max_record_size(name) - overhead)
 
     async def call(
         self,
@@ -119,17 +119,17 @@ class Context:
         """Call another tier inside this run; while it waits for the reply, the message holds no handling slot.
 
         Args:
-            request: What is asked; its type says which tier answers.
+            request: Its type determines the tier.
             step: The call's stable name inside the run.
-            timeout: Seconds; the run's deadline always holds too.
-            min_epoch: The epoch that retrieval must have come to; the run's own by default.
-            stream: Its words are those of this handler's own answer: they go straight to whoever asked for them, if
-                anybody did. What was written to `context.stream` before is superseded.
-            key: What orders it, where that tier's topics are ordered.
+            timeout: Seconds; the run's deadline always applies too.
+            min_epoch: The epoch that retrieval must have reached; the run's by default.
+            stream: Stream the text of the reply to this handler's own caller, if it requested a stream. This revokes
+                text that was written to `context.stream` before.
+            key: Orders the request, where the tier's topics are ordered.
 
         Raises:
             FaultError: The tier answered with a fault.
-            DeadlineExceededError: Nothing came in time.
+            DeadlineExceededError: No reply came before the deadline.
         """
         deadline = self.deadline if timeout is None else min(self.deadline, time.time() + timeout)
         async with parked():
@@ -146,9 +146,9 @@ class Context:
 
     @staticmethod
     def parked() -> Parked:
-        """Hold no handling slot inside, where the handler waits for something that needs nothing of this worker.
+        """Release the handling slot inside the context, while the handler waits for something outside this worker.
 
-        The message remains unfinished, and holds up those of its key; deadline and cancelling hold as ever.
+        The message remains unfinished, and blocks later messages of its key; its deadline and cancels still apply.
         """
         return parked()
 
@@ -161,7 +161,7 @@ class Context:
         partition: int | None = None,
         doc_version: int | None = None,
     ) -> Position:
-        """Publish a message of this run and wait until the broker has it; None is a tombstone.
+        """Publish a message of this run and wait for the broker's acknowledgement; None is a tombstone.
 
         Raises:
             UnavailableError: The broker did not take it.
@@ -175,9 +175,9 @@ class Context:
         )
 
     def journal(self, *workflow: str) -> Journal | None:
-        """Where a workflow keeps how the steps of this message's run ended; None without a cache.
+        """Return the journal of a workflow in this message's run; None if Redis is not configured.
 
-        A message that was sent again from a dead-letter topic has a history of its own.
+        A redriven message has a separate journal.
         """
         if not self.redis.configured:
             return None

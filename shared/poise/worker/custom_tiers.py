@@ -1,4 +1,4 @@
-"""Tiers of one's own: what they may look like, and how their topics come into being."""
+"""Custom tiers: the rules for them, and the creation of their topics."""
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -14,10 +14,10 @@ from poise.worker.executors import ExecutorHandler, ProcessHandler
 
 
 async def ensure_topics(admin: KafkaAdmin, tier: str, topics: Collection[Topic]) -> None:
-    """Create those of a custom tier's topics that are missing.
+    """Create the missing topics of a custom tier.
 
     Raises:
-        SetupError: The broker does not let this process create them.
+        SetupError: The broker does not allow this process to create them.
     """
     present = await admin.list_topics()
     missing = [topic for topic in topics if topic.name not in present]
@@ -28,19 +28,19 @@ async def ensure_topics(admin: KafkaAdmin, tier: str, topics: Collection[Topic])
     except SetupError as error:
         raise SetupError(
             f"tier {tier}: {', '.join(topic.name for topic in missing)} could not be created ({error_message(error)}): "
-            "whoever may create topics runs `poise topics apply --tier FILE.py`"
+            "run `poise topics apply --tier FILE.py` with an account that may create topics"
         ) from error
 
 
-# -- what they may look like -------------------------------------------------------------------------------------------
+# -- rules -------------------------------------------------------------------------------------------
 
 
 def tier_problems(name: str, kinds: Iterable[Any]) -> Iterator[str]:
-    """What is wrong with an own tier's name and requests, in words."""
+    """Yield what is wrong with the name and the requests of a custom tier."""
     if not NAME.fullmatch(name):
-        yield "its name must be lower-case letters, digits and hyphens, at most 40, a letter first"
+        yield "its name must be lower-case letters, digits and hyphens, at most 40, and start with a letter"
     elif name in RESERVED:
-        yield f"{name} is Poise's own name: choose another"
+        yield f"{name} is reserved for Poise: choose another name"
     seen: dict[str, str] = {}
     kinds = tuple(kinds)
     if not kinds:
@@ -49,36 +49,36 @@ def tier_problems(name: str, kinds: Iterable[Any]) -> Iterator[str]:
         found = list(_request_problems(name, kind))
         yield from found
         if not found and (other := seen.setdefault(kind.kind, kind.__name__)) != kind.__name__:
-            yield f"{other} and {kind.__name__} are both {kind.kind!r}: give each a kind of its own"
+            yield f"{other} and {kind.__name__} are both {kind.kind!r}: give each a different kind"
 
 
 def _request_problems(tier: str, kind: Any) -> Iterator[str]:
     if not (isinstance(kind, type) and issubclass(kind, Request)):
-        yield f"{getattr(kind, '__name__', kind)} is no Request: only what is answered can be handled"
+        yield f"{getattr(kind, '__name__', kind)} is not a Request: only messages with a reply can be handled"
         return
     if kind in REQUESTS:
-        yield f"{kind.__name__} is answered by one of Poise's own tiers"
+        yield f"{kind.__name__} belongs to a built-in tier"
         return
     reply = getattr(kind, "reply", None)
     if not (isinstance(reply, type) and issubclass(reply, Message)):
-        yield f"{kind.__name__} says no reply: give it `reply = …`, the class of its reply"
+        yield f"{kind.__name__} has no reply: give it `reply = …`, the class of its reply"
     for body in (kind, reply):
         named = getattr(body, "kind", None)
         if isinstance(body, type) and not (isinstance(named, str) and KIND.fullmatch(named)):
-            yield f"{body.__name__}.kind is {named!r}, which is no name/version such as 'translate/1'"
+            yield f"{body.__name__}.kind is {named!r}, which is not name/version, such as 'translate/1'"
     said = getattr(kind, "tier", None)
     if said != tier:
-        yield f"{kind.__name__} says tier {said!r}: give it `tier = {tier!r}`, so that callers know where it goes"
+        yield f"{kind.__name__} has tier {said!r}: give it `tier = {tier!r}`, so that callers know where it goes"
 
 
 def handler_problems(handlers: Mapping[Any, Any]) -> Iterator[str]:
-    """What contradicts the mapping in what the handlers take and return, in words."""
+    """Yield where the signatures of the handlers contradict their message types."""
     for kind, handler in handlers.items():
         function = handler.function if isinstance(handler, ExecutorHandler) else handler
         if not isinstance(kind, type):
-            continue  # said of it already
+            continue  # reported already
         if not callable(function):
-            yield f"the handler of {kind.__name__} is {function!r}, which is no function"
+            yield f"the handler of {kind.__name__} is {function!r}, which is not a function"
             continue
         takes = ("request",) if isinstance(handler, ProcessHandler) else ("request", "context")
         yield from (
@@ -90,7 +90,7 @@ def handler_problems(handlers: Mapping[Any, Any]) -> Iterator[str]:
 def _signature_problems(function: Callable[..., Any], kind: type[Message], takes: tuple[str, ...]) -> Iterator[str]:
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of some callables written in C it is not known
+    except (TypeError, ValueError):  # unknown for some callables written in C
         return
     try:
         signature.bind(*takes)
@@ -109,7 +109,7 @@ def _signature_problems(function: Callable[..., Any], kind: type[Message], takes
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(function)
-    except (NameError, TypeError, AttributeError):  # imported for the type checker alone, or no function
+    except (NameError, TypeError, AttributeError):  # imported for the type checker only, or not a function
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Handlers that do not run in the event loop: a plain function in a thread, a CPU-bound one in a process."""
+"""Executors: run handlers outside the event loop, a plain function in a thread, a CPU-bound one in a process."""
 
 import inspect
 import logging
@@ -20,15 +20,17 @@ class ExecutorHandler(ABC):
     """A handler that needs threads or processes; it can be called when `start_handlers` has given them to it."""
 
     function: Callable[..., Any]
-    """What the user wrote."""
+    """The function of the user."""
 
     async def __call__(self, _request: Any, _context: Context) -> Message | None:
-        """Stands in for the started handler, which `WorkerRuntime.serve` puts in its place."""
-        raise RuntimeError(f"{self.function!r} has no threads or processes yet: serve its tier, or call it itself")
+        """Placeholder: `WorkerRuntime.serve` replaces it by the started handler."""
+        raise RuntimeError(
+            f"{self.function!r} has no threads or processes yet: serve its tier, or call the function directly"
+        )
 
     @abstractmethod
-    def started(self, kind: type[Message], threads: ThreadPool) -> AbstractAsyncContextManager[Handler]:
-        """The handler with what it needs."""
+    def start(self, kind: type[Message], threads: ThreadPool) -> AbstractAsyncContextManager[Handler]:
+        """Return the handler with its threads or processes."""
 
 
 class ThreadHandler(ExecutorHandler):
@@ -38,35 +40,35 @@ class ThreadHandler(ExecutorHandler):
         self.function = function
 
     @asynccontextmanager
-    async def started(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
-        """The handler, in threads of the tier's pool."""
+    async def start(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
+        """Yield the handler, in threads of the tier's pool."""
 
         async def handle(request: Any, context: Context) -> Any:
             reply = await threads.run(self.function, request, context)
-            # A wrapper around an async function does not look like one.
+            # A wrapper around an async function is not recognised as async.
             return await reply if inspect.isawaitable(reply) else reply
 
         yield handle
 
 
 class ProcessHandler(ExecutorHandler):
-    """A plain function `(request) -> reply`, in processes of its own; made by `in_processes`."""
+    """A plain function `(request) -> reply`, in dedicated processes; created by `in_processes`."""
 
     def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
         self.function = function
         self.workers = workers
 
     def pool(self, kind: type[Message]) -> ProcessPool:
-        """A pool that is not started yet.
+        """Return a pool that is not started yet.
 
         Raises:
-            SetupError: The function stands where a process cannot find it.
+            SetupError: A process cannot import the function.
         """
         return ProcessPool(self.function, self.workers, (kind,))
 
     @asynccontextmanager
-    async def started(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
-        """The handler, with its processes."""
+    async def start(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
+        """Yield the handler, with its processes."""
         async with self.pool(kind) as pool:
 
             async def handle(request: Any, context: Context) -> Any:
@@ -76,14 +78,14 @@ class ProcessHandler(ExecutorHandler):
 
 
 def in_processes(function: Callable[[Any], Any], *, workers: int) -> ProcessHandler:
-    """Handle a type of message in processes, for what keeps a CPU busy.
+    """Handle a type of message in processes, for CPU-bound work.
 
-    A message whose deadline passes, or whose process dies, costs its process: it is killed, and another is started for
-    the next message. A death is a RetryableError.
+    If the deadline of a message passes, its process is killed, and another is started for the next message. If a
+    process dies, its message fails with a RetryableError.
 
     Args:
-        function: Takes the request alone and returns the reply; stands at the top level of its module.
-        workers: How many processes.
+        function: Takes the request alone and returns the reply; defined at the top level of its module.
+        workers: The number of processes.
 
     Raises:
         SetupError: `workers` is not positive.
@@ -94,8 +96,8 @@ def in_processes(function: Callable[[Any], Any], *, workers: int) -> ProcessHand
 
 
 def as_handler(handler: Callable[..., Any] | ExecutorHandler) -> Handler:
-    """What the user gave as an async handler; a plain function becomes one that runs in threads."""
-    called = getattr(handler, "__call__", None)  # noqa: B004 - an object's own method, to see whether it is async
+    """Return an async handler; a plain function is wrapped in one that runs it in threads."""
+    called = getattr(handler, "__call__", None)  # noqa: B004 - to see whether the method is async
     if isinstance(handler, ExecutorHandler) or any(map(inspect.iscoroutinefunction, (handler, called))):
         return handler
     return ThreadHandler(handler)
@@ -105,12 +107,12 @@ def as_handler(handler: Callable[..., Any] | ExecutorHandler) -> Handler:
 async def start_handlers(
     handlers: Mapping[type[Message], Handler], name: str, concurrency: int
 ) -> AsyncIterator[dict[type[Message], Handler]]:
-    """Give handlers the threads and processes that they need, while the context is open.
+    """Yield handlers with the threads and processes that they need, while the context is open.
 
     Args:
-        handlers: By type of message; they stay as they are.
+        handlers: By message type; not modified.
         name: The tier's name.
-        concurrency: How many messages are handled at once.
+        concurrency: Messages handled at once.
 
     Raises:
         SetupError: A process does not start.
@@ -119,7 +121,7 @@ async def start_handlers(
     try:
         async with AsyncExitStack() as stack:
             yield {
-                kind: await stack.enter_async_context(handler.started(kind, threads))
+                kind: await stack.enter_async_context(handler.start(kind, threads))
                 if isinstance(handler, ExecutorHandler)
                 else handler
                 for kind, handler in handlers.items()

@@ -1,4 +1,4 @@
-"""A process of the mesh: its log, its way to stop, and one clear line when it cannot start."""
+"""A process of the mesh: its log, its stop signal, and one clear line when it cannot start."""
 
 import asyncio
 import gc
@@ -19,21 +19,22 @@ from poise.text.log_lines import LineFormatter, escape_control
 log = logging.getLogger(__name__)
 
 REPEAT_INTERVAL: Final = 5.0
-"""Seconds between two log lines of the same form from the Kafka client."""
+"""Seconds between two log lines of the same format from the Kafka client."""
 RECANCEL_INTERVAL: Final = 1.0
+"""Seconds after which a task that swallowed its cancellation is cancelled again."""
 STARTUP_CANCEL_TIMEOUT: Final = 8.0
-"""Seconds in which a process that is asked to stop while it starts has closed what it has opened, or is ended without:
-less than the ten that Docker gives it."""
+"""Seconds for a process that is stopped while it starts to close its resources, before it is killed: less than the ten
+that Docker allows."""
 EXIT_TIMEOUT: Final = 30.0
-"""Seconds in which a process that must end for a part of it has closed what it has opened, or is ended without: longer
-than the grace of what is begun and the time for disconnecting together."""
+"""Seconds for a process that must end to close its resources, before it is killed: longer than the grace period of
+messages in progress and the timeout for disconnecting together."""
 
 _may_exit: ContextVar[bool] = ContextVar("ends", default=False)
 """Whether this process runs `run_until_stopped` and may exit; otherwise the mesh is embedded in another process."""
 
 
 def exit_eventually(why: str) -> None:
-    """Have this process end soon, though what it has opened cannot be closed: a thread that hangs would keep it."""
+    """Kill this process after `EXIT_TIMEOUT` unless it ends before: a hanging thread would keep it alive."""
     if _may_exit.get():
         _may_exit.set(False)
         timer = threading.Timer(EXIT_TIMEOUT, _exit, (why,))
@@ -43,18 +44,18 @@ def exit_eventually(why: str) -> None:
 
 def _exit(why: str) -> None:
     threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
-    log.critical("%s: the process did not end by itself within %g s, threads %s go on", why, EXIT_TIMEOUT, threads)
+    log.critical("%s: the process did not end within %g s, threads %s still run", why, EXIT_TIMEOUT, threads)
     os._exit(1)
 
 
 class StopSignal:
-    """Set by SIGTERM or SIGINT: stop taking work, finish what is begun, leave."""
+    """Set by SIGTERM or SIGINT: accept no more work, finish the messages in progress, leave the groups."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def install(self) -> None:
-        """Listen for the signals; a second one ends the process at once, as users expect of Ctrl-C."""
+        """Listen for the signals; a second one ends the process immediately, as users expect of Ctrl-C."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received, loop, number)
@@ -64,50 +65,50 @@ class StopSignal:
         self.set()
 
     def set(self) -> None:
-        """Ask to stop."""
+        """Request the stop."""
         self._event.set()
 
     async def wait(self) -> bool:
-        """Wait until stop is asked."""
+        """Wait until the stop is requested."""
         return await self._event.wait()
 
 
 class RateLimitFilter(logging.Filter):
-    """Lets a message of a library through once in a while: aiokafka writes 300 lines a second while a broker is away.
+    """Limits the rate of a library's messages: aiokafka logs 300 lines a second while a broker is unavailable.
 
     Args:
-        library: The name that the loggers begin with.
-        every: Seconds between two messages of the same form.
-        clock: Tells the time, seconds.
+        library: The prefix of the loggers' names.
+        every: Seconds between two messages of the same format.
+        clock: Returns the time, seconds.
     """
 
     def __init__(self, library: str, *, every: float, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(library)
         self._every = every
         self._clock = clock
-        self._said: dict[str, float] = {}
-        self._left_out: dict[str, int] = {}
+        self._logged: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write the message, which then says how many like it were left out."""
+        """Return whether to log the message; the number of suppressed similar messages is appended."""
         if not super().filter(record):
             return True
         form, now = str(record.msg), self._clock()
-        if now - self._said.get(form, -self._every) < self._every:
-            self._left_out[form] = self._left_out.get(form, 0) + 1
+        if now - self._logged.get(form, -self._every) < self._every:
+            self._suppressed[form] = self._suppressed.get(form, 0) + 1
             return False
-        self._said[form] = now
-        if left_out := self._left_out.pop(form, 0):
-            record.msg, record.args = f"{record.getMessage()} ({left_out} like it left out)", ()
+        self._logged[form] = now
+        if suppressed := self._suppressed.pop(form, 0):
+            record.msg, record.args = f"{record.getMessage()} ({suppressed} similar messages suppressed)", ()
         return True
 
 
 @contextmanager
 def frozen_gc() -> Iterator[None]:
-    """Do the process's work with what is in memory now left alone by the garbage collector.
+    """Exclude the present objects from garbage collection, inside the context.
 
-    What was imported and set up, some 350,000 objects, stays for as long as the process. To look through it again takes
-    25 ms, more than once a second under load, in which nothing else is done: a tail of latencies of its own.
+    Imports and setup create some 350,000 objects that live as long as the process. Scanning them takes 25 ms, more than
+    once a second under load, and blocks all other work: it adds a tail to the latencies.
     """
     gc.collect()
     gc.freeze()
@@ -118,10 +119,10 @@ def frozen_gc() -> Iterator[None]:
 
 
 async def run_until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
-    """Run main; until it listens by itself, SIGTERM and SIGINT cancel it, so that what it has opened is closed.
+    """Run main; until it listens for the signals itself, SIGTERM and SIGINT cancel it, so that it closes its resources.
 
     Returns:
-        The process's exit code.
+        The exit code of the process.
     """
     _may_exit.set(True)
     loop, task, received = asyncio.get_running_loop(), asyncio.create_task(main()), list[int]()
@@ -157,7 +158,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     except SetupError as error:
         sys.exit(f"poise: {escape_control(str(error))}")
     except Exception:
-        log.critical("the process ends on an error that nobody foresaw", exc_info=True)
+        log.critical("the process ends on an unexpected error", exc_info=True)
         sys.exit(1)
     if code:
         sys.exit(code)

@@ -1,4 +1,4 @@
-"""Readiness: what must be so before a process is given work, the broker's answering among it."""
+"""Readiness: the conditions under which a process accepts work, among them that the broker answers."""
 
 import asyncio
 import itertools
@@ -16,16 +16,16 @@ from poise.liveness import Component, Liveness
 log = logging.getLogger(__name__)
 
 PROBE_INTERVAL: Final = 2.0
-"""Seconds between two questions to the broker."""
+"""Seconds between two probes of the broker."""
 PROBES_PER_REACHABILITY_CHECK: Final = 30
-"""Questions after which each broker is tried under the address that it tells its clients."""
+"""Probes between two attempts to connect to each broker at its advertised address."""
 
 
 class Readiness:
-    """The conditions of one process; `async with`, to see the broker and its topics now, and both from then on.
+    """The conditions of one process; `async with`, to check the broker and its topics, and then to probe them.
 
     Args:
-        admin: Asks the broker.
+        admin: Queries the broker.
         liveness: The parts of the process, each of which is a condition; told whether the broker answers.
         identities: Told what the broker says of the topics.
 
@@ -40,12 +40,12 @@ class Readiness:
         self._part: Component | None = None
         self._conditions: dict[str, Callable[[], bool]] = {}
         self._answers = False
-        self._missed: set[str] = set()
+        self._unreachable: set[str] = set()
         self._probing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """See that the topics are there, then begin to probe."""
-        missing = sorted(CATALOGUE.keys() - (await self._ask()))
+        """Check that the topics exist, then start to probe."""
+        missing = sorted(CATALOGUE.keys() - (await self._query()))
         if missing:
             raise SetupError(f"topics are missing ({', '.join(missing)}): create them with `poise topics apply`")
         self._part = self._liveness.component("probe of the broker")
@@ -55,7 +55,7 @@ class Readiness:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Probe no more."""
+        """Stop probing."""
         if self._part is not None:
             self._part.close()
         if self._probing is not None:
@@ -64,39 +64,39 @@ class Readiness:
 
     @property
     def broker_answers(self) -> bool:
-        """Whether the broker answered when it was last asked."""
+        """Whether the broker answered the last probe."""
         return self._answers
 
-    def when(self, name: str, check: Callable[[], bool]) -> None:
+    def add(self, name: str, check: Callable[[], bool]) -> None:
         """Add a condition."""
         self._conditions[name] = check
 
-    def now(self) -> dict[str, bool]:
-        """The conditions, and which are met."""
+    def status(self) -> dict[str, bool]:
+        """Return the conditions, and whether each is met."""
         return {name: check() for name, check in self._conditions.items()} | self._liveness.conditions()
 
-    async def _ask(self) -> Collection[str]:
-        """Ask the broker about the topics, and hand on what it says; returns those that exist."""
+    async def _query(self) -> Collection[str]:
+        """Query the broker for the topics and update their identities; return those that exist."""
         found = await self._admin.describe(CATALOGUE.keys() | self._identities.topics)
         self._answers = True
         self._liveness.record_broker(answering=True)
         self._identities.update(found)
         return found.keys()
 
-    async def _name_unreachable(self) -> None:
-        """Say of each broker that cannot be reached where it tells its clients to come, once until it can."""
-        missed = set(await self._admin.unreachable_brokers())
-        for why in sorted(missed - self._missed):
+    async def _log_unreachable(self) -> None:
+        """Log each broker that is unreachable at its advertised address, once until it is reachable."""
+        unreachable = set(await self._admin.unreachable_brokers())
+        for why in sorted(unreachable - self._unreachable):
             log.warning("%s", why)
-        self._missed = missed
+        self._unreachable = unreachable
 
     async def _probe(self, part: Component) -> None:
         for number in itertools.count():
             if number % PROBES_PER_REACHABILITY_CHECK == 0:
-                await self._name_unreachable()
+                await self._log_unreachable()
             await asyncio.sleep(PROBE_INTERVAL)
             try:
-                await self._ask()
+                await self._query()
                 part.progress()
             except UnavailableError as error:
                 if self._answers:

@@ -1,4 +1,4 @@
-"""A tier: one kind of worker, and its handlers."""
+"""A tier: one kind of worker and its handlers."""
 
 import copy
 from collections.abc import Mapping
@@ -14,22 +14,21 @@ from poise.worker.executors import ProcessHandler, as_handler
 
 
 class Tier:
-    """One kind of worker: one of Poise's own by its name, else one of yours.
+    """One kind of worker: a built-in tier, chosen by its name, or a custom tier.
 
-    The topics of Poise's own tiers are in the table. Yours has `poise.<name>.requests.<lane>` and `poise.<name>.dead`,
-    which its first worker creates.
+    The topics of built-in tiers are in the catalogue. A custom tier has `poise.<name>.requests.<lane>` and
+    `poise.<name>.dead`, which its first worker creates.
 
     Args:
-        name: The tier's name; one of yours has lower-case letters, digits and hyphens.
-        handlers: One handler by the type of message it takes. An async one runs in the event loop, a plain function in
-            a thread, one from `in_processes` in processes.
+        name: The tier's name; that of a custom tier has lower-case letters, digits and hyphens.
+        handlers: One handler by message type. An async handler runs in the event loop, a plain function in a thread,
+            and one from `in_processes` in processes.
         concurrency: Messages handled at once per topic; None = the process's setting.
-        topics: What the topics of one of yours may have differently; None = the usual.
-        on_fault: Told of each request that ended in a fault, whatever the reason: its handler raised it, it expired, or
-            it was cancelled.
+        topics: Options for the topics of a custom tier; None = the defaults.
+        on_fault: Called for each request that ends in a fault: its handler raised it, it expired, or it was cancelled.
 
     Raises:
-        SetupError: What is given contradicts itself, or the topics; the message says what and what to do.
+        SetupError: The arguments contradict each other or the topics; the message says what to do.
     """
 
     def __init__(
@@ -43,29 +42,29 @@ class Tier:
     ) -> None:
         self.name = name
         self.on_fault = on_fault
-        faults = list(custom_tiers.handler_problems(handlers))
+        problems = list(custom_tiers.handler_problems(handlers))
         if name not in BUILT_IN:
-            faults = [*custom_tiers.tier_problems(name, handlers), *faults]
+            problems = [*custom_tiers.tier_problems(name, handlers), *problems]
         elif topics is not None:
-            faults.append("is Poise's own, whose topics are in contracts/topics.py")
-        if faults:
-            raise SetupError(f"tier {name}: {'; '.join(faults)}")
+            problems.append("is built in: its topics are in contracts/topics.py")
+        if problems:
+            raise SetupError(f"tier {name}: {'; '.join(problems)}")
         self.handlers: dict[type[Message], Handler] = {kind: as_handler(given) for kind, given in handlers.items()}
         for kind, handler in handlers.items():
             if isinstance(handler, ProcessHandler):
-                handler.pool(kind)  # refuses what no process can find
+                handler.pool(kind)  # refuses a function that no process can import
         self.concurrency = concurrency
         self.custom_topics = () if name in BUILT_IN else custom_tier_topics(name, handlers, topics)
-        """All topics of a tier of one's own; those of Poise's tiers are in the table."""
+        """All topics of a custom tier; empty for a built-in one."""
         candidates = self.custom_topics or topics_of_tier(name)
         self.topics = tuple(
             topic for topic in candidates if topic.tier == name and self.handlers.keys() & set(topic.accepts)
         )
         carried = {kind for topic in self.topics for kind in topic.accepts}
         if missing := [kind.__name__ for kind in self.handlers if kind not in carried]:
-            raise SetupError(f"tier {name}: no topic of its carries {', '.join(missing)}: see contracts/topics.py")
+            raise SetupError(f"tier {name}: none of its topics accepts {', '.join(missing)}: see contracts/topics.py")
         if unhandled := [kind.__name__ for kind in carried if kind not in self.handlers]:
-            raise SetupError(f"tier {name}: no handler for {', '.join(unhandled)}, which its topics carry")
+            raise SetupError(f"tier {name}: no handler for {', '.join(unhandled)}, which its topics accept")
 
     def with_handlers(self, handlers: Mapping[type[Message], Handler]) -> Self:
         """Return this tier with other handlers for the same types of message."""

@@ -1,4 +1,4 @@
-"""Loading: a tier of one's own from its file, which needs no packaging, and the worker that serves it."""
+"""The tier loader: loads a custom tier from its file, which needs no packaging, and serves it."""
 
 import importlib
 import sys
@@ -17,58 +17,58 @@ from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 
 TierSource = Tier | Callable[[], AbstractAsyncContextManager[Tier]]
-"""A tier, or what opens the resources that its handlers need and yields it: `@asynccontextmanager async def tier()`."""
+"""A tier, or a function that opens its resources and yields it: `@asynccontextmanager async def tier()`."""
 
 DEFAULT_NAME: Final = "tier"
-"""What a tier is called in its file where nothing else is said."""
+"""The default name of a tier in its file."""
 
 
 def serve(tier: TierSource, *, settings: MeshSettings | None = None) -> None:
-    """Run a worker of a tier until it is asked to stop (SIGTERM, Ctrl-C); the last line of a tier's file.
+    """Run a worker of a tier until SIGTERM or Ctrl-C; the last line of a tier's file.
 
     A SetupError becomes one line on stderr and exit code 1.
 
     Args:
-        tier: The tier, or what yields it.
-        settings: How to reach the mesh; None = read from the environment.
+        tier: The tier, or a function that yields it.
+        settings: The connection to the mesh; None = read from the environment.
 
     Raises:
-        SetupError: The file serves whenever it is imported.
+        SetupError: The file calls `serve` when it is imported.
     """
     if in_child():
         raise SetupError('serve() runs when the file is imported: put it below `if __name__ == "__main__":`')
 
     async def main() -> None:
-        found = settings or MeshSettings.load()
-        async with open_tier(tier) as ready, WorkerRuntime(found, tier=ready.name) as mesh:
-            await mesh.serve(ready)
+        mesh_settings = settings or MeshSettings.load()
+        async with open_tier(tier) as ready, WorkerRuntime(mesh_settings, tier=ready.name) as runtime:
+            await runtime.serve(ready)
 
     run(main)
 
 
 @asynccontextmanager
 async def open_tier(tier: TierSource) -> AsyncIterator[Tier]:
-    """The tier, with its resources open if it has any.
+    """Yield the tier, with its resources open.
 
     Raises:
-        SetupError: What was given yields no tier.
+        SetupError: The function does not yield a tier.
     """
     if isinstance(tier, Tier):
         yield tier
         return
     async with tier() as made:
         if not isinstance(made, Tier):
-            raise SetupError(f"{tier!r} yields {made!r}, which is no Tier")
+            raise SetupError(f"{tier!r} yields {made!r}, which is not a Tier")
         yield made
 
 
 def load(where: str) -> TierSource:
     """Load a tier from `FILE.py` or `FILE.py:name`.
 
-    The file is imported as `python FILE.py` would find it: what stands beside it can be imported.
+    The file can import modules in its folder, as with `python FILE.py`.
 
     Raises:
-        SetupError: There is no such file, it cannot be imported, or it has no such tier.
+        SetupError: The file does not exist, cannot be imported, or does not define the tier.
     """
     place, name = split_location(where)
     module = _import_file(place)
@@ -92,30 +92,30 @@ def load_module(where: str) -> ModuleType:
     """Import a module by its name, or a file: `acme.workflows` or `FILE.py`.
 
     Raises:
-        SetupError: There is no such file, or it cannot be imported.
+        SetupError: The file does not exist or cannot be imported.
     """
     if not where.endswith(".py"):
         return _import_module(where, where)
     if not Path(where).is_file():
-        raise SetupError(f"there is no Python file {where}; say FILE.py, or a module's name")
+        raise SetupError(f"there is no Python file {where}: give FILE.py, or the name of a module")
     return _import_file(Path(where))
 
 
 def split_location(where: str) -> tuple[Path, str]:
-    """The file and the name in it.
+    """Split `FILE.py:name` into the file and the name.
 
     Raises:
-        SetupError: It is no Python file.
+        SetupError: It is not a Python file.
     """
     file, colon, name = where.rpartition(":")
     place = Path(file if colon and not name.endswith(".py") else where)
     if place.suffix != ".py" or not place.is_file():
-        raise SetupError(f"{where!r}: there is no Python file {place}; say FILE.py or FILE.py:name")
+        raise SetupError(f"{where!r}: there is no Python file {place}: give FILE.py or FILE.py:name")
     return place, name if place != Path(where) else DEFAULT_NAME
 
 
 def _import_file(place: Path) -> ModuleType:
-    """Import a file under its name, which processes that it starts find again: its folder comes first on the path."""
+    """Import a file under its name, with its folder first on the path, so that child processes find it too."""
     folder = str(place.parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -148,7 +148,7 @@ async def test_late_and_orphaned_replies_are_counted_and_others_replies_are_not(
         assert mesh._telemetry.exposition is not None
         with pytest.raises(DeadlineExceededError):
             await mesh.rpc.call(generate("x"), CallOptions(run=settings.instance, step="g", deadline=time.time() + 0.1))
-        (given_up,) = mesh.rpc._calls._given_up
+        (given_up,) = mesh.rpc._calls._abandoned
         another_life = f"{settings.instance}.another-life".encode()
         for correlation_id in (given_up, another_life, b"somebody-else.1", None):
             headers = [] if correlation_id is None else [("correlation_id", correlation_id)]
@@ -194,7 +194,7 @@ async def test_a_deadline_that_was_brought_forward_is_said_at_the_call_and_when_
         raise AssertionError
 
     tier = Tier("slow", {Slow: hang}, topics=TopicOptions(interactive=Deadlines(1.0, 2.0)))
-    told = r"\((30|29\.\d+) s were asked for, and poise\.slow\.requests\.interactive allows 2 s\)"
+    told = r"\((30|29\.\d+) s were requested, and poise\.slow\.requests\.interactive allows 2 s\)"
     async with serving(mesh_settings, tier) as mesh:
         topic = tier.topics[0]
         with pytest.raises((FaultError, DeadlineExceededError), match=told):  # by the caller's clock, or the tier's
@@ -202,7 +202,7 @@ async def test_a_deadline_that_was_brought_forward_is_said_at_the_call_and_when_
         sent = await outsider.send(topic.name, b"{}", poise_deadline=str(round((time.time() + 30) * 1_000)))
         fault = Fault.parse((await outsider.reply(sent)).value or b"")
     assert re.search(told, fault.detail)
-    assert re.search(f"brought forward {told}", caplog.text)
+    assert re.search(f"is shortened {told}", caplog.text)
 
 
 async def test_a_raw_client_gets_its_answer_on_its_own_topic(mesh_settings: MeshSettings, outsider: Outsider) -> None:

@@ -259,7 +259,7 @@ async def test_what_is_remembered_is_bounded_and_ends(
     mesh_settings: MeshSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry = WorkerRuntime(mesh_settings, tier="t").cancellation
-    registry._recent = RecentCancels(most=6)
+    registry._recent = RecentCancels(max_cancels=6)
 
     def take(run: str, deadline: float, now: float) -> None:
         cancel = Cancel(run=run, tenant="t", deadline=round(deadline * 1_000))

@@ -275,7 +275,7 @@ async def test_any_kafka_client_can_have_words_as_they_come(mesh_settings: MeshS
         ("mine/x/c", "is not topic/partition/correlation id"),
         ("mine/0/c", "does not exist"),
         ("poise.replies/99/c", "has the partitions 0 to 11"),
-        ("poise.documents/0/c", "is a topic of Poise's own"),
+        ("poise.documents/0/c", "is reserved for Poise"),
     ],
 )
 async def test_a_place_where_no_stream_may_go_is_refused(
@@ -469,7 +469,7 @@ async def test_a_reader_that_goes_away_gives_its_call_up(mesh_settings: MeshSett
         assert mesh.rpc._calls is not None
         assert not mesh.rpc._calls._pending
         assert not mesh.rpc._calls._pending
-        assert len(mesh.rpc._calls._given_up) == 1
+        assert len(mesh.rpc._calls._abandoned) == 1
 
 
 async def test_a_reader_that_does_not_read_costs_no_more_than_the_answer(mesh_settings: MeshSettings) -> None:

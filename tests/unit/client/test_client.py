@@ -40,7 +40,7 @@ async def test_a_timeout_that_is_cut_is_said_so(client: Poise, monkeypatch: pyte
     monkeypatch.setattr(client, "_mesh", SimpleNamespace(rpc=SimpleNamespace(call=call)))
     with pytest.raises(DeadlineExceededError, match=r"^no answer within 30 s$"):
         await client.ask("why?", timeout=30)
-    told = r"^no answer within 300 s \(320 s were asked for, and poise\.ask\.interactive allows 300 s\)$"
+    told = r"^no answer within 300 s \(320 s were requested, and poise\.ask\.interactive allows 300 s\)$"
     with pytest.raises(DeadlineExceededError, match=told):
         await client.ask("why?", timeout=320)
 

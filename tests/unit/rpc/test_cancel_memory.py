@@ -23,7 +23,7 @@ def test_it_is_known_until_its_deadline_as_it_was_told_last() -> None:
 
 
 def test_a_tenants_flood_pushes_out_its_own() -> None:
-    memory = RecentCancels(most=100)
+    memory = RecentCancels(max_cancels=100)
     remember(memory, run("theirs", "other"))
     forgotten = [remember(memory, run(number)) for number in range(1_000)]
     assert forgotten == [False] * 50 + [True] * 950
@@ -34,7 +34,7 @@ def test_a_tenants_flood_pushes_out_its_own() -> None:
 
 
 def test_many_tenants_together_have_a_bound_too() -> None:
-    memory = RecentCancels(most=100)
+    memory = RecentCancels(max_cancels=100)
     for number in range(1_000):
         remember(memory, run("a", f"tenant-{number}"))
     assert len(memory) == 100

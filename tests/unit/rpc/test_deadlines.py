@@ -20,7 +20,7 @@ def test_an_absent_one_is_the_lanes_default() -> None:
 
 
 def test_that_more_was_asked_for_than_is_allowed_is_said() -> None:
-    told = " (320 s were asked for, and poise.inference.requests.interactive allows 300 s)"
+    told = " (320 s were requested, and poise.inference.requests.interactive allows 300 s)"
     assert limit_note(320.0, INFERENCE_INTERACTIVE) == told
     assert limit_note(300.0, INFERENCE_INTERACTIVE) == ""
     assert limit_note(1e9, RECORDS) == ""

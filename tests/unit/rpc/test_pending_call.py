@@ -24,15 +24,15 @@ def event(run: str | None, seq: int, text: str = "Well") -> Record:
 async def test_the_first_reply_of_its_own_run_and_step_is_the_outcome() -> None:
     call = PendingCall("r", "s", None)
     first, second = reply("r", "s"), reply("r", "s", b"{}")
-    call.take(first)
-    call.take(second)
+    call.receive(first)
+    call.receive(second)
     assert call.reply.result() is first
 
 
 @pytest.mark.parametrize(("run", "step"), [("other", "s"), ("r", "other"), (None, "s"), ("r", None), (None, None)])
 async def test_another_run_or_step_ends_no_wait(run: str | None, step: str | None) -> None:
     call = PendingCall("r", "s", None)
-    call.take(reply(run, step))
+    call.receive(reply(run, step))
     assert not call.reply.done()
 
 
@@ -40,21 +40,21 @@ async def test_events_of_another_run_reach_no_reader() -> None:
     reader = StreamReader()
     call = PendingCall("r", "s", reader)
     for run in ("other", None):
-        call.take(event(run, 0, "forged"))
-        call.take(Record("t", 0, 0, 0.0, None, b"{}", Envelope(run=run, kind=End.kind, stream="s", seq=1).headers()))
-    call.take(event("r", 0))
+        call.receive(event(run, 0, "forged"))
+        call.receive(Record("t", 0, 0, 0.0, None, b"{}", Envelope(run=run, kind=End.kind, stream="s", seq=1).headers()))
+    call.receive(event("r", 0))
     assert reader._pop() == Delta(text="Well")
 
 
 async def test_of_a_call_by_a_public_topic_nothing_counts_before_its_place_is_known() -> None:
     reader = StreamReader()
     call = PendingCall(None, "ask", reader)
-    call.take(event("theirs", 0, "forged"))
-    call.take(reply("theirs", "ask"))
-    call.take(event("ours", 0))
-    call.take(reply("ours", "ask"))
+    call.receive(event("theirs", 0, "forged"))
+    call.receive(reply("theirs", "ask"))
+    call.receive(event("ours", 0))
+    call.receive(reply("ours", "ask"))
     assert not call.reply.done()
-    call.landed("ours")
+    call.request_written("ours")
     assert call.reply.result().header("poise-run") == "ours"
     assert reader._pop() == Delta(text="Well")
 
@@ -62,17 +62,17 @@ async def test_of_a_call_by_a_public_topic_nothing_counts_before_its_place_is_kn
 async def test_what_comes_early_is_bounded() -> None:
     call = PendingCall(None, "ask", None)
     for _ in range(10 * MAX_EARLY_RECORDS):
-        call.take(reply("theirs", "ask"))
+        call.receive(reply("theirs", "ask"))
     assert len(call._early) == MAX_EARLY_RECORDS
-    call.landed("ours")
+    call.request_written("ours")
     assert not call.reply.done()
     assert not call._early
 
 
 async def test_where_the_place_is_not_known_the_step_is_compared_alone() -> None:
     call = PendingCall(None, "ask", None)
-    call.landed(None)
-    call.take(reply("r", "other"))
+    call.request_written(None)
+    call.receive(reply("r", "other"))
     assert not call.reply.done()
-    call.take(reply("r", "ask"))
+    call.receive(reply("r", "ask"))
     assert call.reply.done()

@@ -34,9 +34,9 @@ async def test_what_may_be_named(envelope: Envelope, address: ReplyAddress | Non
     ("envelope", "field", "said"),
     [
         (Envelope(reply_to="nowhere"), "reply_to", "does not exist"),
-        (Envelope(reply_to="poise.policy"), "reply_to", "Poise's own"),
-        (Envelope(reply_to="poise.not-even-there"), "reply_to", "Poise's own"),
-        (Envelope(reply_to="poise.replies"), "poise-reply-partition", "is needed"),
+        (Envelope(reply_to="poise.policy"), "reply_to", "reserved for Poise"),
+        (Envelope(reply_to="poise.not-even-there"), "reply_to", "reserved for Poise"),
+        (Envelope(reply_to="poise.replies"), "poise-reply-partition", "is required"),
         (Envelope(reply_to="mine", reply_partition=3), "poise-reply-partition", "0 to 2"),
     ],
 )

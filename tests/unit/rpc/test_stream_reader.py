@@ -100,12 +100,12 @@ def test_whatever_happens_to_events_the_reader_has_a_beginning_and_in_the_end_th
     marked = bool(counts.events) and data.draw(st.booleans())
     reading = Reading()
     for id_, number, event in data.draw(arrivals(sent)):
-        reading.reader.take(record(id_, number, event))
+        reading.reader.receive(record(id_, number, event))
         if data.draw(st.booleans()):  # a slow reader looks only now and then
             reading.read()
             assert any(one.text.startswith(reading.shown) for one in sent), reading.shown
     reading.reader._put(
-        reading.reader._assembler.finish(
+        reading.reader._assembler.complete(
             counts.text, StreamPosition(counts.id, len(counts.events) - 1) if marked else None
         )
     )
@@ -119,9 +119,9 @@ def test_where_nothing_is_lost_nothing_is_begun_anew(data: st.DataObject) -> Non
     reading = Reading()
     for number, event in enumerate(sent.events):
         for _ in range(data.draw(st.integers(1, 2))):
-            reading.reader.take(record(sent.id, number, event))
+            reading.reader.receive(record(sent.id, number, event))
     mark = StreamPosition(sent.id, len(sent.events) - 1) if sent.events else None
-    reading.reader._put(reading.reader._assembler.finish(sent.text, mark))
+    reading.reader._put(reading.reader._assembler.complete(sent.text, mark))
     reading.read()
     assert reading.shown == sent.text
     assert reading.resets == [event.reason for event in sent.events if isinstance(event, Reset)]
@@ -132,76 +132,76 @@ def test_where_nothing_is_lost_nothing_is_begun_anew(data: st.DataObject) -> Non
 
 def test_after_a_gap_nothing_more_is_shown_until_the_reply_makes_it_good() -> None:
     order = StreamAssembler()
-    assert order.take(StreamPosition("s", 0), words("a")) == [words("a")]
-    assert order.take(StreamPosition("s", 2), words("c")) == []
-    assert order.take(StreamPosition("s", 1), words("b")) == []
-    assert order.finish("abc", StreamPosition("s", 2)) == [Reset(reason=LOST), words("abc")]
+    assert order.add(StreamPosition("s", 0), words("a")) == [words("a")]
+    assert order.add(StreamPosition("s", 2), words("c")) == []
+    assert order.add(StreamPosition("s", 1), words("b")) == []
+    assert order.complete("abc", StreamPosition("s", 2)) == [Reset(reason=LOST), words("abc")]
 
 
 def test_the_last_event_that_is_missing_is_noticed_too() -> None:
     order = StreamAssembler()
-    order.take(StreamPosition("s", 0), words("a"))
-    assert order.finish("ab", StreamPosition("s", 1)) == [Reset(reason=LOST), words("ab")]
+    order.add(StreamPosition("s", 0), words("a"))
+    assert order.complete("ab", StreamPosition("s", 1)) == [Reset(reason=LOST), words("ab")]
 
 
 def test_a_stream_that_is_whole_and_says_something_else_does_not_count() -> None:
     order = StreamAssembler()
-    order.take(StreamPosition("s", 0), words(" a draft "))
-    order.take(StreamPosition("s", 1), End())
-    assert order.finish("a draft", StreamPosition("s", 1)) == []
-    assert order.finish("the answer", StreamPosition("s", 1)) == [Reset(reason=DIFFERS), words("the answer")]
+    order.add(StreamPosition("s", 0), words(" a draft "))
+    order.add(StreamPosition("s", 1), End())
+    assert order.complete("a draft", StreamPosition("s", 1)) == []
+    assert order.complete("the answer", StreamPosition("s", 1)) == [Reset(reason=DIFFERS), words("the answer")]
 
 
 def test_a_stream_that_was_taken_back_and_says_nothing_does_not_count() -> None:
     order = StreamAssembler()
-    order.take(StreamPosition("s", 0), Reset(reason="not grounded"))
-    assert order.finish("the answer", StreamPosition("s", 0)) == [words("the answer")]
+    order.add(StreamPosition("s", 0), Reset(reason="not grounded"))
+    assert order.complete("the answer", StreamPosition("s", 0)) == [words("the answer")]
 
 
 def test_another_attempt_begins_anew_and_the_first_does_not_come_back() -> None:
     order = StreamAssembler()
-    order.take(StreamPosition("first", 0), words("a"))
-    assert order.take(StreamPosition("second", 0), words("b")) == [Reset(reason=RESTARTED), words("b")]
-    assert order.take(StreamPosition("first", 1), words("a")) == []
-    assert order.finish("b", StreamPosition("second", 0)) == []
+    order.add(StreamPosition("first", 0), words("a"))
+    assert order.add(StreamPosition("second", 0), words("b")) == [Reset(reason=RESTARTED), words("b")]
+    assert order.add(StreamPosition("first", 1), words("a")) == []
+    assert order.complete("b", StreamPosition("second", 0)) == []
 
 
 def test_a_reset_that_is_sent_is_not_made_as_well() -> None:
     order = StreamAssembler()
-    order.take(StreamPosition("model", 0), words("a"))
+    order.add(StreamPosition("model", 0), words("a"))
     reset = Reset(reason="not grounded", rung="extractive")
-    assert order.take(StreamPosition("mine", 0), reset) == [reset]
+    assert order.add(StreamPosition("mine", 0), reset) == [reset]
 
 
 def test_an_attempt_without_words_takes_those_of_the_one_before_back() -> None:
     order = StreamAssembler()
-    order.take(StreamPosition("first", 0), words("a"))
-    assert order.take(StreamPosition("second", 0), End()) == [Reset(reason=RESTARTED)]
-    assert order.finish("", StreamPosition("second", 0)) == []
+    order.add(StreamPosition("first", 0), words("a"))
+    assert order.add(StreamPosition("second", 0), End()) == [Reset(reason=RESTARTED)]
+    assert order.complete("", StreamPosition("second", 0)) == []
 
 
 def test_a_reply_that_names_no_stream_has_the_text_that_counts() -> None:
     order = StreamAssembler()
-    order.take(StreamPosition("s", 0), words("a"))
-    assert order.finish("a", None) == [Reset(reason=RESTARTED), words("a")]
-    assert StreamAssembler().finish("a", None) == [words("a")]
-    assert StreamAssembler().finish(None, None) == []
+    order.add(StreamPosition("s", 0), words("a"))
+    assert order.complete("a", None) == [Reset(reason=RESTARTED), words("a")]
+    assert StreamAssembler().complete("a", None) == [words("a")]
+    assert StreamAssembler().complete(None, None) == []
 
 
 def test_a_stream_that_comes_after_the_end_is_not_followed() -> None:
     order = StreamAssembler()
-    order.take(StreamPosition("mine", 0), words("b"))
-    order.take(StreamPosition("mine", 1), End())
-    assert order.take(StreamPosition("late", 0), words("a")) == []
-    assert order.finish("b", StreamPosition("mine", 1)) == []
+    order.add(StreamPosition("mine", 0), words("b"))
+    order.add(StreamPosition("mine", 1), End())
+    assert order.add(StreamPosition("late", 0), words("a")) == []
+    assert order.complete("b", StreamPosition("mine", 1)) == []
 
 
 def test_endless_attempts_are_not_remembered_for_ever() -> None:
     order = StreamAssembler()
     for number in range(10 * MAX_ATTEMPTS):
-        order.take(StreamPosition(str(number), 0), words("a"))
-    assert len(order._past) <= MAX_ATTEMPTS
-    assert order.finish("b", None)[-1] == words("b")
+        order.add(StreamPosition(str(number), 0), words("a"))
+    assert len(order._previous) <= MAX_ATTEMPTS
+    assert order.complete("b", None)[-1] == words("b")
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,10 @@ def test_endless_attempts_are_not_remembered_for_ever() -> None:
 )
 def test_an_event_that_cannot_be_read_is_a_gap(broken: Record) -> None:
     reading = Reading()
-    reading.reader.take(record("s", 0, words("a")))
-    reading.reader.take(broken)
-    reading.reader.take(record("s", 2, words("c")))
-    reading.reader._put(reading.reader._assembler.finish("abc", StreamPosition("s", 2)))
+    reading.reader.receive(record("s", 0, words("a")))
+    reading.reader.receive(broken)
+    reading.reader.receive(record("s", 2, words("c")))
+    reading.reader._put(reading.reader._assembler.complete("abc", StreamPosition("s", 2)))
     reading.read()
     assert (reading.shown, reading.resets) == ("abc", [LOST])
 
@@ -237,23 +237,23 @@ def test_events_are_told_from_replies() -> None:
 def test_words_that_wait_are_one_event() -> None:
     reader = StreamReader()
     for number in range(1_000):
-        reader.take(record("s", number, words("ab")))
+        reader.receive(record("s", number, words("ab")))
     assert reader._pop() == words("ab" * 1_000)
     assert reader._pop() is None
 
 
 def test_words_that_do_not_count_any_more_do_not_wait() -> None:
     reader = StreamReader()
-    reader.take(record("s", 0, words("a" * 1_000)))
-    reader.take(record("t", 0, Reset(reason="why")))
-    reader.take(record("t", 1, words("b")))
+    reader.receive(record("s", 0, words("a" * 1_000)))
+    reader.receive(record("t", 0, Reset(reason="why")))
+    reader.receive(record("t", 1, words("b")))
     assert [reader._pop(), reader._pop(), reader._pop()] == [Reset(reason="why"), words("b"), None]
 
 
 async def test_an_endless_stream_that_nobody_reads_is_let_go_and_the_reply_has_the_text() -> None:
     reader, piece = StreamReader(), "a" * 10_000
     for number in range(3 * MAX_UNREAD_CHARS // len(piece)):
-        reader.take(record("s", number, words(piece)))
+        reader.receive(record("s", number, words(piece)))
         assert reader._chars <= MAX_UNREAD_CHARS
         assert sum(map(len, reader._text)) == reader._chars
     await reader.on_reply(reply("all"), StreamPosition("s", 3 * MAX_UNREAD_CHARS // len(piece) - 1))

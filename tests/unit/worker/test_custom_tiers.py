@@ -102,15 +102,15 @@ def make(handlers: dict[Any, Any], name: str = "translation", **options: Any) ->
     ("construct", "says"),
     [
         (make({}), "it has no handlers"),
-        (make({Translated: anything}), "Translated is no Request"),
-        (make({"translate/1": anything}), "translate/1 is no Request"),
-        (make({NoReply: anything}), "NoReply says no reply"),
-        (make({NoTier: anything}), "NoTier says tier None: give it `tier = 'translation'`"),
-        (make({Translate: translate}, "other"), "Translate says tier 'translation': give it `tier = 'other'`"),
-        (make({Unversioned: anything}), "Unversioned.kind is 'unversioned', which is no name/version"),
+        (make({Translated: anything}), "Translated is not a Request"),
+        (make({"translate/1": anything}), "translate/1 is not a Request"),
+        (make({NoReply: anything}), "NoReply has no reply"),
+        (make({NoTier: anything}), "NoTier has tier None: give it `tier = 'translation'`"),
+        (make({Translate: translate}, "other"), "Translate has tier 'translation': give it `tier = 'other'`"),
+        (make({Unversioned: anything}), "Unversioned.kind is 'unversioned', which is not name/version"),
         (make({Nameless: anything}), "Nameless.kind is None"),
         (make({Translate: translate, Again: anything}), "Translate and Again are both 'translate/1'"),
-        (make({Retrieve: anything}), "Retrieve is answered by one of Poise's own tiers"),
+        (make({Retrieve: anything}), "Retrieve belongs to a built-in tier"),
         (make({Translate: wrong_request}), "wrong_request handles Translate, but its request is annotated as Retrieve"),
         (make({Translate: wrong_reply}), "wrong_reply handles Translate, but returns str, not Translated"),
         (make({Translate: only_request}), "only_request handles Translate, but takes .*, not .request, context"),
@@ -120,14 +120,14 @@ def make(handlers: dict[Any, Any], name: str = "translation", **options: Any) ->
         ),
         (make({Translate: in_processes(lambda request: request, workers=1)}), "top level of a module"),
         (make({Translate: None}), "the handler of Translate is None"),
-        (make({Translate: translate}, "inference"), "no topic of its carries Translate"),
-        (make({Translate: translate}, "replies"), "replies is Poise's own name"),
-        (make({Translate: translate}, "ask"), "ask is Poise's own name"),
+        (make({Translate: translate}, "inference"), "none of its topics accepts Translate"),
+        (make({Translate: translate}, "replies"), "replies is reserved for Poise"),
+        (make({Translate: translate}, "ask"), "ask is reserved for Poise"),
         *(
             (make({Translate: translate}, name), "lower-case letters")
             for name in ("", "Ü", "a.b", "9a", "a b", "x" * 41)
         ),
-        (make({Generate: anything}, "inference", topics=TopicOptions()), "is Poise's own, whose topics"),
+        (make({Generate: anything}, "inference", topics=TopicOptions()), "is built in: its topics"),
         (lambda: in_processes(alone, workers=0), "workers must be 1 or more"),
     ],
 )
@@ -138,7 +138,7 @@ def test_what_contradicts_itself_is_refused_in_one_line(construct: Callable[[], 
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
-    with pytest.raises(SetupError, match=r"^tier Our: .*lower-case.*; NoReply says no reply.*; Translate says tier"):
+    with pytest.raises(SetupError, match=r"^tier Our: .*lower-case.*; NoReply has no reply.*; Translate has tier"):
         Tier("Our", {NoReply: anything, Translate: translate})
 
 

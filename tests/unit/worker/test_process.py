@@ -23,7 +23,7 @@ def record(name: str, message: str, *arguments: object) -> logging.LogRecord:
     return logging.LogRecord(name, logging.WARNING, "file", 1, message, arguments, None)
 
 
-def test_what_a_library_repeats_is_left_out_and_counted() -> None:
+def test_repeated_messages_of_a_library_are_suppressed_and_counted() -> None:
     now = 0.0
     sparing = RateLimitFilter("aiokafka", every=5.0, clock=lambda: now)
     passed = [sparing.filter(record("aiokafka.conn", "no answer from %s", node)) for node in range(10)]
@@ -32,7 +32,7 @@ def test_what_a_library_repeats_is_left_out_and_counted() -> None:
     now = 5.0
     again = record("aiokafka.conn", "no answer from %s", 1)
     assert sparing.filter(again)
-    assert again.getMessage() == "no answer from 1 (9 like it left out)"
+    assert again.getMessage() == "no answer from 1 (9 similar messages suppressed)"
 
 
 def test_what_is_ours_is_always_written() -> None:
@@ -153,7 +153,7 @@ async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
         await run_until_stopped(main)
     assert ended.is_set()
     (line,) = [record.getMessage() for record in caplog.records if record.name == process.__name__]
-    assert line.startswith("reader of a has failed: ValueError: no such thing: the process did not end by itself")
+    assert line.startswith("reader of a has failed: ValueError: no such thing: the process did not end within")
 
 
 async def test_what_is_not_a_process_of_ours_is_not_ended() -> None:
