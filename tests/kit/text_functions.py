@@ -1,14 +1,16 @@
 """The public functions that read text from outside, each as a function of one text: what is tried on hostile ones."""
 
+import asyncio
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 from unittest.mock import patch
 
+import httpx2
 from fastapi import Request
 
 from poise.cli.dlq_view import hexdump, render_body
@@ -61,7 +63,7 @@ from poise_services.gateway.request_options import RequestOptions
 from poise_services.inference.chat import CompletionAssembler, parse_completion, request_body
 from poise_services.inference.provider_errors import error_for_response
 from poise_services.inference.settings import Backend
-from poise_services.inference.sse import EventParser
+from poise_services.inference.sse import iter_event_data
 from poise_services.integration.api_errors import error_for_status as refusal_of_api
 from poise_services.integration.json_pointer import resolve
 from poise_services.integration.response_text import extract_text, is_empty
@@ -131,19 +133,32 @@ def reply(said: str) -> bytes:
 
 
 def _streamed(said: str) -> object:
-    completing, parser = CompletionAssembler("default", _BACKEND), EventParser()
+    completing = CompletionAssembler("default", _BACKEND)
     data = json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": "stop"}]})
-    raw = f"data: {data}\n\n".encode()
-    for start in range(0, len(raw), 61):
-        for event in parser.feed(raw[start : start + 61]):
-            completing.add_event(event)
+    for event in event_data(f"data: {data}\n\n".encode()):
+        completing.add_event(event)
     return completing.completion()
 
 
+def event_data(raw: bytes) -> list[bytes]:
+    """Return the data of the server-sent events of a body that arrives in pieces."""
+    pieces = [raw[start : start + 61] for start in range(0, len(raw), 61)]
+
+    async def read() -> list[bytes]:
+        response = httpx2.Response(200, content=arriving(pieces), request=httpx2.Request("POST", "http://model"))
+        return [data async for data in iter_event_data(response, 2 * len(raw) + 2)]
+
+    return asyncio.run(read())
+
+
+async def arriving(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body."""
+    for piece in pieces:
+        yield piece
+
+
 def _events(said: str) -> object:
-    parser, raw = EventParser(), said.encode(errors="replace")
-    found = [event for start in range(0, len(raw), 61) for event in parser.feed(raw[start : start + 61])]
-    return [*found, *parser.close()]
+    return event_data(said.encode(errors="replace"))
 
 
 def _policy(said: str) -> object:
@@ -291,7 +306,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: error_for_response(400, said.encode(errors="replace"), name="b"),
             lambda said: error_for_response(400, json.dumps({"error": {"message": said}}).encode(), name="b"),
         ),
-        "poise_services.inference.sse:EventParser": (_events,),
+        "poise_services.inference.sse:iter_event_data": (_events,),
         "poise_services.integration.json_pointer:resolve": (_nested,),
         "poise_services.integration.response_text:is_empty": (lambda said: is_empty([said, {said: [*said.split()]}]),),
         "poise_services.integration.response_text:extract_text": (

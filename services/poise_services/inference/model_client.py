@@ -23,14 +23,13 @@ from poise_services.inference.chat import CompletionAssembler, parse_completion,
 from poise_services.inference.model_telemetry import ModelTelemetry
 from poise_services.inference.provider_errors import error_for_response
 from poise_services.inference.settings import Backend
-from poise_services.inference.sse import EventParser
+from poise_services.inference.sse import EVENT_STREAM, iter_event_data
 
 MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
 """Bytes of a response without streaming; more would not fit into a reply."""
 MAX_STREAM_BYTES: Final = 8 * 1024 * 1024
 """Bytes of a streamed response: a chunk has about 200 bytes of overhead per token."""
 
-EVENT_STREAM: Final = "text/event-stream"
 DRAIN_TIMEOUT: Final = 0.2
 """Seconds to read the end of a response after its last event, so that the connection can be reused."""
 
@@ -123,16 +122,13 @@ class ModelClient:
         raise error_for_response(response.status_code, answered, name=self.name, retry_after=retry_after)
 
     async def _read_stream(self, response: httpx2.Response, write: TextSink) -> Completion:
-        assembler, events = CompletionAssembler(self.name, self._backend), EventParser()
-        chunks = iter_body(response, MAX_STREAM_BYTES)
-        async for chunk in chunks:
-            for data in events.feed(chunk):
-                await write(assembler.add_event(self._without_secret(data)))
-            if assembler.done:
-                await _drain(chunks)
-                break
-        for data in events.close():
+        assembler = CompletionAssembler(self.name, self._backend)
+        events = iter_event_data(response, MAX_STREAM_BYTES)
+        async for data in events:
             await write(assembler.add_event(self._without_secret(data)))
+            if assembler.done:
+                await _drain(events)
+                break
         return assembler.completion()
 
     async def _read(self, response: httpx2.Response) -> bytes:
@@ -154,11 +150,11 @@ class ModelClient:
         self.up = up
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(events: AsyncIterator[bytes]) -> None:
     """Read a response to its end, within a timeout: some servers keep it open after the last event."""
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT):
-            async for _ in chunks:
+            async for _ in events:
                 pass
     except (TimeoutError, httpx2.RequestError, BodyError):
         return  # the completion is complete; the connection is closed

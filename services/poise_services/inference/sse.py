@@ -1,49 +1,49 @@
-"""Parser of server-sent events."""
+"""Reads server-sent events with httpx2, within a size limit."""
 
-import re
-from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from http import HTTPStatus
 from typing import Final
 
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
-"""A carriage return at the end of a chunk may be the first half of CRLF: the next chunk decides."""
-_DATA: Final = b"data"
+import httpx2
+
+from poise.http_client.body import iter_body
+
+EVENT_STREAM: Final = "text/event-stream"
+_BLANK_LINE: Final = b"\n\n"
 
 
-class EventParser:
-    """Reads `text/event-stream` (WHATWG HTML, 9.2.6); pure.
+class _BoundedBody(httpx2.AsyncByteStream):
+    """The decoded body of a response, up to a size limit, and a final blank line, which some servers omit."""
 
-    Comments, fields other than `data`, and a leading byte order mark are ignored.
+    def __init__(self, response: httpx2.Response, limit: int) -> None:
+        self._response = response
+        self._limit = limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in iter_body(self._response, self._limit):
+            yield piece
+        yield _BLANK_LINE
+
+
+async def iter_event_data(response: httpx2.Response, limit: int) -> AsyncGenerator[bytes]:
+    """Yield the data of each event that has data.
+
+    Args:
+        response: A response whose body has not been read.
+        limit: Bytes of the body, compressed or not.
+
+    Raises:
+        BodyTooLargeError: The body is larger.
+        BodyError: The body's encoding is not supported, or the body is damaged.
+        httpx2.RequestError: The connection failed.
     """
-
-    def __init__(self) -> None:
-        self._begun = False
-        self._rest = bytearray()
-        self._data: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Add bytes, and yield the data of each event that they complete."""
-        self._rest += chunk
-        if b"\n" not in chunk and b"\r" not in chunk:
-            return  # avoids searching a long line again for each chunk
-        *lines, rest = _LINE_END.split(bytes(self._rest))
-        self._rest = bytearray(rest)
-        for line in lines:
-            yield from self._take(line)
-
-    def close(self) -> Iterator[bytes]:
-        """End the stream, and yield an event without its final blank line, which some servers omit."""
-        yield from self._take(bytes(self._rest).removesuffix(b"\r"))
-        yield from self._take(b"")
-
-    def _take(self, line: bytes) -> Iterator[bytes]:
-        if not self._begun:
-            self._begun, line = True, line.removeprefix(BOM_UTF8)
-        if not line:
-            if self._data:
-                yield b"\n".join(self._data)
-            self._data = []
-            return
-        name, _, value = line.partition(b":")
-        if name == _DATA:
-            self._data.append(value.removeprefix(b" "))
+    bounded = httpx2.Response(
+        HTTPStatus.OK,
+        headers={"content-type": EVENT_STREAM},
+        stream=_BoundedBody(response, limit),
+        request=response.request,
+        default_encoding="utf-8-sig",  # the format is UTF-8, with or without a byte order mark
+    )
+    async for event in httpx2.EventSource(bounded, max_event_size=None):
+        if event.data:
+            yield event.data.encode()

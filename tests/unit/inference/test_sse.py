@@ -1,18 +1,30 @@
 """Server-sent events, however their bytes are cut."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise_services.inference.sse import EventParser
+from poise.http_client.body import BodyTooLargeError
+from poise_services.inference.sse import iter_event_data
 
 
-def read(*chunks: bytes) -> list[bytes]:
-    parser = EventParser()
-    found = [data for chunk in chunks for data in parser.feed(chunk)]
-    return [*found, *parser.close()]
+def read(*chunks: bytes, limit: int = 10_000) -> list[bytes]:
+    """Return the data of the events of a body that arrives in chunks."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    async def events() -> list[bytes]:
+        response = httpx2.Response(200, content=body(), request=httpx2.Request("POST", "http://model"))
+        return [data async for data in iter_event_data(response, limit)]
+
+    return asyncio.run(events())
 
 
 @pytest.mark.parametrize(
@@ -24,7 +36,8 @@ def read(*chunks: bytes) -> list[bytes]:
         (b"data:a\n\n", [b"a"]),
         (b"data:  a\n\n", [b" a"]),
         (b"data: a\ndata: b\n\n", [b"a\nb"]),
-        (b"data\n\n", [b""]),
+        (b"data\n\n", []),
+        (b"id: 1\n\n", []),
         (b": a comment\n\n:\n\ndata: a\n\n", [b"a"]),
         (b"event: x\nid: 1\nretry: 5\ndata: a\n\n", [b"a"]),
         (b"dataset: a\n\n", []),
@@ -55,3 +68,8 @@ def test_where_it_is_cut_makes_no_difference(body: bytes, cuts: list[int]) -> No
 @given(st.lists(st.binary(max_size=40)))
 def test_no_bytes_are_too_strange(chunks: list[bytes]) -> None:
     assert all(b"\n" not in line for data in read(*chunks) for line in data.split(b"\n"))
+
+
+def test_a_body_has_a_size_limit() -> None:
+    with pytest.raises(BodyTooLargeError):
+        read(b"data: ", 100 * b"a", limit=100)
