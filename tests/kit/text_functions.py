@@ -65,7 +65,6 @@ from poise_services.inference.provider_errors import error_for_response
 from poise_services.inference.settings import Backend
 from poise_services.inference.sse import iter_event_data
 from poise_services.integration.api_errors import error_for_status as refusal_of_api
-from poise_services.integration.json_pointer import resolve
 from poise_services.integration.response_text import extract_text, is_empty
 from poise_services.integration.template import dot_segment_placeholders, fill, fill_url, placeholders
 from poise_services.orchestration.answer_check import check
@@ -171,10 +170,6 @@ def _policy(said: str) -> object:
 def _with_few_values(said: str) -> None:
     with patch.object(json_bounds, "MAX_VALUES", 10):
         json_bounds.check_value_count(said, "it")
-
-
-def _nested(said: str) -> object:
-    return resolve({"a": [said]}, "/a/0")
 
 
 FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
@@ -307,7 +302,6 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: error_for_response(400, json.dumps({"error": {"message": said}}).encode(), name="b"),
         ),
         "poise_services.inference.sse:iter_event_data": (_events,),
-        "poise_services.integration.json_pointer:resolve": (_nested,),
         "poise_services.integration.response_text:is_empty": (lambda said: is_empty([said, {said: [*said.split()]}]),),
         "poise_services.integration.response_text:extract_text": (
             lambda said: extract_text(said.encode(errors="replace"), None, name="i"),

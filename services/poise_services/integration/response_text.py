@@ -6,11 +6,11 @@ An empty response with status 200 is an error here; elsewhere it would go unnoti
 import json
 from typing import Final
 
+from jsonpointer import EndOfList, JsonPointerException, resolve_pointer
 from pydantic import JsonValue, ValidationError
 
 from poise.contracts.json_bounds import MAX_VALUES, check_value_count
 from poise_services.integration.api_errors import ApiFailedError, ApiRefusedError, EmptyResponseError
-from poise_services.integration.json_pointer import resolve
 
 MAX_TEXT_CHARS: Final = 100_000
 """Characters of a text, so that a reply fits into a record; a character takes six bytes there at most."""
@@ -47,9 +47,11 @@ def extract_text(answered: bytes, pointer: str | None, *, name: str, status: int
     if pointer is None:
         return _within_limit(whole, name)
     try:
-        part = resolve(said, pointer)
-    except LookupError:
-        raise EmptyResponseError(f"integration {name} answered {status} with nothing at {pointer}") from None
+        part = resolve_pointer(said, pointer)
+    except JsonPointerException:
+        part = EndOfList([])
+    if isinstance(part, EndOfList):  # what `-` refers to in a list: RFC 6901, section 4
+        raise EmptyResponseError(f"integration {name} answered {status} with nothing at {pointer}")
     if is_empty(part):
         raise EmptyResponseError(f"integration {name} answered {status} with nothing in it at {pointer}")
     return _within_limit(part if isinstance(part, str) else json.dumps(part, ensure_ascii=False), name)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import quote, urlsplit
 
+from jsonpointer import JsonPointer, JsonPointerException
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, StringConstraints, field_validator
 from pydantic import model_validator as validator
 
@@ -66,8 +67,11 @@ class Api(BaseModel):
     @field_validator("pointer")
     @classmethod
     def _a_pointer(cls, pointer: str | None) -> str | None:
-        if pointer and not pointer.startswith("/"):
-            raise ValueError("must be a JSON Pointer (RFC 6901): empty, or /name/0/name")
+        if pointer is not None:
+            try:
+                JsonPointer(pointer)
+            except JsonPointerException as error:
+                raise ValueError("must be a JSON Pointer (RFC 6901): empty, or /name/0/name") from error
         return pointer
 
     @validator(mode="after")

@@ -28,7 +28,9 @@ def test_a_200_with_nothing_in_it_is_an_error(answered: bytes, pointer: str | No
     assert (fault.type, fault.status, fault.retryable) == ("urn:poise:integration-empty", 502, False)
 
 
-@pytest.mark.parametrize("pointer", ["/none", "/empty", "/list", "/list/0", "/deep/x", "/text/0"])
+@pytest.mark.parametrize(
+    "pointer", ["/none", "/empty", "/list", "/list/0", "/list/-", "/list/01", "/deep/x", "/text/0"]
+)
 def test_a_pointer_that_finds_nothing_is_an_error(pointer: str) -> None:
     answered = json.dumps({"empty": " ", "list": [], "deep": {"x": {"y": None}}, "text": "rain"}).encode()
     with pytest.raises(EmptyResponseError, match=f"at {pointer}"):
