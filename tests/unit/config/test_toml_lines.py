@@ -84,16 +84,21 @@ def test_every_key_that_a_document_has_is_found_also_with_the_line_ends_of_windo
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [('a = 1\nb = """\nc\n', 2), ("a = 1\n\nb = [\n1,\n\n# x\n", 3), ("[a]\nb = 1\nc =", 3)]
+    ("text", "line"),
+    [
+        ('a = 1\nb = """\nc\n', 2),
+        ("a = 1\n\nb = [\n1,\n\n# x\n", 3),
+        ("[a]\nb = 1\nc =", 3),
+        ("[a]\nb = = 1\nc = 2", 2),
+    ],
 )
 def test_where_what_is_not_finished_begins(text: str, line: int) -> None:
     assert line_of_syntax_error(text) == line
 
 
-def test_what_stands_far_down_in_a_statement_has_the_line_where_it_begins() -> None:
+def test_a_long_statement_has_the_line_of_each_element() -> None:
     lines = key_lines("x = 1\nmany = [\n" + "1,\n" * 60 + "{ a = 1 } ]\n[policy]\n")
-    assert (lines["many", 0], lines["many", 40], lines["many", 59], lines["many", 60, "a"]) == (3, 43, 2, 2)
-    assert lines["policy",] == 64
+    assert (lines["many", 0], lines["many", 59], lines["many", 60, "a"], lines["policy",]) == (3, 62, 63, 64)
 
 
 @pytest.mark.parametrize(
