@@ -1,4 +1,4 @@
-"""Histories in memory, and a mesh that takes as long as chance says: for runs that are begun again in tests."""
+"""In-memory journals, and a call context with random delays, for tests of restarted runs."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ from poise.redis.journal import Journal, JournalEntry
 from poise.workflows.run import Run
 
 ROUNDS = 60
-"""Rounds of the event loop that a call takes at most."""
+"""Maximum event loop iterations of a call."""
 
 
 class Done(Message):
@@ -34,33 +34,33 @@ class Do(Request[Done]):
 
 @dataclass
 class StoredJournal:
-    """What a Redis would hold of one run."""
+    """The stored journal of one run, as Redis would hold it."""
 
     owner: str | None = None
     entries: dict[str, JournalEntry] = field(default_factory=dict)
 
 
 class MemoryJournal(Journal):
-    """A history as `poise.redis.journal.History` keeps it, that stops being there after a number of writes."""
+    """A journal in memory that fails after a number of writes, as if the worker crashed."""
 
     def __init__(self, stored: StoredJournal, chance: random.Random, *, crash_after: int | None = None) -> None:
         self._stored = stored
         self._chance = chance
-        self._me = uuid4().hex
+        self._owner_token = uuid4().hex
         self.writes = 0
         self.crash_after = crash_after
         self.crashed = False
         self.crash: Callable[[], object] = lambda: None
 
     async def open(self) -> Mapping[str, JournalEntry] | None:
-        self._stored.owner = self._me
-        found = list(self._stored.entries.items())
-        self._chance.shuffle(found)  # a hash has no order
-        return dict(found)
+        self._stored.owner = self._owner_token
+        entries = list(self._stored.entries.items())
+        self._chance.shuffle(entries)  # a Redis hash has no order
+        return dict(entries)
 
     async def write(self, step: str, entry: JournalEntry) -> bool:
         assert not self.crashed, f"{step} was written after the run was interrupted"
-        if self._stored.owner != self._me:
+        if self._stored.owner != self._owner_token:
             return False
         self._stored.entries[step] = entry
         self.writes += 1
@@ -74,7 +74,7 @@ class MemoryJournal(Journal):
 
 @dataclass
 class RandomCallContext:
-    """Answers `Do` with its number, or a fault, when chance says."""
+    """Answers `Do` with its number or a fault, after a random delay."""
 
     chance: random.Random
     run: str = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
@@ -117,8 +117,8 @@ class RandomCallContext:
 def run_with(
     stored: StoredJournal | None, seed: int = 0, *, crash_after: int | None = None
 ) -> tuple[Run, RandomCallContext]:
-    """A run, begun again if something is stored, and its mesh."""
+    """Return a run, which replays the stored entries if any, and its context."""
     chance = random.Random(seed)
     context = RandomCallContext(chance)
-    history = None if stored is None else MemoryJournal(stored, chance, crash_after=crash_after)
-    return Run(context, history, "workflow w version 1"), context
+    journal = None if stored is None else MemoryJournal(stored, chance, crash_after=crash_after)
+    return Run(context, journal, "workflow w version 1"), context

@@ -1,4 +1,4 @@
-"""A run whose calls are answered from a script: what the workflow sees of the mesh, and nothing more."""
+"""A call context whose calls are answered from a script."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Reply = Message | Exception
 
 @dataclass
 class ScriptedRun:
-    """Answers each kind of request with its reply, or raises its error; or does what a function of the request says."""
+    """Answers each type of request with its reply, raises its error, or calls its function of the request."""
 
     replies: Mapping[type[Request[Any]], Reply | Callable[[Any], Reply]]
     run: str = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
@@ -27,14 +27,14 @@ class ScriptedRun:
     left: float = 100.0
     """Seconds until the deadline."""
     takes: float = 0.0
-    """Seconds that each call takes of them."""
+    """Seconds that each call takes."""
     refuses: Exception | None = None
-    """What publishing raises."""
+    """The error that publishing raises."""
     min_epoch: str | None = None
     bytes_left: int = 1_000_000
     """Bytes that the reply may have, and a record."""
     stream: StreamWriter | None = None
-    """Where the answer's words go as they come."""
+    """Streams the answer's text."""
     asked: list[Request[Any]] = field(default_factory=list)
     streamed: list[str] = field(default_factory=list)
     timeouts: dict[str, float | None] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class ScriptedRun:
         return self.bytes_left
 
     def journal(self, *_workflow: str) -> None:
-        """There is no cache."""
+        """There is no Redis."""
         return
 
     async def call(
@@ -72,10 +72,10 @@ class ScriptedRun:
         if isinstance(reply, Exception):
             raise reply
         assert isinstance(reply, request.reply)
-        return reply  # type: ignore[no-any-return]  # just checked, in a way that the type checker cannot follow
+        return reply  # type: ignore[no-any-return]  # checked by the assertion, which mypy cannot follow
 
     async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
-        """Note what is published."""
+        """Record a published message."""
         if self.refuses is not None:
             raise self.refuses
         self.published.append((topic, message, key))
@@ -83,7 +83,7 @@ class ScriptedRun:
 
 
 class AnsweredQuestion:
-    """A question that was answered: the answer, its record, and the run as it saw the mesh."""
+    """An answered question: the answer, its run record, and its call context."""
 
     def __init__(self, answer: Answer, run: ScriptedRun) -> None:
         self.answer = answer
@@ -95,7 +95,7 @@ class AnsweredQuestion:
 
     @property
     def reason(self) -> str:
-        """Why the answer is not from the first rung."""
+        """The reason why the answer is not from the first rung."""
         assert self.answer.reason is not None
         return self.answer.reason
 

@@ -1,4 +1,4 @@
-"""RunAnnotations: what a workflow adds to the record of its run, beside the question and the answer."""
+"""RunAnnotations: what a workflow adds to its run record besides the question and the answer."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from poise.contracts.retrieve import Passage
 
 @dataclass(slots=True)
 class RunAnnotations:
-    """Filled in while the workflow goes; see `poise.contracts.RunRecord` for what each means."""
+    """Filled in while the workflow runs; see `poise.contracts.RunRecord` for the meaning of each field."""
 
     draw: Draw | None = None
     cached: bool = False

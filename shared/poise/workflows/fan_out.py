@@ -1,4 +1,4 @@
-"""Fan-out: many calls, a bounded number of them under way at once, begun in their order."""
+"""Fan-out: many calls with bounded concurrency, started in order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,12 +14,12 @@ Job = Callable[[], Awaitable[T]]
 
 
 def raising(call: Call[ReplyT], request: Request[ReplyT]) -> Job[ReplyT]:
-    """One call, whose error ends all."""
+    """Return a job that makes one call and raises its error."""
     return lambda: call(request)
 
 
 def returning_errors(call: Call[ReplyT], request: Request[ReplyT]) -> Job[ReplyT | PoiseError]:
-    """One call, whose error is its result."""
+    """Return a job that makes one call and returns its error as its result."""
 
     async def work() -> ReplyT | PoiseError:
         try:
@@ -32,26 +32,26 @@ def returning_errors(call: Call[ReplyT], request: Request[ReplyT]) -> Job[ReplyT
     return work
 
 
-async def run_bounded(works: Sequence[Job[T]], width: int) -> list[T]:
-    """Do each, `width` at a time; the first error gives up the rest.
+async def run_bounded(jobs: Sequence[Job[T]], width: int) -> list[T]:
+    """Run the jobs, `width` at a time, and return their results in order; the first error cancels the rest.
 
     Raises:
-        ValueError: The width is not positive.
+        ValueError: `width` is not positive.
     """
     if width < 1:
         raise ValueError(f"width must be at least 1, not {width}")
     results: dict[int, T] = {}
-    numbered = iter(enumerate(works))  # of all lanes: each takes what is next
+    numbered = iter(enumerate(jobs))  # shared: each worker takes the next job
 
-    async def lane() -> None:
+    async def work_through() -> None:
         for number, work in numbered:
             results[number] = await work()
 
-    lanes = [asyncio.ensure_future(lane()) for _ in range(min(width, len(works)))]
+    workers = [asyncio.ensure_future(work_through()) for _ in range(min(width, len(jobs)))]
     try:
-        await asyncio.gather(*lanes)
+        await asyncio.gather(*workers)
     finally:
-        for one in lanes:
-            one.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
-    return [results[number] for number in range(len(works))]
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return [results[number] for number in range(len(jobs))]

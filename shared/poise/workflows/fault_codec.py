@@ -1,4 +1,4 @@
-"""Faults that a workflow saw, as the history keeps them: they come back as what they were."""
+"""Fault codec: writes the faults that a workflow saw to the journal, and restores them with their class."""
 
 import json
 from typing import Final
@@ -29,15 +29,15 @@ _ERRORS_WITH_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]]
 
 
 def encode_fault(error: PoiseError) -> bytes:
-    """A fault, with the class that it was raised as."""
+    """Encode an error as its class, its message and its fault."""
     return json.dumps([type(error).__name__, str(error)]).encode() + b"\n" + error.fault().encode()
 
 
 def decode_fault(body: bytes) -> PoiseError:
-    """What is raised again; an error of a class that is not Poise's comes back as the fault that it said.
+    """Decode an error; one of a class outside Poise comes back as a `FaultError` with its fault.
 
     Raises:
-        ValueError: It is no fault.
+        ValueError: The bytes are not an encoded fault.
     """
     head, _, rest = body.partition(b"\n")
     name, message = json.loads(head)

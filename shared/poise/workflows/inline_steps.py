@@ -1,4 +1,4 @@
-"""Local steps: a function of the workflow's own, and its result as JSON."""
+"""Inline steps: run a function inside a workflow, and encode its result as JSON."""
 
 import asyncio
 import inspect
@@ -13,12 +13,12 @@ from poise.errors import TerminalError
 from poise.rpc.encoding import encode_value
 
 MAX_ADAPTERS: Final = 128
-"""Types of results whose readers are kept: they are dear to make, and a workflow may make types of its own."""
+"""Cached type adapters. They are expensive to build, and a workflow may create types, so the number is limited."""
 _ANY_ADAPTER: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def result_adapter(function: Callable[..., Any], returns: Any) -> TypeAdapter[Any]:
-    """What reads and writes a function's result: of the type that is given, else of the one it is annotated with."""
+    """Return the adapter of a function's result: of the given type, else of its return annotation."""
     return _adapter(returns if returns is not None else _return_annotation(function))
 
 
@@ -26,7 +26,7 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
     named = function if inspect.isroutine(function) else type(function).__call__
     try:
         hint = get_type_hints(named).get("return", Any)
-    except (NameError, TypeError):  # a partial, or a type that is known to type checkers alone
+    except (NameError, TypeError):  # a partial, or a type that only type checkers import
         return Any
     return None.__class__ if hint is None else hint
 
@@ -38,16 +38,16 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(kind)
     except PydanticSchemaGenerationError as error:
-        raise TerminalError(f"a step cannot return {kind!r}, which has no JSON: {error}") from error
+        raise TerminalError(f"a step cannot return {kind!r}, which cannot be written as JSON: {error}") from error
 
 
 async def run_function(
     name: str, function: Callable[..., Any], args: tuple[object, ...], adapter: TypeAdapter[Any]
 ) -> bytes:
-    """Call a function, and write down what it returns.
+    """Call a function and return its result as JSON.
 
     Raises:
-        EncodingError: What it returns has no form in JSON. It is not called again for that: it may cost something.
+        EncodingError: The result cannot be written as JSON. The function is not called again: it may be costly.
     """
     if inspect.iscoroutinefunction(function):
         result = await function(*args)

@@ -1,15 +1,16 @@
-"""The order in which the results of a run's steps are handed to its workflow: one after another, as history has them.
+"""ReplayScheduler: delivers the outcomes of steps to the workflow one at a time, in the order of the journal.
 
-    recorded   in the order of their numbers, each when the workflow has asked for it
-    given up   stays where it is until the workflow gives it up again; not asked for, it is passed over
-    new        behind all that is recorded
+    recorded    in the order of their numbers, each once the workflow has requested it
+    abandoned   waits in its place until the workflow abandons it again; skipped if it is not requested
+    new         after all recorded ones
 
-What is given up waits for its turn too, before it lets go: two that are given up at the same moment, without a result
-in between, would else go on in the order in which their entries came to be kept, which is another one each time.
+An abandoned step waits for its slot too, before its cancellation continues. Otherwise two steps that are abandoned at
+the same moment, without a result in between, would continue in the order in which their entries were written, which
+differs between executions.
 
-Between two results the workflow gets as far as it can: first time and again alike, what waits for the first of several
-sees one of them. How far it gets cannot be seen from outside, so it is given a number of rounds of the event loop. A
-workflow that does one step after another in its own task waits for nothing.
+Between two results the workflow advances as far as it can: in the first execution and in a replay, code that waits for
+the first of several steps sees one of them. How far it advances cannot be observed from outside, so it gets a number of
+event loop iterations. A workflow that runs one step after another in its own task does not wait.
 """
 
 import asyncio
@@ -20,8 +21,10 @@ from typing import Final
 from poise.redis.journal import JournalEntry
 
 SETTLE_ROUNDS: Final = 16
-"""Rounds of the event loop that a result has to be acted on: each task in between, from the step to whoever cancels
-others for it, takes two."""
+"""Event loop iterations in which the workflow can act on a result.
+
+Each task on the way, from the step to code that cancels others because of it, takes two.
+"""
 
 
 class ReplaySlot:
@@ -33,164 +36,168 @@ class ReplaySlot:
         self.step = step
         self.number = number
         self.entry = entry
-        """What the history that was found says of it; None = nothing, it is new."""
+        """The journaled entry; None = the step is new."""
         self.requested = False
         self.queued = True
-        """Whether its turn is still to come."""
+        """Whether it is still to be delivered."""
         self.abandoning = False
-        """Whether the workflow gives it up now."""
+        """Whether the workflow is abandoning it now."""
         self.dropped = False
-        """It is not waited for any more: it holds up nobody."""
+        """It is not waited for, and does not block later slots."""
         self.ready: asyncio.Future[None] | None = None
-        """Done when its turn has come; None until the step waits for that."""
+        """Done when it is delivered; None until the step waits for that."""
 
     @property
     def abandoned(self) -> bool:
-        """Whether history says that the workflow gave it up."""
+        """Whether the workflow abandoned it, according to the journal."""
         return self.entry is not None and self.entry.outcome == "given-up"
 
 
 class ReplayScheduler:
-    """The order of one execution.
+    """The delivery order of one execution.
 
     Args:
-        recorded: The history that was found, by step id.
+        recorded: The journal's entries by step id.
     """
 
     def __init__(self, recorded: Mapping[str, JournalEntry]) -> None:
         ordered = sorted(recorded.items(), key=lambda item: item[1].number)
-        self._turns = {step: ReplaySlot(step, entry.number, entry) for step, entry in ordered}
-        self._queue = deque(self._turns.values())
-        self._next = ordered[-1][1].number + 1 if ordered else 1
-        self._under_way = 0
-        self._rounds = 0
-        self.live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when all that was recorded is handed out."""
+        self._slots = {step: ReplaySlot(step, entry.number, entry) for step, entry in ordered}
+        self._queue = deque(self._slots.values())
+        self._next_number = ordered[-1][1].number + 1 if ordered else 1
+        self._steps_in_flight = 0
+        self._rounds_left = 0
+        self.replay_finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when all recorded outcomes are delivered."""
         self.progress_count = 0
-        """Grows with whatever happens."""
+        """Increases with every event."""
         if not ordered:
-            self.live.set_result(None)
+            self.replay_finished.set_result(None)
 
-    # -- what a step does -----------------------------------------------------------------------------------------
+    # -- called by steps ------------------------------------------------------------------------------------------
 
-    def begin(self, *, aside: bool) -> None:
-        """A step begins; `aside` = not in the workflow's own task, so that something else may be going on."""
-        self._under_way += 1
+    def begin(self, *, concurrent: bool) -> None:
+        """Record that a step starts.
+
+        Args:
+            concurrent: It does not run in the workflow's own task, so other steps may run meanwhile.
+        """
+        self._steps_in_flight += 1
         self.progress_count += 1
-        if aside or not self.live.done():
+        if concurrent or not self.replay_finished.done():
             self._settle()
 
     def end(self) -> None:
-        """A step ended, or was given up."""
-        self._under_way -= 1
+        """Record that a step ended or was abandoned."""
+        self._steps_in_flight -= 1
 
-    def recorded(self, step: str) -> ReplaySlot | None:
-        """The turn of a step that stands in the history, which is asked for now."""
-        turn = self._turns.get(step)
-        if turn is not None:
-            turn.requested = True
-        return turn
+    def request_recorded(self, step: str) -> ReplaySlot | None:
+        """Return the slot of a recorded step and mark it as requested; None if the step is new."""
+        slot = self._slots.get(step)
+        if slot is not None:
+            slot.requested = True
+        return slot
 
     def append(self, step: str) -> ReplaySlot:
-        """The turn of a step that just ended, behind all others."""
-        turn = ReplaySlot(step, self._next, None)
-        turn.requested = True
-        self._next += 1
-        self._queue.append(turn)
-        return turn
+        """Append a slot for a new step that just ended."""
+        slot = ReplaySlot(step, self._next_number, None)
+        slot.requested = True
+        self._next_number += 1
+        self._queue.append(slot)
+        return slot
 
-    def ready(self, turn: ReplaySlot) -> asyncio.Future[None]:
-        """What is done when it is this one's turn."""
-        turn.ready = asyncio.get_running_loop().create_future()
-        self._hand_out()
-        return turn.ready
+    def when_ready(self, slot: ReplaySlot) -> asyncio.Future[None]:
+        """Return a future that is done when the slot is delivered."""
+        slot.ready = asyncio.get_running_loop().create_future()
+        self._deliver()
+        return slot.ready
 
-    def abandon(self, turn: ReplaySlot) -> None:
-        """A step is given up. Until that is kept, nothing that comes after it is handed out.
+    def abandon(self, slot: ReplaySlot) -> None:
+        """Mark a step as being abandoned. Nothing later is delivered until that is journaled.
 
-        1. Its turn comes. 2. Before its task is back at work, another one cancels that. 3. Its turn is to come again:
-        the next execution finds it given up, and hands nothing out behind it until it has let go. So too with one that
-        was passed over because it was asked for late.
+        1. The slot is delivered. 2. Before its task runs again, another task cancels it. 3. The slot must be delivered
+           again: the next execution finds it abandoned and delivers nothing after it until its cancellation is
+           complete. The same holds for a slot that was skipped because it was requested late.
         """
-        turn.abandoning = True
-        turn.ready = None
-        if not turn.queued:
-            turn.queued = True
-            self._queue.appendleft(turn)
+        slot.abandoning = True
+        slot.ready = None
+        if not slot.queued:
+            slot.queued = True
+            self._queue.appendleft(slot)
 
-    def drop(self, turn: ReplaySlot) -> None:
-        """Wait for a turn no more, if it has not come."""
-        if not turn.queued:
+    def drop(self, slot: ReplaySlot) -> None:
+        """Stop waiting for a slot that has not been delivered."""
+        if not slot.queued:
             return
-        turn.dropped = True
+        slot.dropped = True
         self.progress_count += 1
-        if self._under_way > 1 or not self.live.done():
+        if self._steps_in_flight > 1 or not self.replay_finished.done():
             self._settle()
-        self._hand_out()
+        self._deliver()
 
     def release(self) -> None:
-        """Whoever gives a step up waits no more: nobody will follow this execution."""
-        for turn in self._queue:
-            if turn.abandoning and turn.ready is not None and not turn.ready.done():
-                turn.ready.set_result(None)
+        """Release the steps that are being abandoned: this execution is not journaled any more."""
+        for slot in self._queue:
+            if slot.abandoning and slot.ready is not None and not slot.ready.done():
+                slot.ready.set_result(None)
 
-    # -- what can be seen -----------------------------------------------------------------------------------------
+    # -- queries --------------------------------------------------------------------------------------------------
 
     def first_unrequested(self) -> ReplaySlot | None:
-        """The first recorded step that nobody has asked for."""
-        return next((turn for turn in self._queue if turn.entry and not turn.requested and not turn.abandoned), None)
+        """Return the first recorded step that was not requested."""
+        return next((slot for slot in self._queue if slot.entry and not slot.requested and not slot.abandoned), None)
 
     def blocked_on(self) -> ReplaySlot | None:
-        """The recorded step that holds all others up because nobody asks for it; None while something else may move."""
-        if any(turn.abandoned and turn.requested and not (turn.abandoning or turn.dropped) for turn in self._queue):
+        """Return the unrequested recorded step that blocks all others; None while other steps may advance."""
+        if any(slot.abandoned and slot.requested and not (slot.abandoning or slot.dropped) for slot in self._queue):
             return None
         head = self._queue[0] if self._queue else None
         return head if head is not None and head.entry and not head.requested else None
 
-    # -- handing out ----------------------------------------------------------------------------------------------
+    # -- delivery -------------------------------------------------------------------------------------------------
 
-    def _hand_out(self) -> None:
-        """Hand out what can be handed out."""
+    def _deliver(self) -> None:
+        """Deliver every slot that can be delivered."""
         while True:
             while self._queue and self._queue[0].dropped:
-                self._take()
+                self._pop()
             head = self._queue[0] if self._queue else None
-            if head is None and self.live.done():
+            if head is None and self.replay_finished.done():
                 return
-            if self._rounds:  # it comes back when they are over
+            if self._rounds_left:  # called again after the last round
                 return
-            if not self.live.done() and (head is None or head.entry is None):
-                self.live.set_result(None)
-            if head is None or not self._passes(head):
+            if not self.replay_finished.done() and (head is None or head.entry is None):
+                self.replay_finished.set_result(None)
+            if head is None or not self._deliver_first(head):
                 return
 
-    def _passes(self, head: ReplaySlot) -> bool:
-        """Hand out the first one, if it can be; whether the next one may come to its turn."""
+    def _deliver_first(self, head: ReplaySlot) -> bool:
+        """Deliver the first slot if it is ready; return whether the next one may follow."""
         if head.abandoned and not head.requested:
-            self._take()
+            self._pop()
             return True
         if head.ready is None:
             return False
-        self._take()
+        self._pop()
         if not head.ready.done():
             head.ready.set_result(None)
         self.progress_count += 1
-        if self._under_way > 1 or not self.live.done():
+        if self._steps_in_flight > 1 or not self.replay_finished.done():
             self._settle()
         return True
 
-    def _take(self) -> None:
+    def _pop(self) -> None:
         self._queue.popleft().queued = False
 
     def _settle(self) -> None:
-        """Hand out nothing until the workflow has got as far as it can."""
-        if not self._rounds:
-            asyncio.get_running_loop().call_soon(self._round)
-        self._rounds = SETTLE_ROUNDS
+        """Deliver nothing until the workflow has advanced as far as it can."""
+        if not self._rounds_left:
+            asyncio.get_running_loop().call_soon(self._settle_round)
+        self._rounds_left = SETTLE_ROUNDS
 
-    def _round(self) -> None:
-        self._rounds -= 1
-        if self._rounds:
-            asyncio.get_running_loop().call_soon(self._round)
+    def _settle_round(self) -> None:
+        self._rounds_left -= 1
+        if self._rounds_left:
+            asyncio.get_running_loop().call_soon(self._settle_round)
         else:
-            self._hand_out()
+            self._deliver()

@@ -1,11 +1,11 @@
-"""The steps of one execution of a run: found in the history, or done and journaled before the workflow continues.
+"""StepExecutor: runs the steps of one execution of a run, or replays them from the journal.
 
-What the workflow sees of a step is its *outcome*: a value, a fault, or that it gave the step up itself (a timeout of
-its own, a sibling that failed). A run that is *interrupted* (its worker stops, its deadline passes, it is withdrawn)
-saw nothing: no more is journal_abandonment, so that whoever has the run next does again what was under way.
+A step's *outcome* is what the workflow sees of it: a value, a fault, or that the workflow abandoned the step itself
+(its own timeout fired, a sibling step failed). An *interrupted* run (its worker stops, its deadline passes, it is
+cancelled) saw no outcome: nothing more is journaled, so that the next execution repeats the steps in flight.
 
-To tell the two apart, the workflow runs in a task of its own. Whoever interrupts a run cancels the task that waits for
-it, which counts that at once, before any step hears of it; what the workflow cancels, it cancels inside.
+To distinguish the two, the workflow runs in a task of its own. An interruption cancels the task that waits for it,
+which records that before any step is cancelled; what the workflow cancels itself, it cancels inside its own task.
 """
 
 import asyncio
@@ -25,79 +25,81 @@ from poise.workflows.replay_scheduler import ReplayScheduler, ReplaySlot
 T = TypeVar("T")
 
 STALL_TIMEOUT: Final = 2.0
-"""Seconds without any progress after which a workflow that does not ask for what comes next in its history has
-non_determinism; until then it may be busy with something that the run does not know of."""
+"""Seconds without progress after which a workflow that does not request its next journaled step is non-deterministic.
+
+Until then it may be busy with something outside the run's control.
+"""
 STALL_CHECKS: Final = 4
-"""How often it is looked in that time: a process that stood still for long has seen one of them pass, not all."""
+"""Checks per stall timeout, so that a process that was suspended has missed one check and not all."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepRequest(Generic[T]):
-    """What a workflow asks for."""
+    """A step that a workflow requests."""
 
     step: str
     """The step's id."""
-    what: str
-    """In words, for whoever reads of a difference: `call generate/1`."""
+    description: str
+    """The kind of step, for messages about non-determinism: `call generate/1`."""
     digest: str
     encode: Callable[[T], bytes]
     decode: Callable[[bytes], T]
     journal_abandonment: bool = True
-    """Whether giving it up is journal_abandonment; a timer that did not fire has no effect."""
+    """Whether abandoning the step is journaled; a timer that did not fire has no effect."""
 
 
 class StepExecutor:
     """The steps of one execution.
 
     Args:
-        named: The run, for messages.
-        history: Where outcomes are journal_abandonment; None = nowhere.
+        run_name: The run, for messages.
+        journal: Where outcomes are written; None = they are not journaled.
     """
 
-    def __init__(self, named: str, history: Journal | None) -> None:
+    def __init__(self, run_name: str, journal: Journal | None) -> None:
         self.replayed = 0
-        """Outcomes that were found in the history."""
-        self._named = named
-        self._history = history
-        self._order: ReplayScheduler | None = None
+        """The number of outcomes that were replayed."""
+        self._run_name = run_name
+        self._journal = journal
+        self._scheduler: ReplayScheduler | None = None
         self._caller: asyncio.Task[Any] | None = None
-        self._main: asyncio.Task[Any] | None = None
-        self._cancelling = 0
-        self._ended = False
+        self._workflow_task: asyncio.Task[Any] | None = None
+        self._initial_cancellations = 0
+        self._journaling_stopped = False
         self._non_determinism: NonDeterminismError | None = None
 
     # -- the execution --------------------------------------------------------------------------------------------
 
     async def execute(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do a workflow's work, beginning with what the history has.
+        """Run a workflow, replaying its journal first.
 
         Raises:
-            NonDeterminismError: It does something else than its history says.
+            NonDeterminismError: The workflow's steps differ from its journal.
         """
         self._caller = asyncio.current_task()
-        self._cancelling = self._caller.cancelling() if self._caller else 0
-        doing = asyncio.ensure_future(self._from_history(work))
+        self._initial_cancellations = self._caller.cancelling() if self._caller else 0
+        task = asyncio.ensure_future(self._replay_and_run(work))
         try:
-            return await asyncio.shield(doing)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self._end()  # before what is cancelled now waits for its turn
-            doing.cancel()
-            return await doing
+            self._stop_journaling()  # before the cancelled steps wait for their slots
+            task.cancel()
+            return await task
         finally:
-            self._end()  # of what it left behind nothing is journal_abandonment
+            self._stop_journaling()  # nothing that still runs is journaled
             if self.replayed:
                 count(semconv.STEPS_REPLAYED, self.replayed)
                 current_span().set_attribute(semconv.REPLAYED, self.replayed)
 
-    async def _from_history(self, work: Coroutine[Any, Any, T]) -> T:
-        self._main = asyncio.current_task()
+    async def _replay_and_run(self, work: Coroutine[Any, Any, T]) -> T:
+        self._workflow_task = asyncio.current_task()
         try:
-            recorded = None if self._history is None else await self._history.open()
+            recorded = None if self._journal is None else await self._journal.open()
         except BaseException:
             work.close()
             raise
         if recorded is not None:
-            self._order = ReplayScheduler(recorded)
+            self._scheduler = ReplayScheduler(recorded)
         try:
             result = await work
         except Exception as error:
@@ -108,177 +110,183 @@ class StepExecutor:
             raise non_determinism
         return result
 
-    def _end(self) -> None:
-        """Keep nothing any more, and let go whatever waits to be given up."""
-        self._ended = True
-        if self._order is not None:
-            self._order.release()
+    def _stop_journaling(self) -> None:
+        """Stop journaling, and release the steps that wait to be abandoned."""
+        self._journaling_stopped = True
+        if self._scheduler is not None:
+            self._scheduler.release()
 
     def _check_all_requested(self, did: str) -> NonDeterminismError | None:
-        missing = self._order.first_unrequested() if self._order else None
+        missing = self._scheduler.first_unrequested() if self._scheduler else None
         if self._non_determinism is None and missing is not None and not self.interrupted:
             self._fail_as_non_deterministic(
-                f"the workflow {did} without asking for {_describe_recorded(missing)}, which it did ask for last time"
+                f"the workflow {did} without requesting {_describe_recorded(missing)}, which it requested before"
             )
         return self._non_determinism
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody outside has cancelled the run."""
-        return self._caller is not None and self._caller.cancelling() > self._cancelling
+        """Whether the run was cancelled from outside."""
+        return self._caller is not None and self._caller.cancelling() > self._initial_cancellations
 
     # -- one step -------------------------------------------------------------------------------------------------
 
-    async def run_step(self, asked: StepRequest[T], work: Callable[[], Awaitable[T]]) -> tuple[T, float]:
-        """A step's outcome, from the history or by its work, and the milliseconds that the work took.
+    async def run_step(self, request: StepRequest[T], work: Callable[[], Awaitable[T]]) -> tuple[T, float]:
+        """Return a step's result, replayed or computed, and the milliseconds that its work took.
 
         Raises:
-            PoiseError: The work raised it, now or then.
-            NonDeterminismError: The workflow asks for something else than the history has.
-            asyncio.CancelledError: The run is interrupted: no more is done.
+            PoiseError: The work raised it, now or in an earlier execution.
+            NonDeterminismError: The request differs from the journal.
+            asyncio.CancelledError: The run is interrupted, and the step was not run.
         """
-        if self.interrupted:  # it would be done and not journaled
+        if self.interrupted:  # the step would run and not be journaled
             await asyncio.sleep(0)
             raise asyncio.CancelledError
-        order = self._order
-        if order is None:
+        scheduler = self._scheduler
+        if scheduler is None:
             began = time.perf_counter()
             return await work(), _elapsed_ms(began)
         if self._non_determinism is not None:
             raise self._non_determinism
-        order.begin(aside=asyncio.current_task() is not self._main)
+        scheduler.begin(concurrent=asyncio.current_task() is not self._workflow_task)
         try:
-            turn = order.recorded(asked.step)
-            return await (self._run_new(order, asked, work) if turn is None else self._replay(order, asked, turn))
+            slot = scheduler.request_recorded(request.step)
+            return await (
+                self._run_new(scheduler, request, work) if slot is None else self._replay(scheduler, request, slot)
+            )
         finally:
-            order.end()
+            scheduler.end()
 
-    async def _replay(self, order: ReplayScheduler, asked: StepRequest[T], turn: ReplaySlot) -> tuple[T, float]:
-        entry = turn.entry
-        if entry is None or (entry.description, entry.digest) != (asked.what, asked.digest):
+    async def _replay(self, scheduler: ReplayScheduler, request: StepRequest[T], slot: ReplaySlot) -> tuple[T, float]:
+        entry = slot.entry
+        if entry is None or (entry.description, entry.digest) != (request.description, request.digest):
             raise self._fail_as_non_deterministic(
-                f"{_describe_recorded(turn)} is what it asked for last time, and {_describe_requested(asked)} now"
+                f"it requested {_describe_recorded(slot)} before, and {_describe_requested(request)} now"
             )
         try:
             if entry.outcome == "given-up":
                 await asyncio.get_running_loop().create_future()
-            await self._await_turn(order, order.ready(turn), asked)
+            await self._await_delivery(scheduler, scheduler.when_ready(slot), request)
         except asyncio.CancelledError:
-            await self._abandon(order, asked, turn, entry.ms)
+            await self._abandon(scheduler, request, slot, entry.ms)
             raise
         self.replayed += 1
         try:
             if entry.outcome == "fault":
                 raise decode_fault(entry.body)
-            return asked.decode(entry.body), entry.ms
+            return request.decode(entry.body), entry.ms
         except (ValueError, ValidationError) as error:
             raise self._fail_as_non_deterministic(
-                f"{_describe_recorded(turn)} ended with what cannot be read now: {error}"
+                f"the journaled outcome of {_describe_recorded(slot)} cannot be decoded: {error}"
             ) from error
 
     async def _run_new(
-        self, order: ReplayScheduler, asked: StepRequest[T], work: Callable[[], Awaitable[T]]
+        self, scheduler: ReplayScheduler, request: StepRequest[T], work: Callable[[], Awaitable[T]]
     ) -> tuple[T, float]:
-        turn: ReplaySlot | None = None
+        slot: ReplaySlot | None = None
         began = time.perf_counter()
         try:
-            await self._await_turn(order, order.live, asked)  # it is new: all that is recorded comes before it
+            await self._await_delivery(scheduler, scheduler.replay_finished, request)  # after all journaled steps
             began = time.perf_counter()
             fault: PoiseError | None = None
             try:
                 result = await work()
             except RetryableError:
-                self._ended = True  # whoever retries the run wants this step done again
+                self._journaling_stopped = True  # the retried run must repeat this step
                 raise
             except PoiseError as error:
                 fault = error
             except Exception:
-                self._ended = True  # a bug, of which only this execution knows what it was
+                self._journaling_stopped = True  # a bug: the next execution must not replay it
                 raise
-            ms, body = _elapsed_ms(began), asked.encode(result) if fault is None else encode_fault(fault)
-            turn = order.append(asked.step)
-            await self._write(asked, turn, "value" if fault is None else "fault", ms, body)
-            await order.ready(turn)
+            ms, body = _elapsed_ms(began), request.encode(result) if fault is None else encode_fault(fault)
+            slot = scheduler.append(request.step)
+            await self._write(request, slot, "value" if fault is None else "fault", ms, body)
+            await scheduler.when_ready(slot)
         except asyncio.CancelledError:
-            await self._abandon(order, asked, turn, _elapsed_ms(began))
+            await self._abandon(scheduler, request, slot, _elapsed_ms(began))
             raise
         except BaseException:
-            if turn is not None:  # else all that comes after it would wait for it
-                order.drop(turn)
+            if slot is not None:  # otherwise all later slots would wait for it
+                scheduler.drop(slot)
             raise
         if fault is not None:
             raise fault
         return result, ms
 
-    async def _abandon(self, order: ReplayScheduler, asked: StepRequest[T], turn: ReplaySlot | None, ms: float) -> None:
+    async def _abandon(
+        self, scheduler: ReplayScheduler, request: StepRequest[T], slot: ReplaySlot | None, ms: float
+    ) -> None:
         if self.interrupted:
-            self._end()
-        if turn is None and asked.journal_abandonment and not self._ended:
-            turn = order.append(asked.step)
-        if turn is None:
+            self._stop_journaling()
+        if slot is None and request.journal_abandonment and not self._journaling_stopped:
+            slot = scheduler.append(request.step)
+        if slot is None:
             return
-        order.abandon(turn)
+        scheduler.abandon(slot)
         try:
-            if not turn.abandoned:
-                await self._write(asked, turn, "given-up", ms)
-            if not self._ended:
-                await self._await_turn(order, order.ready(turn), asked)
+            if not slot.abandoned:
+                await self._write(request, slot, "given-up", ms)
+            if not self._journaling_stopped:
+                await self._await_delivery(scheduler, scheduler.when_ready(slot), request)
         finally:
-            order.drop(turn)
+            scheduler.drop(slot)
 
     async def _write(
-        self, asked: StepRequest[T], turn: ReplaySlot, outcome: StepOutcome, ms: float, body: bytes = b""
+        self, request: StepRequest[T], slot: ReplaySlot, outcome: StepOutcome, ms: float, body: bytes = b""
     ) -> None:
-        if self._ended or self.interrupted or self._history is None:
-            self._ended = True
+        if self._journaling_stopped or self.interrupted or self._journal is None:
+            self._journaling_stopped = True
             return
-        entry = JournalEntry(turn.number, outcome, asked.what, asked.digest, ms, body)
-        # One that is not journal_abandonment is the last: without it nobody could follow what comes after it.
-        if not await self._history.write(asked.step, entry):
-            self._ended = True
+        entry = JournalEntry(slot.number, outcome, request.description, request.digest, ms, body)
+        # After an entry that was not written, no later one may be: it could not be replayed.
+        if not await self._journal.write(request.step, entry):
+            self._journaling_stopped = True
 
-    # -- the same as last time? -----------------------------------------------------------------------------------
+    # -- non-determinism -----------------------------------------------------------------------------------------
 
-    async def _await_turn(self, order: ReplayScheduler, coming: "asyncio.Future[None]", asked: StepRequest[T]) -> None:
-        """Wait for what comes when all that stands before it was handed out.
+    async def _await_delivery(
+        self, scheduler: ReplayScheduler, ready: "asyncio.Future[None]", request: StepRequest[T]
+    ) -> None:
+        """Wait until all earlier slots have been delivered.
 
         Raises:
-            NonDeterminismError: It will not come, for the workflow does not ask for what stands before it.
+            NonDeterminismError: They never will be, because the workflow does not request the next journaled step.
         """
-        idle, moves = 0, order.progress_count
-        while not coming.done():
-            await asyncio.wait({coming}, timeout=STALL_TIMEOUT / STALL_CHECKS)
-            if coming.done():
+        idle, progress = 0, scheduler.progress_count
+        while not ready.done():
+            await asyncio.wait({ready}, timeout=STALL_TIMEOUT / STALL_CHECKS)
+            if ready.done():
                 return
             if self._non_determinism is not None:
                 raise self._non_determinism
-            idle, moves = idle + 1 if order.progress_count == moves else 0, order.progress_count
-            missing = order.blocked_on()
+            idle, progress = idle + 1 if scheduler.progress_count == progress else 0, scheduler.progress_count
+            missing = scheduler.blocked_on()
             if idle >= STALL_CHECKS and missing is not None:
                 raise self._fail_as_non_deterministic(
-                    f"{_describe_recorded(missing)} comes next in its history, and the workflow asks for "
-                    f"{_describe_requested(asked)}"
+                    f"{_describe_recorded(missing)} is next in its journal, and the workflow requests "
+                    f"{_describe_requested(request)}"
                 )
 
-    def _fail_as_non_deterministic(self, told: str) -> NonDeterminismError:
+    def _fail_as_non_deterministic(self, reason: str) -> NonDeterminismError:
         if self._non_determinism is None:
             self._non_determinism = NonDeterminismError(
-                f"{self._named} does something else than it did before it was interrupted: {told}. Where the code was"
-                ' changed, give the workflow a new version, as @workflow("name", version=2), which starts runs over;'
-                " else find what is not the same twice (clocks, random numbers and the like are had from the run). To"
-                " start this run over, redrive its dead letter"
+                f"{self._run_name} is non-deterministic: {reason}. If its code was changed, give the workflow a new"
+                ' version, as @workflow("name", version=2), which starts its runs over; otherwise find what differs'
+                " between executions (take times and random numbers from the run). To start this run over, redrive its"
+                " dead letter"
             )
-            self._end()
+            self._stop_journaling()
         return self._non_determinism
 
 
-def _describe_recorded(turn: ReplaySlot) -> str:
-    entry = turn.entry
-    return f"step {turn.step} ({entry.description}, {entry.outcome})" if entry else f"step {turn.step}"
+def _describe_recorded(slot: ReplaySlot) -> str:
+    entry = slot.entry
+    return f"step {slot.step} ({entry.description}, {entry.outcome})" if entry else f"step {slot.step}"
 
 
-def _describe_requested(asked: StepRequest[Any]) -> str:
-    return f"step {asked.step} ({asked.what})"
+def _describe_requested(request: StepRequest[Any]) -> str:
+    return f"step {request.step} ({request.description})"
 
 
 def _elapsed_ms(began: float) -> float:

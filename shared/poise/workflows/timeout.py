@@ -1,4 +1,4 @@
-"""Timeout: as `asyncio.timeout`, but a run that is begun again knows that it fired and does not wait for it again."""
+"""Timeout: like `asyncio.timeout`, but journaled: a replayed run does not wait again for a timeout that fired."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,10 +7,10 @@ from typing import Any, Self
 
 
 class Timeout:
-    """`async with run.timeout(seconds):` cancels what is inside, and raises `TimeoutError`, when the time is over.
+    """`async with run.timeout(seconds):` cancels its block when the time is over, and raises `TimeoutError`.
 
     Args:
-        elapse: Ends when the time is over.
+        elapse: Returns when the time is over.
     """
 
     def __init__(self, elapse: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -23,7 +23,7 @@ class Timeout:
         return self._scope.expired()
 
     async def __aenter__(self) -> Self:
-        """The time begins."""
+        """Start the timer."""
         await self._scope.__aenter__()
         self._timer = asyncio.ensure_future(self._elapse())
         self._timer.add_done_callback(self._fire)
@@ -32,12 +32,12 @@ class Timeout:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """What is inside ended in time, or was cancelled."""
+        """Stop the timer, or raise `TimeoutError` if it fired."""
         try:
             if not self._timer.done():
                 self._timer.cancel()
                 await asyncio.wait({self._timer})
-        except asyncio.CancelledError as cancelled:  # by its own timer, it may be, which was over in the same moment
+        except asyncio.CancelledError as cancelled:  # possibly by this timer, which fired in the same iteration
             await self._scope.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
             raise
         await self._scope.__aexit__(kind, error, traceback)
@@ -46,5 +46,5 @@ class Timeout:
         if not timer.cancelled() and timer.exception() is None:
             try:
                 self._scope.reschedule(asyncio.get_running_loop().time())
-            except RuntimeError:  # what is inside has ended, or was cancelled, in the same moment
+            except RuntimeError:  # the block ended or was cancelled in the same iteration
                 return

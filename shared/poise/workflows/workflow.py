@@ -1,4 +1,4 @@
-"""Workflow: an async function of a run and a request, as a handler that any tier can have."""
+"""Workflow: an async function of a run and a request, usable as a handler of any tier."""
 
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ from poise.contracts.message import Message, Request
 from poise.worker.context import Context
 from poise.workflows.run import Run
 
-RequestT = TypeVar("RequestT", bound=Request)  # type: ignore[type-arg]  # of whatever reply
+RequestT = TypeVar("RequestT", bound=Request)  # type: ignore[type-arg]  # with any reply
 AnswerT = TypeVar("AnswerT", bound=Message)
 
 WorkflowFunction = Callable[[Run, RequestT], Awaitable[AnswerT]]
@@ -22,31 +22,31 @@ class Workflow(Generic[RequestT, AnswerT]):
         self.version = version
 
     def run(self, context: Context) -> Run:
-        """The run that a message begins, or begins again."""
-        named = f"workflow {self.name} version {self.version}"
-        return Run(context, context.journal(self.name, str(self.version)), named)
+        """Return the run that a message starts or continues."""
+        label = f"workflow {self.name} version {self.version}"
+        return Run(context, context.journal(self.name, str(self.version)), label)
 
     async def __call__(self, request: RequestT, context: Context) -> AnswerT:
-        """Handle a request as a run of its own.
+        """Handle a request as a run.
 
         Raises:
-            NonDeterminismError: It was begun before, and did something else then.
+            NonDeterminismError: The workflow's steps differ from the journal of an earlier execution.
         """
         run = self.run(context)
-        return await run.execute(self._done(run, request))
+        return await run.execute(self._call_function(run, request))
 
-    async def _done(self, run: Run, request: RequestT) -> AnswerT:
+    async def _call_function(self, run: Run, request: RequestT) -> AnswerT:
         return await self.function(run, request)
 
 
 def workflow(
     name: str, *, version: int = 1
 ) -> Callable[[WorkflowFunction[RequestT, AnswerT]], Workflow[RequestT, AnswerT]]:
-    """Make a workflow of a function: `@workflow("answer") async def answer(run: Run, ask: Ask) -> Answer`.
+    """Turn a function into a workflow: `@workflow("answer") async def answer(run: Run, ask: Ask) -> Answer`.
 
     Args:
-        name: Its name.
-        version: A new version has a history of its own: runs under way when it comes start over. Give it one when what
-            the workflow asks for, or in which order, changes.
+        name: The workflow's name.
+        version: A new version has its own journal: runs in progress start over. Increase it when the steps, or their
+            order, change.
     """
     return lambda function: Workflow(name, function, version)

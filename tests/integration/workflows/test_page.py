@@ -1,4 +1,4 @@
-"""docs/WORKFLOWS.md: its workflow in a worker that is killed in the middle of a run, on a real Kafka and Valkey."""
+"""The workflow of docs/WORKFLOWS.md in a worker that is killed during a run, on a real Kafka and Valkey."""
 
 import asyncio
 import os
@@ -35,21 +35,21 @@ PASSAGES = tuple(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the page's file is, written as it stands there."""
+    """The folder with the page's file, written as it is printed there."""
     page = PAGE.read_text(encoding="utf-8")
-    found = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
-    assert list(found) == ["brief.py"]
-    (tmp_path / "brief.py").write_text(found["brief.py"], encoding="utf-8")
+    files = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    assert list(files) == ["brief.py"]
+    (tmp_path / "brief.py").write_text(files["brief.py"], encoding="utf-8")
     return tmp_path
 
 
-class WorkerRuntime:
-    """Retrieval and inference: they count what is paid, and hold up the third text until they are told."""
+class CountingTiers:
+    """Retrieval and inference tiers that count their work, and block the third text until `proceed` is set."""
 
     def __init__(self) -> None:
         self.retrieved = 0
         self.written: list[str] = []
-        self.go_on = asyncio.Event()
+        self.proceed = asyncio.Event()
 
     async def retrieve(self, _request: Retrieve, _context: Context) -> Passages:
         self.retrieved += 1
@@ -59,11 +59,11 @@ class WorkerRuntime:
         text = request.messages[0].content.partition("\n")[0]
         self.written.append(text)
         if text == "Text 2.":
-            await self.go_on.wait()
+            await self.proceed.wait()
         return Completion(text=f"It says: {text}", model="m", backend="default", finish_reason="stop")
 
     @asynccontextmanager
-    async def there(self, settings: MeshSettings) -> AsyncIterator[None]:
+    async def run(self, settings: MeshSettings) -> AsyncIterator[None]:
         async with (
             serving(settings, Tier("retrieval", {Retrieve: self.retrieve})),
             serving(settings, Tier("inference", {Generate: self.generate})),
@@ -73,7 +73,7 @@ class WorkerRuntime:
 
 @asynccontextmanager
 async def worker(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """An orchestration worker as a process, ready; stopped in the end."""
+    """Run an orchestration worker as a process until it is ready, and stop it at the end."""
     port = probe.free_port()
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}",
@@ -96,7 +96,7 @@ async def worker(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio.
         yield started
     finally:
         if started.returncode is None:
-            started.terminate()  # so that what it has finished is not delivered again, to the next test's
+            started.terminate()  # so that its finished messages are not redelivered to the next test's worker
         await started.wait()
 
 
@@ -107,46 +107,44 @@ async def ask(poise: Poise, run: str) -> Answer:
     )
 
 
-async def called(poise: Poise, topic: Topic, run: str) -> list[str]:
-    """What was asked of a tier in a run, whether or not it was a second time."""
+async def requests(poise: Poise, topic: Topic, run: str) -> list[str]:
+    """Return the requests to a tier in a run, repeated ones included."""
     records = await poise.mesh.logs.read_topic(topic.name)
     return [(record.value or b"").decode() for record in records if record.header("poise-run") == run]
 
 
-async def test_what_a_killed_worker_had_finished_is_not_paid_again(mesh_settings: MeshSettings, folder: Path) -> None:
-    mesh, run = WorkerRuntime(), uuid4().hex
-    async with mesh.there(mesh_settings), Poise(mesh_settings.broker) as poise:
+async def test_finished_steps_of_a_killed_worker_are_not_repeated(mesh_settings: MeshSettings, folder: Path) -> None:
+    tiers, run = CountingTiers(), uuid4().hex
+    async with tiers.run(mesh_settings), Poise(mesh_settings.broker) as poise:
         async with worker(mesh_settings, folder) as first:
             asking = asyncio.ensure_future(ask(poise, run))
-            await until(lambda: len(mesh.written) == 4)  # two are done, the third waits, the fourth is done or is not
+            await until(lambda: len(tiers.written) == 4)  # two are done, the third is blocked, the fourth may be done
             first.kill()
         async with worker(mesh_settings, folder):
-            mesh.go_on.set()
+            tiers.proceed.set()
             answer = await asyncio.wait_for(asking, WITHIN)
             assert answer.text.splitlines() == [f"- It says: Text {number}." for number in range(4)]
-            assert len(await called(poise, RETRIEVAL_INTERACTIVE, run)) == 1
-            asked = await called(poise, INFERENCE_INTERACTIVE, run)
-            times = [sum(f"Text {number}." in one for one in asked) for number in range(4)]
-            assert times[:3] == [1, 1, 2]  # what was under way is asked again, and known again by whoever answers
+            assert len(await requests(poise, RETRIEVAL_INTERACTIVE, run)) == 1
+            prompts = await requests(poise, INFERENCE_INTERACTIVE, run)
+            times = [sum(f"Text {number}." in prompt for prompt in prompts) for number in range(4)]
+            assert times[:3] == [1, 1, 2]  # the step in flight is requested again, and deduplicated by the tier
             with pytest.raises(FaultError, match=r"there is no workflow 'missing', only answer, brief"):
                 await poise.ask("What?", workflow="missing")
-    assert (mesh.retrieved, sorted(mesh.written)) == (1, [f"Text {number}." for number in range(4)])
+    assert (tiers.retrieved, sorted(tiers.written)) == (1, [f"Text {number}." for number in range(4)])
 
 
-async def test_when_the_cache_is_lost_a_run_starts_over_and_is_answered(
-    mesh_settings: MeshSettings, folder: Path
-) -> None:
-    mesh, run = WorkerRuntime(), uuid4().hex
+async def test_a_run_starts_over_and_is_answered_when_redis_is_lost(mesh_settings: MeshSettings, folder: Path) -> None:
+    tiers, run = CountingTiers(), uuid4().hex
     async with Valkey(folder / "valkey") as server:
         settings = mesh_settings.model_copy(update={"redis_url": server.url})
-        async with mesh.there(settings), Poise(settings.broker) as poise:
+        async with tiers.run(settings), Poise(settings.broker) as poise:
             async with worker(settings, folder) as first:
                 asking = asyncio.ensure_future(ask(poise, run))
-                await until(lambda: len(mesh.written) == 4)
+                await until(lambda: len(tiers.written) == 4)
                 await server.stop()
                 first.kill()
             async with worker(settings, folder):
-                mesh.go_on.set()
+                tiers.proceed.set()
                 answer = await asyncio.wait_for(asking, WITHIN)
         assert answer.text.splitlines() == [f"- It says: Text {number}." for number in range(4)]
-        assert mesh.retrieved == 2
+        assert tiers.retrieved == 2

@@ -1,4 +1,4 @@
-"""A workflow as a handler of a tier of one's own: begun again, changed under way, and sent again as a dead letter."""
+"""A workflow as the handler of a custom tier: retried, changed while it runs, and redriven as a dead letter."""
 
 from uuid import uuid4
 
@@ -30,7 +30,7 @@ class Plan(Request[Planned]):
 
 
 class Planning:
-    """A workflow that fails some times, and how often it did what."""
+    """A workflow that fails a number of times, and counts its steps."""
 
     def __init__(self, version: int = 1, *, changes: bool = False) -> None:
         self.done: list[str] = []
@@ -40,9 +40,9 @@ class Planning:
 
     async def plan(self, run: Run, request: Plan) -> Planned:
         first = "other" if self._changes and self.failed else "first"
-        said = await run.step(first, self.do, first)
+        result = await run.step(first, self.do, first)
         await run.step("flaky", self.fail, request.fails)
-        return Planned(steps=[said, await run.step("last", self.do, "last")])
+        return Planned(steps=[result, await run.step("last", self.do, "last")])
 
     async def do(self, name: str) -> str:
         self.done.append(name)
@@ -54,7 +54,7 @@ class Planning:
             raise RetryableError("not yet")
 
 
-async def test_a_run_that_is_tried_again_finds_what_was_finished(mesh_settings: MeshSettings) -> None:
+async def test_a_retried_run_replays_its_finished_steps(mesh_settings: MeshSettings) -> None:
     planning = Planning()
     async with (
         serving(mesh_settings, Tier("plans", {Plan: planning.workflow})),
@@ -65,23 +65,25 @@ async def test_a_run_that_is_tried_again_finds_what_was_finished(mesh_settings: 
     assert (planning.done, planning.failed) == (["first", "last"], 2)
 
 
-async def test_without_a_cache_it_starts_over(mesh_settings: MeshSettings) -> None:
+async def test_without_redis_a_run_starts_over(mesh_settings: MeshSettings) -> None:
     planning = Planning()
     settings = mesh_settings.model_copy(update={"redis_url": None})
     async with serving(settings, Tier("plans", {Plan: planning.workflow})), Poise(settings.broker) as poise:
         assert (await poise.call(Plan(fails=2))).steps == ["first 3", "last 4"]
 
 
-async def test_one_that_changed_is_a_dead_letter_that_can_be_sent_again(mesh_settings: MeshSettings) -> None:
+async def test_a_non_deterministic_run_is_dead_lettered_and_can_be_redriven(mesh_settings: MeshSettings) -> None:
     planning, run = Planning(changes=True), uuid4().hex
     tier = Tier("plans", {Plan: planning.workflow})
     async with serving(mesh_settings, tier) as mesh, Poise(mesh_settings.broker) as poise:
-        with pytest.raises(FaultError, match=r"plan version 1. .*step plan.first-.* comes next .* plan.other-"):
+        with pytest.raises(FaultError, match=r"plan version 1. .*step plan.first-.* is next .* plan.other-"):
             await poise.call(Plan(fails=1), run=run)
-        letters = await mesh.logs.read_topic(dead_letter_topic_name("plans"))
-        assert [letter.header("poise-step") for letter in letters if letter.header("poise-run") == run] == ["plan"]
-        again = Envelope(run=run, step="plan", tenant=mesh_settings.tenant, redrives=1)
-        await mesh.producer.publish(tier.topics[0], Plan(fails=1), key=run, envelope=again)
+        dead_letters = await mesh.logs.read_topic(dead_letter_topic_name("plans"))
+        assert [
+            dead_letter.header("poise-step") for dead_letter in dead_letters if dead_letter.header("poise-run") == run
+        ] == ["plan"]
+        redriven = Envelope(run=run, step="plan", tenant=mesh_settings.tenant, redrives=1)
+        await mesh.producer.publish(tier.topics[0], Plan(fails=1), key=run, envelope=redriven)
         await until(lambda: planning.done == ["first", "other", "last"])
 
 

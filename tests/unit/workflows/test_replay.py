@@ -1,4 +1,4 @@
-"""Any program of steps that is interrupted anywhere and begun again: it sees the same, and pays only for the rest."""
+"""Replay: any program of steps, interrupted anywhere and restarted, sees the same and repeats no finished step."""
 
 import asyncio
 import itertools
@@ -17,8 +17,8 @@ from poise.workflows.run import Run
 Node = tuple[Any, ...]
 
 KINDS = ["seq", "gather", "race", "group", "as completed", "overtaken", "shielded"]
-TURNS = 20_000
-"""Turns of the event loop after which a run hangs; the longest of these takes a tenth of them."""
+MAX_ITERATIONS = 20_000
+"""Event loop iterations after which a run counts as hanging; the longest of these takes a tenth of them."""
 
 LEAVES = st.one_of(
     st.tuples(st.just("call"), st.integers(0, 5), st.booleans()),
@@ -37,20 +37,20 @@ PROGRAMS = st.recursive(
 
 
 class Program:
-    """A workflow that does what a tree says, and writes down all that it sees."""
+    """A workflow that executes a tree and records all that it sees."""
 
     def __init__(self, run: Run, context: RandomCallContext) -> None:
         self.run = run
         self.seen: list[object] = []
-        self._door = context
-        self._writes_down = True
+        self._context = context
+        self._recording = True
 
-    async def whole(self, node: Node) -> object:
-        """What is left behind goes on, and sees what it sees: that counts for nothing any more."""
+    async def execute(self, node: Node) -> object:
+        """Execute the tree. Tasks that outlive it continue, but what they see is not recorded."""
         try:
             return await self.do(node)
         finally:
-            self._writes_down = False
+            self._recording = False
 
     async def do(self, node: Node) -> object:
         try:
@@ -61,7 +61,7 @@ class Program:
         return saw
 
     def _see(self, saw: object) -> None:
-        if self._writes_down:
+        if self._recording:
             self.seen.append(saw)
 
     async def _do(self, node: Node) -> object:
@@ -97,7 +97,7 @@ class Program:
             return "timeout"
 
     async def _inner_timeout(self, inner: Node) -> object:
-        """Two that are over at the same moment."""
+        """Run two nested timeouts that fire at the same moment."""
         return await self._timeout(("timeout", inner))
 
     async def _map(self, numbers: list[int], width: int, fails: bool) -> object:
@@ -108,25 +108,26 @@ class Program:
         return [await self.do(inner) for inner in nodes]
 
     async def _function(self, number: int) -> tuple[int, float]:
-        for _ in range(self._door.chance.randrange(40)):
+        for _ in range(self._context.chance.randrange(40)):
             await asyncio.sleep(0)
-        self._door.called.append(f"local {number}")
-        return number, self._door.chance.random()  # not the same twice
+        self._context.called.append(f"local {number}")
+        return number, self._context.chance.random()  # non-deterministic
 
     async def _gather(self, work: list[Coroutine[Any, Any, object]]) -> object:
         return list(await asyncio.gather(*work))
 
     async def _as_completed(self, work: list[Coroutine[Any, Any, object]]) -> object:
-        tasks = [asyncio.ensure_future(one) for one in work]  # here: as_completed() begins coroutines in no fixed order
+        # Started here, since as_completed() starts coroutines in no fixed order.
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
-            return [await one for one in asyncio.as_completed(tasks)]
+            return [await coroutine for coroutine in asyncio.as_completed(tasks)]
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _race(self, work: list[Coroutine[Any, Any, object]]) -> object:
-        tasks = [asyncio.ensure_future(one) for one in work]
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         if not tasks:
             return None
         try:
@@ -138,33 +139,35 @@ class Program:
         return [number for number, task in enumerate(tasks) if task in done]
 
     async def _overtaken(self, work: list[Coroutine[Any, Any, object]]) -> object:
-        """Whoever comes first cancels those that began after it, one after another, and does something more."""
+        """Let each task that finishes cancel the later ones; a cancelled task runs one more step."""
         tasks: list[asyncio.Task[object]] = []
 
-        async def lane(number: int, one: Coroutine[Any, Any, object]) -> object:
+        async def run_and_cancel_later(number: int, coroutine: Coroutine[Any, Any, object]) -> object:
             try:
-                saw = await one
+                saw = await coroutine
             except asyncio.CancelledError:
                 self._see(f"{number} was cancelled")
-                await self.run.now()  # who is cancelled goes on
+                await self.run.now()  # a cancelled task continues
                 raise
             for later in tasks[number + 1 :]:
                 later.cancel()
             return saw
 
-        tasks += [asyncio.ensure_future(lane(number, one)) for number, one in enumerate(work)]
+        tasks += [
+            asyncio.ensure_future(run_and_cancel_later(number, coroutine)) for number, coroutine in enumerate(work)
+        ]
         try:
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             for task in tasks:
                 task.cancel()
-            for one in work:  # of a lane that was cancelled before it began
-                one.close()
+            for coroutine in work:  # for tasks that were cancelled before they started
+                coroutine.close()
         return [task.cancelled() for task in tasks]
 
     async def _shielded(self, work: list[Coroutine[Any, Any, object]]) -> object:
-        """What goes on though who waits for it is cancelled, and is waited for then."""
-        tasks = [asyncio.ensure_future(one) for one in work]
+        """Shield tasks from the cancellation of their caller, then await them."""
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
             return [await asyncio.shield(task) for task in tasks]
         finally:
@@ -181,10 +184,10 @@ class Program:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(fail())
-                tasks = [group.create_task(one) for one in work]
+                tasks = [group.create_task(coroutine) for coroutine in work]
         except* ZeroDivisionError:
-            # Python 3.11: a group that fails while it is left cancels its own task and leaves that counted, so that a
-            # timeout around it, asyncio's too, is no TimeoutError.
+            # Python 3.11: a group that fails while its block exits cancels its own task and leaves that counted, so
+            # that a surrounding timeout, asyncio's too, does not raise TimeoutError.
             while task.cancelling() > cancelling:
                 task.uncancel()
         return [task.cancelled() for task in tasks]
@@ -193,35 +196,35 @@ class Program:
 async def execute(
     program: Node, stored: StoredJournal, seed: int, crash_after: int | None
 ) -> tuple[bool, list[object]]:
-    """One execution; whether it came to its end, and what it saw."""
+    """Run one execution; return whether it finished, and what it saw."""
     recorded = set(stored.entries)
     chance = random.Random(seed)
-    context, history = RandomCallContext(chance), MemoryJournal(stored, chance, crash_after=crash_after)
-    run = Run(context, history)
+    context, journal = RandomCallContext(chance), MemoryJournal(stored, chance, crash_after=crash_after)
+    run = Run(context, journal)
     workflow = Program(run, context)
-    doing = asyncio.ensure_future(run.execute(workflow.whole(program)))
+    task = asyncio.ensure_future(run.execute(workflow.execute(program)))
     saw: list[object] | None = None
 
     def crash() -> None:
         nonlocal saw
         saw = list(workflow.seen)
-        doing.cancel()
+        task.cancel()
 
-    history.crash = crash
-    for _ in range(TURNS):
-        if doing.done():
+    journal.crash = crash
+    for _ in range(MAX_ITERATIONS):
+        if task.done():
             break
         await asyncio.sleep(0)
-    assert doing.done(), f"it hangs, having seen {workflow.seen}"
+    assert task.done(), f"it hangs, having seen {workflow.seen}"
     if saw is None:
-        await doing
-    assert not recorded & set(context.called), "a step that was finished is paid again"
+        await task
+    assert not recorded & set(context.called), "a finished step is repeated"
     return saw is None, workflow.seen if saw is None else saw
 
 
 @settings(max_examples=150)
 @given(PROGRAMS, st.integers(0, 2**32), st.lists(st.integers(1, 6), max_size=6))
-def test_whatever_is_interrupted_goes_on_as_it_went(program: Node, seed: int, crashes: list[int]) -> None:
+def test_an_interrupted_program_is_replayed_identically(program: Node, seed: int, crashes: list[int]) -> None:
     async def scenario() -> None:
         stored, before = StoredJournal(), list[object]()
         for number, after in enumerate(itertools.chain(crashes, [None])):
@@ -231,9 +234,9 @@ def test_whatever_is_interrupted_goes_on_as_it_went(program: Node, seed: int, cr
             if ended:
                 break
         assert ended
-        kept = set(stored.entries)
+        entries = set(stored.entries)
         again, seen = await execute(program, stored, seed - 1, None)
         assert (again, seen) == (True, before)
-        assert set(stored.entries) == kept
+        assert set(stored.entries) == entries
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""A run's steps: their ids and names, what they come back as, what is not kept, and where a difference is seen."""
+"""Runs: step ids and names, results, what is not journaled, and non-determinism."""
 
 import asyncio
 import random
@@ -32,7 +32,7 @@ from poise.workflows.step_ids import StepNames, request_digest
 Body = Callable[[Run], Awaitable[Any]]
 
 
-async def begun(stored: StoredJournal | None, body: Body, seed: int = 0) -> tuple[Any, RandomCallContext]:
+async def execute(stored: StoredJournal | None, body: Body, seed: int = 0) -> tuple[Any, RandomCallContext]:
     run, context = run_with(stored, seed)
     return await run.execute(_coroutine(body, run)), context
 
@@ -53,13 +53,13 @@ def test_an_id_does_not_depend_on_the_order_of_fields(fields: dict[str, Any]) ->
 
 
 @given(st.lists(st.sampled_from(["a", "a.2", "a.2.2", "b"])))
-def test_no_name_is_given_twice(asked: list[str]) -> None:
+def test_names_are_unique(requested: list[str]) -> None:
     names = StepNames()
-    given_out = [names.unique(name) for name in asked]
-    assert len(set(given_out)) == len(given_out)
+    unique = [names.unique(name) for name in requested]
+    assert len(set(unique)) == len(unique)
 
 
-async def test_ids_are_of_what_is_asked_and_of_its_occurrence_and_names_can_be_read() -> None:
+async def test_ids_consist_of_a_name_a_hash_and_the_occurrence() -> None:
     async def body(run: Run) -> list[str]:
         await asyncio.gather(run.call(Do(number=1)), run.call(Do(number=2)), run.call(Do(number=1)))
         await run.call(Do(number=3), id="third")
@@ -67,7 +67,7 @@ async def test_ids_are_of_what_is_asked_and_of_its_occurrence_and_names_can_be_r
 
     ids = []
     for seed in range(5):
-        names, context = await begun(StoredJournal(), body, seed)
+        names, context = await execute(StoredJournal(), body, seed)
         assert sorted(names) == ["do", "do", "do", "third"]
         ids.append(sorted(context.called))
     assert ids == [ids[0]] * 5
@@ -75,21 +75,21 @@ async def test_ids_are_of_what_is_asked_and_of_its_occurrence_and_names_can_be_r
                                                                     ["do-#", "do-#.2", "do-#", "third"])  # fmt: skip
 
 
-async def test_the_steps_of_a_run_inside_another_have_its_name() -> None:
+async def test_steps_of_a_nested_run_are_prefixed() -> None:
     inner = RandomCallContext(random.Random(0), step="plan-0a1b2c3d")
     await Run(inner).call(Do(number=1), id="x")
     assert inner.called == ["plan-0a1b2c3d/x"]
 
 
 @pytest.mark.parametrize(
-    ("step", "named"),
+    ("step", "expected"),
     [("do-0a1b2c3d", "do"), ("do-0a1b2c3d.12", "do"), ("plan-0a1b2c3d.2/x.3", "plan/x"), ("in de", "in de")],
 )
-def test_spans_are_named_without_what_is_different_each_time(step: str, named: str) -> None:
-    assert semconv.call_span(step) == f"call {named}"
+def test_span_names_omit_hash_and_occurrence(step: str, expected: str) -> None:
+    assert semconv.call_span(step) == f"call {expected}"
 
 
-# -- what comes back ---------------------------------------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_spans_are_named_without_what_is_different_each_time(step: str, named: s
         FaultError(DeadlineExceededError("elsewhere").fault()),
     ],
 )
-def test_a_fault_comes_back_as_what_it_was(error: PoiseError) -> None:
+def test_a_decoded_fault_has_its_class(error: PoiseError) -> None:
     back = decode_fault(encode_fault(error))
     assert (type(back), str(back), back.fault()) == (type(error), str(error), error.fault())
 
 
-async def test_a_local_step_is_done_once_and_its_result_has_its_type() -> None:
+async def test_an_inline_step_runs_once_and_its_result_has_its_type() -> None:
     done = []
 
     def plain(number: int) -> tuple[int, set[str]]:
@@ -121,58 +121,58 @@ async def test_a_local_step_is_done_once_and_its_result_has_its_type() -> None:
 
     stored = StoredJournal()
     for _ in range(2):
-        assert (await begun(stored, body))[0] == ((7, {"a"}), {"number": 3})
+        assert (await execute(stored, body))[0] == ((7, {"a"}), {"number": 3})
     assert done == [7]
 
 
-async def test_what_is_published_is_published_once() -> None:
+async def test_a_replayed_run_does_not_publish_again() -> None:
     async def body(run: Run) -> Any:
         return await run.publish(RECORDS, None, key="k")
 
     stored = StoredJournal()
-    first, context = await begun(stored, body)
-    again, other = await begun(stored, body)
+    first, context = await execute(stored, body)
+    again, other = await execute(stored, body)
     assert first == again
     assert (len(context.published), other.published) == (1, [])
 
 
-class Kept(MemoryJournal):
-    """A history that is read alone."""
+class ReadOnlyJournal(MemoryJournal):
+    """A journal that must not be written."""
 
     def __init__(self, stored: StoredJournal) -> None:
         super().__init__(stored, random.Random(0))
         self.crashed = True
 
 
-async def test_a_timeout_that_fired_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    ever = asyncio.Event()
+async def test_a_replay_does_not_wait_for_a_timeout_that_fired(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = asyncio.Event()
 
     async def body(run: Run) -> str:
         try:
             async with run.timeout(0.05):
-                await run.step("ever", ever.wait)
+                await run.step("ever", never.wait)
         except TimeoutError:
             return "fired"
         return "not"
 
     stored = StoredJournal()
-    assert (await begun(stored, body))[0] == "fired"
+    assert (await execute(stored, body))[0] == "fired"
     assert sorted(entry.outcome for entry in stored.entries.values()) == ["given-up", "value"]
-    monkeypatch.setattr(asyncio, "sleep", None)  # whoever waited would fail
-    run = Run(RandomCallContext(random.Random(0)), Kept(stored))
+    monkeypatch.setattr(asyncio, "sleep", None)  # so that waiting would fail
+    run = Run(RandomCallContext(random.Random(0)), ReadOnlyJournal(stored))
     assert await run.execute(_coroutine(body, run)) == "fired"
 
 
-# -- what is not kept --------------------------------------------------------------------------------------------------
+# -- what is not journaled ---------------------------------------------------------------------------------------------
 
 
-async def test_what_an_interrupted_run_was_at_is_done_again() -> None:
-    begins = asyncio.Event()
+async def test_steps_in_flight_when_a_run_is_interrupted_are_repeated() -> None:
+    step_started = asyncio.Event()
     started = []
 
     async def slow() -> str:
         started.append(1)
-        begins.set()
+        step_started.set()
         await asyncio.Event().wait()
         return "never"
 
@@ -182,19 +182,19 @@ async def test_what_an_interrupted_run_was_at_is_done_again() -> None:
 
     stored = StoredJournal()
     run, _ = run_with(stored)
-    doing = asyncio.ensure_future(run.execute(_coroutine(body, run)))
-    await begins.wait()
-    doing.cancel()
+    task = asyncio.ensure_future(run.execute(_coroutine(body, run)))
+    await step_started.wait()
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await doing
+        await task
     assert all(entry.outcome == "value" for entry in stored.entries.values())
     assert not any(step.startswith("slow") for step in stored.entries)
     run, _ = run_with(stored)
-    doing = asyncio.ensure_future(run.execute(_coroutine(body, run)))
-    while len(started) < 2:  # noqa: ASYNC110 - it is begun again
+    task = asyncio.ensure_future(run.execute(_coroutine(body, run)))
+    while len(started) < 2:  # noqa: ASYNC110 - the step must start again
         await asyncio.sleep(0)
-    doing.cancel()
-    await asyncio.gather(doing, return_exceptions=True)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_cancellation_by_a_timeout_outside_is_an_interruption() -> None:
@@ -204,12 +204,12 @@ async def test_a_cancellation_by_a_timeout_outside_is_an_interruption() -> None:
     stored = StoredJournal()
     run, _ = run_with(stored)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.02):  # as the handler's own deadline
+        async with asyncio.timeout(0.02):  # like the handler's deadline
             await run.execute(_coroutine(body, run))
     assert stored.entries == {}
 
 
-async def test_a_timeout_inside_is_seen_again() -> None:
+async def test_a_replay_repeats_an_inner_timeout() -> None:
     async def body(run: Run) -> str:
         try:
             async with asyncio.timeout(0.02):
@@ -219,14 +219,14 @@ async def test_a_timeout_inside_is_seen_again() -> None:
         return "done"
 
     stored = StoredJournal()
-    first, context = await begun(stored, body)
-    again, other = await begun(stored, body)
+    first, context = await execute(stored, body)
+    again, other = await execute(stored, body)
     assert first == again == "given up, then 1"
     assert (len(context.called), other.called) == (1, [])
 
 
 @pytest.mark.parametrize("error", [RetryableError("later"), ZeroDivisionError("a bug")])
-async def test_what_may_succeed_later_is_done_again_when_the_run_is_retried(error: Exception) -> None:
+async def test_a_retried_run_repeats_steps_with_retryable_errors_or_bugs(error: Exception) -> None:
     tries = []
 
     async def flaky() -> int:
@@ -241,12 +241,12 @@ async def test_what_may_succeed_later_is_done_again_when_the_run_is_retried(erro
 
     stored = StoredJournal()
     with pytest.raises(type(error)):
-        await begun(stored, body)
-    result, context = await begun(stored, body)
+        await execute(stored, body)
+    result, context = await execute(stored, body)
     assert (result, context.called) == ((1, 2), [])
 
 
-async def test_a_worker_that_was_left_behind_writes_nothing() -> None:
+async def test_a_worker_that_lost_its_run_does_not_write_the_journal() -> None:
     stored = StoredJournal()
     chance = random.Random(0)
     old, new = MemoryJournal(stored, chance), MemoryJournal(stored, chance)
@@ -260,20 +260,20 @@ async def test_a_worker_that_was_left_behind_writes_nothing() -> None:
     assert stored.entries == {}
 
 
-# -- the same as last time? --------------------------------------------------------------------------------------------
+# -- non-determinism ---------------------------------------------------------------------------------------------------
 
 
-async def test_another_request_under_the_same_id_is_a_difference_at_once() -> None:
+async def test_another_request_with_the_same_id_is_non_deterministic() -> None:
     stored = StoredJournal()
-    await begun(stored, lambda run: run.call(Do(number=1), id="one"))
+    await execute(stored, lambda run: run.call(Do(number=1), id="one"))
     with pytest.raises(
         NonDeterminismError,
         match=r"run 5d1c.* .workflow w version 1. .*step one \(call do/1, value\).*version=2.*redrive",
     ):
-        await begun(stored, lambda run: run.call(Do(number=2), id="one"))
+        await execute(stored, lambda run: run.call(Do(number=2), id="one"))
 
 
-async def test_another_order_is_a_difference_that_the_workflow_cannot_swallow(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_workflow_cannot_swallow_non_determinism(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("poise.workflows.step_executor.STALL_TIMEOUT", 0.05)
 
     async def first(run: Run) -> None:
@@ -289,51 +289,51 @@ async def test_another_order_is_a_difference_that_the_workflow_cannot_swallow(mo
         return "done"
 
     stored = StoredJournal()
-    await begun(stored, first)
-    with pytest.raises(NonDeterminismError, match=r"step two \(call do/1, value\) comes next .* step three"):
-        await begun(stored, then)
+    await execute(stored, first)
+    with pytest.raises(NonDeterminismError, match=r"step two \(call do/1, value\) is next .* step three"):
+        await execute(stored, then)
 
 
-async def test_to_return_too_early_is_a_difference() -> None:
+async def test_returning_too_early_is_non_deterministic() -> None:
     async def first(run: Run) -> None:
         await run.call(Do(number=1), id="one")
         await run.call(Do(number=2), id="two")
 
     stored = StoredJournal()
-    await begun(stored, first)
-    with pytest.raises(NonDeterminismError, match="returned without asking for step two"):
-        await begun(stored, lambda run: run.call(Do(number=1), id="one"))
+    await execute(stored, first)
+    with pytest.raises(NonDeterminismError, match="returned without requesting step two"):
+        await execute(stored, lambda run: run.call(Do(number=1), id="one"))
 
 
-async def test_what_was_left_behind_by_a_workflow_that_returned_is_no_difference() -> None:
+async def test_a_task_that_outlives_the_workflow_is_not_non_deterministic() -> None:
     async def body(run: Run) -> int:
-        left = asyncio.ensure_future(run.call(Do(number=1)))
+        unfinished = asyncio.ensure_future(run.call(Do(number=1)))
         found = await run.call(Do(number=2))
-        left.cancel()
+        unfinished.cancel()
         return found.number
 
     for seed in range(30):
         stored = StoredJournal()
         for again in range(3):
-            assert (await begun(stored, body, seed + again))[0] == 2
+            assert (await execute(stored, body, seed + again))[0] == 2
 
 
 # -- fan-out -----------------------------------------------------------------------------------------------------------
 
 
-async def test_replies_come_in_order_and_a_bounded_number_is_under_way() -> None:
+async def test_map_returns_replies_in_order_and_bounds_concurrency() -> None:
     run, context = run_with(None)
-    under_way, most = 0, 0
+    in_flight, most = 0, 0
     call = context.call
 
     async def counted(request: Any, **how: Any) -> Any:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
         try:
             return await call(request, **how)
         finally:
-            under_way -= 1
+            in_flight -= 1
 
     context.call = counted  # type: ignore[method-assign]
     replies = await run.map([Do(number=number) for number in range(20)], width=3)
@@ -341,7 +341,7 @@ async def test_replies_come_in_order_and_a_bounded_number_is_under_way() -> None
     assert most == 3
 
 
-async def test_the_first_fault_gives_up_the_rest_unless_partial_results_will_do() -> None:
+async def test_the_first_fault_cancels_the_rest_unless_partial() -> None:
     requests = [Do(number=number, fails=number == 1) for number in range(10)]
     run, _ = run_with(None)
     with pytest.raises(FaultError, match="F: 1"):

@@ -1,4 +1,4 @@
-"""When a run began: when it was asked for, not when a worker began it again."""
+"""A run's start time is the time of its request, not of its latest execution."""
 
 import time
 
@@ -22,10 +22,10 @@ NOW = 1_800_000_000.0
         (0.0, NOW),
     ],
 )
-def test_a_time_that_cannot_be_is_now(written: float, began: float) -> None:
+def test_an_impossible_time_is_replaced_by_now(written: float, began: float) -> None:
     assert start_time(written, NOW) == began
 
 
-def test_the_total_counts_from_when_the_run_was_asked_for() -> None:
+def test_the_total_counts_from_the_request() -> None:
     run = Run(ScriptedRun({}, written=time.time() - 53))
     assert run.timings()["total"] >= 53_000

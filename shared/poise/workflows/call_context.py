@@ -1,0 +1,56 @@
+"""CallContext: what a run needs from the context of its message."""
+
+from typing import Protocol
+
+from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.topics import Lane, Topic
+from poise.kafka.record import Position
+from poise.rpc.stream_writer import StreamWriter
+
+
+class CallContext(Protocol):
+    """What a run needs from a message's context."""
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+
+    @property
+    def step(self) -> str:
+        """The workflow's own step in its run."""
+
+    @property
+    def tenant(self) -> str:
+        """The tenant."""
+
+    @property
+    def lane(self) -> Lane:
+        """The traffic class."""
+
+    @property
+    def stream(self) -> StreamWriter | None:
+        """Streams the answer's text; None = the caller did not request a stream."""
+
+    @property
+    def written(self) -> float:
+        """When its request was written, unix seconds."""
+
+    @property
+    def min_epoch(self) -> str | None:
+        """The minimum epoch for retrieval; None = any."""
+
+    def remaining(self) -> float:
+        """Seconds until the deadline."""
+
+    async def call(
+        self,
+        request: Request[ReplyT],
+        *,
+        step: str,
+        timeout: float | None = None,  # noqa: ASYNC109
+        stream: bool = False,
+    ) -> ReplyT:
+        """Call another tier inside this run."""
+
+    async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
+        """Publish a message of this run."""
