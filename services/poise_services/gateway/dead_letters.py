@@ -119,7 +119,7 @@ class DeadLetterSelection(DeadLetterCriteria):
             InvalidMessageError: There is neither a criterion nor `all`.
         """
         found = self.filter(frozenset(self.ids))
-        if not found.narrows and not self.all:
+        if not found.has_criteria and not self.all:
             raise invalid_field("ids", "give ids, another criterion, or `all`")
         return found
 
@@ -221,12 +221,10 @@ class DeadLetterEndpoints:
         try:
             async with self._lock:
                 [entry] = await self._admin.select(DeadLetterFilter(ids=frozenset({id_})))
-                entry = await self._admin.whole(entry)
+                entry = await self._admin.load_message(entry)
         except InvalidMessageError as error:
             raise NotFoundError(f"there is no dead letter {id_[:200]}") from error
-        return Response(
-            DeadLetterDetail.whole(entry).model_dump_json(exclude_unset=True), media_type="application/json"
-        )
+        return Response(DeadLetterDetail.of(entry).model_dump_json(exclude_unset=True), media_type="application/json")
 
     async def redrive(self, request: Request) -> Response:
         """Answer `POST /v1/admin/dead-letters/redrive`.

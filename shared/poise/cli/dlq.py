@@ -128,10 +128,10 @@ async def show(
     async with open_client(broker) as poise:
         admin = DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant)
         [letter] = await admin.select(DeadLetterFilter(ids=frozenset({id_})))
-        letter = await admin.whole(letter)
+        letter = await admin.load_message(letter)
     if as_json:
         print_json(
-            json.dumps(DeadLetterDetail.whole(letter).model_dump(mode="json", exclude_unset=True), ensure_ascii=False)
+            json.dumps(DeadLetterDetail.of(letter).model_dump(mode="json", exclude_unset=True), ensure_ascii=False)
         )
     else:
         out.print(dead_letter_page(letter, time.time()))
@@ -311,5 +311,5 @@ def _chosen(chosen: DeadLetterFilter, *, everything: bool) -> None:
     Raises:
         InvalidMessageError: Nothing was.
     """
-    if not chosen.narrows and not everything:
+    if not chosen.has_criteria and not everything:
         raise invalid_field("ID", "name dead letters, or choose with --tier, --error, --older-than, … or --all")

@@ -1,4 +1,4 @@
-"""Dead letter administration: list, show, send again, purge. The command line and the gateway are two faces of it."""
+"""Dead letter administration: list, show, redrive and purge, for the command line and the gateway."""
 
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -19,35 +19,35 @@ from poise.kafka.record import Position
 from poise.kafka.transactions import ProducerRecord, TransactionalProducer
 
 READ_TIMEOUT: Final = 120.0
-"""Seconds; all dead letters of a tier."""
+"""Seconds to read all dead letters of a tier."""
 MARKERS_PER_TRANSACTION: Final = 1_000
 _SUFFIX: Final = dead_letter_topic_name("").removeprefix(PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
 class _TopicSnapshot:
-    """A dead-letter topic as it was read."""
+    """The dead letters of a tier when its topic was read."""
 
-    letters: list[DeadLetter]
-    """Those that are meant."""
-    places: AbstractSet[Position]
-    """Where letters stand, others too."""
+    entries: list[DeadLetter]
+    """The matching dead letters."""
+    positions: AbstractSet[Position]
+    """The positions of all dead letters, whether they match or not."""
     ends: Mapping[int, int]
 
 
 class DeadLetterAdmin:
-    """Dead letters of all tiers.
+    """The dead letters of all tiers.
 
-    Sending again is done in transactions: a letter's copy and the marker that says so are there together or not at all,
-    and all transactions of a dead-letter topic have one name, under which Kafka lets one writer at a time. So:
+    A redrive is transactional: the copy of a message and its marker are committed together or not at all. All
+    transactions of a dead-letter topic have one transactional id, for which Kafka permits one writer at a time. So:
 
-    - a process that dies between copy and marker leaves neither: nobody who reads what is committed sees the copy
-    - of two people who send again at the same time, the later one shuts the earlier one out, whose open transaction is
-      aborted; it then reads the markers, all of them, and sends the rest; the earlier one is told
+    - if a process dies between copy and marker, neither is committed: readers of committed records see no copy
+    - if two redrives run at the same time, the later one fences the earlier one, whose open transaction is aborted; the
+      later one then reads all markers and redrives the rest, and the earlier one raises an error
     - an interrupted redrive is continued by running it again
 
-    The price: workers wait before a copy whose transaction is open. That is some ten milliseconds. Where the process
-    was killed in it and nobody runs it again, it is `transactions.ENDED_WITHIN`, and up to ten seconds more until the
+    The cost: workers wait for the end of an open transaction, some ten milliseconds. If the process was killed inside
+    one and is not run again, they wait for `transactions.ENDED_WITHIN`, and up to ten seconds more until the
     broker looks.
     """
 
@@ -57,7 +57,7 @@ class DeadLetterAdmin:
         self._tenant = tenant
 
     async def tiers(self) -> list[str]:
-        """The tiers that have a dead-letter topic on the broker, those of one's own among them."""
+        """Return the tiers, built-in and custom, that have a dead-letter topic on the broker."""
         return sorted(
             name.removeprefix(PREFIX).removesuffix(_SUFFIX)
             for name in await self._admin.list_topics()
@@ -68,97 +68,95 @@ class DeadLetterAdmin:
         """The dead letters that are meant, oldest first; without their messages, which `load_messages` reads.
 
         Raises:
-            InvalidMessageError: There is no such tier, an id names no dead letter, or more are meant than can be kept.
+            InvalidMessageError: A tier or an id is unknown, or too many dead letters match.
             UnavailableError: They cannot be read.
         """
-        return _oldest_first(
-            letter for found in (await self._by_tier(chosen, time.time())).values() for letter in found
-        )
+        return _oldest_first(entry for found in (await self._by_tier(chosen, time.time())).values() for entry in found)
 
-    async def whole(self, letter: DeadLetter) -> DeadLetter:
-        """A letter with its message.
+    async def load_message(self, entry: DeadLetter) -> DeadLetter:
+        """Return a dead letter with its message.
 
         Raises:
-            InvalidMessageError: It is not there any more.
+            InvalidMessageError: It no longer exists.
             UnavailableError: It cannot be read.
         """
-        found = await load_messages(self._logs.lookups, [letter])
+        found = await load_messages(self._logs.lookups, [entry])
         if not found:
-            raise invalid_field("ids", f"there is no dead letter {letter.id} any more")
+            raise invalid_field("ids", f"dead letter {entry.id} no longer exists")
         return found[0]
 
-    async def redrive(self, chosen: DeadLetterFilter, how: RedriveOptions) -> AsyncGenerator[RedriveOutcome]:
-        """Send again those that are meant, each once, and say of each what became of it.
+    async def redrive(self, chosen: DeadLetterFilter, options: RedriveOptions) -> AsyncGenerator[RedriveOutcome]:
+        """Redrive the matching dead letters, each once, and yield the outcome of each.
 
-        Those that cannot be sent are refused, with the reason; of those that merely fit, the ones that were sent again
-        already are passed over.
+        A dead letter that cannot be redriven is refused, with the reason. If no ids are given, those that were redriven
+        before are skipped.
 
-        An old version of a document is not sent when a newer one is in the log. One that is published between that look
-        and the sending comes too late to be seen.
+        An old version of a document is refused if the log has a newer one. A version that is published between this
+        check and the redrive is not detected.
 
         Raises:
-            InvalidMessageError: There is no such tier, an id names no dead letter, or `how` does not go with it.
-            RetryableError: Somebody else sends again, or purges, too: this run stopped.
+            InvalidMessageError: A tier or an id is unknown, or `options` conflicts with `chosen`.
+            RetryableError: Another process redrives or purges too: this redrive stopped.
             UnavailableError: The broker does not answer.
         """
-        how.check(chosen)
+        options.check(chosen)
         now = time.time()
         for tier, found in (await self._by_tier(chosen, now)).items():
             if not found:
                 continue
             redriver = RedriveExecutor(
-                self._logs, tier, partial(self._meant, tier, chosen, now), how, named=bool(chosen.ids)
+                self._logs, tier, partial(self._matching, tier, chosen, now), options, named=bool(chosen.ids)
             )
             async with aclosing(redriver.run()) as outcomes:
                 async for outcome in outcomes:
                     yield outcome
 
     async def purge(self, chosen: DeadLetterFilter) -> list[DeadLetter]:
-        """Purge those that are meant: they are listed no more, and cannot be sent again.
+        """Purge the matching dead letters: they are no longer listed, and cannot be redriven.
 
-        What goes when: a marker hides each at once from all that reads through this library. Then the log is cut before
-        the first letter that is kept (Kafka's DeleteRecords): no client can read what stood there, and the broker takes
-        it from its disk with its segment, at the latest when the topic's time is over. A purged letter behind one that
-        is kept can be read by a raw client until the log is cut past it or its own time is over.
+        A marker hides each one immediately from all readers that use this library. Then the log is truncated before the
+        first remaining dead letter (Kafka's DeleteRecords): no client can read the records before it, and the broker
+        deletes them from disk with their segment, at the latest after the topic's retention time. Other clients can
+        read a purged dead letter behind a remaining one until the log is truncated past it, or its retention is over.
 
         Returns:
-            Those that were purged.
+            The purged dead letters.
 
         Raises:
-            InvalidMessageError: There is no such tier, or an id names no dead letter.
-            RetryableError: Somebody else sends again, or purges, too: what was purged so far stays so.
+            InvalidMessageError: A tier or an id is unknown.
+            RetryableError: Another process redrives or purges too: dead letters purged so far stay purged.
             UnavailableError: The broker does not answer.
         """
         now = time.time()
-        gone: list[DeadLetter] = []
+        purged: list[DeadLetter] = []
         for tier, found in (await self._by_tier(chosen, now)).items():
             if found:
-                gone += await self._purge(tier, chosen, now)
-        return _oldest_first(gone)
+                purged += await self._purge(tier, chosen, now)
+        return _oldest_first(purged)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def _by_tier(self, chosen: DeadLetterFilter, now: float) -> dict[str, list[DeadLetter]]:
         tiers = chosen.tiers(await self.tiers())
-        found = {tier: await self._meant(tier, chosen, now) for tier in tiers}
-        known = {id_ for letters in found.values() for letter in letters for id_ in letter.ids}
+        found = {tier: await self._matching(tier, chosen, now) for tier in tiers}
+        known = {id_ for entries in found.values() for entry in entries for id_ in entry.ids}
         if missing := sorted(chosen.ids - known):
             raise invalid_field(
-                "ids", f"there is no dead letter {', '.join(missing)}, or it does not fit the other filters"
+                "ids", f"no dead letter {', '.join(missing)} exists, or it does not match the other filters"
             )
         return found
 
-    async def _meant(self, tier: str, chosen: DeadLetterFilter, now: float) -> list[DeadLetter]:
-        return (await self._read(tier, chosen, now)).letters
+    async def _matching(self, tier: str, chosen: DeadLetterFilter, now: float) -> list[DeadLetter]:
+        return (await self._read(tier, chosen, now)).entries
 
     async def _read(self, tier: str, chosen: DeadLetterFilter, now: float) -> _TopicSnapshot:
         tenant = self._tenant
-        index = DeadLetterIndex(tier, fits=lambda letter: chosen.fits(letter, now, tenant))
-        async with self._logs.follow(dead_letter_topic_name(tier)) as follower:
-            async for batch in follower.read_to_end(within=READ_TIMEOUT):
+        index = DeadLetterIndex(tier, matches=lambda entry: chosen.matches(entry, now, tenant))
+        async with self._logs.follow(dead_letter_topic_name(tier)) as reader:
+            async for batch in reader.read_to_end(within=READ_TIMEOUT):
                 for record in batch:
                     index.add(record)
-            return _TopicSnapshot(index.letters(), index.places(), follower.ends)
+            return _TopicSnapshot(index.entries(), index.positions(), reader.ends)
 
     # -- purging --------------------------------------------------------------------------------------------------
 
@@ -166,27 +164,29 @@ class DeadLetterAdmin:
         topic = dead_letter_topic_name(tier)
         try:
             async with TransactionalProducer(self._logs.access.connection, topic) as transactions:
-                # In a transaction for its name: a letter is not sent again while it is purged.
+                # Under the transactional id of redrives: a dead letter is not redriven while it is purged.
                 log = await self._read(tier, chosen, now)
-                gone = log.letters
+                matching = log.entries
                 mark = f"{time.time():.3f}"
-                marks = [ProducerRecord(topic, *marker(at, PURGED, mark)) for letter in gone for at in letter.places]
+                marks = [
+                    ProducerRecord(topic, *marker(at, PURGED, mark)) for entry in matching for at in entry.positions
+                ]
                 for start in range(0, len(marks), MARKERS_PER_TRANSACTION):
                     async with transactions.transaction() as transaction:
                         await transaction.send(marks[start : start + MARKERS_PER_TRANSACTION])
         except RetryableError as error:
             raise RetryableError(
-                f"somebody else began to send dead letters of {tier} again, or to purge them: run it again for the rest"
+                f"another process started to redrive or purge dead letters of {tier}: run it again for the rest"
             ) from error
-        purged = {at for letter in gone for at in letter.places}
-        await self._admin.delete_records_before(topic, first_needed_offsets(log.places - purged, log.ends))
-        return gone
+        purged = {at for entry in matching for at in entry.positions}
+        await self._admin.delete_records_before(topic, first_needed_offsets(log.positions - purged, log.ends))
+        return matching
 
 
-def redrivable(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    """Those that are sent again where they merely fit."""
-    return [letter for letter in letters if letter.state is DeadLetterState.DEAD]
+def redrivable(entries: Iterable[DeadLetter]) -> list[DeadLetter]:
+    """Return the dead letters that a redrive without ids includes."""
+    return [entry for entry in entries if entry.state is DeadLetterState.DEAD]
 
 
-def _oldest_first(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    return sorted(letters, key=lambda letter: letter.at)
+def _oldest_first(entries: Iterable[DeadLetter]) -> list[DeadLetter]:
+    return sorted(entries, key=lambda entry: entry.at)

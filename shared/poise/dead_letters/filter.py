@@ -1,4 +1,4 @@
-"""Filter: which dead letters are meant. The same for listing, sending again and purging. Pure."""
+"""Dead letter filter: selects dead letters to list, redrive or purge. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ _NUMBER: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _PART: Final = rf"{_NUMBER}([smhdw])"
 _DURATION: Final = re.compile(f"(?:{_PART})+")
 DURATION_PATTERN: Final = r"^(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhdw])+$"
-"""What `parse_duration` reads, as a pattern for JSON Schemas."""
+"""The durations that `parse_duration` reads, as a pattern for JSON Schemas."""
 _RATE: Final = re.compile(rf"{_NUMBER}(?:/([smhd]))?")
 ID_PATTERN: Final = r"^[a-z][a-z0-9-]{0,39}/[0-9]{1,9}/[0-9]{1,18}$"
-"""What a letter's id looks like, `tier/partition/offset`, as a pattern for JSON Schemas too."""
+"""The form of an id, `tier/partition/offset`, as a pattern for JSON Schemas too."""
 _ID: Final = re.compile(ID_PATTERN[1:-1])
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: those that fit everything that is given."""
+    """Selects the dead letters that match all given criteria."""
 
     tier: str | None = None
     error: str | None = None
@@ -32,86 +32,83 @@ class DeadLetterFilter:
     tenant: str | None = None
     key: bytes | None = None
     older_than: float | None = None
-    """Seconds since it was set aside."""
+    """Seconds since the message was dead-lettered."""
     newer_than: float | None = None
-    """Seconds since it was set aside."""
+    """Seconds since the message was dead-lettered."""
     ids: frozenset[str] = frozenset()
     """`tier/partition/offset`; empty = any."""
 
     def __post_init__(self) -> None:
-        """Refuse what can name no letter.
+        """Refuse criteria that no dead letter can match.
 
         Raises:
-            InvalidMessageError: An id has another form, or nothing can be of the age that is asked for.
+            InvalidMessageError: An id is malformed, or the range of ages is empty.
         """
         if wrong := sorted(id_ for id_ in self.ids if not _ID.fullmatch(id_)):
-            raise invalid_field("ids", f"{wrong[0][:80]!r} is no id: one reads tier/partition/offset")
+            raise invalid_field("ids", f"{wrong[0][:80]!r} is not an id: give tier/partition/offset")
         if None not in {self.older_than, self.newer_than} and (self.older_than or 0) >= (self.newer_than or 0):
-            raise invalid_field("older_than", "nothing is older than that and newer than `newer_than`")
+            raise invalid_field("older_than", "no dead letter is older than this and newer than `newer_than`")
 
     @property
-    def narrows(self) -> bool:
-        """Whether it leaves anything out."""
+    def has_criteria(self) -> bool:
+        """Whether any criterion is given."""
         return self != DeadLetterFilter()
 
     def tiers(self, known: Iterable[str]) -> list[str]:
-        """The tiers, of those that are known, in which such letters may be.
+        """Return the known tiers that may have matching dead letters.
 
         Raises:
-            InvalidMessageError: One that is named is not known.
+            InvalidMessageError: A named tier is unknown.
         """
         known = sorted(known)
         named = {id_.partition("/")[0] for id_ in self.ids} | ({self.tier} if self.tier else set())
         if unknown := sorted(named - set(known)):
-            raise invalid_field("tier", f"{unknown[0][:80]!r} has no dead letters: there are {', '.join(known)}")
+            raise invalid_field("tier", f"{unknown[0][:80]!r} has no dead letters: choose one of {', '.join(known)}")
         return [tier for tier in known if tier in (named or known) and self.tier in {None, tier}]
 
-    def fits(self, letter: DeadLetter, now: float, tenant: str) -> bool:
-        """Whether a letter is meant.
+    def matches(self, entry: DeadLetter, now: float, tenant: str) -> bool:
+        """Return whether a dead letter matches.
 
         Args:
-            letter: The letter.
+            entry: The dead entry.
             now: Unix seconds.
-            tenant: Whose those are that do not say.
+            tenant: The tenant of dead letters that name none.
         """
-        age = now - letter.at
+        age = now - entry.at
         return (
-            self.tier in {None, letter.tier}
-            and self.error in {None, letter.error}
-            and self.tenant in {None, letter.tenant or tenant}
-            and (self.key is None or indexed_key(self.key) == indexed_key(letter.record.key))
+            self.tier in {None, entry.tier}
+            and self.error in {None, entry.error}
+            and self.tenant in {None, entry.tenant or tenant}
+            and (self.key is None or indexed_key(self.key) == indexed_key(entry.record.key))
             and (self.older_than is None or age > self.older_than)
             and (self.newer_than is None or age < self.newer_than)
-            and (not self.ids or not self.ids.isdisjoint(letter.ids))
+            and (not self.ids or not self.ids.isdisjoint(entry.ids))
         )
 
 
 def parse_duration(text: str) -> float:
-    """A span of time: `30s`, `10m`, `2h`, `7d`, `1d12h`.
+    """Parse a duration, in seconds: `30s`, `10m`, `2h`, `7d`, `1d12h`.
 
     Raises:
-        ValueError: It is none; says what one reads like.
+        ValueError: The text is not a duration.
     """
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"{text[:40]!r} is no span of time: write 30s, 10m, 2h, 7d or 1d12h")
+        raise ValueError(f"{text[:40]!r} is not a duration: give 30s, 10m, 2h, 7d or 1d12h")
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text))
 
 
 def parse_rate(text: str) -> float:
-    """A rate: `10`, `10/s`, `100/m`, `1000/h`.
-
-    Returns:
-        How many a second.
+    """Parse a rate, per second: `10`, `10/s`, `100/m`, `1000/h`.
 
     Raises:
-        ValueError: It is none; says what one reads like.
+        ValueError: The text is not a rate.
     """
     found = _RATE.fullmatch(text)
     if not found or not float(found[1]):
-        raise ValueError(f"{text[:40]!r} is no rate: write 10/s, 100/m or 1000/h")
+        raise ValueError(f"{text[:40]!r} is not a rate: give 10/s, 100/m or 1000/h")
     return float(found[1]) / _UNITS[found[2] or "s"]
 
 
 def invalid_field(field: str, detail: str) -> InvalidMessageError:
-    """What was given is refused."""
+    """Return the error that refuses a field."""
     return InvalidMessageError(f"{field}: {detail}", [FieldError(field=field, detail=detail)])

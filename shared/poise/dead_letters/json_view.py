@@ -1,4 +1,4 @@
-"""A dead letter for machines: JSON, on the command line and over HTTP alike."""
+"""Dead letters as JSON, for the command line and HTTP."""
 
 import base64
 from typing import Self
@@ -9,33 +9,33 @@ from poise.dead_letters.model import TRACEBACK, WORKER, DeadLetter, DeadLetterSt
 
 
 class DeadLetterSummary(BaseModel):
-    """A dead letter, as the list has it."""
+    """A dead letter in a list."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     """`tier/partition/offset`."""
     at: float
-    """When it was set aside, unix seconds."""
+    """When the message was dead-lettered, Unix seconds."""
     topic: str
-    """The topic that it could not be handled from."""
+    """The topic of the failed message."""
     error: str
     """The error's type."""
     message: str
     state: DeadLetterState
     redrives: int
-    """How often its message had been sent again before it died here."""
+    """How often the message was redriven before."""
     redriven: str | None = None
-    """Where it was sent again, `topic/partition/offset`."""
+    """The position of the redriven copy, `topic/partition/offset`."""
 
     @classmethod
-    def of(cls, letter: DeadLetter) -> Self:
-        """What the list has of a letter."""
-        return cls(**_summary(letter))
+    def of(cls, entry: DeadLetter) -> Self:
+        """Return the summary of a dead letter."""
+        return cls(**_summary(entry))
 
 
 class DeadLetterHeader(BaseModel):
-    """One header; its value as text, or as base64 where it is not UTF-8."""
+    """One header; its value as text, or as base64 if it is not UTF-8."""
 
     name: str
     value: str | None = None
@@ -43,47 +43,47 @@ class DeadLetterHeader(BaseModel):
 
 
 class DeadLetterDetail(DeadLetterSummary):
-    """A dead letter, whole. Bytes that are not UTF-8 are base64, in the field that says so."""
+    """A dead letter with its message. Bytes that are not UTF-8 are in the fields `…_base64`."""
 
     key: str | None = None
     key_base64: str | None = None
     value: str | None = None
-    """Null = a deletion, unless `value_base64` is there."""
+    """Null = a deletion, unless `value_base64` is present."""
     value_base64: str | None = None
     headers: tuple[DeadLetterHeader, ...]
-    """The message's own, as they were."""
+    """The original headers of the message."""
     tenant: str | None = None
-    """Null = its topic's tenant."""
+    """Null = the tenant of its topic."""
     failed_at: str
-    """Where the copy stood that could not be handled, `topic/partition/offset`."""
+    """The position of the failed message, `topic/partition/offset`."""
     worker: str | None = None
     traceback: str | None = None
 
     @classmethod
-    def whole(cls, letter: DeadLetter) -> Self:
-        """All of a letter."""
+    def of(cls, entry: DeadLetter) -> Self:
+        """Return a dead letter with its message."""
         return cls(
-            **_summary(letter),
-            **_bytes("key", letter.record.key),
-            **_bytes("value", letter.record.value),
-            headers=tuple(DeadLetterHeader(name=name, **_bytes("value", value)) for name, value in letter.headers),
-            tenant=letter.tenant,
-            failed_at=letter.failed_at,
-            worker=letter.record.header(WORKER),
-            traceback=letter.record.header(TRACEBACK),
+            **_summary(entry),
+            **_bytes("key", entry.record.key),
+            **_bytes("value", entry.record.value),
+            headers=tuple(DeadLetterHeader(name=name, **_bytes("value", value)) for name, value in entry.headers),
+            tenant=entry.tenant,
+            failed_at=entry.failed_at,
+            worker=entry.record.header(WORKER),
+            traceback=entry.record.header(TRACEBACK),
         )
 
 
-def _summary(letter: DeadLetter) -> dict[str, object]:
+def _summary(entry: DeadLetter) -> dict[str, object]:
     return {
-        "id": letter.id,
-        "at": letter.at,
-        "topic": letter.topic,
-        "error": letter.error,
-        "message": letter.message,
-        "state": letter.state,
-        "redrives": letter.redrives,
-        "redriven": letter.redriven,
+        "id": entry.id,
+        "at": entry.at,
+        "topic": entry.topic,
+        "error": entry.error,
+        "message": entry.message,
+        "state": entry.state,
+        "redrives": entry.redrives,
+        "redriven": entry.redriven,
     }
 
 

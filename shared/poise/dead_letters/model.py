@@ -1,8 +1,8 @@
-"""Dead letters: messages that could not be handled, kept whole with the reason, and what became of them since.
+"""Dead letters: messages that could not be handled, stored whole with the reason, and their current state.
 
-A dead letter is the message as it was (key, value and headers, null stays null) with headers added that say why. The
-topic only grows: when a letter is sent again, or purged, a marker is written behind it that names it. What a letter is
-now is what the markers say. `dead_letter_admin` writes them.
+A dead letter is the original message (key, value and headers; null stays null) with headers added for the reason. The
+topic is append-only: when a dead letter is redriven or purged, `DeadLetterAdmin` appends a marker that names it. The
+markers determine its state.
 """
 
 import hashlib
@@ -37,63 +37,63 @@ ATTEMPT: Final = "poise-attempt"
 TENANT: Final = "poise-tenant"
 
 ADDED_HEADERS: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION, CUT, UNDECODED})
-"""The headers that a letter has and its message had not."""
+"""The headers that a dead letter has in addition to those of its message."""
 INDEXED_HEADERS: Final = frozenset(
     {ERROR, MESSAGE, WORKER, FROM, POSITION, CUT, UNDECODED, ORIGIN, REDRIVES, ATTEMPT, TENANT, DEADLINE}
 )
-"""The headers that lists, filters and decisions about a letter need."""
+"""The headers that lists, filters and redrives need."""
 MAX_INDEXED_KEY: Final = 256
-"""Bytes of a key that an index keeps as it is."""
+"""Bytes of a key in the index; longer keys are hashed."""
 MAX_INDEXED_VALUE: Final = 500
-"""Bytes of a header's value that an index keeps: what an error said may be longer, no name of a topic or place is."""
+"""Bytes of a header's value in the index: error messages may be longer, names of topics and positions are not."""
 MAX_INDEXED: Final = 100_000
-"""Letters that an index keeps, some 2.5 kB each at most."""
+"""Dead letters in an index at most, each up to some 2.5 kB."""
 _MAX_TRUNCATED_VALUE: Final = 1024 * 1024
 _MAX_TRUNCATED_HEADER: Final = 1_024
 _LENGTH_BYTES: Final = 8
-"""Bytes that the length of a value may take."""
+"""Bytes that the encoded length of a value may need."""
 _MAX_TRACEBACK: Final = 16_000
 _MAX_MESSAGE: Final = 4_000
 
 QUARANTINE_AFTER: Final = 3
-"""How often a message is sent again and dies again until it is sent again only by name, and by force."""
+"""Redrives of a message after which it is quarantined: it is then redriven only by id, with force."""
 
 
 class DeadLetterState(StrEnum):
-    """What a letter is now."""
+    """The state of a dead letter."""
 
     DEAD = "dead"
     QUARANTINED = "quarantined"
-    """It was sent again so often, and died again each time, that only a person who insists sends it again."""
+    """It failed after each of several redrives: it is redriven only by id, with force."""
     REDRIVEN = "redriven"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One dead letter, as the list has it."""
+    """One dead letter."""
 
     tier: str
     record: Record
     redriven: str | None
-    """Where it was sent again, `topic/partition/offset`; None = it was not."""
+    """The position of the redriven copy, `topic/partition/offset`; None = it was not redriven."""
     copies: tuple[Position, ...] = ()
-    """Where else it stands: a message that is delivered twice, and dies twice, is one letter."""
+    """The positions of its duplicates: a message that is delivered twice, and fails twice, is one dead letter."""
     size: int = 0
-    """Bytes of the message's body, which may not be in `record`."""
+    """Bytes of the message's body, which `record` may omit."""
 
     @property
     def id(self) -> str:
-        """What names it: `<tier>/<partition>/<offset>`."""
+        """Its id: `<tier>/<partition>/<offset>`."""
         return self._id(self.record.position)
 
     @property
     def ids(self) -> frozenset[str]:
-        """Its id, and those of its copies: a worker's log may name any of them."""
-        return frozenset(map(self._id, self.places))
+        """Its id and those of its duplicates: a worker's log may name any of them."""
+        return frozenset(map(self._id, self.positions))
 
     @property
-    def places(self) -> tuple[Position, ...]:
-        """Where it and its copies stand."""
+    def positions(self) -> tuple[Position, ...]:
+        """Its position and those of its duplicates."""
         return (self.record.position, *self.copies)
 
     def _id(self, at: Position) -> str:
@@ -101,30 +101,30 @@ class DeadLetter:
 
     @property
     def state(self) -> DeadLetterState:
-        """What it is now."""
+        """Its current state."""
         if self.redriven is not None:
             return DeadLetterState.REDRIVEN
         return DeadLetterState.QUARANTINED if self.redrives >= QUARANTINE_AFTER else DeadLetterState.DEAD
 
     @property
     def redrives(self) -> int:
-        """How often its message had been sent again before it died here."""
-        return self.record.int_header(REDRIVES) or 0  # whatever a client wrote there may be why it is a dead letter
+        """How often its message was redriven before."""
+        return self.record.int_header(REDRIVES) or 0  # a client may have written an invalid number there
 
     @property
     def failed_at(self) -> str:
-        """Where the copy stood that could not be handled, `topic/partition/offset`."""
+        """The position of the failed message, `topic/partition/offset`."""
         return self.record.header(POSITION) or self.record.header(ORIGIN) or "unknown"
 
     @property
     def tenant(self) -> str | None:
-        """Whose it is, where a writer said so who may; None = its topic's tenant."""
+        """Its tenant, if a trusted writer named it; None = the tenant of its topic."""
         topic = CATALOGUE.get(self.topic)
         return None if topic is not None and topic.public else self.record.header(TENANT)
 
     @property
     def topic(self) -> str:
-        """The topic that it could not be handled from."""
+        """The topic of the failed message."""
         return self.record.header(FROM) or "unknown"
 
     @property
@@ -134,32 +134,32 @@ class DeadLetter:
 
     @property
     def message(self) -> str:
-        """What the error said."""
+        """The message of the error."""
         return self.record.header(MESSAGE) or ""
 
     @property
     def at(self) -> float:
-        """When it was set aside, unix seconds."""
+        """When the message was dead-lettered, Unix seconds."""
         return self.record.timestamp
 
     @property
     def headers(self) -> Headers:
-        """The message's own headers, as they were."""
+        """The original headers of the message."""
         return [item for item in self.record.headers if item[0] not in ADDED_HEADERS]
 
 
 async def write(
     send: SendRecord, tier: str, record: Record, error: Exception, *, attempt: int, worker: str
 ) -> Position:
-    """Keep a message that cannot be handled, with the reason, and wait until the broker has it.
+    """Write a message to the dead-letter topic, with the reason, and wait for the broker's acknowledgement.
 
-    It is kept whole. Only one that came compressed can be larger than any record may be, or any where an operator has
-    the topic take less; of that one the beginning is kept, and a header says how long it was. Of a batch that cannot be
-    decoded its own bytes are kept.
+    The message is stored whole. It can exceed the record limit if it arrived compressed, or if an operator has lowered
+    the limit of the topic: then it is truncated, and a header has the original length. For an undecodable batch, its
+    raw bytes are stored.
     """
-    # Where a message was refused says nothing about it, and finding the lines costs more than all the rest.
+    # For a refused message the traceback has no information, and formatting it costs more than all the rest.
     refused = isinstance(error, MessageError)
-    told = traceback.format_exception_only(error) if refused else traceback.format_exception(error)
+    lines = traceback.format_exception_only(error) if refused else traceback.format_exception(error)
     headers = [item for item in record.headers if item[0] != ATTEMPT]
     reason: list[tuple[str, bytes | None]] = [
         (ATTEMPT, str(attempt).encode()),
@@ -167,7 +167,7 @@ async def write(
         (POSITION, str(record.position).encode()),
         (ERROR, type(error).__name__.encode()),
         (MESSAGE, str(error)[:_MAX_MESSAGE].encode(errors="replace")),
-        (TRACEBACK, "".join(told)[-_MAX_TRACEBACK:].encode(errors="replace")),
+        (TRACEBACK, "".join(lines)[-_MAX_TRACEBACK:].encode(errors="replace")),
         (WORKER, worker.encode()),
         (AT, f"{time.time():.3f}".encode()),
     ]
@@ -175,7 +175,7 @@ async def write(
         reason.insert(0, (ORIGIN, str(record.position).encode()))
     if record.undecodable is not None:
         reason.append((UNDECODED, f"{record.undecodable.first_offset}-{record.offset}".encode()))
-    value = b"" if record.key is None and record.value is None else record.value  # Kafka's client wants one of the two
+    value = b"" if record.key is None and record.value is None else record.value  # Kafka requires one
     try:
         return await send(dead_letter_topic_name(tier), value, key=record.key, headers=[*headers, *reason])
     except RecordTooLargeError as too_large:
@@ -186,7 +186,7 @@ async def write(
 def _truncate(
     key: bytes | None, value: bytes, headers: Headers, reason: Headers, limit: int
 ) -> tuple[bytes | None, bytes, Headers]:
-    """As much of a letter as its topic takes: half of that is for the reason, a quarter for the other headers."""
+    """Truncate a dead letter to its topic's limit: half is for the reason, a quarter for the other headers."""
     kept: list[tuple[str, bytes | None]] = []
     left = limit // 4
     for name, raw in headers:
@@ -205,102 +205,104 @@ def _truncate(
 
 
 class DeadLetterIndex:
-    """The dead letters of a tier, as the records of its topic tell, taken in their order.
+    """The dead letters of a tier, built from the records of its topic in order.
 
-    A worker that dies between writing a letter and committing handles the message again and writes another. Both name
-    the position of the same record, so they are one letter here: what becomes of one becomes of the other.
+    A worker that dies between writing a dead letter and committing handles the message again and writes another. Both
+    name the position of the same message, so they are one dead letter here, and share their state.
 
     Args:
         tier: The tier.
-        whole: Keep the messages; else of each what lists and filters need.
-        fits: Which letters are kept; of others their places alone.
+        whole: Keep the messages; otherwise only what lists and filters need.
+        matches: Selects the dead letters to keep; of others only the positions are kept.
     """
 
-    def __init__(self, tier: str, *, whole: bool = False, fits: Callable[[DeadLetter], bool] = lambda _: True) -> None:
+    def __init__(
+        self, tier: str, *, whole: bool = False, matches: Callable[[DeadLetter], bool] = lambda _: True
+    ) -> None:
         self._tier = tier
         self._whole = whole
-        self._fits = fits
-        self._letters: dict[str, DeadLetter] = {}
+        self._matches = matches
+        self._entries: dict[str, DeadLetter] = {}
         self._others: dict[str, tuple[Position, ...]] = {}
-        """Where those stand that do not fit."""
+        """The positions of the dead letters that do not match."""
         self._redriven: dict[str, str] = {}
         self._purged: set[str] = set()
-        self._same: dict[bytes, bytes] = {}
+        self._interned: dict[bytes, bytes] = {}
 
     def add(self, record: Record) -> None:
-        """Take a record.
+        """Add a record.
 
         Raises:
-            InvalidMessageError: More letters fit than can be kept.
+            InvalidMessageError: More dead letters match than the index can keep.
         """
-        sent, away = record.header(REDRIVEN), record.header(PURGED)
-        if record.header(FROM) is not None or (sent is None and away is None):
-            # It is told by what `write` adds: a message may bring any header along, and `write` adds its own last.
+        redriven, purged = record.header(REDRIVEN), record.header(PURGED)
+        if record.header(FROM) is not None or (redriven is None and purged is None):
+            # `write` adds this header last: a message may have any header, that of a marker included.
             self._add(record)
-        elif sent is not None:
-            self._redriven[(record.key or b"").decode(errors="replace")] = sent
+        elif redriven is not None:
+            self._redriven[(record.key or b"").decode(errors="replace")] = redriven
         else:
             self._purged.add((record.key or b"").decode(errors="replace"))
 
     def _add(self, record: Record) -> None:
         name = record.header(POSITION) or str(record.position)
-        first = self._letters.get(name)
+        first = self._entries.get(name)
         if first is not None:
-            self._letters[name] = replace(first, copies=(*first.copies, record.position))
+            self._entries[name] = replace(first, copies=(*first.copies, record.position))
             return
         kept = record if self._whole else self._slim(record)
         letter = DeadLetter(self._tier, kept, None, self._others.pop(name, ()), size=len(record.value or b""))
-        if not self._fits(letter):
-            self._others[name] = letter.places
-        elif len(self._letters) < MAX_INDEXED:
-            self._letters[name] = letter if self._whole else replace(letter, record=self._shared(kept))
+        if not self._matches(letter):
+            self._others[name] = letter.positions
+        elif len(self._entries) < MAX_INDEXED:
+            self._entries[name] = letter if self._whole else replace(letter, record=self._interned_headers(kept))
         else:
-            told = f"more than {MAX_INDEXED:,} dead letters of {self._tier} fit: choose fewer, for example by their age"
-            raise InvalidMessageError(told, [FieldError(field="newer_than", detail=told)])
+            detail = f"more than {MAX_INDEXED:,} dead letters of {self._tier} match: select fewer, for example by age"
+            raise InvalidMessageError(detail, [FieldError(field="newer_than", detail=detail)])
 
     def _slim(self, record: Record) -> Record:
         last = {name: value and _prefix(value) for name, value in record.headers if name in INDEXED_HEADERS}
         return replace(record, key=indexed_key(record.key), value=None, headers=tuple(last.items()))
 
-    def _shared(self, record: Record) -> Record:
-        """The same, with one copy of each value that many letters have."""
-        headers = tuple((name, value and self._same.setdefault(value, value)) for name, value in record.headers)
+    def _interned_headers(self, record: Record) -> Record:
+        """Return the record with interned header values: many dead letters share them."""
+        headers = tuple((name, value and self._interned.setdefault(value, value)) for name, value in record.headers)
         return replace(record, headers=headers)
 
-    def letters(self) -> list[DeadLetter]:
-        """The letters that fit, oldest first, each with what became of it; purged ones are left out."""
+    def entries(self) -> list[DeadLetter]:
+        """Return the matching dead letters with their state, oldest first, without the purged ones."""
         found = []
-        for letter in self._letters.values():
-            places = [str(at) for at in letter.places]
+        for letter in self._entries.values():
+            places = [str(at) for at in letter.positions]
             if self._purged.isdisjoint(places):
                 sent = next((self._redriven[at] for at in places if at in self._redriven), None)
                 found.append(replace(letter, redriven=sent))
         return found
 
-    def places(self) -> set[Position]:
-        """Where letters stand that are not purged, those that do not fit among them."""
-        every = [*(letter.places for letter in self._letters.values()), *self._others.values()]
+    def positions(self) -> set[Position]:
+        """Return the positions of all dead letters that are not purged, whether they match or not."""
+        every = [*(letter.positions for letter in self._entries.values()), *self._others.values()]
         return {at for places in every if self._purged.isdisjoint(map(str, places)) for at in places}
 
 
 def _prefix(value: bytes) -> bytes:
-    """The beginning of a text, cut between two characters."""
+    """Return the beginning of a text, cut between two characters."""
     return value if len(value) <= MAX_INDEXED_VALUE else value[:MAX_INDEXED_VALUE].decode(errors="ignore").encode()
 
 
 def indexed_key(key: bytes | None) -> bytes | None:
-    """A key as an index keeps it: a long one by what tells it from others."""
+    """Return a key as the index keeps it: a long one as its hash."""
     return key if key is None or len(key) <= MAX_INDEXED_KEY else b"sha256:" + hashlib.sha256(key).digest()
 
 
 def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:
-    """The dead letters in a tier's topic, whole, oldest first; see `DeadLetterIndex`."""
+    """Return the dead letters in a tier's topic with their messages, oldest first; see `DeadLetterIndex`."""
     index = DeadLetterIndex(tier, whole=True)
     for record in records:
         index.add(record)
-    return index.letters()
+    return index.entries()
 
 
 def marker(at: Position, name: str, value: str) -> tuple[bytes, bytes, Headers]:
-    """Key, value and headers of the record that says what became of the letter that stands there."""
+    """Return key, value and headers of the marker of the dead letter at a position."""
     return str(at).encode(), b"", [(name, value.encode())]

@@ -1,4 +1,4 @@
-"""Redriver: sends dead letters of one tier again, each copy and its marker in one transaction."""
+"""Redrive: sends the dead letters of one tier again, each copy and its marker in one transaction."""
 
 import asyncio
 import time
@@ -17,67 +17,68 @@ from poise.kafka.record import Position, Record
 from poise.kafka.transactions import ProducerRecord, TooLargeError, TransactionalProducer
 
 READ_TIMEOUT: Final = 120.0
-"""Seconds; a partition of a compacted topic."""
+"""Seconds to read a partition of a compacted topic."""
 
 ReadDeadLetters = Callable[[], Awaitable[Sequence[DeadLetter]]]
-"""The letters that are meant, as they stand now."""
+"""Reads the matching dead letters in their current state."""
 
 
 class RedriveExecutor:
-    """Sends dead letters again; see `DeadLetterAdmin`.
+    """Redrives dead letters; see `DeadLetterAdmin`.
 
     Args:
         logs: Reads topics.
-        tier: Whose letters.
-        read: Reads those that are meant.
-        how: How they are sent.
-        named: Each is meant by its id; else they merely fit, and those that were sent already are passed over.
+        tier: The tier of the dead letters.
+        read: Reads the matching dead letters.
+        options: How they are redriven.
+        named: The dead letters were selected by id; otherwise those that were redriven before are skipped.
     """
 
-    def __init__(self, logs: Logs, tier: str, read: ReadDeadLetters, how: RedriveOptions, *, named: bool) -> None:
+    def __init__(self, logs: Logs, tier: str, read: ReadDeadLetters, options: RedriveOptions, *, named: bool) -> None:
         self._logs = logs
         self._tier = tier
         self._read = read
-        self._how = how
+        self._options = options
         self._named = named
-        self._settled: set[str] = set()
+        self._done: set[str] = set()
         self._alone: frozenset[str] = frozenset()
         self._next = 0.0
         self.sent = 0
 
     async def run(self) -> AsyncGenerator[RedriveOutcome]:
-        """Send them, and say of each what became of it."""
-        looked = await self._look()
-        if self._how.dry_run or all(outcome.refused for outcome in looked):  # needs no transaction: disturb nobody
-            for outcome in looked:
+        """Redrive the dead letters, and yield the outcome of each."""
+        planned = await self._plan()
+        if self._options.dry_run or all(outcome.refused for outcome in planned):
+            # No transaction: it would fence other redrives.
+            for outcome in planned:
                 yield outcome
             return
         try:
-            while not self._finished(looked):
+            while not self._finished(planned):
                 async with TransactionalProducer(
                     self._logs.access.connection, dead_letter_topic_name(self._tier)
                 ) as transactions:
-                    # From here on nobody else writes markers: what is read now holds until this one is shut out.
-                    looked = [outcome for outcome in await self._look() if outcome.letter.id not in self._settled]
-                    for outcome in looked:
+                    # From here on no other process writes markers: what is read now is valid until it is fenced.
+                    planned = [outcome for outcome in await self._plan() if outcome.letter.id not in self._done]
+                    for outcome in planned:
                         if outcome.refused is not None:
-                            self._settled.add(outcome.letter.id)
+                            self._done.add(outcome.letter.id)
                             yield outcome
-                    async for outcome in self._send_all(transactions, [o.letter for o in looked if o.refused is None]):
+                    async for outcome in self._send_all(transactions, [o.letter for o in planned if o.refused is None]):
                         yield outcome
         except RetryableError as error:
             raise RetryableError(
-                f"somebody else began to send dead letters of {self._tier} again, or to purge them: this run stopped "
+                f"another process started to redrive or purge dead letters of {self._tier}: this redrive stopped "
                 f"after {self.sent}; run it again for the rest"
             ) from error
 
-    def _finished(self, looked: Sequence[RedriveOutcome]) -> bool:
-        return all(outcome.letter.id in self._settled for outcome in looked)
+    def _finished(self, planned: Sequence[RedriveOutcome]) -> bool:
+        return all(outcome.letter.id in self._done for outcome in planned)
 
-    # -- looking --------------------------------------------------------------------------------------------------
+    # -- planning -------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> list[RedriveOutcome]:
-        """What is to be sent, and what is refused, with the reason."""
+    async def _plan(self) -> list[RedriveOutcome]:
+        """Return the dead letters to redrive, and those that are refused, with the reason."""
         letters = [
             letter for letter in await self._read() if self._named or letter.state is not DeadLetterState.REDRIVEN
         ]
@@ -85,13 +86,14 @@ class RedriveExecutor:
         newest = await self._newest(letters, topics)
         now = time.time()
         return [
-            RedriveOutcome(letter, refused=refusal_reason(letter, self._how, now, newest, topics)) for letter in letters
+            RedriveOutcome(letter, refused=refusal_reason(letter, self._options, now, newest, topics))
+            for letter in letters
         ]
 
     async def _newest(
         self, letters: Sequence[DeadLetter], topics: Mapping[str, int]
     ) -> dict[tuple[str, bytes], Position]:
-        """Where the newest record of each letter's key stands, in topics of which the newest alone counts."""
+        """Return the position of the newest record of each dead letter's key, in compacted topics."""
         keys = {
             (letter.topic, letter.record.key)
             for letter in letters
@@ -102,8 +104,8 @@ class RedriveExecutor:
         }
         found: dict[tuple[str, bytes], Position] = {}
         for topic, partition in sorted({(topic, partition_for(key, topics[topic])) for topic, key in keys}):
-            async with self._logs.follow(topic, partitions=[partition]) as follower:
-                async for batch in follower.read_to_end(within=READ_TIMEOUT):
+            async with self._logs.follow(topic, partitions=[partition]) as reader:
+                async for batch in reader.read_to_end(within=READ_TIMEOUT):
                     found |= {
                         (topic, record.key): record.position
                         for record in batch
@@ -116,32 +118,32 @@ class RedriveExecutor:
     async def _send_all(
         self, transactions: TransactionalProducer, letters: Sequence[DeadLetter]
     ) -> AsyncGenerator[RedriveOutcome]:
-        """Send them, up to a batch of which a letter is refused: it ends the transactions, and they are opened anew."""
-        for batch in batches(letters, self._how.rate, self._alone):
+        """Redrive dead letters in batches. Stop at a batch that the broker refuses: the producer must be reopened."""
+        for batch in batches(letters, self._options.rate, self._alone):
             await self._wait_for_turn(len(batch))
             try:
                 positions = await self._send(transactions, batch)
             except TooLargeError as error:
-                if len(batch) == 1:  # else the same are sent again, one by one, to see which it is
-                    self._settled.add(batch[0].id)
+                if len(batch) == 1:  # otherwise the batch is sent again, one by one, to find the refused one
+                    self._done.add(batch[0].id)
                     yield RedriveOutcome(batch[0], refused=f"{batch[0].id} is refused by {batch[0].topic}: {error}")
                 self._alone |= {letter.id for letter in batch}
                 return
             self.sent += len(batch)
-            self._settled |= {letter.id for letter in batch}
+            self._done |= {letter.id for letter in batch}
             for letter, position in zip(batch, positions, strict=True):
                 yield RedriveOutcome(letter, sent=position)
 
     async def _send(self, transactions: TransactionalProducer, batch: Sequence[DeadLetter]) -> list[Position]:
         letters = await load_messages(self._logs.lookups, batch)
-        if len(letters) < len(batch):  # its topic was cut: by whoever purged, or because its time was over
-            raise RetryableError(f"dead letters of {self._tier} are not there any more")
+        if len(letters) < len(batch):  # the topic was truncated, by a purge or its retention
+            raise RetryableError(f"dead letters of {self._tier} no longer exist")
         copies = [
             ProducerRecord(
                 letter.topic,
                 letter.record.key,
                 letter.record.value,
-                redrive_headers(letter, self._how),
+                redrive_headers(letter, self._options),
                 await self._partition(letter),
             )
             for letter in letters
@@ -152,7 +154,7 @@ class RedriveExecutor:
                 [
                     ProducerRecord(dead_letter_topic_name(self._tier), *marker(at, REDRIVEN, str(position)))
                     for letter, position in zip(batch, positions, strict=True)
-                    for at in letter.places
+                    for at in letter.positions
                 ]
             )
         return positions
@@ -161,16 +163,16 @@ class RedriveExecutor:
         key = letter.record.key
         return None if key is None else await self._logs.partition_of(letter.topic, key)
 
-    async def _wait_for_turn(self, letters: int) -> None:
-        if self._how.rate is None:
+    async def _wait_for_turn(self, count: int) -> None:
+        if self._options.rate is None:
             return
         now = time.monotonic()
         await asyncio.sleep(max(0.0, self._next - now))
-        self._next = max(self._next, now) + letters / self._how.rate
+        self._next = max(self._next, now) + count / self._options.rate
 
 
 async def load_messages(lookups: LogLookup, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """Dead letters with their messages, in their order; those that are not there any more are left out.
+    """Return dead letters with their messages, in order; those that no longer exist are omitted.
 
     Raises:
         UnavailableError: They cannot be read.

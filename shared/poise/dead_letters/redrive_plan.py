@@ -1,4 +1,4 @@
-"""Redrive: which dead letters are sent again, in what form and how fast. Pure decisions; `dead_letter_admin` acts."""
+"""Redrive plan: decides which dead letters are redriven, with which headers and how fast. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,32 +13,32 @@ from poise.kafka.record import Headers, Position
 
 _REPLY_HEADERS: Final = frozenset({"reply_to", CORRELATION_ID, REPLY_PARTITION, STREAM_TO})
 _TRANSACTION_SECONDS: Final = 0.1
-"""Seconds that one transaction should stand for at most, where a rate is given."""
+"""Seconds of the rate that one transaction may contain at most."""
 MAX_BATCH: Final = 100
-"""Letters in one transaction at most."""
+"""Dead letters in one transaction at most."""
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveOptions:
-    """How dead letters are sent again."""
+    """How dead letters are redriven."""
 
     keep_reply_to: bool = False
-    """Keep who waits for the reply; else it is dropped, for nobody does any more."""
+    """Keep `reply_to`; by default it is dropped because the caller is gone."""
     keep_deadline: bool = False
-    """Keep the deadline; else a new one begins when it is sent."""
+    """Keep the deadline; by default the message gets a new one."""
     force: bool = False
-    """Also what is quarantined, if it is named."""
+    """Redrive quarantined dead letters too, if their ids are given."""
     rate: float | None = None
-    """How many a second; None = as fast as the broker takes them."""
+    """Dead letters per second; None = unlimited."""
     dry_run: bool = False
-    """Only say what would be done."""
+    """Only report what a redrive would do."""
 
     def check(self, chosen: DeadLetterFilter) -> None:
-        """See that it goes with what is chosen.
+        """Check the options against the filter.
 
         Raises:
-            InvalidMessageError: It does not.
+            InvalidMessageError: `force` is set without ids.
         """
         if self.force and not chosen.ids:
             raise invalid_field("force", "what is quarantined is sent again by its id only: name it")
@@ -46,34 +46,34 @@ class RedriveOptions:
 
 @dataclass(frozen=True, slots=True)
 class RedriveOutcome:
-    """What became of a letter that was to be sent again."""
+    """The outcome of one dead letter of a redrive."""
 
     letter: DeadLetter
     sent: Position | None = None
-    """Where it is now; None = it was not sent."""
+    """The position of the copy; None = it was not sent."""
     refused: str | None = None
-    """Why it can not be sent; None = it can."""
+    """Why it cannot be redriven; None = it can."""
 
 
 def refusal_reason(
     letter: DeadLetter,
-    how: RedriveOptions,
+    options: RedriveOptions,
     now: float,
     newest: Mapping[tuple[str, bytes], Position],
     topics: Iterable[str],
 ) -> str | None:
-    """Why a letter can not be sent again; None = it can.
+    """Return why a dead letter cannot be redriven; None = it can.
 
     Args:
-        letter: The letter.
-        how: What was asked for.
+        letter: The dead letter.
+        options: The options of the redrive.
         now: Unix seconds.
-        newest: Of compacted topics, where the newest record of a key stands, by topic and key.
-        topics: Those that there are.
+        newest: The position of the newest record in compacted topics, by topic and key.
+        topics: The existing topics.
     """
     if letter.state is DeadLetterState.REDRIVEN:
         return f"{letter.id} was sent again already, to {letter.redriven}"
-    if letter.state is DeadLetterState.QUARANTINED and not how.force:
+    if letter.state is DeadLetterState.QUARANTINED and not options.force:
         return (
             f"{letter.id} is quarantined: sent again {letter.redrives} times, it died each time; "
             "once that is repaired, name it, with force"
@@ -83,7 +83,7 @@ def refusal_reason(
     later = newest.get((letter.topic, letter.record.key or b""))
     if later is not None and str(later) != letter.failed_at:
         return f"{letter.id} is an old version: {later} has the same key and came later"
-    return _expired(letter, now) if how.keep_deadline else None
+    return _expired(letter, now) if options.keep_deadline else None
 
 
 def _not_redrivable(letter: DeadLetter, topics: Iterable[str]) -> str | None:
@@ -103,24 +103,24 @@ def _expired(letter: DeadLetter, now: float) -> str | None:
     return None
 
 
-def redrive_headers(letter: DeadLetter, how: RedriveOptions) -> Headers:
-    """The headers of the message when it is sent again: it counts, and drops what does not hold any more."""
+def redrive_headers(letter: DeadLetter, options: RedriveOptions) -> Headers:
+    """Return the headers of the redriven message: the count is increased, outdated headers are dropped."""
     dropped = ADDED_HEADERS | {ATTEMPT, REDRIVES}
-    if not how.keep_reply_to:
+    if not options.keep_reply_to:
         dropped |= _REPLY_HEADERS
-    if not how.keep_deadline:
+    if not options.keep_deadline:
         dropped |= {DEADLINE}
     kept = [(name, value) for name, value in letter.record.headers if name not in dropped]
     return [*kept, (REDRIVES, str(min(letter.redrives + 1, MAX_INTEGER)).encode())]
 
 
 def batches(letters: Sequence[DeadLetter], rate: float | None, alone: frozenset[str]) -> Iterator[Sequence[DeadLetter]]:
-    """The letters in the transactions that they are sent in, in order.
+    """Split dead letters into transactions, in order.
 
     Args:
-        letters: What is to be sent.
-        rate: How many a second.
-        alone: The ids of those that have a transaction of their own, because one of them may be refused.
+        letters: The dead letters to redrive.
+        rate: Dead letters per second.
+        alone: The ids that get a separate transaction each, because the broker may refuse one of them.
     """
     most = MAX_BATCH if rate is None else max(1, min(MAX_BATCH, int(rate * _TRANSACTION_SECONDS)))
     batch: list[DeadLetter] = []
@@ -135,14 +135,14 @@ def batches(letters: Sequence[DeadLetter], rate: float | None, alone: frozenset[
         yield batch
 
 
-def first_needed_offsets(places: Iterable[Position], ends: Mapping[int, int]) -> dict[int, int]:
-    """Up to where a dead-letter topic holds nothing that is needed, by partition: the first letter that is kept.
+def first_needed_offsets(positions: Iterable[Position], ends: Mapping[int, int]) -> dict[int, int]:
+    """Return the offsets before which a dead-letter topic can be truncated, by partition.
 
     Args:
-        places: Where letters stand that are kept.
-        ends: The end offsets as they were when the letters were read.
+        positions: The positions of the dead letters that remain.
+        ends: The end offsets when the dead letters were read.
     """
     cut = dict(ends)
-    for at in places:
+    for at in positions:
         cut[at.partition] = min(cut.get(at.partition, at.offset), at.offset)
     return cut

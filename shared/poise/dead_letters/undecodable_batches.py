@@ -1,8 +1,8 @@
-"""Batches that cannot be decoded: the dead letters of those that readers of whole logs come across.
+"""Undecodable batches: dead letters for the batches that log readers cannot decode.
 
-Where a group reads, such a batch is a dead letter before its offset is committed, like all that cannot be handled.
-A log is read by many processes, again after each start, and commits nothing: whoever comes across such a batch looks
-whether it is kept already, and keeps it else.
+A consumer group dead-letters such a batch before it commits the offset, like any message that cannot be handled. A log
+is read by many processes, again after each start, without commits: so a reader that finds such a batch first checks
+whether it is a dead letter already.
 """
 
 import asyncio
@@ -24,27 +24,27 @@ log = logging.getLogger(__name__)
 
 MAX_REMEMBERED: Final = 1_000
 MAX_CONCURRENT: Final = 20
-"""Batches that are on their way to a dead-letter topic; beyond it one is only said in the log."""
+"""Batches that are being dead-lettered at once; beyond this a batch is only logged."""
 RETRY_INTERVAL: Final = 1.0
 LOOKUP_TIMEOUT: Final = 10.0
 FLUSH_TIMEOUT: Final = 2.0
-"""Seconds that a process which leaves gives what is on its way."""
+"""Seconds for a stopping process to write the last batches."""
 
 
 class ReadableLog(Protocol):
-    """A topic that is read to its end."""
+    """A topic that can be read to its end."""
 
     def read_to_end(self) -> AsyncIterator[list[Record]]:
-        """Batches of records."""
+        """Yield batches of records."""
 
 
 class UndecodableBatchRecorder:
-    """Keeps the batches that the readers of one process come across, each once.
+    """Dead-letters the undecodable batches that the readers of one process find, each once.
 
     Args:
-        send: Sends a record and waits for the broker.
+        send: Sends a record and waits for the broker's acknowledgement.
         read: Reads a topic, by its name.
-        worker: What this process is called.
+        worker: The name of this process.
     """
 
     def __init__(
@@ -54,32 +54,32 @@ class UndecodableBatchRecorder:
         self._read = read
         self._worker = worker
         self._seen: OrderedDict[str, None] = OrderedDict()
-        self._keeping: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def keep(self, record: Record) -> None:
-        """Keep a batch as a dead letter, in a while; returns at once. The same one again is passed over."""
-        position = str(record.position)
+    def record(self, batch: Record) -> None:
+        """Dead-letter a batch in the background; returns immediately. A known batch is skipped."""
+        position = str(batch.position)
         if position in self._seen:
             return
         self._seen[position] = None
         if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
-        tier = dead_letter_tier(record.topic)
-        count(semconv.RECORDS_SKIPPED, 1, {semconv.MESSAGING_DESTINATION: record.topic})
-        log_undecodable(record)
-        if record.topic == dead_letter_topic_name(tier):
-            return  # it is where it would be kept
-        if len(self._keeping) >= MAX_CONCURRENT:
-            log.error("%s is not kept as a dead letter: there are too many such batches at once", position)
+        tier = dead_letter_tier(batch.topic)
+        count(semconv.RECORDS_SKIPPED, 1, {semconv.MESSAGING_DESTINATION: batch.topic})
+        log_undecodable(batch)
+        if batch.topic == dead_letter_topic_name(tier):
+            return  # it is in the dead-letter topic already
+        if len(self._tasks) >= MAX_CONCURRENT:
+            log.error("%s is not dead-lettered: too many undecodable batches at once", position)
             return
-        task = asyncio.create_task(self._keep(tier, record))
-        self._keeping.add(task)
-        task.add_done_callback(self._keeping.discard)
+        task = asyncio.create_task(self._write(tier, batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _keep(self, tier: str, record: Record) -> None:
+    async def _write(self, tier: str, record: Record) -> None:
         while True:
             try:
-                if not await self._is_kept(dead_letter_topic_name(tier), str(record.position)):
+                if not await self._is_dead_letter(dead_letter_topic_name(tier), str(record.position)):
                     error = undecodable_error(record)
                     await model.write(self._send, tier, record, error, attempt=1, worker=self._worker)
                     metered = {
@@ -91,25 +91,25 @@ class UndecodableBatchRecorder:
             except UnavailableError:
                 await asyncio.sleep(RETRY_INTERVAL)
             except PoiseError as error:
-                log.error("%s could not be kept as a dead letter: %s", record.position, error)  # noqa: TRY400 - expected
+                log.error("%s could not be dead-lettered: %s", record.position, error)  # noqa: TRY400 - expected
                 return
             else:
                 return
 
-    async def _is_kept(self, topic: str, position: str) -> bool:
-        """Whether a dead-letter topic has a letter of a position; one that is too long to look through has not."""
+    async def _is_dead_letter(self, topic: str, position: str) -> bool:
+        """Return whether a dead-letter topic has a dead letter of a position; False if the search takes too long."""
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT), self._read(topic) as letters:
                 async for batch in letters.read_to_end():
                     if any(letter.header(POSITION) == position for letter in batch):
                         return True
         except TimeoutError:
-            log.warning("%s could not be looked through in %.0f s", topic, LOOKUP_TIMEOUT)
+            log.warning("%s could not be searched within %.0f s", topic, LOOKUP_TIMEOUT)
         return False
 
     async def flush(self) -> None:
-        """Wait until what is on its way is kept, for a moment at most."""
-        if self._keeping:
-            await asyncio.wait(self._keeping, timeout=FLUSH_TIMEOUT)
-        for task in self._keeping:
+        """Wait until the last batches are written, for at most `FLUSH_TIMEOUT`."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=FLUSH_TIMEOUT)
+        for task in self._tasks:
             task.cancel()

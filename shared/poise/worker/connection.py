@@ -66,7 +66,7 @@ class MeshConnection:
         self._undecodable = UndecodableBatchRecorder(
             records.send, partial(LogStream, self.connection), settings.instance
         )
-        access = LogAccess(self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep)
+        access = LogAccess(self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.record)
         self.logs = Logs(access)
         self.rpc = RpcClient(self.admin, self.producer, settings.tenant)
         self.cancellation = CancellationRegistry(access, settings, self.rpc.publish_cancel)

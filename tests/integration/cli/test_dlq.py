@@ -141,7 +141,7 @@ async def test_purging_asks_first(poise: Command, outsider: Outsider) -> None:
     assert await letters(poise, "--key", key, "--all") == [second]
     assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout.endswith("1 dead letter purged\n")
     assert await letters(poise, "--key", key, "--all") == []
-    assert "there is no dead letter" in (await poise("dlq", "redrive", second["id"])).stderr
+    assert "no dead letter" in (await poise("dlq", "redrive", second["id"])).stderr
     assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout == "0 dead letters purged: nothing fits\n"
 
 
@@ -191,7 +191,7 @@ async def test_who_waits_is_kept_only_when_asked_to(poise: Command, outsider: Ou
         (("purge",), "name dead letters, or choose"),
         (("redrive", "--all", "--force"), "by its id only"),
         (("show", "7"), "one reads tier/partition/offset"),
-        (("show", "orchestration/0/99999999"), "there is no dead letter orchestration/0/99999999"),
+        (("show", "orchestration/0/99999999"), "no dead letter orchestration/0/99999999"),
         (("show", "nobody/0/1"), "'nobody' has no dead letters"),
         (("ls", "--tier", "gateway"), "'gateway' has no dead letters"),
     ],

@@ -124,7 +124,7 @@ async def test_dead_letters_are_listed_without_their_messages(mesh: WorkerRuntim
         letters = await admin.select(DeadLetterFilter(tier=tier))
     assert len(letters) == BIG
     with kept_below(KEPT):
-        letter = await admin.whole(letters[-1])
+        letter = await admin.load_message(letters[-1])
     assert len(letter.record.value or b"") == letter.size == 900_000
 
 

@@ -132,7 +132,7 @@ def test_a_hexdump_is_cut() -> None:
 
 
 def test_for_machines_bytes_that_are_no_text_are_base64() -> None:
-    view = DeadLetterDetail.whole(letter(b"\xff", redrives=3))
+    view = DeadLetterDetail.of(letter(b"\xff", redrives=3))
     found = json.loads(json.dumps(view.model_dump(mode="json", exclude_unset=True)))
     assert (found["id"], found["state"], found["redrives"]) == ("orchestration/0/5", "quarantined", 3)
     assert (found["key"], found["value_base64"]) == ("key", "/w==")

@@ -47,23 +47,23 @@ def letter(
     ],
 )
 def test_a_letter_is_meant_if_it_fits_everything(chosen: DeadLetterFilter, fits: bool) -> None:
-    assert chosen.fits(letter(), NOW, "default") is fits
+    assert chosen.matches(letter(), NOW, "default") is fits
 
 
 def test_who_may_not_name_a_tenant_names_none() -> None:
     asked = letter(tier="orchestration", topic="poise.ask.batch")
-    assert not DeadLetterFilter(tenant="acme").fits(asked, NOW, "default")
-    assert DeadLetterFilter(tenant="default").fits(asked, NOW, "default")
+    assert not DeadLetterFilter(tenant="acme").matches(asked, NOW, "default")
+    assert DeadLetterFilter(tenant="default").matches(asked, NOW, "default")
 
 
 def test_a_letter_without_a_key_fits_no_key() -> None:
-    assert not DeadLetterFilter(key=b"").fits(letter(key=None), NOW, "default")
+    assert not DeadLetterFilter(key=b"").matches(letter(key=None), NOW, "default")
 
 
 def test_only_what_leaves_something_out_narrows() -> None:
-    assert not DeadLetterFilter().narrows
-    assert DeadLetterFilter(older_than=0.0).narrows
-    assert DeadLetterFilter(key=b"").narrows
+    assert not DeadLetterFilter().has_criteria
+    assert DeadLetterFilter(older_than=0.0).has_criteria
+    assert DeadLetterFilter(key=b"").has_criteria
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_only_the_tiers_that_matter_are_read(chosen: DeadLetterFilter, tiers: li
 
 @pytest.mark.parametrize("chosen", [DeadLetterFilter(tier="x"), DeadLetterFilter(ids=frozenset({"x/0/1"}))])
 def test_a_tier_that_is_not_there_is_said(chosen: DeadLetterFilter) -> None:
-    with pytest.raises(InvalidMessageError, match="'x' has no dead letters: there are a, b"):
+    with pytest.raises(InvalidMessageError, match="'x' has no dead letters: choose one of a, b"):
         chosen.tiers(["b", "a"])
 
 

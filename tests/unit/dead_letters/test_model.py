@@ -282,13 +282,13 @@ def test_an_index_keeps_what_lists_need_and_no_message() -> None:
         ("poise-dead-traceback", b"t" * 16_000),
     )
     log.add(Record(DEAD, 0, 7, 1.0, key, b"x" * 900_000, many))
-    (letter,) = log.letters()
+    (letter,) = log.entries()
     assert (letter.id, letter.error, letter.topic, letter.size) == ("retrieval/0/7", "ValueError", TOPIC, 900_000)
     assert letter.record.value is None
     assert len(letter.record.key or b"") < 100
     assert sum(len(value or b"") for _, value in letter.record.headers) < 1_000
-    assert DeadLetterFilter(key=key).fits(letter, 2.0, "default")
-    assert not DeadLetterFilter(key=key + b"k").fits(letter, 2.0, "default")
+    assert DeadLetterFilter(key=key).matches(letter, 2.0, "default")
+    assert not DeadLetterFilter(key=key + b"k").matches(letter, 2.0, "default")
 
 
 def dead(offset: int, error: str, position: int, message: str = "") -> Record:
@@ -298,23 +298,23 @@ def dead(offset: int, error: str, position: int, message: str = "") -> Record:
 
 
 def test_an_index_keeps_what_fits_and_of_others_where_they_stand() -> None:
-    log = DeadLetterIndex("retrieval", fits=lambda letter: letter.error == "ValueError")
+    log = DeadLetterIndex("retrieval", matches=lambda letter: letter.error == "ValueError")
     for offset, error in enumerate(["ValueError", "OSError", "OSError", "ValueError"]):
         log.add(dead(offset, error, offset))
     log.add(dead(4, "ValueError", 1))  # delivered again, it died of something else
     log.add(dead(5, "ValueError", 0))
     key, empty, headers = marker(Position(DEAD, 0, 2), PURGED, "1.0")
     log.add(Record(DEAD, 0, 6, 1.0, key, empty, tuple(headers)))
-    assert [sorted(at.offset for at in letter.places) for letter in log.letters()] == [[0, 5], [3], [1, 4]]
-    assert {at.offset for at in log.places()} == {0, 1, 3, 4, 5}
-    assert b"OSError" not in log._same, "of a letter that does not fit its place alone is kept"
+    assert [sorted(at.offset for at in letter.positions) for letter in log.entries()] == [[0, 5], [3], [1, 4]]
+    assert {at.offset for at in log.positions()} == {0, 1, 3, 4, 5}
+    assert b"OSError" not in log._interned, "of a letter that does not fit its place alone is kept"
 
 
 def test_the_bounds_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "MAX_INDEXED", 2)
-    log = DeadLetterIndex("retrieval", fits=lambda letter: letter.error == "ValueError")
+    log = DeadLetterIndex("retrieval", matches=lambda letter: letter.error == "ValueError")
     for offset, error in enumerate(["ValueError", "OSError", "ValueError"]):
         log.add(dead(offset, error, offset, "é" * 4_000))
-    assert {letter.message for letter in log.letters()} == {"é" * 250}
-    with pytest.raises(InvalidMessageError, match="more than 2 dead letters of retrieval fit: choose fewer"):
+    assert {letter.message for letter in log.entries()} == {"é" * 250}
+    with pytest.raises(InvalidMessageError, match="more than 2 dead letters of retrieval match: select fewer"):
         log.add(dead(3, "ValueError", 3))
