@@ -105,8 +105,8 @@ def test_a_span_of_time(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "30", "h", "-1h", "1 h", "1H", "1y", "1h30", "9" * 5_000 + "s", "٣s"])
-def test_what_is_no_span_of_time(text: str) -> None:
-    with pytest.raises(ValueError, match="write 30s, 10m, 2h, 7d or 1d12h"):
+def test_invalid_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="give 30s, 10m, 2h, 7d or 1d12h"):
         parse_duration(text)
 
 
@@ -116,6 +116,6 @@ def test_a_rate(text: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "0/s", "-1", "fast", "10/x", "10/", "1e3", "٣/s"])
-def test_what_is_no_rate(text: str) -> None:
-    with pytest.raises(ValueError, match="write 10/s, 100/m or 1000/h"):
+def test_invalid_rates(text: str) -> None:
+    with pytest.raises(ValueError, match="give 10/s, 100/m or 1000/h"):
         parse_rate(text)
