@@ -186,8 +186,8 @@ async def test_who_waits_is_kept_only_when_asked_to(poise: Command, outsider: Ou
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("ls", "--older-than", "soon"), "write 30s, 10m, 2h, 7d"),
-        (("redrive", "--all", "--rate", "fast"), "write 10/s, 100/m"),
+        (("ls", "--older-than", "soon"), "give 30s, 10m, 2h, 7d"),
+        (("redrive", "--all", "--rate", "fast"), "give 10/s, 100/m"),
         (("purge",), "name dead letters, or choose"),
         (("redrive", "--all", "--force"), "by its id only"),
         (("show", "7"), "one reads tier/partition/offset"),
