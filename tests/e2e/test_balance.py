@@ -27,6 +27,7 @@ async def test_a_fault_begins_under_load_and_no_ask_is_lost(tmp_path: Path, caps
     ):
         await poise.ask("What is a lambda?", timeout=60, min_epoch=await poise.ingest(documents), cache="no-store")
         timeline = await run_balance(stack, poise, BalancePlan(before_fault=3, until_noticed=12), picture=picture)
+        assert not any(worker.overrides for worker in stack.workers), "no worker is left on the act's variants"
         records = [RunRecord.parse(record.value or b"") for record in await poise.mesh.logs.read_topic(RECORDS.name)]
     drawn = [record.draw for record in records if record.draw is not None and record.draw.policy == "balance"]
     assert {draw.variant for draw in drawn} <= {STEADY, SECOND}

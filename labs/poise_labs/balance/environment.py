@@ -54,9 +54,10 @@ def worker_environment(
 async def deployed(stack: Stack, policy: str) -> AsyncIterator[ModelProxy]:
     """Restart the stack's inference and orchestration workers with the act's variants, without a fault.
 
+    When the context ends, they are restarted with the environment that they had before: the proxy is closed then.
+
     Yields:
-        The proxy between the second variant's backend and the model server. When the context ends, that backend has
-        no server any more.
+        The proxy between the second variant's backend and the model server.
 
     Raises:
         SetupError: The stack has no default model server, or a worker does not start.
@@ -65,7 +66,12 @@ async def deployed(stack: Stack, policy: str) -> AsyncIterator[ModelProxy]:
         raise SetupError("the balance act needs a default model server: run it on a stack with an inference worker")
     async with ModelProxy(stack.backends["default"]["url"]) as proxy:
         environment = worker_environment(policy, stack.backends, proxy.url)
-        for worker in stack.workers:
-            if worker.tier in environment:
-                await stack.restart_part(worker.name, environment=environment[worker.tier])
-        yield proxy
+        previous = {worker.name: worker.overrides for worker in stack.workers if worker.tier in environment}
+        try:
+            for worker in stack.workers:
+                if worker.tier in environment:
+                    await stack.restart_part(worker.name, environment=environment[worker.tier])
+            yield proxy
+        finally:
+            for name, overrides in previous.items():
+                await stack.restart_part(name, environment=overrides)

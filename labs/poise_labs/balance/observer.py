@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from poise.cli.text import clean
 from poise.contracts.message import Message
-from poise.contracts.policy import Decision, Policy, PolicyState
+from poise.contracts.policy import DECREASES, Decision, Policy, PolicyState
 from poise.contracts.record import RunRecord, Score
 from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, SCORES
 from poise.kafka.log_reader import LogReader
@@ -28,7 +28,6 @@ EXAMPLE_CANDIDATES: Final = 8
 """Answers among which an example is looked for."""
 MAX_EXAMPLE_CHARS: Final = 200
 """Characters of one."""
-DECREASES: Final = frozenset({"shift", "roll back"})
 
 
 class BalanceObserver:

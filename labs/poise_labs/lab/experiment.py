@@ -8,7 +8,7 @@ from typing import Final
 
 from poise.contracts.ask import Answer
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec
-from poise.contracts.record import RunRecord, Score
+from poise.contracts.record import SKIPPED_AFTER_FAILURES, RunRecord, Score
 from poise.errors import PoiseError, UnavailableError
 from poise.policy.control import new_command_id
 from poise_labs.lab.backend import ScriptedBackend
@@ -22,7 +22,6 @@ MAX_IN_FLIGHT: Final = 48
 ASK_TIMEOUT: Final = 30.0
 """Seconds that an asker waits."""
 CLOSINGS: Final = 20
-LEFT_ALONE: Final = "left alone"
 
 Progress = Callable[[int, int], None]
 """Told how many asks were answered, and of how many."""
@@ -196,7 +195,7 @@ def is_hurt(record: RunRecord, number: int, scenario: Scenario, backend: Scripte
     told = backend.told(draw.variant, number)
     if scenario.hurt == "failed":
         if draw.skipped is not None:
-            return LEFT_ALONE in draw.skipped
+            return SKIPPED_AFTER_FAILURES in draw.skipped
         faults = [tried for tried in record.generations if tried.variant == draw.variant and tried.fault is not None]
         return bool(faults) and told is not None and told.faults > 0
     if told is None or told.said is None or not told.said.troubled:

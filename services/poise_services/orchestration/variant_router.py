@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict
 
 from poise.contracts import Fault
+from poise.contracts.record import SKIPPED_AFTER_FAILURES
 from poise.telemetry import count, semconv
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
@@ -119,7 +120,7 @@ class VariantRouter:
                     elsewhere=any(other.backend != variant.backend for other in after),
                 )
             why = self._breakers.because(variant.name)
-            skipped.append(f"{self.label(variant)} is skipped, it failed lately{why}")
+            skipped.append(f"{self.label(variant)} {SKIPPED_AFTER_FAILURES}{why}")
         return Route(skipped=tuple(skipped))
 
     def _may_follow(self, others: list[Variant]) -> list[Variant]:

@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from poise.cli.policy_view import DECREASES, STYLES, format_share, weight_changes
+from poise.cli.policy_view import STYLES, format_share, weight_changes
 from poise.cli.table import GAP
 from poise.cli.text import clean, format_duration, plural
-from poise.contracts.policy import Criterion, Decision, Finding, Policy, Sample
+from poise.contracts.policy import DECREASES, Criterion, Decision, Finding, Policy, Sample
 from poise.contracts.record import RunRecord
 
 ABOUT: Final[Mapping[Criterion, str]] = {

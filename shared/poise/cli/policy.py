@@ -22,7 +22,6 @@ from poise.cli.policy_view import (
     policy_page,
     replay_report,
     unset_policy_page,
-    variant_statuses,
     weight_changes,
 )
 from poise.cli.text import clean
@@ -33,6 +32,7 @@ from poise.policy import control, decision_log
 from poise.policy.policy_file import PolicyFileError, read
 from poise.policy.replay import replay as replayed
 from poise.policy.replay import replay_with
+from poise.policy.variant_status import variant_statuses
 from poise.run_log.lookup import RunLog
 from poise.worker.connection import MeshConnection
 
@@ -140,7 +140,7 @@ async def _foretell(mesh: MeshConnection, name: str | None, version: int | None)
     name, policy = await decision_log.resolve(mesh.logs, name)
     if policy is None:
         return
-    earlier = reverted_weights(await decision_log.decisions(mesh.logs, name), version)
+    earlier = decision_log.reverted_weights(await decision_log.decisions(mesh.logs, name), version)
     if earlier is not None:
         told = f"version {policy.version} → the weights of " + (
             f"version {version}" if version else "before its last change"
@@ -148,14 +148,6 @@ async def _foretell(mesh: MeshConnection, name: str | None, version: int | None)
         out.print(Text.assemble((f"{clean(name)}  ", "bold cyan"), told))
         for line in weight_changes(policy.weights, earlier):
             out.print(Text("  ").append_text(line))
-
-
-def reverted_weights(decisions: list[Decision], version: int | None) -> dict[str, float] | None:
-    """The weights that a revert brings back, as the decisions tell; None if they do not."""
-    acted = [decision for decision in decisions if decision.acted and decision.before != decision.after]
-    if version is None:
-        return acted[-1].before or None if acted else None
-    return next((decision.after for decision in decisions if decision.acted and decision.version == version), None)
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """A policy, and what was decided about it, on a screen. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -13,10 +12,8 @@ from poise.cli.scores_view import format_interval
 from poise.cli.table import Row, table
 from poise.cli.text import clean, format_duration, format_ms, plural
 from poise.contracts.policy import Decision, Limits, Policy
-from poise.contracts.record import Score
 from poise.policy.replay import PolicyLogs, ReplayResult
-from poise.policy.weights import probabilities
-from poise.scoring.summary import Estimate, estimate
+from poise.policy.variant_status import MIN_CHANGE, VariantStatus
 
 NONE: Final = "–"
 STYLES: Final[Mapping[str, str]] = {
@@ -26,65 +23,6 @@ STYLES: Final[Mapping[str, str]] = {
     "hold": "bold yellow",
     "refuse": "bold red",
 }
-DECREASES: Final = ("shift", "roll back")
-"""The decisions that take weight from a variant."""
-MIN_CHANGE: Final = 0.0005
-"""Shares that differ by less look the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class VariantStatus:
-    """How a variant stands."""
-
-    variant: str
-    weight: float
-    """Its share now."""
-    target: float
-    """Its share as a person set it."""
-    answers: int
-    """Recent ones that count for or against it."""
-    score: Estimate | None
-    """Of the score that steers, in these."""
-    ms: Estimate | None
-    cost: Estimate | None
-    state: str
-    """`in trouble` when it was found to be worse, `on its way back` when it has recovered; else empty."""
-    why: str
-    """The decision's reason, where it is in trouble."""
-
-
-def variant_statuses(policy: Policy, decisions: Sequence[Decision], scores: Sequence[Score]) -> list[VariantStatus]:
-    """How the variants of a policy stand, in the order in which they were set."""
-    counted = {score.run_id: score for score in scores if score.feedback is None}  # a run that was scored twice: once
-    targets, moves = probabilities(policy.spec.weights, policy.spec.limits), _moves(decisions)
-    found = []
-    for variant, weight in policy.weights.items():
-        own = [score.values for score in counted.values() if score.variant == variant]
-
-        def of(name: str, own: Sequence[Mapping[str, float]] = own) -> Estimate | None:
-            values = [values[name] for values in own if name in values]
-            return estimate(values) if values else None
-
-        steers = of(policy.spec.limits.score)
-        answers, target, move = steers.count if steers else 0, targets.get(variant, 0.0), moves.get(variant)
-        state = why = ""
-        if move is not None and move.action != "promote":
-            state, why = "in trouble", move.reason
-        elif move is not None and weight < target - MIN_CHANGE:
-            state = "on its way back"
-        found.append(VariantStatus(variant, weight, target, answers, steers, of("raw_ms"), of("raw_cost"), state, why))
-    return found
-
-
-def _moves(decisions: Sequence[Decision]) -> dict[str, Decision]:
-    """The loop's last decision about each variant, since a person gave out the weights."""
-    found: dict[str, Decision] = {}
-    for decision in decisions:
-        if decision.action in {"set", "revert"} and decision.before != decision.after:
-            found.clear()
-        elif decision.variant is not None and decision.finding is not None:
-            found[decision.variant] = decision
-    return found
 
 
 def policy_page(

@@ -1,6 +1,6 @@
 """Policies: what is in force over variants, what people ask of it, and each decision with its evidence."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "rev
 """`shift`: a step away from a variant that is in trouble; `roll back`: the step that leaves it only exploration;
 `promote`: a step back to the weight that a person set; `hold`: weights stay, because a person said so or because there
 is nowhere to go; `set`, `release`, `revert`: a person's; `refuse`: a person's that cannot be done."""
+DECREASES: Final[frozenset[Action]] = frozenset({"shift", "roll back"})
+"""The actions that take weight from a variant."""
 Criterion = Literal["others", "past", "range", "latency", "cost"]
 """What a variant was found to be worse than: the other variants at the same time; its own past; the least quality that
 a person set; the ceiling of latency; that of cost."""

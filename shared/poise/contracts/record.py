@@ -1,7 +1,7 @@
 """Records: what a finished run was, and what is thought of it."""
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from poise.contracts.bounds import Elapsed, Finite, Int64, Quantity, Share, Unix
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message
 from poise.contracts.retrieve import Passage
+
+SKIPPED_AFTER_FAILURES: Final = "is skipped, it failed lately"
+"""How `Draw.skipped` reads when the variant's breaker was open: the variant's name before it, its last error after."""
 
 
 class StepRecord(Message):

@@ -1,7 +1,7 @@
 """The log of a policy: the policies in force, their decisions, and what a replay of them needs."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicyState
@@ -59,6 +59,19 @@ async def follow_decisions(logs: Logs, name: str, *, last: int, follow: bool) ->
 
 def _about(name: str, records: Iterable[Record]) -> list[Decision]:
     return [decision for _, decision in decodable(Decision, records) if decision.policy == name]
+
+
+def reverted_weights(decisions: Sequence[Decision], version: int | None) -> dict[str, float] | None:
+    """Return the weights that a revert restores, according to the decisions; None = they do not contain them.
+
+    Args:
+        decisions: All decisions about a policy, oldest first.
+        version: The version to revert to; None = the one before the last change.
+    """
+    acted = [decision for decision in decisions if decision.acted and decision.before != decision.after]
+    if version is None:
+        return acted[-1].before or None if acted else None
+    return next((decision.after for decision in decisions if decision.acted and decision.version == version), None)
 
 
 async def replay_logs(logs: Logs, name: str) -> PolicyLogs:

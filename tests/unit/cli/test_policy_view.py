@@ -5,7 +5,6 @@ import pytest
 from rich.console import Console, RenderableType
 
 from poise.cli.explain_view import decision_explanation, interval_bar
-from poise.cli.policy import reverted_weights
 from poise.cli.policy_view import (
     decision_page,
     decisions_table,
@@ -13,12 +12,12 @@ from poise.cli.policy_view import (
     policy_page,
     replay_report,
     unset_policy_page,
-    variant_statuses,
 )
 from poise.contracts import Draw, Finding, Limits, Policy, PolicySpec, RunRecord, Sample
 from poise.contracts.policy import Decision
 from poise.contracts.record import Score
 from poise.policy.replay import PolicyLogs, ReplayResult
+from poise.policy.variant_status import variant_statuses
 
 NOW = 10_000.0
 WHY = "cheap answers worse than the others; its share goes from 50 % to 5 %"
@@ -108,7 +107,7 @@ SCORES = [
     score("2", "steady", 1.0),
     score("2", "steady", 0.9),  # scored again
     score("3", "cheap", 0.4),
-    score("4", "cheap", None, values={}),  # left alone: says nothing
+    score("4", "cheap", None, values={}),  # skipped after failures: no quality
     score("3", "cheap", 1.0, feedback="f"),
 ]
 
@@ -188,15 +187,6 @@ def test_the_log() -> None:
         "answer-4 2 min ago would shift away from cheap",
         WHY,
     ]
-
-
-def test_the_weights_that_a_revert_brings_back() -> None:
-    held = persons(3, "hold", before=MOVED.after, after=MOVED.after)
-    assert reverted_weights([SET, MOVED, held], None) == {"steady": 0.5, "cheap": 0.5}
-    assert reverted_weights([SET, MOVED, held], 2) == MOVED.after
-    assert reverted_weights([SET, MOVED], 7) is None
-    assert reverted_weights([SET], None) is None
-    assert reverted_weights([], None) is None
 
 
 def test_what_a_replay_found() -> None:
