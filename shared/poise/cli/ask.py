@@ -1,4 +1,4 @@
-"""`poise ask "…"`: a question, and what comes back."""
+"""`poise ask "…"`: ask a question and print the answer."""
 
 import sys
 import time
@@ -21,14 +21,14 @@ from poise.errors import DeadlineExceededError, InvalidMessageError, NotTakenErr
 
 STDIN: Final = "-"
 FRAMES: Final = 20
-"""A second: as fast as words are read."""
+"""Per second: about reading speed."""
 BYTES_PER_CHAR: Final = 4
 """At most, in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskOptions:
-    """What is asked, and how."""
+    """A question and its options."""
 
     question: str
     timeout: float
@@ -42,29 +42,32 @@ class AskOptions:
 async def ask(
     words: Annotated[list[str], typer.Argument(metavar="QUESTION", help="The question; - reads it from stdin.")],
     broker: BrokerOption = None,
-    timeout: Annotated[  # noqa: ASYNC109 - it goes with the message
-        float, typer.Option(metavar="SECONDS", help="How long the answer is wanted.")
+    timeout: Annotated[  # noqa: ASYNC109 - it is sent with the message
+        float, typer.Option(metavar="SECONDS", help="How long to wait for the answer.")
     ] = ASK_INTERACTIVE.deadlines.default,
-    conversation: Annotated[str | None, typer.Option(help="Asks of one conversation are answered in order.")] = None,
+    conversation: Annotated[
+        str | None, typer.Option(help="Asks of the same conversation are answered in order.")
+    ] = None,
     min_epoch: Annotated[
-        str | None, typer.Option(metavar="EPOCH", help="What `poise ingest` returned: the answer knows what it put in.")
+        str | None,
+        typer.Option(
+            metavar="EPOCH", help="The epoch that `poise ingest` printed: answer from an index that includes it."
+        ),
     ] = None,
     *,
-    workflow: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The workflow that answers it; `answer` by default.")
-    ] = None,
+    workflow: Annotated[str | None, typer.Option(metavar="NAME", help="The workflow; default: `answer`.")] = None,
     stream: Annotated[
-        bool, typer.Option("--stream/--no-stream", help="On a terminal: show the words as they are written.")
+        bool, typer.Option("--stream/--no-stream", help="On a terminal: show the text while it is generated.")
     ] = True,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Have the answer worked out anew, not taken from the cache.")
+        bool, typer.Option("--no-cache", help="Compute the answer instead of taking it from the cache.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a question, and see the answer, its sources and how it came about."""
+    """Ask a question, and print the answer, its sources and how it was made."""
     question = read_stdin() if words == [STDIN] else " ".join(words)
     if not question.strip():
-        raise InvalidMessageError("the question is empty: say what you want to know")
+        raise InvalidMessageError("the question is empty: pass one as an argument")
     asked = AskOptions(question, timeout, conversation, min_epoch, "no-cache" if no_cache else None, workflow)
     async with open_client(broker) as poise:
         began = time.monotonic()
@@ -78,8 +81,8 @@ async def ask(
             raise
         except DeadlineExceededError as error:
             raise DeadlineExceededError(
-                f"{error} from {poise.settings.broker}: see with `poise status` whether every tier runs, or give it"
-                " longer with --timeout"
+                f"{error} from {poise.settings.broker}: check with `poise status` that every tier runs, or wait longer"
+                " with --timeout"
             ) from error
         waited = time.monotonic() - began
     if as_json:
@@ -89,7 +92,7 @@ async def ask(
 
 
 async def ask_and_wait(poise: Poise, asked: AskOptions) -> Answer:
-    """Ask, and wait for the answer."""
+    """Ask, and return the answer."""
     with err.status("asking …"):
         return await poise.ask(
             asked.question,
@@ -102,7 +105,7 @@ async def ask_and_wait(poise: Poise, asked: AskOptions) -> Answer:
 
 
 async def ask_and_stream(poise: Poise, asked: AskOptions) -> Answer:
-    """Ask, and show the words as they are written; they are gone from the screen when the answer is there."""
+    """Ask, show the text while it is generated, erase it when the answer arrives, and return the answer."""
     words = StreamView()
     stream = poise.stream(
         asked.question,
@@ -122,7 +125,7 @@ async def ask_and_stream(poise: Poise, asked: AskOptions) -> Answer:
 
 
 def read_stdin() -> str:
-    """The question on stdin.
+    """Return the question from stdin.
 
     Raises:
         InvalidMessageError: It is not UTF-8.
@@ -130,4 +133,4 @@ def read_stdin() -> str:
     try:
         return sys.stdin.buffer.read(MAX_QUESTION_CHARS * BYTES_PER_CHAR + 1).decode()
     except UnicodeDecodeError as error:
-        raise InvalidMessageError(f"question: what came on stdin is not UTF-8 (byte {error.start})") from error
+        raise InvalidMessageError(f"question: stdin is not UTF-8 (byte {error.start})") from error

@@ -1,4 +1,4 @@
-"""`poise cache`: the answers that are kept, how much they are of use, and purging them."""
+"""`poise cache`: statistics of cached answers, and purging them."""
 
 import json
 import time
@@ -19,14 +19,12 @@ from poise.dead_letters.filter import parse_duration
 from poise.redis.answer_store import AnswerStoreAdmin, AnswerStoreStats
 from poise.redis.client import RedisClient
 
-app = typer.Typer(
-    help="Kept answers: how much they are of use; purge them.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(help="Cached answers: statistics and purging.", no_args_is_help=True, add_completion=False)
 
 COMMAND_TIMEOUT: Final = 10.0
 """Seconds for each Redis command: Redis may be far away, and a command may read many entries."""
 HEADER: Final = ("tenant", "entries", "size", "hits", "stale", "shared", "misses", "hit rate", "time saved")
-TenantOption = Annotated[str | None, typer.Option(show_default=False, help="Only those of this tenant; else of all.")]
+TenantOption = Annotated[str | None, typer.Option(show_default=False, help="Only this tenant; default: all.")]
 
 
 def _age(text: str) -> float:
@@ -39,7 +37,7 @@ def _age(text: str) -> float:
 @app.command()
 @async_command
 async def stats(tenant: TenantOption = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
-    """Show what is kept by tenant, how often it was of use, and the time that this saved those who asked."""
+    """Show the cached answers of each tenant, their hits, and the time that these saved."""
     async with _connected(broker) as admin:
         found = {name: await admin.stats(name) for name in await _tenants(admin, tenant)}
     if as_json:
@@ -47,10 +45,12 @@ async def stats(tenant: TenantOption = None, broker: BrokerOption = None, *, as_
     elif any(counts != AnswerStoreStats() for counts in found.values()):
         out.print(table(HEADER, [Row(_cells(name, counts)) for name, counts in found.items()]))
         out.print(
-            Text("\nshared: answered by a run that another one had begun; hit rate: (hits + stale) of all", "dim")
+            Text(
+                "\nshared: answered by another run of the same question; hit rate: (hits + stale) of all lookups", "dim"
+            )
         )
     else:
-        out.print(Text("no answer is kept, and nobody has looked for one", style="dim"))
+        out.print(Text("no answer is cached, and none was looked up", style="dim"))
 
 
 @app.command()
@@ -58,7 +58,7 @@ async def stats(tenant: TenantOption = None, broker: BrokerOption = None, *, as_
 async def purge(
     tenant: TenantOption = None,
     document: Annotated[
-        str | None, typer.Option(metavar="ID", show_default=False, help="Only those that rest on this document.")
+        str | None, typer.Option(metavar="ID", show_default=False, help="Only answers that depend on this document.")
     ] = None,
     older: Annotated[
         float | None,
@@ -67,28 +67,28 @@ async def purge(
             parser=_age,
             metavar="AGE",
             show_default=False,
-            help="Only those worked out before that: 30s, 10m, 2h, 7d.",
+            help="Only answers older than this: 30s, 10m, 2h, 7d.",
         ),
     ] = None,
     broker: BrokerOption = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
 ) -> None:
-    """Forget kept answers: those that fit, or all. They are worked out anew when they are asked for.
+    """Delete cached answers: those that match, or all. The next ask computes them again.
 
-    What is being worked out at the moment is not kept either.
+    An answer that is being computed now is not cached either.
     """
     made_before = None if older is None else time.time() - older
-    gone = 0
+    count = 0
     async with _connected(broker) as admin:
-        forget = admin.select if dry_run else admin.purge
+        delete = admin.select if dry_run else admin.purge
         for name in await _tenants(admin, tenant):
-            found = await forget(name, document=document, made_before=made_before)
-            gone += len(found)
+            found = await delete(name, document=document, made_before=made_before)
+            count += len(found)
             if dry_run:
                 _list(name, [entry.answer.text for entry in found.values() if entry is not None])
-    verb = "would be purged" if dry_run else "purged" if gone else "purged: nothing fits"
-    out.print(Text(f"{plural(gone, 'kept answer')} {verb}", style="dim"))
+    verb = "would be purged" if dry_run else "purged" if count else "purged: nothing matches"
+    out.print(Text(f"{plural(count, 'cached answer')} {verb}", style="dim"))
 
 
 def _list(tenant: str, texts: list[str]) -> None:
@@ -127,5 +127,5 @@ def _size(number: int) -> str:
 
 
 def _plain(counts: AnswerStoreStats) -> dict[str, object]:
-    """A tenant's counts for machines; `saved` in seconds."""
+    """Return a tenant's counts as JSON values; `saved` is in seconds."""
     return {**asdict(replace(counts, saved=round(counts.saved, 3))), "hit_rate": counts.hit_rate}

@@ -12,14 +12,16 @@ from poise.cli.text import clean
 
 @async_command
 async def cancel(
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The run, as `poise ask` and `poise trace` name it.")],
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN_ID", help="The run's id, as `poise ask` and `poise trace` show it.")
+    ],
     step: Annotated[
-        str | None, typer.Option(metavar="NAME", show_default=False, help="Only this step of it, such as generate.")
+        str | None, typer.Option(metavar="NAME", show_default=False, help="Cancel only this step, such as generate.")
     ] = None,
     broker: BrokerOption = None,
 ) -> None:
-    """Stop a run wherever it is at work, and drop what waits of it. One that has ended is left alone."""
+    """Cancel a run: stop its calls on every worker and drop its queued messages. A finished run is not changed."""
     async with open_client(broker) as poise:
         await poise.cancel(run_id, step=step)
     what = "run" if step is None else f"step {clean(step)} of run"
-    out.print(f"every worker is told to stop {what} {clean(run_id)}", markup=False)
+    out.print(f"sent to every worker: cancel {what} {clean(run_id)}", markup=False)

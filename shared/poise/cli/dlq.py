@@ -1,4 +1,4 @@
-"""`poise dlq`: dead letters, listed, shown, sent again and purged."""
+"""`poise dlq`: list, show, redrive and purge dead letters."""
 
 import asyncio
 import json
@@ -21,17 +21,17 @@ from poise.dead_letters.json_view import DeadLetterDetail, DeadLetterSummary
 from poise.dead_letters.model import DeadLetterState
 from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome
 
-app = typer.Typer(help="Dead letters: list, show, send again, purge.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Dead letters: list, show, redrive, purge.", no_args_is_help=True, add_completion=False)
 
 SHOWN_BEFORE_PURGE: Final = 10
-IDS: Final = "As `poise dlq ls` names them: tier/partition/offset."
-FILTERS: Final = "Which ones"
+IDS: Final = "Ids as `poise dlq ls` shows them: tier/partition/offset."
+FILTERS: Final = "Filters"
 
 T = TypeVar("T")
 
 
 def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """A parser of options whose refusal is one line."""
+    """Return an option parser whose error is one line."""
 
     def read(text: str) -> T:
         try:
@@ -45,7 +45,7 @@ def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", show_default=False, help=IDS)]
 TierOption = Annotated[
     str | None,
-    typer.Option(metavar="TIER", show_default=False, rich_help_panel=FILTERS, help="Only those of this tier."),
+    typer.Option(metavar="TIER", show_default=False, rich_help_panel=FILTERS, help="Only dead letters of this tier."),
 ]
 ErrorOption = Annotated[
     str | None,
@@ -53,7 +53,7 @@ ErrorOption = Annotated[
         metavar="TYPE",
         show_default=False,
         rich_help_panel=FILTERS,
-        help="Only those with this error, such as TypeError.",
+        help="Only dead letters with this error, such as TypeError.",
     ),
 ]
 OlderOption = Annotated[
@@ -64,7 +64,7 @@ OlderOption = Annotated[
         metavar="AGE",
         show_default=False,
         rich_help_panel=FILTERS,
-        help="Only those set aside before that: 30s, 10m, 2h, 7d, 1d12h.",
+        help="Only dead letters older than this: 30s, 10m, 2h, 7d, 1d12h.",
     ),
 ]
 NewerOption = Annotated[
@@ -75,16 +75,17 @@ NewerOption = Annotated[
         metavar="AGE",
         show_default=False,
         rich_help_panel=FILTERS,
-        help="Only those set aside since then.",
+        help="Only dead letters newer than this.",
     ),
 ]
 TenantOption = Annotated[
-    str | None, typer.Option(show_default=False, rich_help_panel=FILTERS, help="Only those of this tenant.")
+    str | None, typer.Option(show_default=False, rich_help_panel=FILTERS, help="Only dead letters of this tenant.")
 ]
 KeyOption = Annotated[
-    str | None, typer.Option(show_default=False, rich_help_panel=FILTERS, help="Only those with this key, as text.")
+    str | None,
+    typer.Option(show_default=False, rich_help_panel=FILTERS, help="Only dead letters with this key, as text."),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 
 @app.command("ls")
@@ -99,21 +100,21 @@ async def list_(
     tenant: TenantOption = None,
     key: KeyOption = None,
     broker: BrokerOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also those that were sent again.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also dead letters that were redriven.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters, oldest first."""
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
     async with open_client(broker) as poise:
-        letters = await DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant).select(chosen)
-    shown = [letter for letter in letters if everything or ids or letter.state is not DeadLetterState.REDRIVEN]
+        entries = await DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant).select(chosen)
+    shown = [entry for entry in entries if everything or ids or entry.state is not DeadLetterState.REDRIVEN]
     if as_json:
-        found = [DeadLetterSummary.of(letter).model_dump(mode="json") for letter in shown]
+        found = [DeadLetterSummary.of(entry).model_dump(mode="json") for entry in shown]
         print_json(json.dumps(found, ensure_ascii=False))
         return
     if shown:
         out.print(dead_letters_table(shown, time.time()))
-    out.print(totals_line(letters, hidden=len(letters) - len(shown)))
+    out.print(totals_line(entries, hidden=len(entries) - len(shown)))
 
 
 @app.command()
@@ -124,17 +125,17 @@ async def show(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one dead letter whole: headers, body, error and traceback."""
+    """Show one dead letter: headers, body, error and traceback."""
     async with open_client(broker) as poise:
         admin = DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant)
-        [letter] = await admin.select(DeadLetterFilter(ids=frozenset({id_})))
-        letter = await admin.load_message(letter)
+        [entry] = await admin.select(DeadLetterFilter(ids=frozenset({id_})))
+        entry = await admin.load_message(entry)
     if as_json:
         print_json(
-            json.dumps(DeadLetterDetail.of(letter).model_dump(mode="json", exclude_unset=True), ensure_ascii=False)
+            json.dumps(DeadLetterDetail.of(entry).model_dump(mode="json", exclude_unset=True), ensure_ascii=False)
         )
     else:
-        out.print(dead_letter_page(letter, time.time()))
+        out.print(dead_letter_page(entry, time.time()))
 
 
 @app.command()
@@ -149,33 +150,38 @@ async def redrive(
     tenant: TenantOption = None,
     key: KeyOption = None,
     broker: BrokerOption = None,
-    everything: Annotated[bool, typer.Option("--all", rich_help_panel=FILTERS, help="All that may be sent.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", rich_help_panel=FILTERS, help="Every dead letter that may be sent.")
+    ] = False,
     rate: Annotated[
         float | None,
         typer.Option(
             parser=_parsed(parse_rate),
             metavar="N/s",
             show_default=False,
-            help="No faster than that: 10/s, 100/m, 1000/h.",
+            help="Maximum rate: 10/s, 100/m, 1000/h.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also what is quarantined, if it is named by its ID.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also send quarantined dead letters, if their ids are given.")
+    ] = False,
     keep_reply_to: Annotated[
-        bool, typer.Option("--keep-reply-to", help="Keep who waits for the reply; else nobody is told.")
+        bool,
+        typer.Option("--keep-reply-to", help="Keep reply_to; by default it is dropped, because the caller is gone."),
     ] = False,
     keep_deadline: Annotated[
-        bool, typer.Option("--keep-deadline", help="Keep the deadline; else a new one begins.")
+        bool, typer.Option("--keep-deadline", help="Keep the deadline; by default the message gets a new one.")
     ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Send dead letters again, each once: those named, those that match, or --all.
+    """Send dead letters again, each once: by id, by filter, or --all.
 
-    Interrupt it when you like, and run it again: it goes on where it was.
+    The command may be interrupted and run again: it resumes where it stopped.
 
-    What was sent again three times, and died each time, is quarantined: only --force with its ID sends it.
+    A message that failed again after three redrives is quarantined: only --force with its id sends it.
     """
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
-    _chosen(chosen, everything=everything)
+    _require_selection(chosen, everything=everything)
     how = RedriveOptions(
         keep_reply_to=keep_reply_to, keep_deadline=keep_deadline, force=force, rate=rate, dry_run=dry_run
     )
@@ -187,11 +193,11 @@ async def redrive(
         ):
             async for outcome in outcomes:
                 tally.note(outcome)
-    except BaseException:  # it is interrupted, or cannot go on
-        tally.tell_part()
+    except BaseException:  # interrupted, or failed
+        tally.report_partial()
         raise
-    tally.tell()
-    if tally.refused and ids:  # what was named was to be sent; of all that match, some may be superseded
+    tally.report()
+    if tally.refused and ids:  # of the matches of a filter, some may be superseded; each named one was to be sent
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -207,38 +213,38 @@ async def purge(
     tenant: TenantOption = None,
     key: KeyOption = None,
     broker: BrokerOption = None,
-    everything: Annotated[bool, typer.Option("--all", rich_help_panel=FILTERS, help="All there are.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    everything: Annotated[bool, typer.Option("--all", rich_help_panel=FILTERS, help="Every dead letter.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Purge dead letters for good, sent again or not: those named, those that match, or --all.
+    """Delete dead letters, redriven or not: by id, by filter, or --all.
 
-    They are listed no more and can not be sent again.
+    They are no longer listed and cannot be redriven.
 
-    Kafka gives their room back once nothing older is kept, and at the latest after 14 days.
+    Kafka frees their disk space when it deletes their log segment, after 14 days at the latest.
     """
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
-    _chosen(chosen, everything=everything)
+    _require_selection(chosen, everything=everything)
     async with open_client(broker) as poise:
         admin = DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant)
-        letters = await admin.select(chosen)
-        if letters:
-            out.print(dead_letters_table(letters if dry_run else letters[:SHOWN_BEFORE_PURGE], time.time()))
-            if not dry_run and len(letters) > SHOWN_BEFORE_PURGE:
-                out.print(Text(f"… and {len(letters) - SHOWN_BEFORE_PURGE} more", style="dim"))
-        if dry_run or not letters:
-            verb = "would be purged" if dry_run else "purged: nothing fits"
-            out.print(Text(f"{plural(len(letters), 'dead letter')} {verb}", style="dim"))
+        entries = await admin.select(chosen)
+        if entries:
+            out.print(dead_letters_table(entries if dry_run else entries[:SHOWN_BEFORE_PURGE], time.time()))
+            if not dry_run and len(entries) > SHOWN_BEFORE_PURGE:
+                out.print(Text(f"… and {len(entries) - SHOWN_BEFORE_PURGE} more", style="dim"))
+        if dry_run or not entries:
+            verb = "would be purged" if dry_run else "purged: nothing matches"
+            out.print(Text(f"{plural(len(entries), 'dead letter')} {verb}", style="dim"))
             return
         if not yes:
-            await asyncio.to_thread(_agree, len(letters))
-        # By name: what died while a person thought about it was not agreed to.
-        gone = await admin.purge(DeadLetterFilter(ids=frozenset(letter.id for letter in letters)))
-    out.print(Text(f"{plural(len(gone), 'dead letter')} purged", style="dim"))
+            await asyncio.to_thread(_confirm, len(entries))
+        # By id: what was dead-lettered during the confirmation was not part of it.
+        purged = await admin.purge(DeadLetterFilter(ids=frozenset(entry.id for entry in entries)))
+    out.print(Text(f"{plural(len(purged), 'dead letter')} purged", style="dim"))
 
 
 class _Tally:
-    """What became of the letters that were to be sent, told as it comes and in the end."""
+    """Prints each outcome of a redrive as it arrives, and the totals at the end."""
 
     def __init__(self, *, named: bool, dry_run: bool) -> None:
         self.refused = 0
@@ -249,7 +255,7 @@ class _Tally:
 
     def note(self, outcome: RedriveOutcome) -> None:
         if outcome.refused is not None and outcome.letter.state is DeadLetterState.QUARANTINED and not self._named:
-            self._quarantined += 1  # told as one number: they are what was not asked for
+            self._quarantined += 1  # only counted: they were not named
         elif outcome.refused is not None:
             self.refused += 1
             err.print(outcome_line(outcome), soft_wrap=True)
@@ -257,29 +263,29 @@ class _Tally:
             self._done += 1
             out.print(outcome_line(outcome), soft_wrap=True)
 
-    def tell_part(self) -> None:
+    def report_partial(self) -> None:
         if self._done and not self._dry_run:
-            told = f"stopped: {plural(self._done, 'dead letter')} sent again; run it again for the rest"
-            err.print(Text(told, style="yellow"))
+            line = f"stopped: {plural(self._done, 'dead letter')} sent again; run the command again for the rest"
+            err.print(Text(line, style="yellow"))
 
-    def tell(self) -> None:
+    def report(self) -> None:
         verb = "would be sent" if self._dry_run else "sent again"
         left = f", {self._quarantined} left in quarantine (name one with --force)" if self._quarantined else ""
         out.print(Text(f"{plural(self._done, 'dead letter')} {verb}{left}", style="dim"))
 
 
-def _agree(number: int) -> None:
-    """Ask a person.
+def _confirm(number: int) -> None:
+    """Ask for confirmation.
 
     Raises:
-        Exit: It is not to be, or nobody is there to be asked.
+        Exit: It was refused, or stdin is not a terminal.
     """
     code, why = EXIT_FAILED, ""
     try:
         if typer.confirm(f"Purge {plural(number, 'dead letter')} for good?", err=True):
             return
     except typer.Abort:
-        code, why = EXIT_INVALID, ": nobody is there to be asked; --yes purges without asking"
+        code, why = EXIT_INVALID, ": no confirmation can be read from stdin; --yes purges without asking"
         err.print()
     err.print(Text(f"nothing was purged{why}", style="yellow"))
     raise typer.Exit(code)
@@ -305,11 +311,11 @@ def _filter(  # noqa: PLR0917 - one for each option
     )
 
 
-def _chosen(chosen: DeadLetterFilter, *, everything: bool) -> None:
-    """See that something was chosen.
+def _require_selection(chosen: DeadLetterFilter, *, everything: bool) -> None:
+    """Check that dead letters are selected.
 
     Raises:
-        InvalidMessageError: Nothing was.
+        InvalidMessageError: There is no id, no filter and no `--all`.
     """
     if not chosen.has_criteria and not everything:
-        raise invalid_field("ID", "name dead letters, or choose with --tier, --error, --older-than, … or --all")
+        raise invalid_field("ID", "give ids, or select with --tier, --error, --older-than, … or --all")

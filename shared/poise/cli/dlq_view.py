@@ -1,4 +1,4 @@
-"""Dead letters on a screen. Pure."""
+"""Renders dead letters for a terminal. Pure."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ from poise.dead_letters.model import DeadLetter, DeadLetterState
 from poise.dead_letters.redrive_plan import RedriveOutcome
 
 MAX_DUMP_BYTES: Final = 4_096
-"""Bytes of a body that are shown where it is not JSON."""
+"""Bytes of a body that are shown if it is not JSON."""
 BYTES_PER_LINE: Final = 16
 _STYLES: Final[Mapping[DeadLetterState, str]] = {
     DeadLetterState.DEAD: "red",
@@ -28,41 +28,41 @@ _STYLES: Final[Mapping[DeadLetterState, str]] = {
 PRINTABLE: Final = range(0x20, 0x7F)
 
 
-def dead_letters_table(letters: Sequence[DeadLetter], now: float) -> RenderableType:
-    """The list of dead letters: what each died of, where from, and what was said."""
+def dead_letters_table(entries: Sequence[DeadLetter], now: float) -> RenderableType:
+    """Return the list of dead letters: id, age, error, state, and below each its topic and message."""
     rows = [
         Row(
-            (letter.id, _age(letter, now), clean(letter.error), _standing(letter)),
-            _said(letter),
-            _STYLES[letter.state],
+            (entry.id, _age(entry, now), clean(entry.error), _state(entry)),
+            _note(entry),
+            _STYLES[entry.state],
         )
-        for letter in letters
+        for entry in entries
     ]
     return table(("id", "age", "error", ""), rows)
 
 
-def _standing(letter: DeadLetter) -> str:
-    match letter.state:
+def _state(entry: DeadLetter) -> str:
+    match entry.state:
         case DeadLetterState.QUARANTINED:
-            return f"quarantined: died {letter.redrives + 1} times"
+            return f"quarantined: failed {entry.redrives + 1} times"
         case DeadLetterState.REDRIVEN:
             return "sent again"
-    return f"sent again {letter.redrives}×" if letter.redrives else ""
+    return f"sent again {entry.redrives}×" if entry.redrives else ""
 
 
-def _said(letter: DeadLetter) -> str:
-    if letter.redriven is not None:
-        return f"→ {clean(letter.redriven)}"
-    return f"{clean(letter.topic)}  {' '.join(clean(letter.message).split())}".rstrip()
+def _note(entry: DeadLetter) -> str:
+    if entry.redriven is not None:
+        return f"→ {clean(entry.redriven)}"
+    return f"{clean(entry.topic)}  {' '.join(clean(entry.message).split())}".rstrip()
 
 
-def _age(letter: DeadLetter, now: float) -> str:
-    return format_duration(max(0.0, now - letter.at))
+def _age(entry: DeadLetter, now: float) -> str:
+    return format_duration(max(0.0, now - entry.at))
 
 
-def totals_line(letters: Sequence[DeadLetter], *, hidden: int) -> Text:
-    """The line below the list: how many there are, and what can be done."""
-    counts = Counter(letter.state for letter in letters)
+def totals_line(entries: Sequence[DeadLetter], *, hidden: int) -> Text:
+    """Return the line below the list: the number of dead letters by state."""
+    counts = Counter(entry.state for entry in entries)
     waiting = counts[DeadLetterState.DEAD] + counts[DeadLetterState.QUARANTINED]
     line = plural(waiting, "dead letter")
     if counts[DeadLetterState.QUARANTINED]:
@@ -73,28 +73,28 @@ def totals_line(letters: Sequence[DeadLetter], *, hidden: int) -> Text:
 
 
 def outcome_line(outcome: RedriveOutcome) -> Text:
-    """What became, or would become, of a letter that was to be sent again."""
+    """Return one line about a redriven dead letter: the new position, or the reason why it was not sent."""
     if outcome.refused is not None:
         return Text.assemble(("not sent ", "yellow"), clean(outcome.refused))
     where = outcome.letter.topic if outcome.sent is None else str(outcome.sent)
     return Text.assemble((outcome.letter.id, "cyan"), f" ({clean(outcome.letter.error)}) → {clean(where)}")
 
 
-def dead_letter_page(letter: DeadLetter, now: float) -> RenderableType:
-    """One dead letter, whole."""
+def dead_letter_page(entry: DeadLetter, now: float) -> RenderableType:
+    """Return everything about one dead letter."""
     return Group(
         Text.assemble(
-            (letter.id, "bold cyan"),
-            (f"  {_age(letter, now)} ago", "dim"),
-            (f"  {_standing(letter)}".rstrip(), _STYLES[letter.state]),
+            (entry.id, "bold cyan"),
+            (f"  {_age(entry, now)} ago", "dim"),
+            (f"  {_state(entry)}".rstrip(), _STYLES[entry.state]),
         ),
-        Padding(_grid(_facts(letter)), (0, 0, 1, 2)),
+        Padding(_grid(_facts(entry)), (0, 0, 1, 2)),
         _title("headers"),
-        Padding(_grid((name, _shown(value)) for name, value in letter.headers), (0, 0, 1, 2)),
+        Padding(_grid((name, _text(value)) for name, value in entry.headers), (0, 0, 1, 2)),
         _title("body"),
-        Padding(render_body(letter.record.value), (0, 0, 1, 2)),
+        Padding(render_body(entry.record.value), (0, 0, 1, 2)),
         _title("traceback"),
-        Padding(Text(clean(letter.record.header(model.TRACEBACK) or "none").rstrip(), style="dim"), (0, 0, 0, 2)),
+        Padding(Text(clean(entry.record.header(model.TRACEBACK) or "none").rstrip(), style="dim"), (0, 0, 0, 2)),
     )
 
 
@@ -111,25 +111,25 @@ def _grid(rows: Iterator[tuple[str, str]]) -> Table:
     return grid
 
 
-def _facts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
-    yield "error", f"{clean(letter.error)}: {clean(letter.message)}"
-    yield "from", clean(letter.topic)
-    yield "key", "none" if letter.record.key is None else _shown(letter.record.key)
+def _facts(entry: DeadLetter) -> Iterator[tuple[str, str]]:
+    yield "error", f"{clean(entry.error)}: {clean(entry.message)}"
+    yield "from", clean(entry.topic)
+    yield "key", "none" if entry.record.key is None else _text(entry.record.key)
     for name, header in (
         ("first copy", model.ORIGIN),
         ("attempts", model.ATTEMPT),
         ("worker", model.WORKER),
-        ("died at", model.POSITION),
+        ("failed at", model.POSITION),
     ):
-        if (value := letter.record.header(header)) is not None:
+        if (value := entry.record.header(header)) is not None:
             yield name, clean(value)
-    if letter.redriven is not None:
-        yield "sent again", clean(letter.redriven)
-    if letter.copies:
-        yield "copies", ", ".join(sorted(letter.ids - {letter.id}))
+    if entry.redriven is not None:
+        yield "sent again", clean(entry.redriven)
+    if entry.copies:
+        yield "copies", ", ".join(sorted(entry.ids - {entry.id}))
 
 
-def _shown(raw: bytes | None) -> str:
+def _text(raw: bytes | None) -> str:
     if raw is None:
         return "null"
     try:
@@ -139,7 +139,7 @@ def _shown(raw: bytes | None) -> str:
 
 
 def render_body(value: bytes | None) -> RenderableType:
-    """A body as it is best read: JSON laid out, else its bytes."""
+    """Render a body: JSON indented, anything else as a hex dump."""
     if value is None:
         return Text("null (a deletion)", style="dim")
     try:
@@ -149,12 +149,12 @@ def render_body(value: bytes | None) -> RenderableType:
 
 
 def hexdump(value: bytes, most: int = MAX_DUMP_BYTES) -> str:
-    """Bytes as `hexdump -C` has them."""
+    """Return a hex dump in the format of `hexdump -C`, of the first `most` bytes."""
     lines = []
     for start in range(0, min(len(value), most), BYTES_PER_LINE):
         row = value[start : start + BYTES_PER_LINE]
         text = "".join(chr(byte) if byte in PRINTABLE else "." for byte in row)
         lines.append(f"{start:08x}  {row.hex(' '):<{BYTES_PER_LINE * 3 - 1}}  |{text}|")
     if len(value) > most:
-        lines.append(f"… {len(value) - most} bytes more")
+        lines.append(f"… {len(value) - most} more bytes")
     return "\n".join(lines)

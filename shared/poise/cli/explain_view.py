@@ -1,4 +1,4 @@
-"""One decision about a policy, for somebody who sees the first of their life. Pure."""
+"""Explains one decision about a policy to a reader who has never seen one. Pure."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,17 +17,17 @@ from poise.contracts.record import RunRecord
 ABOUT: Final[Mapping[Criterion, str]] = {
     "others": "worse than the other variants at the same time",
     "past": "worse than it was itself before",
-    "range": "below the least that the policy allows",
+    "range": "below the minimum that the policy allows",
     "latency": "slower than the policy allows",
-    "cost": "dearer than the policy allows",
+    "cost": "more expensive than the policy allows",
 }
-CEILING_WORDS: Final[Mapping[str, str]] = {"latency": "too slow", "cost": "too dear"}
-"""Where the samples are shares of answers above a ceiling."""
+CEILING_WORDS: Final[Mapping[str, str]] = {"latency": "too slow", "cost": "too expensive"}
+"""Criteria whose samples are shares of answers above a ceiling."""
 AXIS: Final = 30
-"""Columns in which intervals are drawn."""
+"""Columns of an interval's axis."""
 RUNS: Final = 5
 TEXT: Final = 200
-"""Characters of a question and of an answer that are shown."""
+"""Characters that are shown of a question, and of an answer."""
 
 
 def decision_explanation(
@@ -37,20 +37,20 @@ def decision_explanation(
 
     Args:
         decision: The decision.
-        policy: What is in force now.
-        runs: The records of the runs that weighed most, as far as they are kept.
+        policy: The policy in force now; None = none.
+        runs: The records of the runs with the most weight, as far as they are retained.
         now: Unix seconds.
     """
     lines: list[RenderableType] = [*_head(decision, now)]
     if decision.finding is not None:
         finding = decision.finding
-        score = policy.spec.limits.score if policy is not None else "the score that steers"
-        lines += [_title("What was seen"), _indented(_seen(finding, score))]
-        lines += [_title("How sure that is"), _indented(_sure(decision, finding, policy))]
-    lines += [_title("What was done"), _indented(_done(decision))]
+        score = policy.spec.limits.score if policy is not None else "the score"
+        lines += [_title("Evidence"), _indented(_evidence(finding, score))]
+        lines += [_title("Confidence"), _indented(_confidence(decision, finding, policy))]
+    lines += [_title("Change"), _indented(_change(decision))]
     if decision.finding is not None and decision.finding.runs:
-        lines += [_title("What weighed most"), _indented(_weighed(decision.finding, runs))]
-    lines += [_title("What you can do"), _indented(_next(decision, policy))]
+        lines += [_title("Answers with the most weight"), _indented(_heaviest_runs(decision.finding, runs))]
+    lines += [_title("Next steps"), _indented(_next_steps(decision, policy))]
     return Group(*lines)
 
 
@@ -75,10 +75,10 @@ def _indented(lines: Iterator[Text]) -> RenderableType:
     return Padding(Group(*lines), (0, 0, 0, len(GAP)))
 
 
-# -- what was seen ----------------------------------------------------------------------------------------------------
+# -- evidence ----------------------------------------------------------------------------------------------------
 
 
-def _seen(finding: Finding, score: str) -> Iterator[Text]:
+def _evidence(finding: Finding, score: str) -> Iterator[Text]:
     samples = finding.samples
     if not samples:
         return
@@ -106,7 +106,7 @@ def _seen(finding: Finding, score: str) -> Iterator[Text]:
 
 
 def interval_bar(sample: Sample, low: float, high: float, width: int = AXIS) -> str:
-    """An interval on an axis: `  ├──●──┤   `."""
+    """Draw an interval on an axis: `  ├──●──┤   `."""
 
     def column(value: float) -> int:
         return round((min(max(value, low), high) - low) / (high - low) * (width - 1)) if high > low else 0
@@ -119,65 +119,70 @@ def interval_bar(sample: Sample, low: float, high: float, width: int = AXIS) -> 
     return "".join(cells).rstrip()
 
 
-def _sure(decision: Decision, finding: Finding, policy: Policy | None) -> Iterator[Text]:
-    told = ABOUT[finding.about]
+def _confidence(decision: Decision, finding: Finding, policy: Policy | None) -> Iterator[Text]:
+    problem = ABOUT[finding.about]
     if decision.action == "promote":
         passes = format_share(1 / finding.threshold)
         yield Text(
-            f"Evidence that {clean(finding.variant)} is no longer {told}, but for the margin: {_reached(finding)}."
+            f"Evidence that {clean(finding.variant)} is no longer {problem}, within the margin: {_statistic(finding)}."
         )
-        yield Text(f"Were it still so, it would pass such a test with a probability of {passes} at most.")
+        yield Text(f"If it still were, it would pass this test with a probability of at most {passes}.")
     else:
-        yield Text(f"Evidence that {clean(finding.variant)} is {told}: {_reached(finding)}.")
-        often = plural(_seldom(finding, policy), "answer")
-        yield Text(f"Were nothing wrong, that would happen by chance once in {often} on average, or less often.")
+        yield Text(f"Evidence that {clean(finding.variant)} is {problem}: {_statistic(finding)}.")
+        often = plural(_false_alarm_interval(finding, policy), "answer")
+        yield Text(f"Without a real change, this happens by chance at most once in {often} on average.")
     since = time.strftime("%H:%M:%S", time.localtime(finding.since))
     yield Text(
-        f"Method: {clean(finding.method)}. It rests on answers from {since} on,"
-        f" {format_duration(max(0.0, decision.at - finding.since))} before.",
+        f"Method: {clean(finding.method)}. It is based on answers since {since},"
+        f" {format_duration(max(0.0, decision.at - finding.since))} before the decision.",
         "dim",
     )
 
 
-def _reached(finding: Finding) -> str:
+def _statistic(finding: Finding) -> str:
     return f"{finding.statistic:,.0f} reached {finding.threshold:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def _seldom(finding: Finding, policy: Policy | None) -> int:
-    """Answers between two false alarms: as a person set it, of which the threshold is somewhat more."""
+def _false_alarm_interval(finding: Finding, policy: Policy | None) -> int:
+    """Return the mean number of answers between two false alarms.
+
+    That is the limit that a person set; the threshold is slightly higher.
+    """
     quiet = policy.spec.limits.quiet_answers if policy is not None else 0
     return quiet if quiet <= finding.threshold <= quiet * 1.1 else round(finding.threshold)
 
 
-# -- what was done, and what can be -----------------------------------------------------------------------------------
+# -- change and next steps -----------------------------------------------------------------------------------
 
 
-def _done(decision: Decision) -> Iterator[Text]:
+def _change(decision: Decision) -> Iterator[Text]:
     if decision.action == "refuse":
         yield Text("Nothing.")
         return
     if not decision.acted and decision.before != decision.after:
-        yield Text("Nothing: a dry run, or held. This is what it would have set:", "yellow")
+        yield Text("Nothing: a dry run, or held. It would have set:", "yellow")
     elif decision.before == decision.after:
-        yield Text("The weights stay as they are.")
+        yield Text("The weights did not change.")
         return
     yield from weight_changes(decision.before, decision.after)
 
 
-def _weighed(finding: Finding, runs: Mapping[str, RunRecord]) -> Iterator[Text]:
+def _heaviest_runs(finding: Finding, runs: Mapping[str, RunRecord]) -> Iterator[Text]:
     for run in finding.runs[:RUNS]:
         record = runs.get(run)
         if record is None:
-            yield Text.assemble((clean(run), "cyan"), ("  its record is gone: they are kept for 7 days", "dim"))
+            yield Text.assemble(
+                (clean(run), "cyan"), ("  its record has expired: records are retained for 7 days", "dim")
+            )
             continue
         wrote = record.draw.raw if record.draw is not None else None
         yield Text.assemble((clean(run), "cyan"), GAP, (f"“{_short(record.question)}”", "italic"))
         yield Text.assemble(GAP, _short(wrote) if wrote else _nothing(record))
-    yield Text("`poise trace RUN` shows how such an answer came about", "dim")
+    yield Text("`poise trace RUN` shows how an answer was made", "dim")
 
 
 def _nothing(record: RunRecord) -> str:
-    return "it wrote nothing" + (f": {_short(record.fault.title)}" if record.fault is not None else "")
+    return "no text" + (f": {_short(record.fault.title)}" if record.fault is not None else "")
 
 
 def _short(text: str) -> str:
@@ -185,16 +190,16 @@ def _short(text: str) -> str:
     return line if len(line) <= TEXT else f"{line[:TEXT]}…"
 
 
-def _next(decision: Decision, policy: Policy | None) -> Iterator[Text]:
+def _next_steps(decision: Decision, policy: Policy | None) -> Iterator[Text]:
     name = clean(decision.policy)
-    choices = [(f"poise policy show {name}", "how it stands now")]
+    choices = [(f"poise policy show {name}", "show its status now")]
     if decision.action in (*DECREASES, "promote") and decision.acted:
-        choices.append((f"poise policy revert --policy {name}", "take the last change back"))
+        choices.append((f"poise policy revert --policy {name}", "undo the last change"))
     if policy is not None and policy.held:
         choices.append((f"poise policy release {name}", "let the loop move weights again"))
     else:
-        choices.append((f"poise policy hold {name}", "keep the weights as they are, whatever is found"))
-    choices.append((f"poise policy replay {name}", "check that the logs lead to this decision again"))
+        choices.append((f"poise policy hold {name}", "stop the loop from moving weights"))
+    choices.append((f"poise policy replay {name}", "reproduce this decision from the logs"))
     width = max(len(command) for command, _ in choices)
     for command, what in choices:
         yield Text.assemble((command.ljust(width), "bold"), GAP, (what, "dim"))

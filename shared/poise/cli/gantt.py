@@ -1,4 +1,4 @@
-"""One row of a time axis in characters: a bar, the wait before it, and a note where there is room."""
+"""Draws one row of a Gantt chart: a bar, the wait before it, and a note where there is room."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,26 +6,26 @@ from typing import Final
 from rich.text import Text
 
 LEFT_BLOCKS: Final = " ▏▎▍▌▋▊▉"
-"""By eighths of a cell that a bar's end fills."""
+"""By the eighths of a cell that the end of a bar fills."""
 WAIT: Final = "░"
 INSIDE_MARGIN: Final = 2
 MIN_NOTE_CELLS: Final = 8
-"""Cells without which a cut note says nothing."""
+"""The minimum width of a truncated note."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """What a row shows, unix seconds."""
+    """The times of a row, unix seconds."""
 
     asked: float
-    """Where waiting began; `start` when there was none."""
+    """The start of the wait; `start` if there was none."""
     start: float
     end: float
 
 
 @dataclass(frozen=True, slots=True)
 class TimeAxis:
-    """A stretch of time over a number of cells."""
+    """A range of time over a number of cells."""
 
     begin: float
     """Unix seconds."""
@@ -33,7 +33,7 @@ class TimeAxis:
     cells: int
 
     def eighths(self, at: float) -> int:
-        """The place of a moment, in eighths of a cell; beyond the ends it is the end."""
+        """Return the position of a time in eighths of a cell, clamped to the axis."""
         span = self.end - self.begin
         share = (at - self.begin) / span if span > 0 else 0.0
         return round(min(1.0, max(0.0, share)) * self.cells * 8)
@@ -44,9 +44,9 @@ def draw_bar(axis: TimeAxis, stretch: TimeSpan, style: str, note: Text) -> Text:
 
     Args:
         axis: The time axis.
-        stretch: The time to draw.
+        stretch: The times to draw.
         style: The bar's colour.
-        note: Words that go to the right, else to the left, else onto the bar or the wait, cut where nothing else helps.
+        note: Text right of the bar, else left of it, else on the bar or the wait; truncated if it fits nowhere.
     """
     cells = [" "] * axis.cells
     wait, left, right = axis.eighths(stretch.asked), axis.eighths(stretch.start), axis.eighths(stretch.end)
@@ -69,14 +69,21 @@ def draw_bar(axis: TimeAxis, stretch: TimeSpan, style: str, note: Text) -> Text:
 
 
 def _thin(offset: int, width: int) -> str:
-    """A bar that lies within one cell."""
-    if width >= 7:  # noqa: PLR2004 - as good as a whole cell
+    """Return the character of a bar that lies within one cell."""
+    if width >= 7:  # noqa: PLR2004 - nearly a whole cell
         return "█"
     return "▐" if offset >= 4 and width >= 3 else LEFT_BLOCKS[max(1, width)]  # noqa: PLR2004 - eighths of a cell
 
 
 def _noted(row: Text, cells_of: tuple[int, int, int], style: str, note: Text) -> Text:
-    """Put a note where it hides nothing; the cells are where waiting begins, where work does, and the one after it."""
+    """Place a note where it hides nothing.
+
+    Args:
+        row: The row with the bar.
+        cells_of: The first cell of the wait, the first of the bar, and the first after it.
+        style: The bar's colour.
+        note: The note.
+    """
     outer, first, after = cells_of
     right, left = len(row) - after - 1, outer - 1
     worked, waited = after - first - 2 * INSIDE_MARGIN, first - outer - 2 * INSIDE_MARGIN
@@ -95,5 +102,5 @@ def _noted(row: Text, cells_of: tuple[int, int, int], style: str, note: Text) ->
     return _over(row, (outer + first - room) // 2 - 1, Text(f" {note.plain} ", style))
 
 
-def _over(row: Text, at: int, words: Text) -> Text:
-    return Text.assemble(row[:at], words, row[at + words.cell_len :])
+def _over(row: Text, at: int, text: Text) -> Text:
+    return Text.assemble(row[:at], text, row[at + text.cell_len :])

@@ -1,4 +1,4 @@
-"""`poise policy`: what is in force over variants, changed by people and explained to them."""
+"""`poise policy`: show, set, hold, revert and explain the policy of variants."""
 
 import json
 import math
@@ -37,7 +37,7 @@ from poise.run_log.lookup import RunLog
 from poise.worker.connection import MeshConnection
 
 app = typer.Typer(
-    help="Which variant answers how often: set it, hold it, revert it; why it moved.",
+    help="The weights of variants: show, set, hold and revert them; explain why they moved.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -54,15 +54,17 @@ NameOption = Annotated[
     ),
 ]
 ReasonOption = Annotated[
-    str | None, typer.Option(metavar="TEXT", show_default=False, help="Why: it is kept with the decision.")
+    str | None, typer.Option(metavar="TEXT", show_default=False, help="The reason; it is stored with the decision.")
 ]
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The TOML file, such as POISE_CONFIG names.")]
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A TOML file, such as the one that POISE_CONFIG names.")
+]
 
 
 @app.command()
 @async_command
 async def show(name: NameArgument = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
-    """Show what is in force: weights, limits, how each variant does, and what was decided last."""
+    """Show the policy in force: weights, limits, each variant's recent scores, and the last decision."""
     async with open_client(broker) as poise:
         name, policy = await decision_log.resolve(poise.mesh.logs, name)
         made = await decision_log.decisions(poise.mesh.logs, name)
@@ -71,8 +73,8 @@ async def show(name: NameArgument = None, broker: BrokerOption = None, *, as_jso
     if as_json:
         last = _plain(made[-1]) if made else None
         variants = [_finite(asdict(row)) for row in rows]
-        told = {"name": name, "policy": policy and _plain(policy), "variants": variants, "last": last}
-        print_json(json.dumps(told, ensure_ascii=False))
+        shown = {"name": name, "policy": policy and _plain(policy), "variants": variants, "last": last}
+        print_json(json.dumps(shown, ensure_ascii=False))
     else:
         out.print(unset_policy_page(name) if policy is None else policy_page(policy, made, rows, time.time()))
 
@@ -83,17 +85,19 @@ async def set_(
     file: FileArgument,
     broker: BrokerOption = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Have the loop decide, and not act.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Record the loop's decisions without acting on them.")
+    ] = False,
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a policy in force: the variants' weights, and what the loop may do with them."""
+    """Put a policy in force: the variants' weights, and the limits within which the loop may move them."""
     spec = _read(file).model_copy(update={"dry_run": dry_run})
     async with open_client(broker) as poise:
         command = PolicyCommand(
             id=control.new_command_id(), action="set", spec=spec, by=control.current_user(), reason=reason
         )
-        await _do(poise.mesh, spec.name, command, as_json=as_json)
+        await _execute(poise.mesh, spec.name, command, as_json=as_json)
 
 
 @app.command()
@@ -101,9 +105,9 @@ async def set_(
 async def hold(
     name: NameArgument = None, broker: BrokerOption = None, *, reason: ReasonOption = None, as_json: JsonOption = False
 ) -> None:
-    """Keep the weights as they are, whatever is found, until `release`."""
+    """Stop the loop from moving weights, until `release`."""
     async with open_client(broker) as poise:
-        await _ask(poise.mesh, name, "hold", reason=reason, as_json=as_json)
+        await _send(poise.mesh, name, "hold", reason=reason, as_json=as_json)
 
 
 @app.command()
@@ -111,9 +115,9 @@ async def hold(
 async def release(
     name: NameArgument = None, broker: BrokerOption = None, *, reason: ReasonOption = None, as_json: JsonOption = False
 ) -> None:
-    """Let the loop move weights again."""
+    """Let the loop move weights again after `hold`."""
     async with open_client(broker) as poise:
-        await _ask(poise.mesh, name, "release", reason=reason, as_json=as_json)
+        await _send(poise.mesh, name, "release", reason=reason, as_json=as_json)
 
 
 @app.command()
@@ -121,7 +125,9 @@ async def release(
 async def revert(
     version: Annotated[
         int | None,
-        typer.Argument(metavar="[VERSION]", min=1, show_default=False, help="Default: before the last change."),
+        typer.Argument(
+            metavar="[VERSION]", min=1, show_default=False, help="The version; default: the one before the last change."
+        ),
     ] = None,
     name: NameOption = None,
     broker: BrokerOption = None,
@@ -129,23 +135,22 @@ async def revert(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the weights of an earlier version back."""
+    """Restore the weights of an earlier version."""
     async with open_client(broker) as poise:
         if not as_json:
-            await _foretell(poise.mesh, name, version)
-        await _ask(poise.mesh, name, "revert", version=version, reason=reason, as_json=as_json)
+            await _preview_revert(poise.mesh, name, version)
+        await _send(poise.mesh, name, "revert", version=version, reason=reason, as_json=as_json)
 
 
-async def _foretell(mesh: MeshConnection, name: str | None, version: int | None) -> None:
+async def _preview_revert(mesh: MeshConnection, name: str | None, version: int | None) -> None:
     name, policy = await decision_log.resolve(mesh.logs, name)
     if policy is None:
         return
     earlier = decision_log.reverted_weights(await decision_log.decisions(mesh.logs, name), version)
     if earlier is not None:
-        told = f"version {policy.version} → the weights of " + (
-            f"version {version}" if version else "before its last change"
-        )
-        out.print(Text.assemble((f"{clean(name)}  ", "bold cyan"), told))
+        target = f"version {version}" if version else "before its last change"
+        change = f"version {policy.version} → the weights of {target}"
+        out.print(Text.assemble((f"{clean(name)}  ", "bold cyan"), change))
         for line in weight_changes(policy.weights, earlier):
             out.print(Text("  ").append_text(line))
 
@@ -154,14 +159,15 @@ async def _foretell(mesh: MeshConnection, name: str | None, version: int | None)
 @async_command
 async def explain(
     decision: Annotated[
-        str, typer.Argument(metavar="[DECISION]", help="Such as answer-7; `latest` = the last one.")
+        str,
+        typer.Argument(metavar="[DECISION]", help="A decision's id, such as answer-7; `latest` = the last decision."),
     ] = LATEST,
     name: NameOption = None,
     broker: BrokerOption = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Explain one decision: what was seen, how sure that is, what was done, and what you can do."""
+    """Explain one decision: the evidence, how sure it is, what changed, and what you can do."""
     async with open_client(broker) as poise:
         if decision != LATEST and name is None:
             name = decision.rpartition("-")[0] or None
@@ -170,8 +176,8 @@ async def explain(
         ids = found.finding.runs[:RUNS] if found.finding is not None else ()
         runs = await _run_log(poise.mesh).records(ids)
     if as_json:
-        told = {"decision": _plain(found), "runs": {run: _plain(record) for run, record in runs.items()}}
-        print_json(json.dumps(told, ensure_ascii=False))
+        explained = {"decision": _plain(found), "runs": {run: _plain(record) for run, record in runs.items()}}
+        print_json(json.dumps(explained, ensure_ascii=False))
     else:
         out.print(decision_explanation(found, policy, runs, time.time()))
 
@@ -182,10 +188,10 @@ def _run_log(mesh: MeshConnection) -> RunLog:
 
 def _find(decisions: list[Decision], wanted: str, name: str) -> Decision:
     if not decisions:
-        raise PoiseError(f"nothing was ever decided about {name}: `poise policy set FILE` is the first decision")
+        raise PoiseError(f"there are no decisions about {name}: `poise policy set FILE` makes the first one")
     found = [decision for decision in decisions if wanted in {LATEST, decision.id}]
     if not found:
-        raise InvalidMessageError(f"no decision {wanted} about {name}: `poise policy log {name}` lists them")
+        raise InvalidMessageError(f"no decision {wanted} about {name}: `poise policy log {name}` lists its decisions")
     return found[-1]
 
 
@@ -195,11 +201,13 @@ async def log(
     name: NameArgument = None,
     broker: BrokerOption = None,
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that are made from now on.")] = False,
-    last: Annotated[int, typer.Option("--last", "-n", min=1, metavar="N", help="So many at most.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new decisions.")] = False,
+    last: Annotated[
+        int, typer.Option("--last", "-n", min=1, metavar="N", help="The maximum number of past decisions.")
+    ] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List the decisions, newest last."""
+    """List decisions, newest last."""
     async with open_client(broker) as poise:
         name, _ = await decision_log.resolve(poise.mesh.logs, name)
         found = 0
@@ -208,7 +216,7 @@ async def log(
                 found += len(batch)
                 _list(batch, as_json=as_json)
     if not found and not as_json:
-        out.print(Text(f"nothing was ever decided about {clean(name)}", "dim"))
+        out.print(Text(f"there are no decisions about {clean(name)}", "dim"))
 
 
 def _list(decisions: Sequence[Decision], *, as_json: bool) -> None:
@@ -220,7 +228,7 @@ def _list(decisions: Sequence[Decision], *, as_json: bool) -> None:
 
 
 def _finite(plain: Any) -> Any:
-    """Values for machines. JSON knows no infinity: where there is one answer, an interval has no ends."""
+    """Replace infinities by None: JSON has no infinity, and the interval of a single answer has infinite ends."""
     if isinstance(plain, dict):
         return {name: _finite(value) for name, value in plain.items()}
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain
@@ -242,12 +250,12 @@ async def replay(
             "--with",
             metavar="FILE",
             show_default=False,
-            help="Show what would have been decided with this file, on the same answers.",
+            help="Show what the policy in this file would have decided on the same answers.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the decisions again from the logs, and compare. Exits with 1 if one differs."""
+    """Reproduce the decisions from the logs and compare them. The exit code is 1 if one differs."""
     spec = None if other is None else _read(other)
     async with open_client(broker) as poise:
         name, _ = await decision_log.resolve(poise.mesh.logs, name)
@@ -260,9 +268,9 @@ async def replay(
         return
     found = replayed(logs)
     if as_json:
-        kept = ("skipped", "why", "reproduced", "difference")
-        told = {key: getattr(found, key) for key in kept} | {"decisions": len(logs.decisions)}
-        print_json(json.dumps(told, ensure_ascii=False))
+        fields = ("skipped", "why", "reproduced", "difference")
+        report = {field: getattr(found, field) for field in fields} | {"decisions": len(logs.decisions)}
+        print_json(json.dumps(report, ensure_ascii=False))
     else:
         out.print(replay_report(found, logs))
     if found.difference is not None:
@@ -270,7 +278,7 @@ async def replay(
 
 
 def _read(file: Path) -> PolicySpec:
-    """The policy of a file; each fault on a line of its own."""
+    """Return the policy in a file; print each of its errors on a separate line."""
     try:
         return read(file)
     except PolicyFileError as error:
@@ -279,7 +287,7 @@ def _read(file: Path) -> PolicySpec:
         raise typer.Exit(EXIT_INVALID) from error
 
 
-async def _ask(
+async def _send(
     mesh: MeshConnection,
     name: str | None,
     action: Literal["hold", "release", "revert"],
@@ -289,14 +297,18 @@ async def _ask(
     as_json: bool,
 ) -> None:
     name, _ = await decision_log.resolve(mesh.logs, name)
-    asked = PolicyCommand(
+    command = PolicyCommand(
         id=control.new_command_id(), action=action, version=version, by=control.current_user(), reason=reason
     )
-    await _do(mesh, name, asked, as_json=as_json)
+    await _execute(mesh, name, command, as_json=as_json)
 
 
-async def _do(mesh: MeshConnection, name: str, command: PolicyCommand, *, as_json: bool) -> None:
-    """Ask for it, and show what was decided; what was refused ends in an error."""
+async def _execute(mesh: MeshConnection, name: str, command: PolicyCommand, *, as_json: bool) -> None:
+    """Send a command and print the decision.
+
+    Raises:
+        PoiseError: The command was refused.
+    """
     decision = await control.execute(mesh.logs, mesh.producer, name, command)
     if as_json:
         print_json(decision.model_dump_json())

@@ -1,4 +1,4 @@
-"""A policy, and what was decided about it, on a screen. Pure."""
+"""Renders a policy and its decisions for a terminal. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -28,17 +28,21 @@ STYLES: Final[Mapping[str, str]] = {
 def policy_page(
     policy: Policy, decisions: Sequence[Decision], rows: Sequence[VariantStatus], now: float
 ) -> RenderableType:
-    """A policy: what is in force, how its variants stand, what it keeps, and what was decided last."""
+    """Return a page about a policy: what is in force, each variant's status, the limits and the last decision."""
     lines: list[RenderableType] = [_head(policy, now), Text()]
     header = ("variant", "weight", "set", "answers", clean(policy.spec.limits.score), "95 % within")
-    dear = any(row.cost for row in rows)
-    lines.append(table((*header, "95 % cost", "") if dear else (*header, ""), [_row(row, dear=dear) for row in rows]))
+    with_cost = any(row.cost for row in rows)
+    lines.append(
+        table(
+            (*header, "95 % cost", "") if with_cost else (*header, ""), [_row(row, with_cost=with_cost) for row in rows]
+        )
+    )
     foot = Table.grid(padding=(0, 2))
     foot.add_row(Text("limits", "dim"), limits_line(policy.spec.limits))
     if decisions:
-        last, told = decisions[-1], any(row.why == decisions[-1].reason for row in rows)
+        last, shown = decisions[-1], any(row.why == decisions[-1].reason for row in rows)
         line = Text.assemble((_action(last), STYLES.get(last.action, "bold")), (f", {_ago(last.at, now)}", "dim"))
-        foot.add_row(Text("last", "dim"), line if told else line.append(f": {clean(last.reason)}"))
+        foot.add_row(Text("last", "dim"), line if shown else line.append(f": {clean(last.reason)}"))
         foot.add_row("", Text(f"poise policy explain {clean(last.id)}", "dim"))
     return Group(*lines, Text(), foot)
 
@@ -56,7 +60,7 @@ def _head(policy: Policy, now: float) -> Text:
     return head
 
 
-def _row(row: VariantStatus, *, dear: bool) -> Row:
+def _row(row: VariantStatus, *, with_cost: bool) -> Row:
     cells = (
         clean(row.variant),
         format_share(row.weight),
@@ -65,33 +69,33 @@ def _row(row: VariantStatus, *, dear: bool) -> Row:
         format_interval(row.score) if row.score else NONE,
         format_ms(row.ms.p95) if row.ms else NONE,
     )
-    cost = (f"{row.cost.p95:.3g}" if row.cost else NONE,) if dear else ()
+    cost = (f"{row.cost.p95:.3g}" if row.cost else NONE,) if with_cost else ()
     style = "bold red" if row.why else "cyan"
     return Row((*cells, *cost, row.state), clean(row.why), style)
 
 
 def limits_line(limits: Limits) -> Text:
-    """What the loop may do and is to keep, in one sentence."""
-    told = [
+    """Return the limits of the loop in one sentence."""
+    parts = [
         f"each keeps {format_share(limits.explore)}",
         f"steps of {format_share(limits.step)} at most, {plural(limits.pause, 'answer')} apart",
         f"one false alarm in {plural(limits.quiet_answers, 'answer')}",
         f"recovered within {limits.margin:g}",
     ]
     if limits.low is not None:
-        told.append(f"{clean(limits.score)} {limits.low:g} or more")
+        parts.append(f"{clean(limits.score)} {limits.low:g} or more")
     if limits.latency is not None:
-        told.append(f"95 % within {format_ms(limits.latency * 1_000)}")
+        parts.append(f"95 % within {format_ms(limits.latency * 1_000)}")
     if limits.cost is not None:
-        told.append(f"95 % cost {limits.cost:g} at most")
-    return Text(" · ".join(told))
+        parts.append(f"95 % cost {limits.cost:g} at most")
+    return Text(" · ".join(parts))
 
 
 def unset_policy_page(name: str) -> RenderableType:
-    """What is said of a policy that was never set."""
+    """Return the page about a policy that was never set."""
     return Group(
-        Text.assemble((clean(name), "bold cyan"), "  was never set: the weights in the settings of the workers hold,"),
-        Text("and nobody moves them. To have Poise move them, inside limits of yours:\n"),
+        Text.assemble((clean(name), "bold cyan"), "  was never set: the weights in the settings of the workers apply,"),
+        Text("and do not change. To let Poise move them within limits that you set:\n"),
         Text("  poise policy set poise.toml", "bold"),
         Text("\nwith the variants' weights, and the limits in [policy]: docs/RUNNING.md, “The policy”.", "dim"),
     )
@@ -101,13 +105,13 @@ def unset_policy_page(name: str) -> RenderableType:
 
 
 def decision_page(decision: Decision) -> RenderableType:
-    """What came of a command: the decision, and what it changed."""
-    head = Text.assemble((clean(decision.id), "cyan"), "  ", *_told(decision))
+    """Return the decision on a command and the weights that it changed."""
+    head = Text.assemble((clean(decision.id), "cyan"), "  ", *_summary(decision))
     return Group(head, Padding(Group(*weight_changes(decision.before, decision.after)), (0, 0, 0, 2)))
 
 
 def weight_changes(before: Mapping[str, float], after: Mapping[str, float]) -> list[Text]:
-    """What weights become, a variant a line."""
+    """Return a line for each variant: its weight before and after."""
     names = dict.fromkeys((*before, *after))
     width = max(map(len, names), default=0)
     return [_change(name, width, before.get(name), after.get(name)) for name in names]
@@ -124,7 +128,7 @@ def _change(name: str, width: int, before: float | None, after: float | None) ->
 
 
 def decisions_table(decisions: Sequence[Decision], now: float) -> RenderableType:
-    """Decisions, a line each, with why below."""
+    """Return a table of decisions, the reason below each."""
     rows = [
         Row(
             (clean(decision.id), _ago(decision.at, now), _action(decision)),
@@ -137,7 +141,7 @@ def decisions_table(decisions: Sequence[Decision], now: float) -> RenderableType
 
 
 def replay_report(found: ReplayResult, logs: PolicyLogs) -> RenderableType:
-    """What came of a replay."""
+    """Return the result of a replay."""
     lines = []
     if found.skipped:
         first, last = logs.decisions[0].id, logs.decisions[found.skipped - 1].id
@@ -152,19 +156,19 @@ def replay_report(found: ReplayResult, logs: PolicyLogs) -> RenderableType:
     return Group(*lines)
 
 
-def _told(decision: Decision) -> Iterator[tuple[str, str] | str]:
+def _summary(decision: Decision) -> Iterator[tuple[str, str] | str]:
     yield _action(decision), STYLES.get(decision.action, "bold")
     yield f": {clean(decision.reason)}"
 
 
 def _action(decision: Decision) -> str:
     about = {"shift": " away from ", "roll back": " from ", "promote": " "}.get(decision.action, " for ")
-    told = decision.action + (f"{about}{clean(decision.variant)}" if decision.variant is not None else "")
-    return told if decision.acted or decision.action in {"refuse", "hold"} else f"would {told}"
+    action = decision.action + (f"{about}{clean(decision.variant)}" if decision.variant is not None else "")
+    return action if decision.acted or decision.action in {"refuse", "hold"} else f"would {action}"
 
 
 def format_share(share: float) -> str:
-    """A share: `5 %`, `12.5 %`."""
+    """Format a share as `5 %` or `12.5 %`."""
     return f"{share * 100:.1f}".removesuffix(".0") + " %"
 
 

@@ -1,4 +1,4 @@
-"""An answer on a screen while it is written: its words, dim for they do not count yet, and why some were taken back."""
+"""Shows an answer while it is generated: its text, dim because it is provisional, and the reason of a reset."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ MARGIN: Final = (0, 2)
 
 
 class StreamView:
-    """What has come so far, as a terminal shows it."""
+    """The text received so far, as a renderable."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -23,26 +23,26 @@ class StreamView:
         self._waiting = Spinner("dots", Text("asking …", style="dim"))
 
     def take(self, item: Delta | Reset) -> None:
-        """Show what came, too; or, after a reset, only what comes from now on, and why."""
+        """Append text; or, at a reset, discard the text and show the reason."""
         if isinstance(item, Reset):
             self._reset, self._text = item, ""
-            self._waiting.update(text=Text("another way …", style="dim"))
+            self._waiting.update(text=Text("trying again …", style="dim"))
         else:
             self._text += item.text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Laid out as the answer will be, so that its words stay where they are when it is there."""
+        """Use the layout of the final answer, so that the text does not move when the answer replaces it."""
         yield from console.render(Group(Text(), *self._lines(console, options)), options)
 
     def _lines(self, console: Console, options: ConsoleOptions) -> list[Padding]:
         lines = []
         if self._reset is not None:
             style = RUNG_STYLES.get(self._reset.rung or "", "yellow")
-            said = " ".join(clean(self._reset.reason).split())
-            lines.append(Padding(Text.assemble(("taken back: ", style), (said, "dim")), MARGIN))
+            reason = " ".join(clean(self._reset.reason).split())
+            lines.append(Padding(Text.assemble(("reset: ", style), (reason, "dim")), MARGIN))
         if text := clean(self._text).strip():
             words = Text(text, style="dim")
-            # The last lines of what does not fit: the end is where something happens.
+            # If the text does not fit, show its last lines: the new ones.
             room = max(1, options.size.height - 3 - len(lines))
             shown = words.wrap(console, max(1, options.max_width - 2 * MARGIN[1]))[-room:]
             lines.extend(Padding(line, MARGIN) for line in shown)

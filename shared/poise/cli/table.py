@@ -1,4 +1,7 @@
-"""Tables on a terminal: cells in columns, and below each row an optional note over the whole width. Pure."""
+"""Tables for a terminal: cells in columns, and below each row an optional note that spans the whole width. Pure.
+
+`rich.table.Table` cannot span columns: a note in a cell would wrap within that column.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`poise topics`: the table of topics, shown, applied and checked."""
+"""`poise topics`: show, apply and check the topic catalogue."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -18,17 +18,17 @@ from poise.kafka.admin import KafkaAdmin, TopicState
 from poise.kafka.connection import Connection
 from poise.worker import tier_loader
 
-app = typer.Typer(help="Show, apply and check the table of topics.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Show, apply and check the topic catalogue.", no_args_is_help=True, add_completion=False)
 
 
 TierOption = Annotated[
     list[str] | None,
-    typer.Option("--tier", metavar="FILE.py[:NAME]", show_default=False, help="Also those of this tier of your own."),
+    typer.Option("--tier", metavar="FILE.py[:NAME]", show_default=False, help="Also the topics of this custom tier."),
 ]
 
 
-async def _own(tiers: Sequence[str] | None) -> list[Topic]:
-    """The topics of tiers of one's own."""
+async def _custom_topics(tiers: Sequence[str] | None) -> list[Topic]:
+    """Return the topics of custom tiers."""
     found: list[Topic] = []
     for where in tiers or ():
         async with tier_loader.open_tier(tier_loader.load(where)) as tier:
@@ -39,16 +39,16 @@ async def _own(tiers: Sequence[str] | None) -> list[Topic]:
 @app.command()
 @async_command
 async def show(tier: TierOption = None) -> None:
-    """Show the table: what each topic carries, by what key, in how many partitions, and how long it is kept."""
+    """Show each topic: its partitions, retention, consumer tier, body kinds and key."""
     rows = [
         Row(
             (topic.name, str(topic.partitions), retention(topic), topic.tier or "-"),
             f"{body_kinds(topic)} · key: {topic.key}",
             "cyan",
         )
-        for topic in (*CATALOGUE.values(), *await _own(tier))
+        for topic in (*CATALOGUE.values(), *await _custom_topics(tier))
     ]
-    out.print(table(("topic", "partitions", "kept", "handled by"), rows))
+    out.print(table(("topic", "partitions", "retention", "tier"), rows))
 
 
 @app.command()
@@ -58,11 +58,11 @@ async def apply(
     broker: BrokerOption = None,
     replication: Annotated[
         int | None,
-        typer.Option(min=1, show_default=False, help="Copies of each partition; default: 3, if there are 3."),
+        typer.Option(min=1, show_default=False, help="The replication factor; default: 3, or the number of brokers."),
     ] = None,
 ) -> None:
-    """Create the topics that are missing and correct those that differ. Numbers of partitions are not changed."""
-    found, own = resolve_settings(broker), await _own(tier)
+    """Create missing topics and correct the settings of others. Numbers of partitions are not changed."""
+    found, own = resolve_settings(broker), await _custom_topics(tier)
     async with KafkaAdmin(Connection.of(found)) as admin:
         before = await admin.apply(replication, own)
         after = await admin.check(own)
@@ -79,12 +79,12 @@ async def apply(
 @app.command()
 @async_command
 async def check(tier: TierOption = None, broker: BrokerOption = None) -> None:
-    """Compare the broker's topics with the table; exit code 1 if they differ."""
-    found, own = resolve_settings(broker), await _own(tier)
+    """Compare the broker's topics with the catalogue. The exit code is 1 if they differ."""
+    found, own = resolve_settings(broker), await _custom_topics(tier)
     async with KafkaAdmin(Connection.of(found)) as admin:
         states = await admin.check(own)
     _exit_if_different(states)
-    out.print(f"{plural(len(states), 'topic')} on {found.broker} are as the table says")
+    out.print(f"{plural(len(states), 'topic')} on {found.broker} match the catalogue")
 
 
 def _exit_if_different(states: Sequence[TopicState]) -> None:
@@ -96,15 +96,15 @@ def _exit_if_different(states: Sequence[TopicState]) -> None:
 
 
 def body_kinds(topic: Topic) -> str:
-    """The kinds of body of a topic, in words."""
+    """Return the kinds of body of a topic, as text."""
     kinds = [kind.kind for kind in topic.accepts if kind not in {Deletion, Message}]
     if Deletion in topic.accepts:
         kinds.append("null (deletes)")
-    return ", ".join(kinds) or "whatever could not be handled"
+    return ", ".join(kinds) or "any message that could not be handled"
 
 
 def retention(topic: Topic) -> str:
-    """How long a topic's records are kept, in words."""
+    """Return a topic's retention, as text."""
     if topic.compacted:
-        return "last of a key"
-    return "for ever" if topic.keep is None else format_duration(topic.keep)
+        return "compacted"
+    return "unlimited" if topic.keep is None else format_duration(topic.keep)

@@ -1,4 +1,4 @@
-"""`poise trace RUN_ID`: a run as a tree with times, read from `poise.spans`; no collector is needed."""
+"""`poise trace RUN_ID`: the spans of a run as a tree with times, read from `poise.spans`; no collector is needed."""
 
 import json
 from typing import Annotated
@@ -18,19 +18,19 @@ from poise.run_log.timeline import span_tree, time_shares
 
 @async_command
 async def trace(
-    run_id: Annotated[str, typer.Argument(help="The run, as `poise ask` and an answer's `run_id` name it.")],
+    run_id: Annotated[str, typer.Argument(help="The run's id, as `poise ask` and an answer's `run_id` show it.")],
     broker: BrokerOption = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Show short sends too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also show short sends.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """A run as a tree with times: which tier was slow?"""
+    """Show the spans of a run as a tree with times: which tier was slow?"""
     async with open_client(broker) as poise:
         run = await RunLog(poise.mesh.logs, poise.mesh.settings.clock_skew).trace(run_id.strip())
     if not run.spans:
         raise PoiseError(
-            f"no span of run {run_id} in {SPANS.name}: check the id; spans are written within 200 ms, kept for a day,"
-            " and not written at all with POISE_SPANS=false"
+            f"no span of run {run_id} in {SPANS.name}: check the id; spans are written within 200 ms and"
+            " retained for a day; with POISE_SPANS=false none are written"
         )
     if as_json:
         print_json(json.dumps(summary(run_id, run), ensure_ascii=False))
@@ -39,7 +39,7 @@ async def trace(
 
 
 def summary(run_id: str, run: RunTrace) -> dict[str, object]:
-    """A run for machines; all times but a span's `start` are milliseconds."""
+    """Return a run as JSON values; all times except a span's `start` are milliseconds."""
     split = time_shares(span_tree(run.spans))
     return {
         "run_id": run_id,

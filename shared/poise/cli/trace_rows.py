@@ -1,4 +1,4 @@
-"""The rows of a trace: which spans are shown, and what is said of each."""
+"""The rows of a trace: which spans are shown, and the note of each."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,24 +25,24 @@ STYLES: Final = {
 }
 """The colour of each tier."""
 MIN_SEND_SHARE: Final = 0.02
-"""A send that took less of the run is left out, unless everything is asked for."""
+"""Sends that took a smaller share of the run are hidden by default."""
 MIN_QUEUED_SHARE: Final = 0.01
-"""A wait that took less of the run is drawn, but not written out."""
+"""A wait that took a smaller share of the run is drawn, without a note."""
 
 
 def format_seconds(seconds: float) -> str:
-    """Seconds as a person reads them."""
+    """Format seconds for a person."""
     return format_ms(seconds * 1000)
 
 
 def one_line(text: str) -> str:
-    """What others wrote, on one line and harmless to a terminal."""
+    """Return untrusted text on one line, without control characters."""
     return " ".join(clean(text).split())
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnWidths:
-    """How many cells each column takes."""
+    """The width of each column, in cells."""
 
     where: int
     name: int
@@ -50,15 +50,15 @@ class ColumnWidths:
 
 
 def visible_rows(roots: list[SpanNode], total: float, *, everything: bool) -> tuple[list[tuple[str, SpanNode]], int]:
-    """Each node with the guide that leads to it, and how many short sends were left out."""
+    """Return each visible node with its tree guide, and the number of hidden short sends."""
     rows: list[tuple[str, SpanNode]] = []
-    left_out = 0
+    hidden = 0
 
     def below(node: SpanNode) -> Iterator[SpanNode]:
-        nonlocal left_out
+        nonlocal hidden
         for child in node.children:
             if not everything and _short_send(child, total):
-                left_out += 1
+                hidden += 1
                 yield from below(child)
             else:
                 yield child
@@ -72,7 +72,7 @@ def visible_rows(roots: list[SpanNode], total: float, *, everything: bool) -> tu
 
     for root in roots:
         add(root, "", "", "")
-    return rows, left_out
+    return rows, hidden
 
 
 def _short_send(node: SpanNode, total: float) -> bool:
@@ -83,7 +83,7 @@ def _short_send(node: SpanNode, total: float) -> bool:
 
 
 def span_row(guide: str, node: SpanNode, axis: TimeAxis, columns: ColumnWidths) -> Text:
-    """One span as a line."""
+    """Render a span as one line."""
     style = STYLES.get(node.tier, "white")
     failed = _failed(node)
     name = Text.assemble((guide, "bright_black"), (span_name(node), "red" if failed else ""))
@@ -91,7 +91,7 @@ def span_row(guide: str, node: SpanNode, axis: TimeAxis, columns: ColumnWidths) 
     where = Text(span_worker(node), style)
     where.truncate(columns.where, overflow="ellipsis", pad=True)
     took = Text(span_duration(node).rjust(columns.time), "bold red" if failed else "")
-    return Text(" ").join([where, name, _drawn(node, axis, style), took])
+    return Text(" ").join([where, name, _time_bar(node, axis, style), took])
 
 
 def _failed(node: SpanNode) -> bool:
@@ -99,11 +99,11 @@ def _failed(node: SpanNode) -> bool:
 
 
 def span_duration(node: SpanNode) -> str:
-    """How long it took."""
+    """Return the span's duration, as text."""
     return format_ms(node.span.ms) if node.span else "?"
 
 
-def _drawn(node: SpanNode, axis: TimeAxis, style: str) -> Text:
+def _time_bar(node: SpanNode, axis: TimeAxis, style: str) -> Text:
     words = one_line(", ".join(_notes(node, axis.end - axis.begin)))
     failed = _failed(node)
     if node.start >= axis.end and node.span:
@@ -115,7 +115,7 @@ def _drawn(node: SpanNode, axis: TimeAxis, style: str) -> Text:
 
 
 def span_worker(node: SpanNode) -> str:
-    """The worker that did it."""
+    """Return the worker that recorded the span."""
     if node.span is None:
         return "?"
     instance = one_line(node.span.instance)
@@ -125,14 +125,14 @@ def span_worker(node: SpanNode) -> str:
 
 
 def span_name(node: SpanNode) -> str:
-    """The span's name, without what every name has."""
+    """Return the span's name without common prefixes and suffixes."""
     if node.span is None:
         return "not reported"
     return one_line(node.span.name).replace(" poise.", " ").replace(".requests", "").removesuffix(".interactive")
 
 
 def _notes(node: SpanNode, total: float) -> Iterator[str]:
-    """What is worth knowing of a span besides its time."""
+    """Yield the notes of a span: its error, its wait, and its attributes."""
     span = node.span
     if span is None:
         yield "still running, or its worker died"
@@ -141,9 +141,9 @@ def _notes(node: SpanNode, total: float) -> Iterator[str]:
         yield f"✗ {span.error}"
     if node.queued > MIN_QUEUED_SHARE * total:
         yield f"queued {format_seconds(node.queued)}"
-    for attribute, say in ATTRIBUTE_NOTES.items():
-        if attribute in span.attributes and (said := say(span.attributes[attribute], span)):
-            yield said
+    for attribute, format_note in ATTRIBUTE_NOTES.items():
+        if attribute in span.attributes and (note := format_note(span.attributes[attribute], span)):
+            yield note
 
 
 def _waited(ms: Attribute, _span: SpanRecord) -> str:
@@ -166,4 +166,4 @@ ATTRIBUTE_NOTES: Final[Mapping[str, Callable[[Attribute, SpanRecord], str]]] = M
         semconv.OUTCOME: lambda outcome, span: "" if outcome == "ok" or span.error else str(outcome),
     }
 )
-"""What is said of an attribute, in this order; to show another, add it here."""
+"""The note for each attribute, in this order."""

@@ -1,4 +1,4 @@
-"""A run on one screen: where its time went, then every span on one time axis."""
+"""Renders a run on one screen: the time by tier, then every span on one time axis."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -31,14 +31,14 @@ NOUNS: Final = {
     "integration": "The integration",
 }
 FILLS: Final = "█▓▒"
-"""By rank, so that the bar can be read without colours."""
+"""By rank, so that the bar is readable without colours."""
 QUEUES: Final = ("queues", "░", "white")
 TRANSIT: Final = ("in transit", "·", "bright_black")
 HALF: Final = 0.5
 MAX_WORKER_WIDTH: Final = 22
 MIN_BAR_WIDTH: Final = 16
 NAME_SHARE: Final = 0.5
-"""Of the columns that names and bars share, names take this at most."""
+"""The maximum share of the columns of names and bars that names take."""
 
 
 def render_trace(
@@ -47,15 +47,15 @@ def render_trace(
     """Draw a run.
 
     Args:
-        spans: What was reported of it, in any order; at least one.
-        width: Columns there are.
-        record: What orchestration wrote of the finished run, for the question and the rung.
-        everything: Draw the short sends too.
+        spans: Its spans, in any order; at least one.
+        width: Columns of the terminal.
+        record: The run record, for the question and the rung.
+        everything: Also draw short sends.
     """
     roots = span_tree(spans)
     split = time_shares(roots)
     begin, end = time_range(roots)
-    rows, left_out = visible_rows(roots, split.total, everything=everything)
+    rows, hidden = visible_rows(roots, split.total, everything=everything)
     where_width = min(MAX_WORKER_WIDTH, max(len(span_worker(node)) for _, node in rows))
     time_width = max(len(span_duration(node)) for _, node in rows)
     free = width - where_width - time_width - 3
@@ -68,7 +68,7 @@ def render_trace(
         Text(),
         _scale(axis, where_width + name_width + 2),
         *(span_row(guide, node, axis, ColumnWidths(where_width, name_width, time_width)) for guide, node in rows),
-        *_foot(roots, left_out),
+        *_foot(roots, hidden),
     )
 
 
@@ -89,20 +89,20 @@ def _outcome(roots: list[SpanNode], record: RunRecord | None) -> tuple[str, str]
         by = f"{answer.rung} answer" + (f" by {answer.variant}" if answer.variant else "")
         return (by, "bold green") if answer.rung == "primary" else (f"{by} ({answer.reason})", "bold yellow")
     if roots[0].span is None:
-        return "not finished, or not all reported", "bold yellow"
+        return "not finished, or spans are missing", "bold yellow"
     if roots[0].span.error:
         return one_line(f"failed: {roots[0].span.error}"), "bold red"
     return "ok", "bold green"
 
 
 def _verdict(split: TimeShares) -> str:
-    """The one sentence that says what was slow."""
+    """Return a sentence about what took the most time."""
     if split.total <= 0:
         return ""
     most = max(
         [(seconds, NOUNS.get(tier, tier.capitalize())) for tier, seconds in split.tiers.items()]
         + [(seconds, f"Waiting for a free {tier} worker") for tier, seconds in split.waiting.items()]
-        + [(split.transit, "Carrying messages")]
+        + [(split.transit, "Message transport")]
     )
     how = "took" if most[0] / split.total > HALF else "took the most,"
     return f"{most[1]} {how} {format_seconds(most[0])} ({most[0] / split.total:.0%})."
@@ -120,7 +120,7 @@ def _shares(split: TimeShares, width: int) -> Iterator[Text]:
     for name, fill, style, seconds in parts:
         left, done = round(axis.eighths(done) / 8), done + seconds
         whole.append(fill * (round(axis.eighths(done) / 8) - left), style)
-        if split.total > 0 and seconds / split.total >= 0.005:  # noqa: PLR2004 - less is 0 %
+        if split.total > 0 and seconds / split.total >= 0.005:  # noqa: PLR2004 - less rounds to 0 %
             legend.append(f"{fill} ", style).append(f"{name} {seconds / split.total:.0%}  ")
     yield whole
     legend.truncate(width, overflow="ellipsis")
@@ -132,19 +132,17 @@ def _scale(axis: TimeAxis, indent: int) -> Text:
     return Text(" " * indent + "0" + "─" * (axis.cells - len(total) - 3) + " " + total, "bright_black")
 
 
-def _foot(roots: list[SpanNode], left_out: int) -> Iterator[Text]:
+def _foot(roots: list[SpanNode], hidden: int) -> Iterator[Text]:
     nodes = [node for root in roots for node in root.walk()]
     hosts = sorted({node.span.host for node in nodes if node.span})
-    if left_out:
-        yield Text(f"Left out: {plural(left_out, 'short send')} (--all shows them).", "dim")
+    if hidden:
+        yield Text(f"Hidden: {plural(hidden, 'short send')} (--all shows them).", "dim")
     if any(node.span is None for node in nodes):
-        yield Text(
-            "What is marked ? was not reported: it still runs, or its worker died before it could say.", "yellow"
-        )
+        yield Text("Spans marked ? are missing: they still run, or their worker died before reporting them.", "yellow")
     if len(hosts) > 1:
-        yield Text(f"Each time is by its own host's clock: {', '.join(hosts)}.", "dim")
+        yield Text(f"Each span's times are from its host's clock: {', '.join(hosts)}.", "dim")
     for skew in clock_skews(roots):
         yield Text(
-            f"The clock of {skew.host} is behind that of {skew.other} by {format_seconds(skew.seconds)} at least.",
+            f"The clock of {skew.host} is behind that of {skew.other} by at least {format_seconds(skew.seconds)}.",
             "yellow",
         )

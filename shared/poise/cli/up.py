@@ -20,14 +20,16 @@ from poise.stack.state import StackState, is_running, make_directory, running_st
 from poise.system.private_directory import make_private_directory
 
 STOP_TIMEOUT: Final = 120.0
-"""Seconds that `poise down` waits: longer than any part is given to end."""
+"""Seconds that `poise down` waits: longer than the grace period of every part."""
 
-_LOOK: Final = 0.05
+_POLL_INTERVAL: Final = 0.05
 
 DirectoryOption = Annotated[
     Path | None,
     typer.Option(
-        "--dir", help="Where the stack keeps data and logs. Default: POISE_STATE_DIR, else .poise.", show_default=False
+        "--dir",
+        help="The stack's directory for data and logs. Default: POISE_STATE_DIR, else .poise.",
+        show_default=False,
     ),
 ]
 
@@ -36,36 +38,38 @@ def up(
     workers: Annotated[
         str,
         typer.Option(
-            help="Workers by tier, as inference=3,retrieval=2; 0 = none. Default: one (integration: if set up)."
+            help="Workers by tier: inference=3,retrieval=2; 0 = none. Default: 1 (integration: if configured)."
         ),
     ] = "",
     tier: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE.py[=N]", help="Also workers of a tier of your own.", show_default=False),
+        typer.Option(metavar="FILE.py[=N]", help="Also run N workers of a custom tier.", show_default=False),
     ] = None,
     directory: DirectoryOption = None,
     *,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when it is ready and leave it running.")
     ] = False,
-    broker: Annotated[str | None, typer.Option(help="Use this Kafka, host:port, and start none.")] = None,
-    redis: Annotated[str | None, typer.Option(help="Use this Redis, redis://host:port/0, and start none.")] = None,
-    model_url: Annotated[str | None, typer.Option(help="Use this OpenAI-compatible server and start none.")] = None,
+    broker: Annotated[str | None, typer.Option(help="Use this Kafka, host:port, instead of starting one.")] = None,
+    redis: Annotated[
+        str | None, typer.Option(help="Use this Redis, redis://host:port/0, instead of starting one.")
+    ] = None,
+    model_url: Annotated[str | None, typer.Option(help="Use this OpenAI-compatible server.")] = None,
     model_name: Annotated[str | None, typer.Option(help="With --model-url: the model's name there.")] = None,
     model_key_env: Annotated[
-        str | None, typer.Option(help="With --model-url: the variable that holds its key.")
+        str | None, typer.Option(help="With --model-url: the environment variable with its API key.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="A GGUF file to serve instead of the small model.")] = None,
-    port_gateway: Annotated[int | None, typer.Option(help="Default: 8080 if free, else any.", min=0, max=65535)] = None,
-    port_kafka: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
-    port_redis: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
-    port_model: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
+    model: Annotated[Path | None, typer.Option(help="Serve this GGUF file instead of the default model.")] = None,
+    port_gateway: Annotated[
+        int | None, typer.Option(help="Default: 8080 if free, else any free port.", min=0, max=65535)
+    ] = None,
+    port_kafka: Annotated[int, typer.Option(help="0 = any free port.", min=0, max=65535)] = 0,
+    port_redis: Annotated[int, typer.Option(help="0 = any free port.", min=0, max=65535)] = 0,
+    port_model: Annotated[int, typer.Option(help="0 = any free port.", min=0, max=65535)] = 0,
     detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check every file of the cache folder, however it looks.")
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Verify the checksum of every cached file.")] = False,
 ) -> None:
-    """Start the stack on this machine and watch over it; Ctrl-C or `poise down` stops it."""
+    """Start the stack on this machine and supervise it; Ctrl-C or `poise down` stops it."""
     options = StackOptions(
         directory=_directory(directory),
         workers=parse_workers(workers),
@@ -78,11 +82,11 @@ def up(
     if detach:
         _detach(options)
     else:
-        _watch_over(options, detached=detached)
+        _run_in_foreground(options, detached=detached)
 
 
 def down(directory: DirectoryOption = None) -> None:
-    """Stop the stack that runs here; what it keeps stays."""
+    """Stop the stack on this machine; its data stays."""
     place = _directory(directory)
     state = running_stack(place)
     if state is None:
@@ -91,10 +95,10 @@ def down(directory: DirectoryOption = None) -> None:
     err.print("Stopping …")
     os.kill(state.pid, signal.SIGTERM)
     until = time.monotonic() + STOP_TIMEOUT
-    while is_running(place):  # its state is gone before it is
+    while is_running(place):  # its state file is removed before its process ends
         if time.monotonic() > until:
             raise SetupError(f"the stack (pid {state.pid}) has not stopped in {STOP_TIMEOUT:.0f} s: kill {state.pid}")
-        time.sleep(_LOOK)
+        time.sleep(_POLL_INTERVAL)
     err.print("Stopped.")
 
 
@@ -103,7 +107,7 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
 ) -> None:
-    """What runs, where, and since when. The exit code is 1 when no stack runs."""
+    """Show what runs, where, and since when. The exit code is 1 if no stack runs."""
     place = _directory(directory)
     state = running_stack(place)
     if state is None:
@@ -112,7 +116,7 @@ def status(
         print_json(state.model_dump_json(indent=2))
         return
     how = "running" if state.ready else "starting"
-    out.print(f"{how} in {place} for {format_uptime(time.time() - state.since)}, watched over by process {state.pid}\n")
+    out.print(f"{how} in {place} for {format_uptime(time.time() - state.since)}, supervised by process {state.pid}\n")
     out.print(parts_table(state))
     out.print(f"\nlogs: {place / 'logs'}", soft_wrap=True)
 
@@ -121,15 +125,15 @@ def _directory(given: Path | None) -> Path:
     return given if given is not None else MeshSettings.load().state_dir
 
 
-def _watch_over(options: StackOptions, *, detached: bool) -> None:
+def _run_in_foreground(options: StackOptions, *, detached: bool) -> None:
     from poise.stack.foreground import run_until_signal  # noqa: PLC0415
-    from poise.stack.stack import Stack  # noqa: PLC0415 - whoever asks for the status does not pay for it
+    from poise.stack.stack import Stack  # noqa: PLC0415 - slow to import; `poise status` does not need it
 
     began = time.monotonic()
     stack = Stack(options, on_event=event_printer(err))
 
     def ready() -> None:
-        if not detached:  # else the command that started us says it
+        if not detached:  # else the command that started this process prints it
             _say_ready(stack.state(), time.monotonic() - began, "Ctrl-C stops it")
 
     err.print(f"Starting in {options.directory} …")
@@ -140,13 +144,13 @@ def _watch_over(options: StackOptions, *, detached: bool) -> None:
 def _detach(options: StackOptions) -> None:
     began = time.monotonic()
     if (state := running_stack(options.directory)) is not None:
-        raise SetupError(f"a stack runs already in {options.directory} (process {state.pid}): see `poise status`")
+        raise SetupError(f"a stack already runs in {options.directory} (process {state.pid}): see `poise status`")
     log = options.directory / "logs" / "stack.log"
     make_directory(options.directory)
     make_private_directory(log.parent)
-    with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as said:
-        said.seek(0, os.SEEK_END)
-        child = subprocess.Popen(  # noqa: S603 - this very command
+    with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as output:
+        output.seek(0, os.SEEK_END)
+        child = subprocess.Popen(  # noqa: S603 - the same command
             [sys.executable, "-m", "poise", "up", "--detached", *_arguments(options)],
             stdin=subprocess.DEVNULL,
             stdout=sink,
@@ -155,16 +159,16 @@ def _detach(options: StackOptions) -> None:
         )
         try:
             while (state := running_stack(options.directory)) is None or not state.ready:
-                sys.stderr.write(said.read())
+                sys.stderr.write(output.read())
                 if child.poll() is not None:
-                    sys.stderr.write(said.read())
+                    sys.stderr.write(output.read())
                     raise typer.Exit(child.returncode)
-                time.sleep(_LOOK)
+                time.sleep(_POLL_INTERVAL)
         except KeyboardInterrupt:
             child.terminate()
             child.wait()
             raise
-        sys.stderr.write(said.read())
+        sys.stderr.write(output.read())
     _say_ready(state, time.monotonic() - began, "`poise down` stops it")
 
 
@@ -175,7 +179,7 @@ def _say_ready(state: StackState, seconds: float, stops: str) -> None:
 
 
 def _arguments(options: StackOptions) -> list[str]:
-    """The options as `poise up` takes them."""
+    """Return the options as arguments of `poise up`."""
     ports, external = options.ports, options.external
     values = {
         "--dir": options.directory,

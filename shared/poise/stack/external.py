@@ -1,4 +1,4 @@
-"""What runs already: see that it answers before anything is built on it."""
+"""External services: check that they answer before the stack starts anything that depends on them."""
 
 import asyncio
 import contextlib
@@ -13,20 +13,20 @@ from poise.stack.options import ExternalServices
 from poise.text.error_text import error_message
 
 PROBE_TIMEOUT: Final = 5.0
-"""Seconds for each to answer."""
+"""Seconds for each service to answer."""
 
 CONNECT_TIMEOUT: Final = 15.0
-"""Seconds for a broker that is spoken to by TLS or SASL: it is connected to twice, to know why it refuses."""
+"""Seconds for a broker with TLS or SASL: a refused connection is made twice, to find the reason."""
 
 _KAFKA_PORT: Final = 9092
 _REDIS_PORT: Final = 6379
 
 
 async def check(services: ExternalServices) -> None:
-    """See that everything that is to be used instead of a part of ours answers.
+    """Check that every external service answers.
 
     Raises:
-        SetupError: Something does not; the message says which and what to do.
+        SetupError: One does not; the message says which and what to do.
     """
     settings = MeshSettings.load()
     if services.broker is None:
@@ -48,14 +48,14 @@ async def _check_broker(servers: str) -> None:
         try:
             if await _answer(probe.kafka_brokers(parts.hostname or "", parts.port or _KAFKA_PORT)):
                 return
-            why = f"the Kafka at {server} knows of no broker yet"
-        except _Silent as error:
+            why = f"the Kafka at {server} has no broker yet"
+        except _NoAnswer as error:
             why = f"no Kafka answers at {server} ({error})"
-    raise SetupError(f"{why}: start it, or correct --broker (leave it out for a Kafka of the stack's own)")
+    raise SetupError(f"{why}: start it, or correct --broker (without it, the stack starts its own Kafka)")
 
 
 async def _check_secure_broker(settings: MeshSettings) -> None:
-    from poise.kafka.admin import KafkaAdmin  # noqa: PLC0415 - takes long to load, and a probe mostly does
+    from poise.kafka.admin import KafkaAdmin  # noqa: PLC0415 - slow to import; a probe is usually enough
     from poise.kafka.connection import Connection  # noqa: PLC0415 - as above
 
     try:
@@ -63,7 +63,7 @@ async def _check_secure_broker(settings: MeshSettings) -> None:
             return
     except TimeoutError as error:
         raise SetupError(
-            f"no Kafka answers at {settings.broker} (nothing came back within {CONNECT_TIMEOUT:.0f} s): start it, or "
+            f"no Kafka answers at {settings.broker} (no response within {CONNECT_TIMEOUT:.0f} s): start it, or "
             "correct --broker"
         ) from error
 
@@ -71,58 +71,58 @@ async def _check_secure_broker(settings: MeshSettings) -> None:
 def _refuse_security(settings: MeshSettings) -> None:
     if settings.security.protocol != "PLAINTEXT":
         raise SetupError(
-            f"POISE_SECURITY__PROTOCOL is {settings.security.protocol}, and the stack's own Kafka on loopback speaks "
-            "neither TLS nor SASL: name a broker that does with --broker, or unset POISE_SECURITY__…"
+            f"POISE_SECURITY__PROTOCOL is {settings.security.protocol}, but the stack's own Kafka on loopback "
+            "supports neither TLS nor SASL: name a broker that does with --broker, or unset POISE_SECURITY__…"
         )
 
 
 async def _check_redis(url: str) -> None:
     parts = _split(url, "--redis", "redis://host:6379/0")
     if parts.scheme not in {"redis", "rediss"}:
-        raise SetupError(f"--redis understands redis:// and rediss://, not {parts.scheme}://")
+        raise SetupError(f"--redis accepts redis:// and rediss://, not {parts.scheme}://")
     host, port = parts.hostname or "", parts.port or _REDIS_PORT
     try:
         await _answer(probe.redis_answers(host, port, tls=parts.scheme == "rediss"))
-    except _Silent as error:
+    except _NoAnswer as error:
         raise SetupError(
-            f"no Redis answers at {host}:{port} ({error}): start it, or correct --redis (leave it out for a Valkey of "
-            "the stack's own)"
+            f"no Redis answers at {host}:{port} ({error}): start it, or correct --redis (without it, the stack "
+            "starts its own Valkey)"
         ) from error
 
 
 async def _check_model(url: str) -> None:
     parts = _split(url, "--model-url", "http://host:port")
     if parts.scheme not in {"http", "https"}:
-        raise SetupError(f"--model-url understands http:// and https://, not {parts.scheme}://")
+        raise SetupError(f"--model-url accepts http:// and https://, not {parts.scheme}://")
     try:
-        await _answer(probe.http_status(url))  # whatever it says: what it serves is asked with the first question
-    except _Silent as error:
+        await _answer(probe.http_status(url))  # any status will do: the first request shows whether it serves the model
+    except _NoAnswer as error:
         raise SetupError(
-            f"no model server answers at {url} ({error}): start it, or correct --model-url (leave it out for the "
-            "stack's own)"
+            f"no model server answers at {url} ({error}): start it, or correct --model-url (without it, "
+            "the stack starts its own)"
         ) from error
 
 
-class _Silent(Exception):  # noqa: N818 - never leaves this module
-    """Nothing answers, or something else than expected; the message is for brackets."""
+class _NoAnswer(Exception):  # noqa: N818 - never leaves this module
+    """Nothing answers, or not with the expected protocol; the message is put in brackets."""
 
 
-async def _answer(question: Awaitable[object]) -> object:
+async def _answer(probing: Awaitable[object]) -> object:
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
-            return await question
+            return await probing
     except TimeoutError as error:
-        raise _Silent(f"nothing came back within {PROBE_TIMEOUT:.0f} s") from error
+        raise _NoAnswer(f"no response within {PROBE_TIMEOUT:.0f} s") from error
     except OSError as error:
-        raise _Silent(error.strerror or error_message(error)) from error
+        raise _NoAnswer(error.strerror or error_message(error)) from error
     except ValueError as error:
-        raise _Silent(str(error)) from error
+        raise _NoAnswer(str(error)) from error
 
 
 def _split(url: str, option: str, example: str) -> SplitResult:
-    """The parts of an address. It is not repeated in the message, for it may hold a password."""
+    """Return the parts of an address. The error message omits it, because it may contain a password."""
     parts = urlsplit(url)
-    with contextlib.suppress(ValueError):  # raised by `port` when it is none
+    with contextlib.suppress(ValueError):  # raised by `port` if it is not a number
         if parts.hostname and parts.port != 0:
             return parts
-    raise SetupError(f"what {option} says is not an address: write {option} {example}")
+    raise SetupError(f"{option} is not an address: write {option} {example}")

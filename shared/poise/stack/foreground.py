@@ -16,32 +16,32 @@ async def run_until_signal(stack: Stack, *, ready: Callable[[], None], stopping:
     Args:
         stack: Not yet started.
         ready: Called when the mesh answers.
-        stopping: Called when stop was asked.
+        stopping: Called at the first signal.
 
     Raises:
         SetupError: It cannot be started.
     """
-    asked = asyncio.Event()
+    stop_requested = asyncio.Event()
 
     def on_signal() -> None:
-        if asked.is_set():
+        if stop_requested.is_set():
             stack.kill()
         else:
-            asked.set()
+            stop_requested.set()
             stopping()
 
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal)
     try:
-        starting, waiting = asyncio.create_task(stack.start()), asyncio.create_task(asked.wait())
+        starting, waiting = asyncio.create_task(stack.start()), asyncio.create_task(stop_requested.wait())
         await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if asked.is_set():
+        if stop_requested.is_set():
             starting.cancel()
         await asyncio.wait({starting})
         if not starting.cancelled():
             starting.result()
-            if not asked.is_set():
+            if not stop_requested.is_set():
                 ready()
         await waiting
         await stack.stop()

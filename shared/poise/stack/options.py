@@ -1,4 +1,4 @@
-"""Options: what a stack is to be made of."""
+"""The options of a stack."""
 
 import os
 import re
@@ -14,12 +14,12 @@ from poise.settings import CONFIG_VARIABLE
 from poise.text.error_text import error_message
 
 TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "integration", "evaluation")
-"""The tiers that a stack has workers of, in the order in which they are shown."""
+"""The built-in tiers, in the order in which they are shown."""
 
 ONE_OF_EACH: Final = MappingProxyType(dict.fromkeys(TIERS, 1))
 
 INTEGRATIONS_VARIABLE: Final = "POISE_INTEGRATION_INTEGRATIONS"
-"""The setting of the integration tier that names the APIs; it has no worker of its own accord where there are none."""
+"""The integration tier's setting that names the APIs. Without it, the default is no integration worker."""
 
 DEFAULT_GATEWAY_PORT: Final = 8080
 
@@ -47,54 +47,54 @@ def _integrations_configured() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Loopback ports; 0 = any free one."""
+    """Loopback ports; 0 = any free port."""
 
     kafka: int = 0
     redis: int = 0
     model: int = 0
     gateway: int | None = None
-    """None = 8080 if it is free, else any."""
+    """None = 8080 if it is free, else any free port."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalServices:
-    """What runs already and is used instead of a part of ours; None = ours."""
+    """External services that replace parts of the stack; None = the stack starts its own."""
 
     broker: str | None = None
     """Kafka's bootstrap servers, `host:port[,host:port…]`."""
     redis_url: str | None = None
     model_url: str | None = None
-    """Base address of a server that speaks OpenAI's HTTP."""
+    """The base address of an OpenAI-compatible server."""
     model_name: str | None = None
-    """The model's name as that server knows it."""
+    """The model's name on that server."""
     model_key_env: str | None = None
-    """The environment variable that holds the key for that server."""
+    """The environment variable with the API key of that server."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """What a stack is made of, and where it keeps its things."""
+    """The parts of a stack, and its directory."""
 
     directory: Path = Path(".poise")
-    """Data, logs and the state file; one stack at a time."""
+    """Holds data, logs and the state file; used by one stack at a time."""
     workers: Mapping[str, int] = field(default_factory=default_workers)
-    """Workers by tier; a tier that is absent has none."""
+    """The number of workers by tier; 0 for absent tiers."""
     ports: Ports = Ports()
     external: ExternalServices = ExternalServices()
     model: Path | None = None
-    """A GGUF file for the embedded model server; None = the small model."""
+    """A GGUF file for the embedded model server; None = the default model."""
     verify: bool = False
-    """Trust nothing in the cache folder."""
+    """Verify the checksum of every cached file."""
     custom_tiers: Mapping[str, int] = field(default_factory=dict)
-    """Workers of custom tiers, by file: `FILE.py` or `FILE.py:name`."""
+    """The number of workers of each custom tier, by file: `FILE.py` or `FILE.py:name`."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables for the workers. They override those of this process."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Validate the options.
 
         Raises:
-            SetupError: A tier is unknown, or options contradict one another.
+            SetupError: A tier is unknown, or options contradict each other.
         """
         for tier in self.workers:
             if tier not in TIERS:
@@ -102,24 +102,24 @@ class StackOptions:
         names = [custom_tier_name(where) for where in self.custom_tiers]
         for name in names:
             if name in TIERS or names.count(name) > 1:
-                raise SetupError(f"--tier: two tiers would be called {name}, by the name of the file: rename it")
+                raise SetupError(f"--tier: two tiers have the name {name}, which is the name of the file: rename one")
         if self.external.model_url and not self.external.model_name:
-            raise SetupError("--model-url needs --model-name: the model's name as that server knows it")
+            raise SetupError("--model-url needs --model-name: the model's name on that server")
         if self.external.model_url and self.model:
             raise SetupError("--model is served by the stack's own server: leave out --model or --model-url")
 
 
 def parse_workers(text: str) -> dict[str, int]:
-    """Read `inference=3,retrieval=2`; tiers that are not named have as many as usual.
+    """Parse `inference=3,retrieval=2`; tiers that are not named have the default number.
 
     Raises:
-        SetupError: It is written otherwise, or a tier is unknown.
+        SetupError: The syntax is wrong, or a tier is unknown.
     """
     workers = default_workers()
     for part in filter(None, (part.strip() for part in text.split(","))):
         tier, _, count = part.partition("=")
         if not count.isdecimal():
-            raise SetupError(f"--workers {text!r} is not understood at {part!r}: write inference=3,retrieval=2")
+            raise SetupError(f"--workers {text!r} has an error at {part!r}: write inference=3,retrieval=2")
         if tier not in workers:
             raise SetupError(f"there is no tier {tier!r}: the tiers are {', '.join(TIERS)}")
         workers[tier] = int(count)
@@ -127,16 +127,16 @@ def parse_workers(text: str) -> dict[str, int]:
 
 
 def parse_custom_tiers(given: Iterable[str]) -> dict[str, int]:
-    """Read `FILE.py`, `FILE.py=2` or `FILE.py:name=2`; one worker where no number is given.
+    """Parse `FILE.py`, `FILE.py=2` or `FILE.py:name=2`; without a number, one worker.
 
     Raises:
-        SetupError: It is written otherwise, or there is no such file.
+        SetupError: The syntax is wrong, or the file does not exist.
     """
     workers: dict[str, int] = {}
     for text in given:
         where, _, count = text.rpartition("=") if "=" in text else (text, "", "1")
         if not count.isdecimal():
-            raise SetupError(f"--tier {text!r} is not understood: write FILE.py=2")
+            raise SetupError(f"--tier {text!r} has no number after =: write FILE.py=2")
         if not _file_of(where).is_file():
             raise SetupError(f"--tier {text!r}: there is no file {_file_of(where)}")
         custom_tier_name(where)
@@ -145,14 +145,14 @@ def parse_custom_tiers(given: Iterable[str]) -> dict[str, int]:
 
 
 def custom_tier_name(where: str) -> str:
-    """What an own tier's workers are called: as its file.
+    """Return the name of a custom tier's workers: the name of its file.
 
     Raises:
-        SetupError: The file's name cannot be a process's name.
+        SetupError: The file's name cannot name a worker.
     """
     file = _file_of(where)
     if file.suffix != ".py" or not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", file.stem):
-        raise SetupError(f"--tier {where!r}: give a Python file whose name has letters, digits, - and _ alone")
+        raise SetupError(f"--tier {where!r}: give a Python file whose name has only letters, digits, - and _")
     return file.stem
 
 

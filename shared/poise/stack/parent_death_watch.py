@@ -15,18 +15,18 @@ from types import FrameType
 
 
 def main(command: Sequence[str]) -> int:
-    """Run the command to its end.
+    """Run the command.
 
     Returns:
-        Its exit code; 128 + N when signal N ended it.
+        Its exit code; 128 + N if signal N ended it.
     """
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - running what it is told is its purpose
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - it exists to run the given command
 
-    def hand_on(number: int, _frame: FrameType | None) -> None:
+    def forward(number: int, _frame: FrameType | None) -> None:
         child.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, hand_on)
+        signal.signal(number, forward)
     threading.Thread(target=_watch, daemon=True).start()
     code = child.wait()
     return code if code >= 0 else 128 - code

@@ -1,4 +1,4 @@
-"""Plan: the parts that a stack's options call for, where each will listen, and what each worker is told."""
+"""Plan: the parts of a stack according to its options, their addresses, and the environment of each worker."""
 
 import json
 import os
@@ -24,20 +24,20 @@ NextPort = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class PartAddresses:
-    """Where things are, be they ours or not."""
+    """The addresses of the parts, external services included."""
 
     broker: str
     redis_url: str
     model_url: str | None
-    """None when the environment names the model servers itself, or no worker needs one."""
+    """None if the environment names the model servers, or no worker needs one."""
     model_name: str | None
     gateway_url: str | None
-    """The first gateway's; None without one."""
+    """The first gateway's address; None without a gateway."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartPlan:
-    """The parts to start; None where something that runs already is used."""
+    """The parts to start; None = an external service is used, or none is needed."""
 
     kafka: Kafka | None
     valkey: Valkey | None
@@ -49,16 +49,16 @@ class StartPlan:
 
     @property
     def servers(self) -> tuple[ManagedProcess, ...]:
-        """What the workers stand on, in the order in which it is to be stopped."""
+        """The servers that the workers need, in the order in which to stop them."""
         return tuple(part for part in (self.model, self.valkey, self.kafka) if part is not None)
 
 
 def make_plan(options: StackOptions, on_progress: ProgressListener) -> StartPlan:
-    """Decide what to start and where; nothing is started yet.
+    """Return a plan of what to start, and where; start nothing.
 
     Args:
-        options: What the stack is made of.
-        on_progress: Told now if the gateway's port is not the usual one, and later about what takes long.
+        options: The stack's options.
+        on_progress: Receives a line if the gateway does not get its default port; later, a line about each slow step.
 
     Raises:
         SetupError: A port is taken, a tier is missing, or the environment contradicts the options.
@@ -134,7 +134,7 @@ def _custom_tier_workers(
 
 
 def _free_ports(options: StackOptions) -> Iterator[int]:
-    """Free ports, none of them twice, and none that an option asks for."""
+    """Yield distinct free ports, none of them named by an option."""
     ports = options.ports
     given = {ports.kafka, ports.redis, ports.model, ports.gateway or 0}
     while True:
@@ -162,7 +162,7 @@ def _configured_backends(environment: Mapping[str, str]) -> dict[str, Any]:
     try:
         backends = json.loads(text)
     except json.JSONDecodeError as error:
-        raise SetupError(f"{BACKENDS_VARIABLE} is no JSON ({error}): correct it or unset it") from error
+        raise SetupError(f"{BACKENDS_VARIABLE} is not JSON ({error}): correct it or unset it") from error
     if not isinstance(backends, dict):
         raise SetupError(f"{BACKENDS_VARIABLE} must be a JSON object of backends by name: correct it or unset it")
     return backends
@@ -174,6 +174,6 @@ def _api_key(variable: str | None, environment: Mapping[str, str]) -> dict[str, 
     key = environment.get(variable)
     if not key:
         raise SetupError(
-            f"the environment variable {variable} that --model-key-env names is not set: set it to the key"
+            f"--model-key-env names the environment variable {variable}, which is not set: set it to the API key"
         )
     return {"api_key": key}

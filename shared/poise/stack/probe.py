@@ -1,4 +1,4 @@
-"""Probes: is a port free, and does what listens at an address answer as a Kafka, a Redis or an HTTP server does?"""
+"""Probes: whether a port is free, and whether a Kafka, a Redis or an HTTP server answers at an address."""
 
 import asyncio
 import contextlib
@@ -14,17 +14,17 @@ from poise.errors import SetupError
 LOOPBACK: Final = "127.0.0.1"
 
 _PORTS: Final = range(20_000, 32_000)
-"""Below the ports that systems give to outgoing connections, lest one takes it between our look and its use."""
+"""Below the ephemeral ports of operating systems, so that no outgoing connection takes a port between check and use."""
 
 Probe = Callable[[], Awaitable[object]]
-"""Answers something true when a server serves; raises OSError or answers something false when it does not yet."""
+"""Returns a true value if a server is ready; returns a false value or raises OSError if it is not yet."""
 
 _METADATA: Final = 3
 _METADATA_VERSION: Final = 4
 
 
 def is_port_free(port: int) -> bool:
-    """Whether one may listen on a loopback port."""
+    """Return whether a loopback port can be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -34,31 +34,35 @@ def is_port_free(port: int) -> bool:
     return True
 
 
-def free_port(*but: int) -> int:
-    """A loopback port that nobody listens on, and none of those given."""
+def free_port(*excluded: int) -> int:
+    """Return a free loopback port other than those given.
+
+    Raises:
+        SetupError: None was found.
+    """
     for port in random.sample(_PORTS, 200):
-        if port not in but and is_port_free(port):
+        if port not in excluded and is_port_free(port):
             return port
-    raise SetupError(f"no free port between {_PORTS.start} and {_PORTS.stop}: stop something that listens there")
+    raise SetupError(f"no free port between {_PORTS.start} and {_PORTS.stop}: stop a process that listens there")
 
 
 def choose_port(port: int, *, what: str, option: str) -> int:
-    """The port to listen on.
+    """Return the port to listen on.
 
     Args:
-        port: The port wanted; 0 = any free one.
-        what: Who wants it, for the message.
-        option: The option that chooses another, for the message.
+        port: The requested port; 0 = any free port.
+        what: The server that will listen, for the message.
+        option: The option that sets the port, for the message.
 
     Raises:
-        SetupError: Something listens there already.
+        SetupError: The port is in use.
     """
     if port == 0:
         return free_port()
     if is_port_free(port):
         return port
     raise SetupError(
-        f"port {port} for {what} is in use: stop what listens there, or choose another with {option} (0 = any free one)"
+        f"port {port} for {what} is in use: stop the process that listens there, or set {option} (0 = any free port)"
     )
 
 
@@ -71,16 +75,16 @@ async def _connection(
         yield reader, writer
     finally:
         writer.close()
-        with contextlib.suppress(ConnectionError):  # the other side was faster
+        with contextlib.suppress(ConnectionError):  # the server closed it first
             await writer.wait_closed()
 
 
 async def kafka_brokers(host: str, port: int) -> int:
-    """How many brokers a Kafka server knows of: one request `Metadata` (version 4) about no topic.
+    """Return the number of brokers in a Kafka server's metadata: one `Metadata` request (version 4) without topics.
 
     Raises:
-        OSError: Nothing listens there, or it hangs up.
-        ValueError: What answers is no Kafka.
+        OSError: Nothing listens there, or the connection is closed.
+        ValueError: The server is not a Kafka.
     """
     client = b"poise"
     request = struct.pack(">hhih", _METADATA, _METADATA_VERSION, 1, len(client)) + client + struct.pack(">i?", 0, False)
@@ -91,16 +95,16 @@ async def kafka_brokers(host: str, port: int) -> int:
         except asyncio.IncompleteReadError as error:
             raise ConnectionError("it closed the connection") from error
     if correlation != 1 or not 0 <= brokers < size:
-        raise ValueError("what listens there does not speak Kafka's protocol")
+        raise ValueError("the server there does not speak Kafka's protocol")
     return int(brokers)
 
 
 async def redis_answers(host: str, port: int, *, tls: bool = False) -> bool:
-    """Whether a Redis or Valkey is there and has loaded its data; one that asks for a password counts.
+    """Return whether a Redis or Valkey answers and has loaded its data; one that requires a password counts.
 
     Raises:
-        OSError: Nothing listens there, or it hangs up.
-        ValueError: What answers is no Redis.
+        OSError: Nothing listens there, or the connection is closed.
+        ValueError: The server is not a Redis.
     """
     async with _connection(host, port, tls=tls) as (reader, writer):
         writer.write(b"PING\r\n")
@@ -111,19 +115,19 @@ async def redis_answers(host: str, port: int, *, tls: bool = False) -> bool:
         return True
     if line.startswith(b"-"):
         return False
-    raise ValueError("what listens there does not speak Redis' protocol")
+    raise ValueError("the server there does not speak Redis' protocol")
 
 
 async def http_status(url: str, *, bearer: str | None = None) -> int:
-    """The status of a GET.
+    """Return the status of a GET request.
 
     Args:
-        url: Its address.
-        bearer: The token that is sent along; None = none.
+        url: The URL.
+        bearer: The bearer token to send; None = none.
 
     Raises:
-        OSError: Nothing listens there, or it hangs up.
-        ValueError: What answers does not speak HTTP.
+        OSError: Nothing listens there, or the connection is closed.
+        ValueError: The server does not speak HTTP.
     """
     parts = urlsplit(url)
     tls = parts.scheme == "https"
@@ -137,14 +141,14 @@ async def http_status(url: str, *, bearer: str | None = None) -> int:
     if not words:
         raise ConnectionError("it closed the connection")
     if not words[0].startswith(b"HTTP/") or len(words) == 1:
-        raise ValueError("what listens there does not speak HTTP")
+        raise ValueError("the server there does not speak HTTP")
     return int(words[1])
 
 
 async def poll_until_ready(answers: Probe, *, interval: float = 0.04) -> None:
-    """Wait until a probe answers something true; that nobody listens yet is no answer."""
+    """Call a probe until it returns a true value; connection errors mean that the server is not ready yet."""
     while True:
-        with contextlib.suppress(OSError, TimeoutError):  # not there, or it accepts but is not yet at work
+        with contextlib.suppress(OSError, TimeoutError):  # not listening yet, or not answering yet
             async with asyncio.timeout(1.0):
                 if await answers():
                     return

@@ -1,4 +1,4 @@
-"""Child processes: started with a log file of their own, stopped in order, and gone when their parent is gone."""
+"""Child processes: each has its own log file, is stopped with a grace period, and ends when its parent ends."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from poise.system.private_directory import make_private_directory
 from poise.text.log_lines import escape_control
 
 MAX_LOG_BYTES: Final = 8 * 1024 * 1024
-"""Bytes after which a log is put aside, as `….1`, when its process is started again."""
+"""The size in bytes above which a log is rotated to `….1` when its process starts again."""
 
 _TAIL_BYTES: Final = 16_384
 _PR_SET_PDEATHSIG: Final = 1
@@ -22,12 +22,12 @@ _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """What the child does between fork and exec, so that the kernel ends it when the parent's main thread ends."""
+    """Return what the child runs before exec, so that the kernel kills it when the parent's main thread ends."""
 
     def prepare() -> None:
-        assert _LIBC is not None  # noqa: S101 - for the type checker; see Child.start
+        assert _LIBC is not None  # noqa: S101 - for the type checker; see `ChildProcess.start`
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died between fork and prctl: no signal will ever come
+        if os.getppid() != parent:  # the parent died between fork and prctl: the signal will not arrive
             os._exit(1)
 
     return prepare
@@ -36,11 +36,11 @@ def _die_with(parent: int) -> Callable[[], None]:
 class ChildProcess:
     """One child process.
 
-    It leads a process group of its own, so that a Ctrl-C on the terminal reaches the parent alone, which then stops its
-    children in the order it wants. When the parent dies, however that happens, the kernel kills the child (Linux); on
-    other systems it is started by `poise.stack.parent_death_watch`, which does the same by watching a pipe.
+    It leads its own process group, so that a Ctrl-C on the terminal reaches only the parent, which stops its children
+    in order. When the parent ends for any reason, the kernel kills the child (Linux); on other systems the child runs
+    under `poise.stack.parent_death_watch`, which does the same by watching a pipe.
 
-    Must be started from the parent's main thread: the death signal is tied to the thread that forks.
+    It must be started from the parent's main thread: the death signal is bound to the thread that forks.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class ChildProcess:
         return await self._running().wait()
 
     async def stop(self, grace: float) -> None:
-        """Ask it to end, and after `grace` seconds kill it with everything it started."""
+        """Send SIGTERM, and after `grace` seconds kill its process group."""
         if not self.alive:
             return
         process = self._running()
-        with contextlib.suppress(ProcessLookupError):  # it ended by itself a moment ago
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
             process.terminate()
         try:
             await asyncio.wait_for(process.wait(), grace)
@@ -117,12 +117,12 @@ class ChildProcess:
             await process.wait()
 
     def kill(self) -> None:
-        """Kill it, with everything it started."""
-        with contextlib.suppress(ProcessLookupError):  # it ended by itself a moment ago
+        """Kill its process group."""
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
             os.killpg(self._running().pid, signal.SIGKILL)
 
     def tail(self, lines: int = 5) -> list[str]:
-        """The last non-empty lines that it has written to its log since it was started, harmless to a terminal."""
+        """Return the last non-empty log lines since its start, without control characters."""
         with self.log.open("rb") as file:
             file.seek(max(self._begins, self.log.stat().st_size - _TAIL_BYTES))
             text = file.read().decode(errors="replace")

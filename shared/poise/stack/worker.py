@@ -21,7 +21,7 @@ class Worker(ManagedProcess):
         tier: Its tier.
         number: Its number among the workers of its tier, from 1.
         directory: Its state directory; its contents can be rebuilt.
-        port: Its admin endpoint's port; 0 = any free one.
+        port: Its admin endpoint's port; 0 = any free port.
         log: Its log file.
         environment: Environment variables that are added to those of this process, and override them.
     """
@@ -81,10 +81,10 @@ class CustomTierWorker(Worker):
     """One worker of a custom tier, `poise worker FILE.py`.
 
     Args:
-        where: The tier's file, `FILE.py` or `FILE.py:name`; its workers are called as the file.
+        where: The tier's file, `FILE.py` or `FILE.py:name`; its workers have the name of the file.
         number: Its number among the workers of its tier, from 1.
         directory: Its state directory; its contents can be rebuilt.
-        port: Its admin endpoint's port; 0 = any free one.
+        port: Its admin endpoint's port; 0 = any free port.
         log: Its log file.
         environment: Environment variables that are added to those of this process, and override them.
     """
@@ -114,4 +114,4 @@ def check_tiers(tiers: Iterable[str]) -> None:
     """
     for tier in tiers:
         if importlib.util.find_spec(f"poise_services.{tier}") is None:
-            raise SetupError(f"there is no tier {tier} in this installation of Poise: say --workers {tier}=0")
+            raise SetupError(f"there is no tier {tier} in this installation of Poise: use --workers {tier}=0")

@@ -50,7 +50,7 @@ async def test_a_question_comes_on_stdin(poise: Command) -> None:
     [
         ("refuse", 2, "poise: Invalid message: question: nobody answers that\n"),
         ("fail", 1, "poise: Failed: the handler was asked to fail\n"),
-        ("", 2, "poise: the question is empty: say what you want to know\n"),
+        ("", 2, "poise: the question is empty: pass one as an argument\n"),
         ("x" * 8_001, 2, "poise: question: String should have at most 8000 characters\n"),
     ],
     ids=["refused", "failed", "empty", "too long"],
@@ -105,7 +105,7 @@ async def on_a_terminal(kafka: str, *arguments: str) -> str:
 async def test_on_a_terminal_words_are_shown_while_they_come_and_then_the_answer(kafka: str) -> None:
     shown = await on_a_terminal(kafka, "stream")
     while_it_came, _, answer = shown.rpartition("\x1b[?25h")  # the cursor is back: the words are gone
-    assert "taken back: " in while_it_came
+    assert "reset: " in while_it_came
     assert "not grounded" in while_it_came
     assert "\x1b[2myou asked: stream" in while_it_came  # dim: provisional
     assert "\x1b[1myou asked: stream" in answer  # bold: it counts

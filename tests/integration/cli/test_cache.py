@@ -45,18 +45,18 @@ async def test_stats(poise: Command, tenant: str) -> None:
 
 
 async def test_stats_of_nothing(poise: Command, tenant: str) -> None:
-    assert "no answer is kept" in (await poise("cache", "stats", "--tenant", f"{tenant}-other")).stdout
+    assert "no answer is cached" in (await poise("cache", "stats", "--tenant", f"{tenant}-other")).stdout
 
 
 async def test_purge_by_document_and_age(poise: Command, tenant: str) -> None:
     async def purged(*how: str) -> str:
         return (await poise("cache", "purge", "--tenant", tenant, *how)).stdout.splitlines()[-1]
 
-    assert await purged("--document", "two", "--dry-run") == "2 kept answers would be purged"
-    assert await purged("--document", "three") == "0 kept answers purged: nothing fits"
-    assert await purged("--older-than", "1h") == "1 kept answer purged"
-    assert await purged("--document", "two") == "1 kept answer purged"
-    assert await purged() == "1 kept answer purged"
+    assert await purged("--document", "two", "--dry-run") == "2 cached answers would be purged"
+    assert await purged("--document", "three") == "0 cached answers purged: nothing matches"
+    assert await purged("--older-than", "1h") == "1 cached answer purged"
+    assert await purged("--document", "two") == "1 cached answer purged"
+    assert await purged() == "1 cached answer purged"
 
 
 async def test_a_wrong_age_is_refused(poise: Command, tenant: str) -> None:

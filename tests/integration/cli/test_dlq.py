@@ -142,7 +142,7 @@ async def test_purging_asks_first(poise: Command, outsider: Outsider) -> None:
     assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout.endswith("1 dead letter purged\n")
     assert await letters(poise, "--key", key, "--all") == []
     assert "no dead letter" in (await poise("dlq", "redrive", second["id"])).stderr
-    assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout == "0 dead letters purged: nothing fits\n"
+    assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout == "0 dead letters purged: nothing matches\n"
 
 
 async def test_a_poison_pill_stops_circling(poise: Command, outsider: Outsider) -> None:
@@ -156,7 +156,7 @@ async def test_a_poison_pill_stops_circling(poise: Command, outsider: Outsider) 
                 pass
     [pill] = await letters(poise, "--key", key)
     assert pill["state"] == "quarantined"
-    assert "quarantined: died 4 times" in (await poise("dlq", "ls", "--key", key)).stdout
+    assert "quarantined: failed 4 times" in (await poise("dlq", "ls", "--key", key)).stdout
     left = await poise("dlq", "redrive", "--key", key)
     assert left.stdout == "0 dead letters sent again, 1 left in quarantine (name one with --force)\n"
     assert left.exit_code == 0
@@ -188,7 +188,7 @@ async def test_who_waits_is_kept_only_when_asked_to(poise: Command, outsider: Ou
     [
         (("ls", "--older-than", "soon"), "give 30s, 10m, 2h, 7d"),
         (("redrive", "--all", "--rate", "fast"), "give 10/s, 100/m"),
-        (("purge",), "name dead letters, or choose"),
+        (("purge",), "give ids, or select"),
         (("redrive", "--all", "--force"), "by its id only"),
         (("show", "7"), "one reads tier/partition/offset"),
         (("show", "orchestration/0/99999999"), "no dead letter orchestration/0/99999999"),

@@ -133,9 +133,9 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
         assert decisions[1].acted
         explained = await poise("policy", "explain", f"{name}-2")
         for said in (
-            "What was seen",
-            "How sure that is",
-            "What weighed most",
+            "Evidence",
+            "Confidence",
+            "Answers with the most weight",
             "“What is ",
             "It is ",
             "poise policy hold",
@@ -232,7 +232,7 @@ async def test_a_bad_file_is_refused_line_by_line(poise: Command, file: Path) ->
 async def test_what_there_is_not(poise: Command, name: str) -> None:
     nothing = await poise("policy", "explain", "--policy", name)
     assert nothing.exit_code == 1
-    assert "nothing was ever decided" in nothing.stderr
-    assert "nothing was ever decided" in (await poise("policy", "log", name)).stdout
+    assert "there are no decisions about" in nothing.stderr
+    assert "there are no decisions about" in (await poise("policy", "log", name)).stdout
     replayed = await plain(poise, "replay", name)
     assert (replayed["decisions"], replayed["difference"]) == (0, None)

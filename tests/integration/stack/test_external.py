@@ -28,20 +28,20 @@ async def test_what_answers_is_used(kafka: str, valkey: str) -> None:
     [
         (ExternalServices(broker="127.0.0.1:1"), "no Kafka answers at 127.0.0.1:1 .*--broker"),
         (ExternalServices(broker="nowhere.invalid"), "no Kafka answers at nowhere.invalid .*--broker"),
-        (ExternalServices(broker="host:port"), "--broker says is not an address: .*host:9092"),
+        (ExternalServices(broker="host:port"), "--broker is not an address: .*host:9092"),
         (ExternalServices(broker=""), "no address is given: .*--broker"),
         (ExternalServices(redis_url="redis://127.0.0.1:1/0"), "no Redis answers at 127.0.0.1:1 .*--redis"),
-        (ExternalServices(redis_url="http://127.0.0.1:1"), "--redis understands redis://"),
+        (ExternalServices(redis_url="http://127.0.0.1:1"), "--redis accepts redis://"),
         (
             ExternalServices(redis_url="redis://:secret@host:port"),
-            "--redis says is not an address: .*redis://host:6379",
+            "--redis is not an address: .*redis://host:6379",
         ),
         (ExternalServices(model_url="http://127.0.0.1:1", model_name="m"), "no model server answers at .*--model-url"),
         (
             ExternalServices(model_url="127.0.0.1:1", model_name="m"),
-            "--model-url says is not an address: .*http://host:port",
+            "--model-url is not an address: .*http://host:port",
         ),
-        (ExternalServices(model_url="ftp://127.0.0.1", model_name="m"), "--model-url understands http://"),
+        (ExternalServices(model_url="ftp://127.0.0.1", model_name="m"), "--model-url accepts http://"),
     ],
 )
 async def test_what_does_not_answer_is_one_clear_line(given: ExternalServices, says: str) -> None:

@@ -25,14 +25,14 @@ async def test_no_network_at_the_first_start_is_one_clear_line(tmp_path: Path, m
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("NO_PROXY", "")
 
-    with pytest.raises(SetupError, match=r"could not be fetched .*connect to the network.*--broker") as error:
+    with pytest.raises(SetupError, match=r"could not be downloaded .*connect to the network.*--broker") as error:
         await Kafka(tmp_path / "kafka").start()
 
     assert "\n" not in str(error.value)
     assert list((tmp_path / "cache" / "poise" / "kafka").iterdir()) == []
 
 
-def test_what_java_learnt_is_not_trusted_once_it_was_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_modified_aot_cache_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = KafkaRuntime.prepare(lambda _line: None)
     cached = {path.name: path for path in runtime.store.directory.glob("*.jar")}
     own = tmp_path / "cache" / "poise" / "kafka"

@@ -60,7 +60,7 @@ async def test_what_dies_is_started_again_where_it_was_and_nothing_is_left(tmp_p
         for name in ("inference-1", "redis", "kafka"):
             os.kill(part_of(before, name).pid or 0, signal.SIGKILL)
             (failed,) = await story.until(name, "failed")
-            assert "exit code -9; starting it again in 0.5 s" in failed.text
+            assert "exit code -9; restarting it in 0.5 s" in failed.text
             assert f"{name}.log" in failed.text
             await story.until(name, "ready", times=2)
             after = part_of(running_stack(tmp_path), name)

@@ -69,7 +69,7 @@ def test_a_stack_is_left_running_found_and_stopped(poise: Poise, tmp_path: Path)
     assert state["broker"] in shown.stdout
 
     second = poise("up", "--detach", *SERVERS)
-    assert_one_line(second, "runs already in .poise")
+    assert_one_line(second, "already runs in .poise")
 
     assert poise("down").returncode == 0
     assert_one_line(poise("status"), "no stack runs in .poise: `poise up`")
@@ -146,7 +146,7 @@ def test_a_port_in_use_is_one_clear_line(poise: Poise) -> None:
         port = listener.getsockname()[1]
         refused = poise("up", *SERVERS, "--port-kafka", str(port))
     assert_one_line(
-        refused, f"port {port} for Kafka is in use: stop what listens there, or choose another with --port-k"
+        refused, f"port {port} for Kafka is in use: stop the process that listens there, or set --port-k"
     )
 
 

@@ -55,7 +55,7 @@ def test_the_list_has_a_row_and_what_was_said() -> None:
     [
         (0, None, "", "poise.ask.interactive  no [bold]way[/] [31mat all"),
         (1, None, "sent again 1×", "poise.ask.interactive  no [bold]way[/] [31mat all"),
-        (3, None, "quarantined: died 4 times", "poise.ask.interactive  no [bold]way[/] [31mat all"),
+        (3, None, "quarantined: failed 4 times", "poise.ask.interactive  no [bold]way[/] [31mat all"),
         (3, "poise.ask.interactive/1/7", "sent again", "→ poise.ask.interactive/1/7"),
     ],
 )
@@ -96,7 +96,7 @@ def test_the_page_has_all_of_it() -> None:
     for said in (
         "orchestration/0/5  2 min ago",
         "first copy  poise.ask.interactive/3/9",
-        "died at     poise.ask.interactive/3/12",
+        "failed at   poise.ask.interactive/3/12",
         "copies      orchestration/0/8",
         "worker      orchestration-1",
         "mine            ff fe",
@@ -113,7 +113,7 @@ def test_the_page_has_all_of_it() -> None:
         (None, "null (a deletion)"),
         (b"", "empty"),
         (b"\x00\x01ab", "00000000  00 01 61 62"),
-        (b"[" * 100_000, "bytes more"),
+        (b"[" * 100_000, "more bytes"),
         ('{"a": "[red]\\u001b[2Jé"}'.encode(), '"a": "[red]\\u001b[2Jé"'),
     ],
     ids=["null", "empty", "bytes", "too deep", "json"],
@@ -128,7 +128,7 @@ def test_a_hexdump_is_cut() -> None:
     lines = hexdump(bytes(range(40)), most=32).splitlines()
     assert len(lines) == 3
     assert lines[1] == "00000010  10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1d 1e 1f  |................|"
-    assert lines[2] == "… 8 bytes more"
+    assert lines[2] == "… 8 more bytes"
 
 
 def test_for_machines_bytes_that_are_no_text_are_base64() -> None:

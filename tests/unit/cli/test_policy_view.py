@@ -225,31 +225,31 @@ def test_a_decision_of_the_loop_is_explained() -> None:
         "others 1 203 answers 0.83 ├─●─┤",
         "mean quality, 0 to 1, ├─ with its 95 % confidence interval ─┤",
         "Evidence that cheap is worse than the other variants at the same time: 61 234 reached 50 000.",
-        "Were nothing wrong, that would happen by chance once in 50 000 answers on average, or less often.",
+        "Without a real change, this happens by chance at most once in 50 000 answers on average.",
         "steady 50 % → 95 %",
         "cheap 50 % → 5 %",
         "run-1 “What is a generator?[2J”",
-        "run-2 its record is gone: they are kept for 7 days",
-        "poise policy revert --policy answer take the last change back",
-        "poise policy hold answer keep the weights as they are, whatever is found",
+        "run-2 its record has expired: records are retained for 7 days",
+        "poise policy revert --policy answer undo the last change",
+        "poise policy hold answer stop the loop from moving weights",
     ):
         assert line in lines
     [method] = [line for line in lines if line.startswith("Method: SR e-detector (Shin et al. 2022). ")]
-    assert method.endswith(", 3 min before.")
+    assert method.endswith(", 3 min before the decision.")
     begin = lines.index("run-1 “What is a generator?[2J”") + 1
     assert " ".join(lines[begin : begin + 2]) == f"{'A kind of list. ' * 13}"[:200] + "…"
 
 
 def test_recovery_is_explained_otherwise_than_an_alarm() -> None:
     lines = shown(decision_explanation(PROMOTED, policy(held=True), {}, NOW), 200)
-    assert "Were it still so, it would pass such a test with a probability of 5 % at most." in lines
+    assert "If it still were, it would pass this test with a probability of at most 5 %." in lines
     assert not any("by chance" in line for line in lines)
     assert "poise policy release answer let the loop move weights again" in lines
 
 
 def test_a_decision_that_was_not_acted_on() -> None:
     lines = shown(decision_explanation(decision(acted=False), policy(), {}, NOW), 200)
-    assert "Nothing: a dry run, or held. This is what it would have set:" in lines
+    assert "Nothing: a dry run, or held. It would have set:" in lines
     assert not any("revert" in line for line in lines)
 
 
@@ -257,8 +257,8 @@ def test_a_persons_decision_is_explained_without_statistics() -> None:
     refused = persons(3, "refuse", before={}, after={}, acted=False)
     lines = shown(decision_explanation(refused, None, {}, NOW), 200)
     assert lines[0].startswith("answer-3 refuse by jane, ")
-    assert lines[2:4] == ["What was done", "Nothing."]
-    assert "How sure that is" not in lines
+    assert lines[2:4] == ["Change", "Nothing."]
+    assert "Confidence" not in lines
 
 
 def test_shares_above_a_ceiling_are_percentages() -> None:

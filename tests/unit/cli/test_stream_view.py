@@ -29,10 +29,10 @@ def test_after_a_reset_only_what_follows_is_shown_and_why() -> None:
     view = StreamView()
     view.take(Delta(text="made up"))
     view.take(Reset(reason="not\ngrounded", rung="extractive"))
-    assert shown(view)[0] == "taken back: not grounded"
+    assert shown(view)[0] == "reset: not grounded"
     assert "made up" not in " ".join(shown(view))
     view.take(Delta(text="Word for word."))
-    assert shown(view) == ["taken back: not grounded", "Word for word."]
+    assert shown(view) == ["reset: not grounded", "Word for word."]
 
 
 def test_of_a_long_text_the_end_is_shown() -> None:
@@ -47,4 +47,4 @@ def test_what_others_wrote_is_neither_markup_nor_control() -> None:
     view = StreamView()
     view.take(Reset(reason="[bold]why[/]\x1b[2J"))
     view.take(Delta(text="[red]\x1b[31mx"))
-    assert shown(view) == ["taken back: [bold]why[/][2J", "[red][31mx"]
+    assert shown(view) == ["reset: [bold]why[/][2J", "[red][31mx"]

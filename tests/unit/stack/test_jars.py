@@ -101,7 +101,7 @@ def test_damage_that_hides_its_traces_is_found_when_everything_is_verified(
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, repository: Repository) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match=r"cache folder .* XDG_CACHE_HOME") as error:
+    with pytest.raises(SetupError, match=r"cache directory .* XDG_CACHE_HOME") as error:
         JarStore(tmp_path / "file" / "kafka", LIST).ensure(lambda _: None)
     assert "\n" not in str(error.value)
     assert repository.asked == []

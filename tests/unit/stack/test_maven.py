@@ -77,6 +77,6 @@ def test_something_else_is_refused_without_reading_it_all(
         """Sends the body."""
 
     Hostile.body, Hostile.encoding = body, encoding
-    with pytest.raises(SetupError, match=r"one-1\.0\.jar has not the checksum"):
+    with pytest.raises(SetupError, match=r"checksum of one-1\.0\.jar"):
         got(Hostile, tmp_path, monkeypatch)
     assert Hostile.sent < 20_000_000

@@ -108,5 +108,5 @@ def test_own_tiers_that_are_not_understood_are_refused_in_one_line(tmp_path: Pat
 
 @pytest.mark.parametrize("own", [{"a/one.py": 1, "b/one.py": 1}, {"inference.py": 1}])
 def test_own_tiers_that_would_be_called_alike_are_refused(own: dict[str, int]) -> None:
-    with pytest.raises(SetupError, match="two tiers would be called"):
+    with pytest.raises(SetupError, match="two tiers have the name"):
         StackOptions(custom_tiers=own)

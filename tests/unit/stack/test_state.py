@@ -46,7 +46,7 @@ def test_a_stack_that_has_no_state_to_tell_runs_all_the_same(tmp_path: Path) -> 
 def test_there_is_one_stack_a_directory(tmp_path: Path) -> None:
     with (
         lock(tmp_path),
-        pytest.raises(SetupError, match=r"runs already .*`poise down`"),
+        pytest.raises(SetupError, match=r"already runs .*`poise down`"),
         lock(tmp_path),
     ):
         pytest.fail("held twice")

@@ -120,7 +120,7 @@ inference-1           │   └ chat smollm2-135m     ████████�
 orchestration-1       ├ check groundedness                                                  ▎ 9.0 ms
 evaluation-1          └ process records                                                     ▏  21 ms
 evaluation-1            └ score run                                      5.0 ms after the end  12 ms
-Left out: 1 short send (--all shows them)."""
+Hidden: 1 short send (--all shows them)."""
 
 
 def test_a_run_on_one_screen() -> None:
@@ -179,9 +179,9 @@ def test_an_answer_from_a_lower_rung_says_why() -> None:
 def test_a_run_that_is_not_finished_says_so() -> None:
     screen = shown([span for span in run() if span.span_id not in {"01", "02", "03", "04", "0a"}])
 
-    assert "not finished, or not all reported" in screen
+    assert "not finished, or spans are missing" in screen
     assert screen.count("still running, or its worker died") >= 2
-    assert "What is marked ? was not reported" in screen
+    assert "Spans marked ? are missing" in screen
 
 
 def test_clocks_that_prove_to_differ_are_named() -> None:
@@ -191,8 +191,8 @@ def test_clocks_that_prove_to_differ_are_named() -> None:
     ]
 
     screen = shown(spans)
-    assert "Each time is by its own host's clock: a, b." in screen
-    assert "The clock of b is behind that of a by 35 ms at least." in screen
+    assert "Each span's times are from its host's clock: a, b." in screen
+    assert "The clock of b is behind that of a by at least 35 ms." in screen
 
 
 def test_one_span_alone_is_a_run() -> None:
