@@ -145,9 +145,7 @@ def test_a_port_in_use_is_one_clear_line(poise: Poise) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         refused = poise("up", *SERVERS, "--port-kafka", str(port))
-    assert_one_line(
-        refused, f"port {port} for Kafka is in use: stop the process that listens there, or set --port-k"
-    )
+    assert_one_line(refused, f"port {port} for Kafka is in use: stop the process that listens there, or set --port-k")
 
 
 def assert_one_line(done: "subprocess.CompletedProcess[str]", says: str) -> None:
