@@ -42,13 +42,13 @@ from poise.policy import policy_file
 from poise.redis.passage_store import normalise_query as normalised_query
 from poise.redis.passage_store import passage_key
 from poise.resilience.retry_after import parse_retry_after, retry_after_seconds
-from poise.scoring import degenerate, text
+from poise.scoring import degenerate, tokenization
 from poise.scoring.evidence import Evidence
 from poise.scoring.extraction import extract_sentences
 from poise.scoring.groundedness import Groundedness, groundedness
-from poise.scoring.meaning import compare_by_meaning
 from poise.scoring.quality import quality, quality_features
 from poise.scoring.relevance import relevance
+from poise.scoring.semantic import compare_by_meaning
 from poise.telemetry.semconv.spans import call_span
 from poise.telemetry.tracing import extract as extract_trace
 from poise.text.log_lines import escape_control
@@ -254,7 +254,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: groundedness(f"{ANSWER} {said[:200]}", evidence(PASSAGE, said), question=QUESTION),
             lambda said: groundedness(ANSWER, evidence(PASSAGE), question=said),
         ),
-        "poise.scoring.meaning:compare_by_meaning": (
+        "poise.scoring.semantic:compare_by_meaning": (
             lambda said: compare_by_meaning(said, evidence(PASSAGE), QUESTION, lambda _: _Vector()),  # type: ignore[arg-type,return-value]
             lambda said: compare_by_meaning(ANSWER, evidence(said), QUESTION, lambda _: _Vector()),  # type: ignore[arg-type,return-value]
         ),
@@ -265,13 +265,13 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: relevance(ANSWER, evidence(said), QUESTION),
             lambda said: relevance(ANSWER, evidence(PASSAGE), said),
         ),
-        "poise.scoring.text:checkable_facts": (text.checkable_facts,),
-        "poise.scoring.text:collapse_whitespace": (text.collapse_whitespace,),
-        "poise.scoring.text:is_negated": (text.is_negated,),
-        "poise.scoring.text:sentences": (text.sentences,),
-        "poise.scoring.text:stem": (text.stem,),
-        "poise.scoring.text:stems": (text.stems,),
-        "poise.scoring.text:words": (text.words,),
+        "poise.scoring.tokenization:checkable_facts": (tokenization.checkable_facts,),
+        "poise.scoring.tokenization:collapse_whitespace": (tokenization.collapse_whitespace,),
+        "poise.scoring.tokenization:is_negated": (tokenization.is_negated,),
+        "poise.scoring.tokenization:sentences": (tokenization.sentences,),
+        "poise.scoring.tokenization:stem": (tokenization.stem,),
+        "poise.scoring.tokenization:stems": (tokenization.stems,),
+        "poise.scoring.tokenization:words": (tokenization.words,),
         "poise.telemetry.tracing:extract": (
             lambda said: extract_trace({"traceparent": said}),
             lambda said: extract_trace({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": said}),
@@ -378,7 +378,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "poise.resilience.retry_after": ("headers",),
     "poise.text.public_text": ("headers", "words"),
     "poise.scoring": ("any", "compared"),
-    "poise.scoring.text": ("any", "sentences", "words"),
+    "poise.scoring.tokenization": ("any", "sentences", "words"),
     "poise.telemetry": ("headers",),
     "poise.text.unicode_forms": ("any", "unicode"),
     "poise_services.evaluation": ("any", "compared"),

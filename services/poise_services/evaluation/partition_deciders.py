@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from pydantic import ValidationError
 
 from poise.contracts.envelope import Envelope
+from poise.contracts.headers import KIND
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicyState
 from poise.contracts.record import Score
@@ -232,7 +233,7 @@ def name_of(record: Record) -> str:
 
 def _read(record: Record, kind: type[MessageT]) -> MessageT | None:
     """Return the message; None = it cannot be decoded."""
-    said = record.header("poise-kind") or kind.kind
+    said = record.header(KIND) or kind.kind
     why = f"it is a {said}, not a {kind.kind}"
     if said == kind.kind:
         try:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from poise.contracts import Answer, Ask
+from poise.contracts.headers import RUN, TRACEPARENT
 from poise.contracts.run_id import new_run_id
 from poise.errors import InvalidMessageError, RetryableError, UnavailableError
 from poise.ingestion.epoch_validator import EpochValidator, parse_epoch
@@ -26,7 +27,6 @@ from poise_services.gateway.settings import GatewaySettings
 
 MAX_ASK_BYTES: Final = 128 * 1024
 """The largest body of an ask: fits a question of maximum length with each character escaped as `\\uXXXX`."""
-RUN_HEADER: Final = "poise-run"
 STEP: Final = "ask"
 READ_GRACE: Final = 60.0
 """Seconds after the deadline within which a client must have read its answer."""
@@ -73,7 +73,7 @@ class AskEndpoint:
         if options.min_epoch is not None and self._epochs is not None:
             await self._epochs.validate(parse_epoch(options.min_epoch))
         run = new_run_id(time.time(), self._random)
-        request.state.headers = {RUN_HEADER: run}
+        request.state.headers = {RUN: run}
         if prefers_event_stream(request):
             return self._stream(request, ask, run, options)
         with self._track_pending(request, run, options):
@@ -109,7 +109,7 @@ class AskEndpoint:
         self.pending += 1
         try:
             with self._runs.track(run), self._span(run, options):
-                request.state.headers |= {name: value for name, value in inject().items() if name == "traceparent"}
+                request.state.headers |= {name: value for name, value in inject().items() if name == TRACEPARENT}
                 yield
         finally:
             self.pending -= 1

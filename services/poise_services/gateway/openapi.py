@@ -6,6 +6,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from poise.contracts import Answer, Ask, Feedback
+from poise.contracts.headers import DEADLINE, KIND, MIN_EPOCH, RUN, TRACEPARENT
 from poise.dead_letters.json_view import DeadLetterDetail
 from poise_services.gateway.dead_letters import (
     ListQuery,
@@ -96,7 +97,7 @@ def _ask_responses() -> dict[int | str, dict[str, Any]]:
         schema_ref(Answer),
         _ANSWER_EXAMPLE,
         *(400, 408, 413, 415, 429, 499, 500, 503, 504),
-        sent=("poise-run", "traceparent"),
+        sent=(RUN, TRACEPARENT),
     )
     found[200]["content"][EVENT_STREAM] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
     return found
@@ -114,9 +115,7 @@ ASK: Final[dict[str, Any]] = {
     ),
     "responses": _ask_responses(),
     "openapi_extra": {
-        "parameters": header_parameters(
-            "poise-deadline", "poise-min-epoch", "cache-control", "accept-language", "traceparent"
-        ),
+        "parameters": header_parameters(DEADLINE, MIN_EPOCH, "cache-control", "accept-language", TRACEPARENT),
         "requestBody": request_body(schema_ref(Ask), {"question": "What does the pass statement do?"}),
     },
 }
@@ -137,7 +136,7 @@ PUT_DOCUMENTS: Final[dict[str, Any]] = {
         *(400, 408, 413, 415, 500, 503, 504),
     ),
     "openapi_extra": {
-        "parameters": header_parameters("poise-deadline", "traceparent"),
+        "parameters": header_parameters(DEADLINE, TRACEPARENT),
         "requestBody": request_body(
             {
                 "oneOf": [
@@ -158,7 +157,7 @@ DELETE_DOCUMENT: Final[dict[str, Any]] = {
     "responses": responses(
         202, "Its deletion is in the log.", schema_ref(DocumentsAccepted), _ACCEPTED_EXAMPLE, *(400, 429, 500, 503, 504)
     ),
-    "openapi_extra": {"parameters": [DOCUMENT_ID, *header_parameters("poise-deadline", "traceparent")]},
+    "openapi_extra": {"parameters": [DOCUMENT_ID, *header_parameters(DEADLINE, TRACEPARENT)]},
 }
 GIVE_FEEDBACK: Final[dict[str, Any]] = {
     "operation_id": "give_feedback",
@@ -179,7 +178,7 @@ GIVE_FEEDBACK: Final[dict[str, Any]] = {
         *(400, 404, 408, 413, 415, 429, 500, 503, 504),
     ),
     "openapi_extra": {
-        "parameters": header_parameters("poise-deadline", "traceparent"),
+        "parameters": header_parameters(DEADLINE, TRACEPARENT),
         "requestBody": request_body(schema_ref(Feedback), _FEEDBACK_EXAMPLE),
     },
 }
@@ -229,7 +228,7 @@ _DEAD_LETTER_EXAMPLE: Final = {
     "redriven": None,
     "key": "pass",
     "value": '{"text":"…","source":"pass","format":"text"}',
-    "headers": [{"name": "poise-kind", "value": "document/1"}],
+    "headers": [{"name": KIND, "value": "document/1"}],
     "tenant": None,
     "failed_at": "poise.documents/3/41",
     "worker": "retrieval-1",

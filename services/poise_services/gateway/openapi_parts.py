@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.contracts.document import DocumentId
+from poise.contracts.headers import DEADLINE, MIN_EPOCH, RUN, TRACEPARENT
 from poise.contracts.json_schema import OutputSchema, StrictInputSchema, schema_components
 from poise.contracts.run_id import RunId
 from poise.dead_letters.json_view import DeadLetterDetail
@@ -77,11 +78,11 @@ PROBLEM_EXAMPLE: Final = {
     ],
 }
 _REQUEST_HEADERS: Final[Mapping[str, tuple[Json, str]]] = {
-    "poise-deadline": (
+    DEADLINE: (
         {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
         "When nobody wants it any more, unix milliseconds. For an answer, 30 s from now by default, 300 s at the most.",
     ),
-    "poise-min-epoch": (
+    MIN_EPOCH: (
         {"type": "string"},
         "Answer from an index that has come this far: the `epoch` that `POST /v1/documents` gave.",
     ),
@@ -93,11 +94,11 @@ _REQUEST_HEADERS: Final[Mapping[str, tuple[Json, str]]] = {
         {"type": "string"},
         "The reader's language, where the body has no `language`: the first choice counts.",
     ),
-    "traceparent": ({"type": "string"}, "The trace that this request belongs to (W3C Trace Context)."),
+    TRACEPARENT: ({"type": "string"}, "The trace that this request belongs to (W3C Trace Context)."),
 }
 _RESPONSE_HEADERS: Final = {
-    "poise-run": "The run's id.",
-    "traceparent": "The run's trace (W3C Trace Context): the one that was given, else a new one.",
+    RUN: "The run's id.",
+    TRACEPARENT: "The run's trace (W3C Trace Context): the one that was given, else a new one.",
     "retry-after": "Seconds after which it may succeed, where that is known.",
     "www-authenticate": "How to authenticate.",
 }

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from poise.contracts import Caching, Envelope, EnvelopeError
-from poise.contracts.envelope import MIN_EPOCH
+from poise.contracts.headers import DEADLINE, MIN_EPOCH, TRACEPARENT, TRACESTATE
 from poise.contracts.topics import RUNS_INTERACTIVE
 from poise.errors import DeadlineExceededError, InvalidMessageError
 from poise.ingestion.epoch_validator import parse_epoch
 from poise.rpc.deadlines import resolve_deadline
 
-ACCEPTED_HEADERS: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracestate"})
+ACCEPTED_HEADERS: Final = frozenset({DEADLINE, MIN_EPOCH, TRACEPARENT, TRACESTATE})
 """Headers that a client may set. Identity and run id are not among them."""
 
 
@@ -49,7 +49,7 @@ class RequestOptions:
         if envelope.deadline is not None:
             deadline = envelope.deadline / 1_000
         if deadline <= now:
-            raise DeadlineExceededError(f"poise-deadline passed {now - deadline:.1f} s ago")
+            raise DeadlineExceededError(f"{DEADLINE} passed {now - deadline:.1f} s ago")
         if envelope.min_epoch is not None:
             parse_epoch(envelope.min_epoch)
         return cls(deadline, envelope.min_epoch, _cache_directive(headers), envelope.trace)

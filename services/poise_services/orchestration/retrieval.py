@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from poise.contracts import Ask, Passage, Passages, Retrieve, Search
-from poise.contracts.envelope import MIN_EPOCH
+from poise.contracts.headers import MIN_EPOCH
 from poise.errors import FaultError, PoiseError
 from poise.redis.passage_store import CachedPassages, PassageStore
 from poise.workflows.run import Run

@@ -28,9 +28,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from poise.contracts import Moved
+from poise.contracts.headers import MOVED_FROM, MOVED_HEADERS, MOVED_TO, MOVED_WRITTEN, ORIGIN, TRACE_HEADERS
 from poise.contracts.topics import DOCUMENTS, PASSAGES
-from poise.contracts.trace_context import TRACE_HEADERS
-from poise.dead_letters.model import ORIGIN
 from poise.errors import RetryableError
 from poise.kafka.logs import Logs
 from poise.kafka.record import Headers, Position, Record
@@ -40,12 +39,6 @@ from poise_services.retrieval.passages import moved_key
 
 log = logging.getLogger(__name__)
 
-MOVED_FROM: Final = "poise-moved-from"
-"""On a copy: `topic/partition/offset` of its source."""
-MOVED_WRITTEN: Final = "poise-moved-written"
-"""On a copy: when its source was written, unix milliseconds."""
-MOVED_TO: Final = "poise-moved-to"
-"""On a tombstone that only serves compaction: `topic/partition/offset` of the deletion that caused it."""
 READ_TIMEOUT: Final = 10.0
 
 
@@ -138,7 +131,7 @@ async def tombstone_moved_notes(
 
 def _headers(record: Record, at: float) -> Headers:
     """Return the headers of a copy: the client's, and the position of its source."""
-    dropped = {*TRACE_HEADERS, MOVED_FROM, MOVED_WRITTEN, MOVED_TO}
+    dropped = {*TRACE_HEADERS, *MOVED_HEADERS}
     headers: list[tuple[str, bytes | None]] = [item for item in record.headers if item[0] not in dropped]
     if record.raw_header(ORIGIN) is None:
         headers.append((ORIGIN, str(record.position).encode()))

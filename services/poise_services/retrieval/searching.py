@@ -5,7 +5,7 @@ import time
 from typing import Literal
 
 from poise.contracts import Epoch, Passage, Passages, Retrieve
-from poise.contracts.envelope import MIN_EPOCH
+from poise.contracts.headers import MIN_EPOCH
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import DeadlineExceededError, RetryableError
 from poise.ingestion.epoch_validator import parse_epoch

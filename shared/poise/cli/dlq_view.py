@@ -13,7 +13,7 @@ from rich.text import Text
 
 from poise.cli.table import Row, table
 from poise.cli.text import clean, format_duration, plural
-from poise.dead_letters import model
+from poise.contracts.headers import ATTEMPT, DEAD_POSITION, DEAD_TRACEBACK, DEAD_WORKER, ORIGIN
 from poise.dead_letters.model import DeadLetter, DeadLetterState
 from poise.dead_letters.redrive_plan import RedriveOutcome
 
@@ -94,7 +94,7 @@ def dead_letter_page(entry: DeadLetter, now: float) -> RenderableType:
         _title("body"),
         Padding(render_body(entry.record.value), (0, 0, 1, 2)),
         _title("traceback"),
-        Padding(Text(clean(entry.record.header(model.TRACEBACK) or "none").rstrip(), style="dim"), (0, 0, 0, 2)),
+        Padding(Text(clean(entry.record.header(DEAD_TRACEBACK) or "none").rstrip(), style="dim"), (0, 0, 0, 2)),
     )
 
 
@@ -116,10 +116,10 @@ def _facts(entry: DeadLetter) -> Iterator[tuple[str, str]]:
     yield "from", clean(entry.topic)
     yield "key", "none" if entry.record.key is None else _text(entry.record.key)
     for name, header in (
-        ("first copy", model.ORIGIN),
-        ("attempts", model.ATTEMPT),
-        ("worker", model.WORKER),
-        ("failed at", model.POSITION),
+        ("first copy", ORIGIN),
+        ("attempts", ATTEMPT),
+        ("worker", DEAD_WORKER),
+        ("failed at", DEAD_POSITION),
     ):
         if (value := entry.record.header(header)) is not None:
             yield name, clean(value)

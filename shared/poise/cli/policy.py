@@ -282,8 +282,8 @@ def _read(file: Path) -> PolicySpec:
     try:
         return read(file)
     except PolicyFileError as error:
-        for fault in error.faults:
-            err.print(Text.assemble(("poise: ", "bold red"), clean(fault)), soft_wrap=True)
+        for problem in error.problems:
+            err.print(Text.assemble(("poise: ", "bold red"), clean(problem)), soft_wrap=True)
         raise typer.Exit(EXIT_INVALID) from error
 
 

@@ -1,4 +1,4 @@
-"""What is said on the wire: one frozen model per body, the envelope, the table of topics."""
+"""The wire format: one frozen model per body, the envelope, the table of headers and the table of topics."""
 
 from poise.contracts.ask import Answer, Ask, Caching, Citation, Rung, Search
 from poise.contracts.cancel import Cancel

@@ -1,4 +1,4 @@
-"""Ask: a question from outside, and the answer to it."""
+"""Ask: a client's question, and its answer."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -18,34 +18,34 @@ Question = Annotated[
 ]
 
 Rung = Literal["primary", "variant", "stale", "extractive", "canned"]
-"""The step of the ladder an answer came from, best first."""
+"""The rung of the ladder that produced an answer, best first."""
 
 Search = Literal["hybrid", "lexical", "cached", "none"]
-"""The step of retrieval's own ladder: by meaning and words, by words alone, passages found earlier, nothing."""
+"""The rung of retrieval's own ladder: dense and sparse search, sparse search only, cached passages, nothing."""
 
 Caching = Literal["no-cache", "no-store"]
-"""HTTP's words (RFC 9111): `no-cache` = work it out anew, and keep it; `no-store` = neither look nor keep."""
+"""As in HTTP (RFC 9111): `no-cache` = compute a new answer and cache it; `no-store` = do not use the cache."""
 
 NAME = r"^[A-Za-z0-9._-]{1,80}$"
-"""What a workflow, a variant or a backend may be called."""
+"""The pattern of the names of workflows, variants and backends."""
 LANGUAGE_TAG = r"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$"
 
 
 class Citation(Message):
-    """A place in the corpus that an answer rests on."""
+    """A passage of the corpus that supports an answer."""
 
     kind: ClassVar[str] = "citation/1"
 
     source: str
-    """What a reader knows the document by: a title, a path or an address."""
+    """The document's title, path or URL, for readers."""
     passage: str
-    """The passage's id, `<document>#<part>`."""
+    """The id of the passage, `<document>#<part>`."""
     quote: str
-    """The words of the passage that bear the answer."""
+    """The text of the passage that supports the answer."""
 
 
 class Answer(Message):
-    """What the mesh answers, and how it came to it."""
+    """An answer, and how it was produced."""
 
     kind: ClassVar[str] = "answer/1"
 
@@ -54,25 +54,25 @@ class Answer(Message):
     citations: tuple[Citation, ...] = ()
     rung: Rung
     reason: str | None = None
-    """Why the answer is not from the first rung; absent when it is."""
+    """Why the answer is not from the first rung; absent if it is."""
     variant: str | None = None
-    """The variant whose words these are; absent when no model wrote them."""
+    """The variant that wrote the text; absent if no model wrote it."""
     epoch: str | None = None
-    """How far into the documents the index had come (opaque); absent when nothing was retrieved."""
+    """How far the index had applied the documents (opaque); absent if nothing was retrieved."""
     retrieval: Search | None = None
-    """How its passages were found; absent where none were looked for."""
+    """How the passages were found; absent if there was no search."""
     degraded: tuple[str, ...] = ()
-    """What did less than it should on the way to this answer, and why, in words; the rung's own reason is `reason`."""
+    """What was degraded while this answer was produced, and why, for people. The reason of the rung is `reason`."""
     cached: bool = False
-    """Whether it was worked out for an earlier ask, or for one at the same time."""
+    """Whether the answer was produced for another ask, an earlier or a concurrent one."""
     age: Quantity | None = None
-    """Seconds since it was worked out; absent when that was for this ask."""
+    """Seconds since the answer was produced; absent if it was produced for this ask."""
     timings: Mapping[str, Elapsed] = Field(default_factory=dict)
     """Milliseconds by step, and `total`."""
 
 
 class Ask(Request[Answer]):
-    """A question. The smallest ask is `{"question": "…"}`."""
+    """A question. The minimal ask is `{"question": "…"}`."""
 
     kind: ClassVar[str] = "ask/1"
     reply: ClassVar[type[Answer]] = Answer
@@ -82,11 +82,12 @@ class Ask(Request[Answer]):
         default=None, description="Asks of one conversation are answered in order."
     )
     workflow: Annotated[str, StringConstraints(pattern=NAME)] | None = Field(
-        default=None, description="The workflow that answers it; absent = `answer`."
+        default=None, description="The workflow that answers the ask; absent = `answer`."
     )
     language: Annotated[str, StringConstraints(max_length=35, pattern=LANGUAGE_TAG)] | None = Field(
-        default=None, description="The reader's language (BCP 47), for what is not the documents' own words."
+        default=None, description="The reader's language (BCP 47), for text that is not quoted from the documents."
     )
     cache: Caching | None = Field(
-        default=None, description="`no-cache`: work it out anew, and keep it; `no-store`: neither look nor keep."
+        default=None,
+        description="`no-cache`: compute a new answer and cache it; `no-store`: do not use the cache.",
     )

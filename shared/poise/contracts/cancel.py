@@ -1,4 +1,4 @@
-"""Cancel: nobody wants a run, or one step of it, any more."""
+"""Cancel: a run or a step that is no longer needed."""
 
 from typing import Annotated, ClassVar
 
@@ -9,7 +9,7 @@ from poise.contracts.message import Message
 
 
 class Cancel(Message):
-    """Stop work on a run or on one of its steps; drop what waits of it. Work that has ended is left as it is."""
+    """Stop a run or one of its steps, and drop its waiting messages. Finished work is not affected."""
 
     kind: ClassVar[str] = "cancel/1"
 
@@ -17,6 +17,6 @@ class Cancel(Message):
     step: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     """Absent = the whole run."""
     tenant: Annotated[str, Field(min_length=1, max_length=200)]
-    """Whose run it is; of another tenant's, nothing is cancelled."""
+    """The owner of the run; a run of another tenant is not cancelled."""
     deadline: Int64
-    """Unix milliseconds until which workers remember it: the deadline of what is cancelled."""
+    """Unix milliseconds until which workers remember the cancel: the deadline of the cancelled work."""

@@ -1,6 +1,6 @@
-"""Topics of tiers of one's own, by convention: whoever knows a request, or a tier's name, knows where it goes.
+"""The naming convention for topics of custom tiers: the tier's name determines them.
 
-Nothing is registered anywhere. The table in `topics` stays the truth for the tiers that Poise brings.
+There is no registry. The topics of the built-in tiers are in the table of `topics`.
 """
 
 import re
@@ -28,7 +28,7 @@ from poise.contracts.topics import (
 LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 BUILT_IN: Final = frozenset({"gateway", "orchestration", "retrieval", "inference", "integration", "evaluation"})
 RESERVED: Final = BUILT_IN | {name.split(".")[1] for name in CATALOGUE} | {"decisions", "feedback", "policy", "probes"}
-"""What no tier of one's own may be called: names of Poise's own tiers and topics."""
+"""Names that a custom tier must not have: those of built-in tiers and topics."""
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 KIND: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
@@ -38,14 +38,14 @@ _DEAD_LETTER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.d
 
 @dataclass(frozen=True, slots=True)
 class TopicOptions:
-    """What an own tier's request topics may have differently."""
+    """Options of the request topics of a custom tier."""
 
     ordered: bool = False
-    """Messages of one key are handled one after another."""
+    """Whether messages of one key are handled one after another."""
     partitions: int = 6
-    """They do not change in place, for they key the data."""
+    """Cannot be changed later, because the number determines the partition of each key."""
     keep: float | None = DAY
-    """Seconds that requests are kept; None = for ever."""
+    """Retention of requests in seconds; None = forever."""
     interactive: Deadlines = INTERACTIVE
     """The deadlines of the interactive lane."""
     batch: Deadlines = BATCH
@@ -55,7 +55,7 @@ class TopicOptions:
 def custom_tier_topics(
     tier: str, accepts: Iterable[type[Message]], options: TopicOptions | None = None
 ) -> tuple[Topic, ...]:
-    """All topics of an own tier: its requests by lane, its delayed retries, its dead letters."""
+    """Return all topics of a custom tier: requests by lane, delayed retries and dead letters."""
     accepts, options = tuple(accepts), options or TopicOptions()
     requests = (
         Topic(
@@ -74,23 +74,23 @@ def custom_tier_topics(
 
 
 def request_topic(kind: type[Request[Any]], lane: Lane) -> Topic:
-    """Where a request goes: by the table, else by the tier that its class names.
+    """Return the topic of a request: from the table, or from the tier that its class names.
 
     Raises:
-        LookupError: It is not in the table and names no tier.
+        LookupError: The request is not in the table and names no tier.
     """
     if kind in REQUESTS:
         return REQUESTS[kind][lane]
     tier: str | None = getattr(kind, "tier", None)
     if tier is None:
-        raise LookupError(f'{kind.__name__} names no tier that answers it: give the class `tier = "…"`')
+        raise LookupError(f'{kind.__name__} names no tier to answer it: give the class `tier = "…"`')
     return custom_tier_topics(tier, (kind,))[LANES.index(lane)]
 
 
 def find_topic(name: str) -> Topic | None:
-    """A topic of Poise's or of an own tier, by its name; None if it is neither.
+    """Return a topic of a built-in or custom tier by its name; None if it is neither.
 
-    Of an own tier's topic the name alone is known here, so it accepts any `Message` and has the usual options.
+    Only the name of a custom tier's topic is known here, so it accepts any `Message` and has the default options.
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
@@ -101,6 +101,6 @@ def find_topic(name: str) -> Topic | None:
 
 
 def tiers_with_dead_letters(names: Iterable[str]) -> list[str]:
-    """The tiers, own ones too, whose dead-letter topics are among the names of a broker's topics; sorted."""
+    """Return the built-in and custom tiers whose dead-letter topics are among the topic names, sorted."""
     found = (match[1] for name in names if (match := _DEAD_LETTER_TOPIC.fullmatch(name)))
     return sorted(tier for tier in found if dead_letter_topic_name(tier) in CATALOGUE or tier not in RESERVED)

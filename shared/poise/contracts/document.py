@@ -1,4 +1,4 @@
-"""Documents: what the corpus says, and the passages that are made of it."""
+"""Documents of the corpus, and the passages that they are split into."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -9,23 +9,23 @@ from poise.contracts.field_types import NOT_BLANK
 from poise.contracts.message import Message
 
 MAX_DOCUMENT_CHARS = 800_000
-"""Fits Kafka's default message size of 1 MiB for text that is mostly ASCII."""
+"""Text that is mostly ASCII then fits Kafka's default message size of 1 MiB."""
 
 MAX_DOCUMENT_BYTES = 1_000_000
-"""As it is written; with its key and headers it fits Kafka's default of 1 MiB."""
+"""Bytes of the encoded body; with key and headers, it fits Kafka's default message size of 1 MiB."""
 
 DocumentId = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""What a document is known by: the record's key. The same id again replaces it."""
+"""The id of a document: the record's key. A document with the same id replaces the previous one."""
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_DOCUMENT_CHARS, pattern=NOT_BLANK)]
 Source = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
-"""What a reader knows a document by: a title, a path or an address."""
+"""A document's title, path or URL, for readers."""
 Format = Literal["text", "markdown"]
 
 
 class Document(Message):
-    """A document; its id is the record's key. A null value deletes it, an empty text is invalid."""
+    """A document; its id is the record's key. A null value deletes it; an empty text is invalid."""
 
     kind: ClassVar[str] = "document/1"
 
@@ -35,7 +35,7 @@ class Document(Message):
 
 
 class Deletion(Message):
-    """What a null value in a compacted topic is read as: the thing named by the key is gone."""
+    """The decoded form of a null value in a compacted topic: the key was deleted."""
 
     kind: ClassVar[str] = "deletion/1"
 
@@ -49,45 +49,45 @@ class Part(Message):
     part: Int64
     source: str
     heading: str | None = None
-    """The titles it stands under, outermost first, joined by ` › `; absent where there are none."""
+    """The headings above the part, outermost first, joined by ` › `; absent if there are none."""
     text: str
     vector: str
-    """Little-endian float32, base64; of unit length."""
+    """A vector of unit length: little-endian float32, base64."""
     model: str
-    """The embedding model's id: vectors of different models are not comparable."""
+    """The id of the embedding model: vectors of different models are not comparable."""
     published: UnixSeconds
     """When the document was published, unix seconds."""
 
 
 class Manifest(Message):
-    """Says that a version of a document is complete: the last record of it, key `<document>#manifest`."""
+    """The last record of a document's version, which makes it complete: key `<document>#manifest`."""
 
     kind: ClassVar[str] = "manifest/1"
 
     document: str
     parts: Int64
-    """How many parts this version has; 0 = the document was deleted."""
+    """The number of parts of this version; 0 = the document was deleted."""
     published: UnixSeconds
     absent: bool | None = None
-    """It was deleted, and there was none: this is forgotten after a while, with a null value under the same key."""
+    """A document was deleted that did not exist. This record is removed later, by a null value with the same key."""
 
 
 class Moved(Message):
-    """Says that a record of `poise.documents` was in another partition than its key's, and was copied to the right one.
+    """Notes that a record of `poise.documents` outside its key's partition was copied to the right one.
 
-    A record of `poise.passages`, key `<document>#moved`, in the partition of that number; the header
-    `poise-doc-version` has the offset of the record that was copied.
+    A record of `poise.passages`, key `<document>#moved`, in the partition with the number of the copied record's; the
+    header `poise-doc-version` has the offset of the copied record.
     """
 
     kind: ClassVar[str] = "moved/1"
 
     document: str
     partition: Int64
-    """The right one, where the copy is."""
+    """The partition of the copy: the right one."""
     version: Int64
-    """The offset of the copy, which is the version of the document that it makes."""
+    """The offset of the copy, which is the version of the document."""
     published: UnixSeconds
-    """When it was written, unix seconds: it counts only if nothing that was written later is seen."""
+    """When the copied record was written, unix seconds; the copy counts only if no later record is known."""
     deletion: bool | None = None
     """It was a deletion: where there was no such document this is forgotten after a while, with a null value under the
     same key."""

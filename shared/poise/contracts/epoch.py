@@ -1,4 +1,4 @@
-"""Epoch: how far into `poise.documents` an index has come. Opaque on the wire; compared partition by partition."""
+"""Epoch: how far an index has applied `poise.documents`. Opaque on the wire; compared partition by partition."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,24 +7,24 @@ from types import MappingProxyType
 from typing import Final, Self
 
 _FORMAT: Final = "e1"
-"""The first field of the text: another form would be `e2`."""
+"""The first field of the text; another format would be `e2`."""
 _TOPIC_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PART: Final = re.compile(r"(\d{1,9})~(\d{1,19})~(\d{1,19})")
 
 PartitionProgress = tuple[int, float]
-"""The highest offset of a partition that has been applied, and when that document was published, unix seconds."""
+"""The highest applied offset of a partition, and when that document was published, unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """How far an index has come.
+    """How far an index has applied `poise.documents`.
 
-    Epochs of one topic are ordered partition by partition, so two of them may be incomparable: each is ahead in a
-    partition of its own. A partition that is absent has not been begun, which is less than any offset.
+    Epochs of one topic are compared partition by partition, so two epochs may be incomparable: each may be ahead in a
+    different partition. An absent partition has no applied record, which is less than any offset.
 
     Args:
-        topic_id: Kafka's id of `poise.documents`; a topic made anew has another, and its offsets mean something else.
-        parts: By partition, the highest offset applied and its timestamp (unix seconds, kept to the millisecond).
+        topic_id: Kafka's id of `poise.documents`. A recreated topic has another id, and its offsets are unrelated.
+        parts: By partition, the highest applied offset and its timestamp (unix seconds, rounded to milliseconds).
     """
 
     topic_id: str
@@ -32,9 +32,9 @@ class Epoch:
 
     def __post_init__(self) -> None:
         if not _TOPIC_ID.fullmatch(self.topic_id):
-            raise ValueError(f"an epoch's topic id is letters, digits, - and _, not {self.topic_id[:80]!r}")
+            raise ValueError(f"an epoch's topic id consists of letters, digits, - and _, not {self.topic_id[:80]!r}")
         if any(partition < 0 or offset < 0 or at < 0 for partition, (offset, at) in self.parts.items()):
-            raise ValueError("an epoch has no negative partitions, offsets or times")
+            raise ValueError("the partitions, offsets and times of an epoch must not be negative")
         exact = {partition: (offset, round(at, 3)) for partition, (offset, at) in sorted(self.parts.items())}
         object.__setattr__(self, "parts", MappingProxyType(exact))
 
@@ -42,16 +42,16 @@ class Epoch:
         return hash((self.topic_id, tuple(self.parts.items())))
 
     def encode(self) -> str:
-        """The epoch as text, safe in a header, a URL and a key: `e1.<topic id>.<partition>~<offset>~<unix ms>.…`."""
+        """Return the epoch as text: `e1.<topic id>.<partition>~<offset>~<unix ms>.…`. Safe in headers, URLs, keys."""
         parts = (f"{partition}~{offset}~{round(at * 1000)}" for partition, (offset, at) in self.parts.items())
         return ".".join((_FORMAT, self.topic_id, *parts))
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Read an epoch from its text.
+        """Parse an epoch.
 
         Raises:
-            ValueError: It is no epoch; says where it goes wrong.
+            ValueError: The text is not an epoch; the message names the invalid part.
         """
         form, _, rest = text.partition(".")
         if form != _FORMAT:
@@ -61,7 +61,7 @@ class Epoch:
         for part in written:
             found = _PART.fullmatch(part)
             if not found:
-                raise ValueError(f"an epoch's parts are partition~offset~milliseconds, not {part[:60]!r}")
+                raise ValueError(f"the parts of an epoch are partition~offset~milliseconds, not {part[:60]!r}")
             partition, offset, milliseconds = map(int, found.groups())
             if partition in parts:
                 raise ValueError(f"an epoch names each partition once, not {partition} twice")
@@ -69,15 +69,15 @@ class Epoch:
         return cls(topic_id, parts)
 
     def reached(self, other: "Epoch") -> bool:
-        """Whether this one is at least as far as the other in every partition; never, if their topics differ."""
+        """Return whether this epoch is at least as far as another in every partition; False if their topics differ."""
         return self.topic_id == other.topic_id and not self.missing(other)
 
     def missing(self, other: "Epoch") -> list[int]:
-        """The partitions in which the other is further."""
+        """Return the partitions in which the other epoch is further."""
         return [partition for partition, (offset, _) in other.parts.items() if self._offset(partition) < offset]
 
     def with_offset(self, partition: int, offset: int, timestamp: float) -> Self:
-        """This epoch with a document applied: the partition moves up to its offset, never back."""
+        """Return this epoch with a document applied; a partition never moves back."""
         if self._offset(partition) >= offset:
             return self
         return type(self)(self.topic_id, {**self.parts, partition: (offset, timestamp)})
@@ -98,14 +98,14 @@ class Epoch:
 
     @classmethod
     def lowest(cls, epochs: Iterable["Epoch"]) -> Self:
-        """What all of them have reached: the lowest of each partition. An answer's epoch is that of its retrieves.
+        """Return the epoch that all epochs have reached, such as that of an answer from several retrieves.
 
         Raises:
-            ValueError: There is none, or they are of different topics.
+            ValueError: There is no epoch, or the epochs are of different topics.
         """
         every = list(epochs)
         if len({epoch.topic_id for epoch in every}) != 1:
-            raise ValueError("the lowest is that of one or more epochs of one topic")
+            raise ValueError("the lowest epoch needs one or more epochs of one topic")
         shared = frozenset[int].intersection(*(frozenset(epoch.parts) for epoch in every))
         return cls(
             every[0].topic_id, {partition: min(epoch.parts[partition] for epoch in every) for partition in shared}

@@ -1,4 +1,4 @@
-"""Fetch: have an integration, which is somebody else's API, asked."""
+"""Fetch: a request to an integration, which is a third-party API."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
@@ -11,27 +11,27 @@ from poise.contracts.message import Message, Request
 
 
 class Fetched(Message):
-    """What an integration said."""
+    """The response of an integration."""
 
     kind: ClassVar[str] = "fetched/1"
 
     integration: str
     text: str
-    """The part of its answer that the settings name; never empty."""
+    """The part of its response that the settings select; never empty."""
     source: str
-    """What a reader knows it by."""
+    """The title or URL of the integration, for readers."""
     age: Quantity = 0.0
-    """Seconds since it said so; more than 0 when it could not be asked just now and its last good answer stands in."""
+    """Seconds since the response was received; above 0 if the integration failed and its last good response is used."""
     reason: str | None = None
-    """Why its last good answer stands in; absent when it was asked just now."""
+    """Why the last good response is used; absent for a new response."""
 
 
 class Fetch(Request[Fetched]):
-    """A question to a named integration."""
+    """A request to a named integration."""
 
     kind: ClassVar[str] = "fetch/1"
     reply: ClassVar[type[Fetched]] = Fetched
 
     integration: Annotated[str, StringConstraints(pattern=NAME)]
     parameters: Mapping[str, Annotated[str, StringConstraints(max_length=8_000)]] = Field(default_factory=dict)
-    """Filled into the integration's address and body, by name."""
+    """Values for the placeholders in the URL and body of the integration, by name."""

@@ -1,4 +1,4 @@
-"""Generate: have a model write."""
+"""Generate: a chat completion by a model."""
 
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -8,13 +8,13 @@ from poise.contracts.bounds import Quantity
 from poise.contracts.message import Message, Request
 
 MAX_TOKENS: Final = 10**9
-"""More than any model reads or writes: a backend that counts more has miscounted."""
+"""More than any model reads or writes; a higher count is an error of the backend."""
 
 Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
 
 class ChatMessage(Message):
-    """One turn of a chat, in OpenAI's form."""
+    """One message of a chat, in OpenAI's format."""
 
     kind: ClassVar[str] = "chat-message/1"
 
@@ -23,7 +23,7 @@ class ChatMessage(Message):
 
 
 class Usage(Message):
-    """Tokens, as the backend counted them."""
+    """The backend's token counts."""
 
     kind: ClassVar[str] = "usage/1"
 
@@ -32,32 +32,32 @@ class Usage(Message):
 
 
 class Completion(Message):
-    """What the model wrote."""
+    """The text that a model generated."""
 
     kind: ClassVar[str] = "completion/1"
 
     text: str
     model: str
-    """The model that the backend says it used."""
+    """The model that the backend reports."""
     backend: str
     """The name of the backend in the inference tier's settings."""
     finish_reason: str
-    """OpenAI's word: `stop`, `length`, `content_filter`, …"""
+    """OpenAI's finish reason: `stop`, `length`, `content_filter`, …"""
     usage: Usage = Usage()
 
 
 class Generate(Request[Completion]):
-    """A chat to be completed by a named backend."""
+    """A chat that a named backend completes."""
 
     kind: ClassVar[str] = "generate/1"
     reply: ClassVar[type[Completion]] = Completion
 
-    # A list is refused at its first wrong item: a hostile one of 1 MB has half a million, whose errors take 900 MB.
+    # A list is refused at its first invalid item: a hostile list of 1 MB has half a million, whose errors take 900 MB.
     messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, fail_fast=True)]
     backend: str = "default"
     max_tokens: Annotated[Tokens, Field(ge=1)] = 128
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     stop: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     patience: Quantity | None = None
-    """Seconds that may be waited in all for a rate limit of the backend's to pass; None = as long as the deadline
-    allows, 0 = the fault comes at once, for a caller that can turn elsewhere."""
+    """Maximum seconds to wait, in total, for the backend's rate limits. None = until the deadline; 0 = return the fault
+    at once, for a caller with an alternative."""

@@ -1,16 +1,16 @@
-"""Integers from outside: the one reader of every number that stands in a header, and the bound of all of them."""
+"""Parsing of the integers in headers, and their bound."""
 
 from typing import Final
 
 MAX_DIGITS: Final = 18
 MAX_INTEGER: Final = 10**MAX_DIGITS - 1
-"""The largest integer that a header or a body may hold: it fits 64 bits, and a float can hold it."""
+"""The largest integer allowed in a header or a body; it fits 64 bits, and its magnitude fits a float."""
 
 
 def read_integer(text: str | bytes | None, most: int = MAX_INTEGER) -> int | None:
-    """The whole number that a text holds, from 0 to `most`; None where it holds none, or there is no text.
+    """Parse an integer from 0 to `most`; return None if the text is absent or not such an integer.
 
-    Python's own `int` takes signs, spaces, underscores and the digits of every script, and raises at 4,300 of them.
+    `int` would accept signs, spaces, underscores and the digits of every script, and raises above 4,300 digits.
     """
     if text is None or len(text) > MAX_DIGITS or not (text.isascii() and text.isdigit()):
         return None

@@ -1,7 +1,7 @@
-"""JSON Schemas of bodies: of what is accepted, and of what is written.
+"""JSON Schemas of bodies: of the accepted input, and of the output.
 
-The two differ. A field with a default may be left out by whoever writes a request, and null stands for absent; what
-Poise writes has every field that has a value, and no nulls.
+The two differ. In input, a field with a default is optional, and null means absent. Output has every field with a
+value, and no nulls.
 """
 
 import json
@@ -18,35 +18,35 @@ DIALECT: Final = GenerateJsonSchema.schema_dialect
 
 
 class StrictInputSchema(GenerateJsonSchema):
-    """What a parser accepts that refuses unknown fields: what clients send."""
+    """The schema of input from clients, where unknown fields are refused."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        """An object that has no other fields."""
+        """Return the schema of an object without other fields."""
         return super().model_schema(schema) | {"additionalProperties": False}
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """A default as text: some generators of clients ask for every field that has the keyword."""
+        """Describe a default in text: some client generators require every field that has the keyword `default`."""
         described = super().default_schema(schema)
         default = described.pop("default", None)
         if default not in (None, [], {}):
-            told = f"{described.get('description', '')} Absent = `{json.dumps(default)}`.".strip()
-            described["description"] = told
+            description = f"{described.get('description', '')} Absent = `{json.dumps(default)}`.".strip()
+            described["description"] = description
         return described
 
 
 class OutputSchema(GenerateJsonSchema):
-    """What `Message.encode` writes."""
+    """The schema of the output of `Message.encode`."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        """An object that may have more fields one day; said, for some generators take silence for a no."""
+        """Allow more fields explicitly: later versions may add some, and some generators assume that there are none."""
         return super().model_schema(schema) | {"additionalProperties": True}
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        """None is never written: the field is absent."""
+        """Return the schema without null: None is never written."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """A default means nothing to who reads: the value is there."""
+        """Return the schema without the default: output always has the value."""
         return self.generate_inner(schema["schema"])
 
     def field_is_required(
@@ -54,17 +54,17 @@ class OutputSchema(GenerateJsonSchema):
         field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
         total: bool,
     ) -> bool:
-        """Every field is written, but for those that may be None."""
+        """Return whether a field is always written: every field that cannot be None."""
         schema: Any = field["schema"]
         return super().field_is_required(field, total) or schema.get("default", ...) is not None
 
 
 def input_schema(model: type[BaseModel], *, strict: bool = False) -> Json:
-    """The JSON Schema of what the parser of one model accepts.
+    """Return the JSON Schema of the input that a model accepts.
 
     Args:
         model: The model.
-        strict: Whether its parser refuses unknown fields.
+        strict: Whether unknown fields are refused.
     """
     return model.model_json_schema(schema_generator=StrictInputSchema if strict else GenerateJsonSchema)
 
@@ -74,7 +74,7 @@ def schema_components(
     generator: type[GenerateJsonSchema] = GenerateJsonSchema,
     mode: JsonSchemaMode = "validation",
 ) -> Json:
-    """Schemas by name, of some models and of what they consist of, for `#/components/schemas` of a document."""
+    """Return the schemas of models and of their parts, by name, for `#/components/schemas` of a document."""
     _, found = models_json_schema(
         [(model, mode) for model in models],
         schema_generator=generator,

@@ -1,6 +1,6 @@
-"""Sizes of text as JSON: how many bytes it takes there, and how much of it fits. Pure.
+"""The size of text as JSON, and truncation to such a size. Pure.
 
-Characters say little: one takes one to four bytes, and six where it has to be escaped.
+The number of characters does not determine it: a character takes one to four bytes, or six if it must be escaped.
 """
 
 from typing import Final
@@ -8,17 +8,17 @@ from typing import Final
 from pydantic_core import to_json
 
 MAX_BYTES_PER_CHARACTER: Final = 6
-"""Bytes: `\\u0000`."""
+"""The longest encoding: `\\u0000`."""
 _QUOTES: Final = 2
 
 
 def json_size(text: str) -> int:
-    """The bytes of a text as JSON, its quotes not counted."""
+    """Return the bytes of a text as JSON, without the quotes."""
     return len(to_json(text)) - _QUOTES
 
 
 def truncate_to_json_size(text: str, room: int) -> str:
-    """The longest beginning of a text that takes at most so many bytes as JSON."""
+    """Return the longest prefix of a text that takes at most `room` bytes as JSON."""
     if len(text) * MAX_BYTES_PER_CHARACTER <= room:
         return text
     fits, too_long = 0, min(len(text), max(0, room)) + 1

@@ -1,4 +1,4 @@
-"""The base of every body on the wire, and how one is read: strict at the edge, tolerant between tiers."""
+"""The base class of every body on the wire. Parsing is strict for public topics and HTTP, tolerant between tiers."""
 
 import codecs
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -10,7 +10,7 @@ from poise.contracts.json_bounds import check_value_count
 
 
 def strip_bom(body: bytes | str) -> bytes | str:
-    """A body without the byte order mark that editors and libraries on Windows put before UTF-8 (RFC 8259, §8.1)."""
+    """Return a body without the byte order mark that Windows programs put before UTF-8 (RFC 8259, §8.1)."""
     if isinstance(body, bytes):
         return body.removeprefix(codecs.BOM_UTF8)
     return body.removeprefix("\ufeff")
@@ -19,8 +19,8 @@ def strip_bom(body: bytes | str) -> bytes | str:
 class Message(BaseModel):
     """A body on the wire: plain JSON, immutable, named by its kind (`name/version`, the header `poise-kind`).
 
-    Unknown fields are ignored between tiers, so that a newer worker may say more; at the edge, `parse(strict=True)`
-    refuses them, and whatever else the JSON Schema of the body refuses.
+    Unknown fields are ignored between tiers, so that a newer worker may add some. For public input,
+    `parse(strict=True)` refuses them, and anything else that the JSON Schema of the body does not allow.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
@@ -29,22 +29,22 @@ class Message(BaseModel):
 
     @classmethod
     def parse(cls, body: bytes | str, *, strict: bool = False) -> Self:
-        """Read a body from JSON.
+        """Parse a body from JSON.
 
         Args:
-            body: UTF-8 JSON, with a byte order mark or without.
-            strict: Refuse unknown fields, and values of another type though they could be converted, such as "5" for a
-                number (HTTP and the topics that anyone may write).
+            body: UTF-8 JSON, with or without a byte order mark.
+            strict: Refuse unknown fields, and values of another type even if they could be converted, such as "5" for a
+                number (HTTP and public topics).
 
         Raises:
-            pydantic.ValidationError: The body is not JSON, is not of this form, or has too many values.
+            pydantic.ValidationError: The body is not JSON, does not match the model, or has too many values.
         """
         check_value_count(body, cls.__name__)
         extra: ExtraValues = "forbid" if strict else "ignore"
         return cls.model_validate_json(strip_bom(body), strict=strict or None, extra=extra)
 
     def encode(self) -> bytes:
-        """The body as UTF-8 JSON, without the fields that are absent."""
+        """Return the body as UTF-8 JSON, without absent fields."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
@@ -52,8 +52,8 @@ ReplyT = TypeVar("ReplyT", bound=Message)
 
 
 class Request(Message, Generic[ReplyT]):
-    """A message that is answered by one `ReplyT` or by a fault."""
+    """A message whose reply is one `ReplyT` or a fault."""
 
     reply: ClassVar[type[Any]]
     tier: ClassVar[str]
-    """The tier of one's own that answers it; for requests of Poise's own tiers the table of topics says it."""
+    """The custom tier that answers it; for built-in tiers, the table of topics determines it."""

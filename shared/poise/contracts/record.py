@@ -1,4 +1,4 @@
-"""Records: what a finished run was, and what is thought of it."""
+"""Records and scores of finished runs."""
 
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Final
@@ -21,23 +21,23 @@ class StepRecord(Message):
     kind: ClassVar[str] = "step-record/1"
 
     step: str
-    """Its name, or the id that the workflow gave it; what is done often has the same one each time."""
+    """The step's name, or the id that the workflow gave it; repeated steps may have the same one."""
     ms: Elapsed
-    """Milliseconds from sending the request to having the reply."""
+    """Milliseconds from sending the request to receiving the reply."""
     fault: str | None = None
-    """The fault's type, when that is how it ended."""
+    """The fault type, if it ended with a fault."""
 
 
 def longest_by_step(steps: Iterable[StepRecord]) -> dict[str, float]:
-    """Milliseconds by step; of those that have the same name, of the longest."""
-    took: dict[str, float] = {}
+    """Return milliseconds by step; of steps with the same name, those of the longest."""
+    longest: dict[str, float] = {}
     for record in steps:
-        took[record.step] = max(record.ms, took.get(record.step, 0.0))
-    return took
+        longest[record.step] = max(record.ms, longest.get(record.step, 0.0))
+    return longest
 
 
 class Draw(Message):
-    """How the first variant was chosen: only randomised first choices count for or against a variant."""
+    """The random choice of the first variant. Only such choices count for or against a variant."""
 
     kind: ClassVar[str] = "draw/1"
 
@@ -46,33 +46,33 @@ class Draw(Message):
     policy: str
     policy_version: Int64
     raw: str | None = None
-    """What that variant wrote, whether or not it was sent; absent when it wrote nothing."""
+    """The text that the variant wrote, even if it was not sent; absent if it wrote nothing."""
     finish_reason: str | None = None
     skipped: str | None = None
-    """Why that variant was not even asked; absent when it was."""
+    """Why the variant was not called; absent if it was."""
     ms: Elapsed | None = None
-    """Milliseconds that it took, from asking it to its last word or its fault; absent when it was not asked."""
+    """Milliseconds from the request to the end of the text or the fault; absent if the variant was not called."""
     cost: Quantity | None = None
-    """What it cost, in the currency of the variants' prices; absent where the variant has no price."""
+    """The cost, in the currency of the variants' prices; absent if the variant has no price."""
 
 
 class Generation(Message):
-    """One variant's try to write the answer, in the order in which they were made."""
+    """One variant's attempt to write the answer."""
 
     kind: ClassVar[str] = "generation/1"
 
     variant: str
     raw: str | None = None
-    """What it wrote, whether or not it was sent; absent when it wrote nothing."""
+    """The text that it wrote, even if it was not sent; absent if it wrote nothing."""
     finish_reason: str | None = None
     fault: str | None = None
-    """The fault's type, when that is how it ended."""
+    """The fault type, if it ended with a fault."""
     broken: str | None = None
-    """Why it was not sent; absent when it was."""
+    """Why the text was rejected; absent if it was sent."""
 
 
 class RunRecord(Message):
-    """A finished run, whole: everything that evaluation needs to judge it."""
+    """A finished run, with everything that evaluation needs to score it."""
 
     kind: ClassVar[str] = "run-record/1"
 
@@ -87,17 +87,17 @@ class RunRecord(Message):
     fault: Fault | None = None
     draw: Draw | None = None
     cached: bool = False
-    """The answer came from the cache, or from a run at the same time: it says nothing of any variant."""
+    """Whether the answer came from the cache or from a concurrent run. It then does not count for any variant."""
     generations: Annotated[tuple[Generation, ...], Field(fail_fast=True)] = ()
     steps: Annotated[tuple[StepRecord, ...], Field(fail_fast=True)] = ()
     passages: Annotated[tuple[Passage, ...], Field(fail_fast=True)] = ()
-    """What was retrieved, each text cut to a size limit."""
+    """The retrieved passages, each text truncated to a size limit."""
     shortened: tuple[str, ...] | None = None
-    """Fields of which more was cut, for the record was larger than its topic takes; absent = none was."""
+    """Fields that were truncated further because the record was too large for its topic; absent = none."""
 
 
 class Score(Message):
-    """What evaluation thinks of one run."""
+    """The scores of one run by evaluation, or the feedback on it."""
 
     kind: ClassVar[str] = "score/1"
 
@@ -110,10 +110,10 @@ class Score(Message):
     probability: Share
     rung: str
     at: UnixSeconds
-    """When the run finished, unix seconds; of feedback, when it was given."""
+    """When the run finished or the feedback was given, unix seconds."""
     question: str | None = None
-    """A digest of the question, so that one that is asked again and again can be weighed by it."""
+    """A digest of the question, so that repeated questions can be weighted."""
     feedback: str | None = None
-    """The id of the feedback that this is; absent = what evaluation itself thinks."""
+    """The id of the feedback; absent = the scores are those of evaluation."""
     values: dict[str, Finite]
-    """By the score's name: groundedness 0 to 1, empty and degenerate 0 or 1, `latency_ms.<step>` milliseconds."""
+    """Values by score name: groundedness 0 to 1, empty and degenerate 0 or 1, `latency_ms.<step>` milliseconds."""

@@ -1,4 +1,4 @@
-"""Retrieve: find the passages that bear on a query."""
+"""Retrieve: a search for the passages relevant to a query."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -10,19 +10,19 @@ from poise.contracts.message import Message, Request
 
 
 class Passage(Message):
-    """A part of a document, as it was found."""
+    """A part of a document, as a search result."""
 
     kind: ClassVar[str] = "passage-found/1"
 
     id: str
     """`<document>#<part>`."""
     source: str
-    """What a reader knows the document by."""
+    """The document's title, path or URL, for readers."""
     heading: str | None = None
-    """The titles it stands under, outermost first, joined by ` › `; absent where there are none."""
+    """The headings above the passage, outermost first, joined by ` › `; absent if there are none."""
     text: str
     score: Finite
-    """Fused rank score: higher is better, comparable within one reply only."""
+    """Fused rank score: higher is better; comparable within one reply only."""
     age: Elapsed
     """Seconds since the document was published."""
     version: Int64 | None = None
@@ -30,20 +30,20 @@ class Passage(Message):
 
 
 class Passages(Message):
-    """What was found, best first."""
+    """The passages found, best first."""
 
     kind: ClassVar[str] = "passages/1"
 
     passages: tuple[Passage, ...]
     epoch: str
-    """How far into `poise.documents` the index that was searched had come (opaque)."""
+    """How far the searched index had applied `poise.documents` (opaque)."""
     mode: Literal["hybrid", "lexical", "none"] = "hybrid"
     reason: str | None = None
-    """Why it is not by meaning and words both, or not all that was found; absent when it is."""
+    """Why the search was not hybrid, or why some passages are missing; absent otherwise."""
 
 
 class Retrieve(Request[Passages]):
-    """A query for passages. The header `poise-min-epoch` makes it wait for an index that has come that far."""
+    """A query for passages. With the header `poise-min-epoch`, it waits until the index has reached that epoch."""
 
     kind: ClassVar[str] = "retrieve/1"
     reply: ClassVar[type[Passages]] = Passages

@@ -1,4 +1,4 @@
-"""Span: one finished piece of work of a run, as `poise.spans` keeps it for a day and `poise trace` shows it."""
+"""Span: a finished operation of a run. `poise.spans` retains it for a day, and `poise trace` shows it."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -13,7 +13,7 @@ Attribute = bool | Annotated[int, Field(ge=-INT64, le=INT64)] | Finite | str
 
 
 class SpanRecord(Message):
-    """A finished span; the record's key is its run. Times are by the clock of its own host."""
+    """A finished span; the record's key is the run. Times are by the clock of the span's host."""
 
     kind: ClassVar[str] = "span/1"
 
@@ -22,7 +22,7 @@ class SpanRecord(Message):
     span_id: str
     """16 hexadecimal digits."""
     parent_id: str | None = None
-    """The span it is part of, or the message that it answers to was sent from; absent at the root."""
+    """The enclosing span, or the span that sent the message; absent for a root span."""
     name: str
     role: Role = "internal"
     """OpenTelemetry's span kind."""
@@ -33,9 +33,9 @@ class SpanRecord(Message):
     start: UnixSeconds
     """Unix seconds."""
     ms: Quantity
-    """Milliseconds it took."""
+    """Duration in milliseconds."""
     status: Literal["ok", "error"] = "ok"
     error: str | None = None
-    """What went wrong, when something did."""
+    """The error, if the status is `error`."""
     attributes: dict[str, Attribute] = Field(default_factory=dict)
-    """By OpenTelemetry's names, lists joined with commas, long texts cut."""
+    """Attributes by OpenTelemetry's names. Lists are joined with commas, and long texts truncated."""

@@ -1,4 +1,4 @@
-"""Stream: an answer's words as they come. Provisional, until the reply says which of them count."""
+"""Stream: the text of an answer while it is generated. Provisional: the reply names the valid stream."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +8,7 @@ from poise.contracts.message import Message
 
 
 class Delta(Message):
-    """More words, to be put behind those that came since the last reset."""
+    """More text, to append to the text since the last reset."""
 
     kind: ClassVar[str] = "delta/1"
 
@@ -16,17 +16,17 @@ class Delta(Message):
 
 
 class Reset(Message):
-    """What came so far does not count: start over."""
+    """Discard the text so far."""
 
     kind: ClassVar[str] = "reset/1"
 
     reason: str
     rung: Rung | None = None
-    """The step of the ladder that the words which follow stand on; absent where that is not decided yet."""
+    """The rung of the text that follows; absent if not decided yet."""
 
 
 class End(Message):
-    """Nothing follows but the reply, which names this stream if its words count."""
+    """The end of a stream. Only the reply follows, which names this stream if it is valid."""
 
     kind: ClassVar[str] = "end/1"
 
@@ -36,9 +36,9 @@ Event = Delta | Reset | End
 
 @dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """How far a stream came."""
+    """A stream and its last event."""
 
     stream: str
-    """One attempt's id."""
+    """The id of the attempt."""
     last: int
-    """The number of its last event; the first is 0."""
+    """The number of the last event; the first is 0."""

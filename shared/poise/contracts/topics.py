@@ -1,4 +1,4 @@
-"""The table of topics: everything that is said, where, in what order and for how long it is kept."""
+"""The table of topics: their bodies, keys, order and retention."""
 
 import math
 import re
@@ -25,12 +25,12 @@ DAY: Final = 24 * HOUR
 FOREVER: Final = None
 
 Lane = Literal["interactive", "batch"]
-"""A traffic class: whether somebody waits, or work is done in bulk."""
+"""A traffic class: requests with a waiting caller, or bulk work."""
 
 MIB: Final = 1024 * 1024
 
 MAX_RECORD_BYTES: Final = 3 * MIB
-"""Bytes: a dead letter is the message as it was, however large, and why."""
+"""The largest record, for dead letters: they consist of the whole message and the reason."""
 
 PREFIX: Final = "poise."
 _TIER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}([a-z0-9-]+)\.(?:requests|retry|dead)(?:\..+)?")
@@ -38,70 +38,70 @@ _TIER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}([a-z0-9-]+)\.(?:requests|
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long an answer is wanted, seconds after the record's timestamp."""
+    """How long an answer is of use, in seconds after the record's timestamp."""
 
     default: float
-    """For a message that carries no deadline."""
+    """For a message without a deadline."""
     longest: float
-    """A later deadline is brought forward to this."""
+    """The maximum; a later deadline is reduced to it."""
 
 
 INTERACTIVE: Final = Deadlines(default=30.0, longest=300.0)
 BATCH: Final = Deadlines(default=600.0, longest=6 * HOUR)
 NO_DEADLINE: Final = Deadlines(default=math.inf, longest=math.inf)
-"""Work that stays wanted however long it has waited."""
+"""For work that must be done no matter how long it has waited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic of Poise's."""
+    """A topic of Poise."""
 
     name: str
     accepts: tuple[type[Message], ...]
-    """The bodies it carries; the first is meant where `poise-kind` is absent."""
+    """The bodies of its messages; the first is the default without `poise-kind`."""
     tier: str | None = None
-    """The tier that handles its messages, and whose dead-letter topic takes those that cannot be handled."""
+    """The tier that handles its messages, and whose dead-letter topic gets those that it cannot handle."""
     key: str = "none"
-    """What the key is, in words."""
+    """A description of the key."""
     partitions: int = 6
     keep: float | None = DAY
-    """Seconds that records are kept; None = for ever."""
+    """Retention in seconds; None = forever."""
     keep_bytes: int | None = None
-    """Bytes of a partition beyond which the oldest records go before their time; None = no bound."""
+    """Retention in bytes of a partition; the oldest records beyond it are deleted early. None = no bound."""
     compacted: bool = False
     ordered: bool = False
-    """Messages of one key are handled one after another."""
+    """Whether messages of one key are handled one after another."""
     public: bool = False
-    """Anyone may write: unknown fields are refused, and headers that claim an identity are ignored."""
+    """Whether any client may write to it: unknown fields are refused, and identity headers are ignored."""
     deadlines: Deadlines = INTERACTIVE
     max_bytes: int = MIB
-    """The largest record that the broker takes."""
+    """Bytes of the largest record that the broker accepts."""
     segment: int | None = None
-    """Bytes after which the log begins a new file: the last one is not compacted. None = Kafka's usual, a gigabyte."""
+    """Bytes of a log segment; the active segment is not compacted. None = Kafka's default, 1 GiB."""
 
     @property
     def lane(self) -> Lane:
-        """The traffic class of its messages."""
+        """The lane of its messages."""
         return "batch" if self.name.endswith(".batch") else "interactive"
 
 
 def dead_letter_topic_name(tier: str) -> str:
-    """The name of a tier's dead-letter topic."""
+    """Return the name of a tier's dead-letter topic."""
     return f"{PREFIX}{tier}.dead"
 
 
 RETRY_DELAYS: Final = (10.0, 60.0, 600.0)
-"""Seconds that a message which is to be handled again later is put off, the first time, the second and the third."""
+"""Seconds of the first, second and third delay of a message that is retried later."""
 
 
 def retry_topic_name(tier: str, delay: float) -> str:
-    """The name of the topic on which a tier's messages wait for `delay` seconds to be handled again."""
+    """Return the name of the topic in which a tier's messages wait `delay` seconds for a retry."""
     minutes = delay / 60
     return f"{PREFIX}{tier}.retry.{f'{minutes:g}m' if minutes >= 1 else f'{delay:g}s'}"
 
 
 def retry_topic(tier: str, delay: float) -> Topic:
-    """The topic on which a tier's messages wait for `delay` seconds."""
+    """Return the topic in which a tier's messages wait `delay` seconds for a retry."""
     return Topic(
         retry_topic_name(tier, delay),
         (Message,),
@@ -114,7 +114,7 @@ def retry_topic(tier: str, delay: float) -> Topic:
 
 
 def dead_letter_topic(tier: str) -> Topic:
-    """A tier's dead-letter topic."""
+    """Return a tier's dead-letter topic."""
     return Topic(
         dead_letter_topic_name(tier),
         (Message,),
@@ -179,7 +179,7 @@ PASSAGES: Final = Topic(
     "poise.passages", (Part, Manifest, Moved, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
 )
 VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id", keep=FOREVER, compacted=True)
-"""Small: every orchestration worker reads all of it. A record has its document's partition number."""
+"""Small, because every orchestration worker reads all of it. A record is in the partition of its document's number."""
 RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=NO_DEADLINE)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
 FEEDBACK: Final = Topic(
@@ -193,7 +193,7 @@ FEEDBACK: Final = Topic(
     deadlines=NO_DEADLINE,
     segment=64 * MIB,
 )
-"""Kept for longer than the runs that it is about: what somebody took the time to write is worth fetching later."""
+"""Retained for longer than the runs, because what a person took the time to write is of use later."""
 POLICY: Final = Topic("poise.policy", (Policy,), key="policy", keep=FOREVER, compacted=True)
 POLICY_STATE: Final = Topic(
     "poise.policy.state",
@@ -208,7 +208,7 @@ POLICY_STATE: Final = Topic(
 DECISIONS: Final = Topic("poise.decisions", (Decision,), key="policy", keep=FOREVER)
 COMMANDS: Final = Topic("poise.policy.commands", (PolicyCommand,), key="policy", keep=30 * DAY)
 CANCEL: Final = Topic("poise.cancel", (Cancel,), key="run", partitions=1, keep=BATCH.longest + HOUR)
-"""Every worker reads all of it, from one longest deadline back: hence one partition."""
+"""Every worker reads all of it, from the longest deadline ago; so it has one partition."""
 SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", keep=DAY)
 
 TIERS: Final = ("orchestration", "retrieval", "inference", "integration", "evaluation")
@@ -255,19 +255,19 @@ REQUESTS: Final = MappingProxyType(
         Fetch: MappingProxyType({"interactive": INTEGRATION_INTERACTIVE, "batch": INTEGRATION_BATCH}),
     }
 )
-"""Where each request goes, by lane."""
+"""The topic of each request, by lane."""
 
 
 def topics_of_tier(tier: str) -> tuple[Topic, ...]:
-    """The topics that a tier handles."""
+    """Return the topics that a tier handles."""
     return tuple(topic for topic in CATALOGUE.values() if topic.tier == tier)
 
 
 def dead_letter_tier(topic: str) -> str:
-    """Whose dead-letter topic takes what cannot be handled, or not even decoded, of a topic.
+    """Return the tier whose dead-letter topic gets the messages of a topic that cannot be handled or decoded.
 
-    That of the tier that handles it, which custom tiers and delayed retries have in their names. What no tier handles,
-    such as `poise.cancel` or `poise.passages`, goes to orchestration's.
+    It is the tier that handles the topic; the topics of custom tiers and delayed retries contain its name. For topics
+    that no tier handles, such as `poise.cancel` or `poise.passages`, it is orchestration.
     """
     if (known := CATALOGUE.get(topic)) is not None and known.tier is not None:
         return known.tier

@@ -1,15 +1,12 @@
-"""Trace headers from outside: which of them are passed on (W3C Trace Context, W3C Baggage), and which are dropped.
+"""Validation of trace headers (W3C Trace Context, W3C Baggage): malformed ones are dropped.
 
-A message is never refused for them: they say nothing of what is asked.
+A message is never refused because of them: its handling does not depend on them.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-TRACEPARENT: Final = "traceparent"
-TRACESTATE: Final = "tracestate"
-BAGGAGE: Final = "baggage"
-TRACE_HEADERS: Final = (TRACEPARENT, TRACESTATE, BAGGAGE)
+from poise.contracts.headers import BAGGAGE, TRACEPARENT, TRACESTATE
 
 MAX_TRACEPARENT: Final = 128
 """Bytes. Version 00 has 55; a later one may append fields."""
@@ -24,26 +21,26 @@ _LENGTHS: Final = (2, 32, 16, 2)
 
 
 def valid_trace_headers(headers: Mapping[str, bytes | None]) -> dict[str, str]:
-    """Those of a message's trace headers that are well formed; a `tracestate` counts only with its `traceparent`.
+    """Return the well-formed trace headers of a message; a `tracestate` counts only with its `traceparent`.
 
     Args:
         headers: All headers of the message, by name.
     """
-    kept: dict[str, str] = {}
+    valid: dict[str, str] = {}
     if (parent := _text(headers.get(TRACEPARENT), MAX_TRACEPARENT)) is not None and _is_traceparent(parent):
-        kept[TRACEPARENT] = parent
+        valid[TRACEPARENT] = parent
         state = _text(headers.get(TRACESTATE), MAX_TRACESTATE)
         if state is not None and _is_list(state, MAX_TRACESTATE_MEMBERS):
-            kept[TRACESTATE] = state
+            valid[TRACESTATE] = state
     baggage = _text(headers.get(BAGGAGE), MAX_BAGGAGE)
     if baggage is not None and _is_list(baggage, MAX_BAGGAGE_MEMBERS):
-        kept[BAGGAGE] = baggage
-    return kept
+        valid[BAGGAGE] = baggage
+    return valid
 
 
-def _text(raw: bytes | None, most: int) -> str | None:
-    """A header's text, where it is printable ASCII and not too long."""
-    if raw is None or len(raw) > most or not raw.isascii():
+def _text(raw: bytes | None, limit: int) -> str | None:
+    """Return the text of a header if it is printable ASCII and not too long."""
+    if raw is None or len(raw) > limit or not raw.isascii():
         return None
     text = raw.decode("ascii")
     return text if text.isprintable() else None
@@ -63,7 +60,7 @@ def _is_traceparent(text: str) -> bool:
     return bool(trace.strip("0")) and bool(parent.strip("0"))
 
 
-def _is_list(text: str, most: int) -> bool:
-    """Whether it is a list of `key=value`, as `tracestate` and `baggage` are; members may be empty, but not all."""
+def _is_list(text: str, limit: int) -> bool:
+    """Return whether a text is a list of `key=value` (`tracestate`, `baggage`); not all members may be empty."""
     members = [member for member in map(str.strip, text.split(",")) if member]
-    return 0 < len(members) <= most and all("=" in member[1:] for member in members)
+    return 0 < len(members) <= limit and all("=" in member[1:] for member in members)

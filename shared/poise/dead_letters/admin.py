@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from poise.contracts.headers import DEAD_PURGED
 from poise.contracts.topics import PREFIX, dead_letter_topic_name
 from poise.dead_letters.filter import DeadLetterFilter, invalid_field
-from poise.dead_letters.model import PURGED, DeadLetter, DeadLetterIndex, DeadLetterState, marker
+from poise.dead_letters.model import DeadLetter, DeadLetterIndex, DeadLetterState, marker
 from poise.dead_letters.redrive import RedriveExecutor, load_messages
 from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome, first_needed_offsets
 from poise.errors import RetryableError
@@ -169,7 +170,9 @@ class DeadLetterAdmin:
                 matching = log.entries
                 mark = f"{time.time():.3f}"
                 marks = [
-                    ProducerRecord(topic, *marker(at, PURGED, mark)) for entry in matching for at in entry.positions
+                    ProducerRecord(topic, *marker(at, DEAD_PURGED, mark))
+                    for entry in matching
+                    for at in entry.positions
                 ]
                 for start in range(0, len(marks), MARKERS_PER_TRANSACTION):
                     async with transactions.transaction() as transaction:

@@ -5,7 +5,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from poise.dead_letters.model import TRACEBACK, WORKER, DeadLetter, DeadLetterState
+from poise.contracts.headers import DEAD_TRACEBACK, DEAD_WORKER
+from poise.dead_letters.model import DeadLetter, DeadLetterState
 
 
 class DeadLetterSummary(BaseModel):
@@ -69,8 +70,8 @@ class DeadLetterDetail(DeadLetterSummary):
             headers=tuple(DeadLetterHeader(name=name, **_bytes("value", value)) for name, value in entry.headers),
             tenant=entry.tenant,
             failed_at=entry.failed_at,
-            worker=entry.record.header(WORKER),
-            traceback=entry.record.header(TRACEBACK),
+            worker=entry.record.header(DEAD_WORKER),
+            traceback=entry.record.header(DEAD_TRACEBACK),
         )
 
 

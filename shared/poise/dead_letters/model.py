@@ -13,33 +13,35 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from poise.contracts.envelope import DEADLINE
 from poise.contracts.fault import FieldError
+from poise.contracts.headers import (
+    ATTEMPT,
+    DEAD_AT,
+    DEAD_BATCH,
+    DEAD_CUT,
+    DEAD_ERROR,
+    DEAD_LETTER_HEADERS,
+    DEAD_MESSAGE,
+    DEAD_POSITION,
+    DEAD_PURGED,
+    DEAD_REDRIVEN,
+    DEAD_TOPIC,
+    DEAD_TRACEBACK,
+    DEAD_WORKER,
+    DEADLINE,
+    ORIGIN,
+    REDRIVES,
+    TENANT,
+)
 from poise.contracts.topics import CATALOGUE, dead_letter_topic_name
 from poise.errors import InvalidMessageError, MessageError, RecordTooLargeError
 from poise.kafka.record import Headers, Position, Record, SendRecord
 from poise.kafka.record_size import size_of
 
-ERROR: Final = "poise-dead-error"
-MESSAGE: Final = "poise-dead-message"
-TRACEBACK: Final = "poise-dead-traceback"
-WORKER: Final = "poise-dead-worker"
-AT: Final = "poise-dead-at"
-CUT: Final = "poise-dead-cut"
-UNDECODED: Final = "poise-dead-batch"
-FROM: Final = "poise-dead-topic"
-POSITION: Final = "poise-dead-position"
-REDRIVEN: Final = "poise-dead-redriven"
-PURGED: Final = "poise-dead-purged"
-ORIGIN: Final = "poise-origin"
-REDRIVES: Final = "poise-redrives"
-ATTEMPT: Final = "poise-attempt"
-TENANT: Final = "poise-tenant"
-
-ADDED_HEADERS: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION, CUT, UNDECODED})
+ADDED_HEADERS: Final = frozenset(DEAD_LETTER_HEADERS)
 """The headers that a dead letter has in addition to those of its message."""
 INDEXED_HEADERS: Final = frozenset(
-    {ERROR, MESSAGE, WORKER, FROM, POSITION, CUT, UNDECODED, ORIGIN, REDRIVES, ATTEMPT, TENANT, DEADLINE}
+    {*DEAD_LETTER_HEADERS, ORIGIN, REDRIVES, ATTEMPT, TENANT, DEADLINE} - {DEAD_TRACEBACK, DEAD_AT}
 )
 """The headers that lists, filters and redrives need."""
 MAX_INDEXED_KEY: Final = 256
@@ -114,7 +116,7 @@ class DeadLetter:
     @property
     def failed_at(self) -> str:
         """The position of the failed message, `topic/partition/offset`."""
-        return self.record.header(POSITION) or self.record.header(ORIGIN) or "unknown"
+        return self.record.header(DEAD_POSITION) or self.record.header(ORIGIN) or "unknown"
 
     @property
     def tenant(self) -> str | None:
@@ -125,17 +127,17 @@ class DeadLetter:
     @property
     def topic(self) -> str:
         """The topic of the failed message."""
-        return self.record.header(FROM) or "unknown"
+        return self.record.header(DEAD_TOPIC) or "unknown"
 
     @property
     def error(self) -> str:
         """The type of the error."""
-        return self.record.header(ERROR) or "unknown"
+        return self.record.header(DEAD_ERROR) or "unknown"
 
     @property
     def message(self) -> str:
         """The message of the error."""
-        return self.record.header(MESSAGE) or ""
+        return self.record.header(DEAD_MESSAGE) or ""
 
     @property
     def at(self) -> float:
@@ -163,18 +165,18 @@ async def write(
     headers = [item for item in record.headers if item[0] != ATTEMPT]
     reason: list[tuple[str, bytes | None]] = [
         (ATTEMPT, str(attempt).encode()),
-        (FROM, record.topic.encode()),
-        (POSITION, str(record.position).encode()),
-        (ERROR, type(error).__name__.encode()),
-        (MESSAGE, str(error)[:_MAX_MESSAGE].encode(errors="replace")),
-        (TRACEBACK, "".join(lines)[-_MAX_TRACEBACK:].encode(errors="replace")),
-        (WORKER, worker.encode()),
-        (AT, f"{time.time():.3f}".encode()),
+        (DEAD_TOPIC, record.topic.encode()),
+        (DEAD_POSITION, str(record.position).encode()),
+        (DEAD_ERROR, type(error).__name__.encode()),
+        (DEAD_MESSAGE, str(error)[:_MAX_MESSAGE].encode(errors="replace")),
+        (DEAD_TRACEBACK, "".join(lines)[-_MAX_TRACEBACK:].encode(errors="replace")),
+        (DEAD_WORKER, worker.encode()),
+        (DEAD_AT, f"{time.time():.3f}".encode()),
     ]
     if record.header(ORIGIN) is None:
         reason.insert(0, (ORIGIN, str(record.position).encode()))
     if record.undecodable is not None:
-        reason.append((UNDECODED, f"{record.undecodable.first_offset}-{record.offset}".encode()))
+        reason.append((DEAD_BATCH, f"{record.undecodable.first_offset}-{record.offset}".encode()))
     value = b"" if record.key is None and record.value is None else record.value  # Kafka requires one
     try:
         return await send(dead_letter_topic_name(tier), value, key=record.key, headers=[*headers, *reason])
@@ -196,8 +198,8 @@ def _truncate(
             break
         kept.append(item)
     share = limit // (2 * len(reason))
-    kept += [(name, raw and (raw[-share:] if name == TRACEBACK else raw[:share])) for name, raw in reason]
-    kept.append((CUT, str(len(value)).encode()))
+    kept += [(name, raw and (raw[-share:] if name == DEAD_TRACEBACK else raw[:share])) for name, raw in reason]
+    kept.append((DEAD_CUT, str(len(value)).encode()))
     if key is not None and len(key) > _MAX_TRUNCATED_HEADER:
         key = key[: min(_MAX_TRUNCATED_HEADER, limit // 8)]
     room = limit - size_of(key, b"", kept) - _LENGTH_BYTES
@@ -235,8 +237,8 @@ class DeadLetterIndex:
         Raises:
             InvalidMessageError: More dead letters match than the index can keep.
         """
-        redriven, purged = record.header(REDRIVEN), record.header(PURGED)
-        if record.header(FROM) is not None or (redriven is None and purged is None):
+        redriven, purged = record.header(DEAD_REDRIVEN), record.header(DEAD_PURGED)
+        if record.header(DEAD_TOPIC) is not None or (redriven is None and purged is None):
             # `write` adds this header last: a message may have any header, that of a marker included.
             self._add(record)
         elif redriven is not None:
@@ -245,7 +247,7 @@ class DeadLetterIndex:
             self._purged.add((record.key or b"").decode(errors="replace"))
 
     def _add(self, record: Record) -> None:
-        name = record.header(POSITION) or str(record.position)
+        name = record.header(DEAD_POSITION) or str(record.position)
         first = self._entries.get(name)
         if first is not None:
             self._entries[name] = replace(first, copies=(*first.copies, record.position))

@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import replace
 from typing import Final
 
+from poise.contracts.headers import DEAD_REDRIVEN
 from poise.contracts.topics import CATALOGUE, dead_letter_topic_name
-from poise.dead_letters.model import REDRIVEN, DeadLetter, DeadLetterState, marker
+from poise.dead_letters.model import DeadLetter, DeadLetterState, marker
 from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome, batches, redrive_headers, refusal_reason
 from poise.errors import RetryableError
 from poise.kafka.log_lookup import LogLookup
@@ -152,7 +153,7 @@ class RedriveExecutor:
             positions = await transaction.send(copies)
             await transaction.send(
                 [
-                    ProducerRecord(dead_letter_topic_name(self._tier), *marker(at, REDRIVEN, str(position)))
+                    ProducerRecord(dead_letter_topic_name(self._tier), *marker(at, DEAD_REDRIVEN, str(position)))
                     for letter, position in zip(batch, positions, strict=True)
                     for at in letter.positions
                 ]

@@ -4,14 +4,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from poise.contracts.envelope import CORRELATION_ID, DEADLINE, REPLY_PARTITION, STREAM_TO
+from poise.contracts.headers import (
+    ATTEMPT,
+    CORRELATION_ID,
+    DEAD_BATCH,
+    DEAD_CUT,
+    DEADLINE,
+    REDRIVES,
+    REPLY_PARTITION,
+    REPLY_TO,
+    STREAM_TO,
+)
 from poise.contracts.integers import MAX_INTEGER
 from poise.contracts.topics import PREFIX
 from poise.dead_letters.filter import DeadLetterFilter, invalid_field
-from poise.dead_letters.model import ADDED_HEADERS, ATTEMPT, CUT, REDRIVES, UNDECODED, DeadLetter, DeadLetterState
+from poise.dead_letters.model import ADDED_HEADERS, DeadLetter, DeadLetterState
 from poise.kafka.record import Headers, Position
 
-_REPLY_HEADERS: Final = frozenset({"reply_to", CORRELATION_ID, REPLY_PARTITION, STREAM_TO})
+_REPLY_HEADERS: Final = frozenset({REPLY_TO, CORRELATION_ID, REPLY_PARTITION, STREAM_TO})
 _TRANSACTION_SECONDS: Final = 0.1
 """Seconds of the rate that one transaction may contain at most."""
 MAX_BATCH: Final = 100
@@ -87,9 +97,9 @@ def refusal_reason(
 
 
 def _not_redrivable(letter: DeadLetter, topics: Iterable[str]) -> str | None:
-    if letter.record.header(CUT) is not None:
+    if letter.record.header(DEAD_CUT) is not None:
         return f"{letter.id} is only the beginning of its message, which was larger than any record may be"
-    if letter.record.header(UNDECODED) is not None:
+    if letter.record.header(DEAD_BATCH) is not None:
         return f"{letter.id} is a batch that cannot be decoded, not a message: its writer must send its records again"
     if not letter.topic.startswith(PREFIX) or letter.topic not in topics:
         return f"{letter.id} came from {letter.topic}, which is no topic of Poise's"

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
+from poise.contracts.headers import DEAD_POSITION
 from poise.contracts.topics import dead_letter_tier, dead_letter_topic_name
 from poise.dead_letters import model
-from poise.dead_letters.model import POSITION
 from poise.errors import PoiseError, UnavailableError
 from poise.kafka.record import Record, SendRecord
 from poise.kafka.undecodable import log_undecodable, undecodable_error
@@ -101,7 +101,7 @@ class UndecodableBatchRecorder:
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT), self._read(topic) as letters:
                 async for batch in letters.read_to_end():
-                    if any(letter.header(POSITION) == position for letter in batch):
+                    if any(letter.header(DEAD_POSITION) == position for letter in batch):
                         return True
         except TimeoutError:
             log.warning("%s could not be searched within %.0f s", topic, LOOKUP_TIMEOUT)

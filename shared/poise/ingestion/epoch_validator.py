@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from poise.contracts.envelope import MIN_EPOCH
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
+from poise.contracts.headers import MIN_EPOCH
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError, PoiseError
 from poise.kafka.coalesced_read import CoalescedRead

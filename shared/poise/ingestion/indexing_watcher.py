@@ -8,14 +8,12 @@ from types import TracebackType
 from typing import Final, Self
 
 from poise.contracts.document import Manifest
-from poise.contracts.envelope import KIND
+from poise.contracts.headers import DEAD_MESSAGE, DOC_VERSION, KIND, ORIGIN
 from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_letter_topic_name
-from poise.dead_letters import model
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Position, Record
 from poise.worker.connection import MeshConnection
 
-_VERSION_HEADER: Final = "poise-doc-version"
 _DEAD_TOPIC: Final = dead_letter_topic_name(DOCUMENTS.tier or "")
 
 
@@ -124,12 +122,12 @@ class IndexingWatcher:
         self._activity.set()
         if record.value is None or record.header(KIND) != Manifest.kind:
             return
-        manifest, version = Manifest.parse(record.value), record.int_header(_VERSION_HEADER)
+        manifest, version = Manifest.parse(record.value), record.int_header(DOC_VERSION)
         if version is not None and version > self._versions.get(manifest.document, (-1, 0))[0]:
             self._versions[manifest.document] = (version, manifest.parts)
 
     def _note_dead_letter(self, record: Record) -> None:
         self._activity.set()
-        origin = record.header(model.ORIGIN)
+        origin = record.header(ORIGIN)
         if origin is not None:
-            self._dead_letters[origin] = record.header(model.MESSAGE) or "no reason is given"
+            self._dead_letters[origin] = record.header(DEAD_MESSAGE) or "no reason is given"

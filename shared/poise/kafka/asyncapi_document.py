@@ -4,10 +4,9 @@ FastStream generates channels, operations and bodies. What it cannot express is 
 headers, several kinds of body in one channel, keys, retention, and where replies go.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import reduce
 from operator import or_
-from types import MappingProxyType
 from typing import Any, Final, cast
 
 from faststream.specification import AsyncAPI
@@ -15,6 +14,7 @@ from faststream.specification import AsyncAPI
 from poise.contracts import json_schema
 from poise.contracts.document import Deletion
 from poise.contracts.fault import Fault
+from poise.contracts.headers import CORRELATION_ID, MESSAGE_HEADERS
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import CATALOGUE, REPLIES, TIERS, Topic
 from poise.kafka.admin import topic_config
@@ -29,43 +29,6 @@ REPLY: Final = "reply"
 """The channel that stands for any topic which a request names in `reply_to`."""
 INTERNAL: Final = "internal"
 """Suffix of a body that is also public, on topics where its unknown fields are ignored."""
-_NUMBER: Final = r"^[0-9]{1,18}$"
-
-HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
-    {
-        "correlation_id": ("Identifies the reply to its caller: any bytes, returned unchanged.", None),
-        "reply_to": ("The topic of the reply: the caller's own, or `poise.replies`.", None),
-        "poise-reply-partition": ("The partition of `reply_to`; absent = any.", _NUMBER),
-        "content-type": ("`application/json`.", None),
-        "poise-kind": (
-            "The kind of body, `name/version`; absent = the first that the channel lists.",
-            r"^.+/[0-9]+$",
-        ),
-        "poise-deadline": ("Unix milliseconds after which the answer is of no use.", _NUMBER),
-        "poise-attempt": ("The number of the attempt, from 1.", _NUMBER),
-        "poise-run": ("The run that the message belongs to; ignored on `poise.ask.*`.", None),
-        "poise-step": ("The step of the run; ignored on `poise.ask.*`.", None),
-        "poise-tenant": ("The tenant of the message; ignored on `poise.ask.*`.", None),
-        "poise-region": ("The region in which the message was written.", None),
-        "poise-min-epoch": ("The epoch of `poise.documents` that the index must have reached (opaque).", None),
-        "poise-origin": ("`topic/partition/offset` of the first copy of the message.", r"^.+/[0-9]+/[0-9]+$"),
-        "poise-redrives": ("How often the message was redriven from a dead-letter topic.", _NUMBER),
-        "poise-doc-version": (
-            "On `poise.passages`, `poise.versions`: the document's offset in `poise.documents`.",
-            _NUMBER,
-        ),
-        "poise-stream-to": (
-            "Where the answer is streamed to, `topic/partition/correlation id`; no id = the message's own.",
-            r"^[^/]+/[0-9]{1,18}(/.*)?$",
-        ),
-        "poise-stream": ("The attempt that an event belongs to; on a reply, the one whose text is final.", None),
-        "poise-seq": ("The number of an event in its stream, from 0; on a reply, that of the last one.", _NUMBER),
-        "traceparent": ("W3C Trace Context.", None),
-        "tracestate": ("W3C Trace Context.", None),
-        "baggage": ("W3C Baggage.", None),
-    }
-)
-"""Every header, its meaning, and the pattern of its value."""
 
 
 def body_schemas() -> dict[str, Json]:
@@ -98,7 +61,7 @@ def asyncapi_document(version: str, broker: str = "127.0.0.1:9092") -> Json:
     document["components"] = {
         "messages": {_id(kind, internal=internal): _message(kind, internal=internal) for kind, internal in carried},
         "schemas": {"Headers": _headers()} | dict(sorted(_schemas(described).items())),
-        "correlationIds": {"correlation_id": {"location": "$message.header#/correlation_id"}},
+        "correlationIds": {CORRELATION_ID: {"location": f"$message.header#/{CORRELATION_ID}"}},
     }
     return document
 
@@ -250,8 +213,8 @@ def _message(kind: type[Message], *, internal: bool) -> Json:
 
 def _headers() -> Json:
     properties = {
-        name: {"type": "string", "description": text} | ({} if form is None else {"pattern": form})
-        for name, (text, form) in HEADERS.items()
+        name: {"type": "string", "description": meaning} | ({} if pattern is None else {"pattern": pattern})
+        for name, (meaning, pattern) in MESSAGE_HEADERS.items()
     }
     description = "All are optional. A null header counts as absent, and the last of several counts."
     return {"type": "object", "description": description, "properties": properties}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 
-from poise.contracts.envelope import REPLY_TO
+from poise.contracts.headers import REPLY_TO
 from poise.kafka.offset_tracker import OffsetTracker
 from poise.kafka.record import Record
 

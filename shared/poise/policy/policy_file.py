@@ -79,13 +79,13 @@ _SHOWN: Final = 40
 
 
 class PolicyFileError(SetupError):
-    """A policy file is invalid; `faults` has one line for each error."""
+    """A policy file is invalid; `problems` has one line for each error."""
 
     status = HTTPStatus.BAD_REQUEST
 
-    def __init__(self, faults: Collection[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
+    def __init__(self, problems: Collection[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 def read(path: Path) -> PolicySpec:
@@ -108,9 +108,9 @@ def read(path: Path) -> PolicySpec:
     checked.tables()
     if weights and limits is not None:
         checked.room(weights, limits)
-    if checked.faults or limits is None:
+    if checked.problems or limits is None:
         lines = _firsts(toml_lines.key_lines(text))
-        found = sorted((_line(lines, where), what) for where, what in checked.faults)
+        found = sorted((_line(lines, where), what) for where, what in checked.problems)
         raise PolicyFileError([f"{path}:{line}: {what}" for line, what in found])
     return PolicySpec(name=name, weights=weights, limits=limits)
 
@@ -160,16 +160,16 @@ def _line(lines: Mapping[toml_lines.KeyPath, int], where: toml_lines.KeyPath) ->
 
 
 class _Validator:
-    """Validates a document; `faults` has the path and the description of each error."""
+    """Validates a document; `problems` has the path and the description of each error."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        self.faults: list[tuple[toml_lines.KeyPath, str]] = []
+        self.problems: list[tuple[toml_lines.KeyPath, str]] = []
         self._document = document
         orchestration = self._table("orchestration")
         self._orchestration, self._policy = orchestration, self._table("policy")
 
     def _fault(self, where: toml_lines.KeyPath, what: str) -> None:
-        self.faults.append((where, what))
+        self.problems.append((where, what))
 
     def _table(self, name: str) -> dict[str, Any]:
         found = self._document.get(name, {})
@@ -217,7 +217,7 @@ class _Validator:
                 if name in weights:
                     self._fault((*where, number, "name"), f"two variants have the name {_shown(name)}")
                 weights[name] = weight
-        sound = not any(path[: len(where)] == where for path, _ in self.faults)
+        sound = not any(path[: len(where)] == where for path, _ in self.problems)
         if sound and not any(weights.values()):
             self._fault((*where, 0), "no variant has a weight above zero: nothing could be drawn")
         return weights

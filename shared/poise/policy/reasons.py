@@ -6,13 +6,17 @@ A replay compares reasons word for word: a change of wording makes replays of ea
 from collections.abc import Mapping
 
 from poise.contracts.policy import Finding, Limits, Sample
+from poise.policy.detection.detectors import ALLOWED_ABOVE_CEILING
 
 
 def describe_finding(finding: Finding, limits: Limits) -> str:
     """Return what is wrong with a variant."""
     name, about = finding.variant, finding.about
     if about in {"latency", "cost"}:
-        return f"{name} is too {'slow' if about == 'latency' else 'dear'}: {_above(finding, limits)}, where 5 % may"
+        allowed = percent(ALLOWED_ABOVE_CEILING)
+        return (
+            f"{name} is too {'slow' if about == 'latency' else 'dear'}: {_above(finding, limits)}, where {allowed} may"
+        )
     worse = {"others": "worse than the others", "past": "worse than it did before"}.get(about, "worse than it may")
     least = f", where {limits.low:g} is the least" if about == "range" and limits.low is not None else ""
     return f"{name} answers {worse}: {_scores(finding, limits)}{least}"
@@ -21,7 +25,7 @@ def describe_finding(finding: Finding, limits: Limits) -> str:
 def describe_recovery(finding: Finding, limits: Limits) -> str:
     """Return what shows that a variant has recovered."""
     if finding.about in {"latency", "cost"}:
-        most = percent(0.05 + limits.margin)
+        most = percent(ALLOWED_ABOVE_CEILING + limits.margin)
         return f"{finding.variant} has recovered: {_above(finding, limits)}, where up to {most} counts as recovered"
     return f"{finding.variant} has recovered: {_scores(finding, limits)}"
 

@@ -18,8 +18,9 @@ from typing import Final, Protocol, Self
 
 from pydantic import ValidationError
 
-from poise.contracts.envelope import CORRELATION_ID, KIND, Envelope
+from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
+from poise.contracts.headers import CORRELATION_ID, KIND
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.run_id import ROOT_STEP, derive_run_id
 from poise.contracts.stream import StreamPosition

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from poise.contracts.envelope import DEADLINE
 from poise.contracts.fault import FieldError
+from poise.contracts.headers import DEADLINE
 from poise.contracts.topics import HOUR, Deadlines, Topic
 from poise.errors import InvalidMessageError
 

@@ -1,7 +1,8 @@
 """Publishing messages: bodies and headers as records, and the replies to requests."""
 
-from poise.contracts.envelope import CONTENT_TYPE, KIND, Envelope
+from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
+from poise.contracts.headers import CONTENT_TYPE, KIND
 from poise.contracts.message import Message
 from poise.contracts.topics import Topic
 from poise.errors import RecordTooLargeError

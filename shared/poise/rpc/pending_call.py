@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from poise.contracts.envelope import RUN, STEP
+from poise.contracts.headers import RUN, STEP
 from poise.kafka.record import Record
 from poise.rpc.stream_reader import StreamReader, is_event
 from poise.telemetry import count, semconv

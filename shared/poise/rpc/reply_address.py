@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from poise.contracts.envelope import CORRELATION_ID, MAX_HEADER_BYTES, REPLY_PARTITION, STREAM_TO, Envelope
+from poise.contracts.envelope import MAX_HEADER_BYTES, Envelope
 from poise.contracts.fault import FieldError
+from poise.contracts.headers import CORRELATION_ID, REPLY_PARTITION, REPLY_TO, STREAM_TO
 from poise.contracts.integers import read_integer
 from poise.contracts.topics import PREFIX, REPLIES
 from poise.errors import InvalidMessageError
@@ -47,11 +48,11 @@ class ReplyAddressResolver:
             return None
         if topic.startswith(PREFIX) and topic != REPLIES.name:
             raise _invalid_header(
-                "reply_to", f"{topic!r} is reserved for Poise: name a topic of yours, or {REPLIES.name}"
+                REPLY_TO, f"{topic!r} is reserved for Poise: name a topic of yours, or {REPLIES.name}"
             )
         partitions = await self._partitions(topic)
         if partitions is None:
-            raise _invalid_header("reply_to", f"topic {topic!r} does not exist: create it first")
+            raise _invalid_header(REPLY_TO, f"topic {topic!r} does not exist: create it first")
         if partition is None and topic == REPLIES.name:
             raise _invalid_header(REPLY_PARTITION, f"is required with {REPLIES.name}: name the partition that you read")
         if partition is not None and partition >= partitions:
@@ -89,7 +90,7 @@ class ReplyAddressResolver:
         if correlation_id is not None and len(correlation_id) > MAX_HEADER_BYTES:
             return None
         envelope = Envelope(
-            reply_to=record.header("reply_to"),
+            reply_to=record.header(REPLY_TO),
             reply_partition=record.int_header(REPLY_PARTITION),  # optional: an unreadable number counts as none
             correlation_id=correlation_id,
         )

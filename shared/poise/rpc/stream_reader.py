@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from poise.contracts.envelope import KIND, SEQ, STREAM
+from poise.contracts.headers import KIND, SEQ, STREAM
 from poise.contracts.message import Message
 from poise.contracts.stream import Delta, End, Event, Reset, StreamPosition
 from poise.kafka.record import Record

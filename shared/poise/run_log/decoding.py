@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from poise.contracts.headers import KIND
 from poise.contracts.message import Message
 from poise.kafka.record import Record
 
@@ -18,7 +19,7 @@ def decodable(kind: type[MessageT], records: Iterable[Record]) -> list[tuple[Rec
     """
     found = []
     for record in records:
-        if record.header("poise-kind") not in {None, kind.kind}:
+        if record.header(KIND) not in {None, kind.kind}:
             continue
         try:
             found.append((record, kind.parse(record.value or b"")))

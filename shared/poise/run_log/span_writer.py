@@ -5,6 +5,7 @@ import logging
 from types import TracebackType
 from typing import Final, Self
 
+from poise.contracts.headers import CONTENT_TYPE
 from poise.contracts.topics import SPANS
 from poise.kafka.producer import Producer
 from poise.liveness import Component, Liveness
@@ -17,7 +18,7 @@ INTERVAL: Final = 0.2
 """Seconds between two writes."""
 SEND_TIMEOUT: Final = 10.0
 """Seconds after which spans count as lost: nobody waits for them, and more come."""
-HEADERS: Final = [("content-type", b"application/json")]
+HEADERS: Final = [(CONTENT_TYPE, b"application/json")]
 
 
 class SpanWriter:

@@ -4,9 +4,9 @@ from poise.scoring.degenerate import is_empty, is_looping, is_refusal, is_trunca
 from poise.scoring.evidence import Evidence, EvidenceSentence
 from poise.scoring.extraction import extract_sentences
 from poise.scoring.groundedness import Groundedness, groundedness
-from poise.scoring.meaning import Embed, SemanticComparison, compare_by_meaning
 from poise.scoring.quality import quality, quality_features
 from poise.scoring.relevance import relevance
+from poise.scoring.semantic import Embed, SemanticComparison, compare_by_meaning
 from poise.scoring.summary import Estimate, VariantSummary, summarise_by_variant
 
 __all__ = [

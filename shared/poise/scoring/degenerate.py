@@ -5,7 +5,7 @@ import zlib
 from collections import Counter
 from typing import Final
 
-from poise.scoring.text import words
+from poise.scoring.tokenization import words
 
 _NGRAM_WORDS: Final = 4
 _MIN_REPEATS: Final = 3

@@ -9,8 +9,8 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from poise.contracts import Citation, Passage
-from poise.scoring.text import cached_by_text, collapse_whitespace, stems, words
-from poise.scoring.text import sentences as sentences_of
+from poise.scoring.tokenization import cached_by_text, collapse_whitespace, stems, words
+from poise.scoring.tokenization import sentences as sentences_of
 
 _CACHE_SIZE: Final = 2_048
 """Texts of passages whose reading is kept: the same ones are found again and again."""

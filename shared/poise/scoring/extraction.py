@@ -16,7 +16,7 @@ from heapq import heappush, heappushpop
 from typing import Final, NamedTuple
 
 from poise.scoring.evidence import Evidence, EvidenceSentence, ParsedText
-from poise.scoring.text import stems
+from poise.scoring.tokenization import stems
 
 _HEADING_WEIGHT: Final = 0.8
 _PREVIOUS_SENTENCE_WEIGHT: Final = 0.5

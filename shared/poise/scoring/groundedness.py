@@ -12,7 +12,7 @@ from typing import Final
 
 from poise.contracts import Citation
 from poise.scoring.evidence import Evidence, EvidenceSentence
-from poise.scoring.text import checkable_facts, is_negated, sentences, stems, words
+from poise.scoring.tokenization import checkable_facts, is_negated, sentences, stems, words
 
 UNKNOWN_FACT: Final = 0.5
 """What is left of a sentence's score when it names a number, identifier or name that the passages do not bear."""

@@ -15,8 +15,8 @@ import math
 from typing import Final, NamedTuple
 
 from poise.scoring.groundedness import Groundedness
-from poise.scoring.meaning import SemanticComparison
-from poise.scoring.text import words
+from poise.scoring.semantic import SemanticComparison
+from poise.scoring.tokenization import words
 
 
 class Features(NamedTuple):

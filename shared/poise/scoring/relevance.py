@@ -5,7 +5,7 @@ An answer can be made of the passages' words and still answer another question, 
 
 from poise.scoring.evidence import Evidence
 from poise.scoring.extraction import extract_sentences
-from poise.scoring.text import sentences, stems
+from poise.scoring.tokenization import sentences, stems
 
 
 def relevance(answer: str, evidence: Evidence, question: str) -> float:

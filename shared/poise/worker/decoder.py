@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from poise.contracts.document import Deletion
-from poise.contracts.envelope import KIND, MAX_HEADER_BYTES, RUN, STEP, Envelope, EnvelopeError
+from poise.contracts.envelope import MAX_HEADER_BYTES, Envelope, EnvelopeError
 from poise.contracts.fault import FieldError
+from poise.contracts.headers import KIND, RUN, STEP
 from poise.contracts.integers import read_integer
 from poise.contracts.message import Message
 from poise.contracts.run_id import ROOT_STEP, derive_run_id

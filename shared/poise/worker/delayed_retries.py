@@ -11,18 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from poise.contracts.headers import ATTEMPT, RETRY_COUNT, RETRY_DUE, RETRY_HEADERS, RETRY_OF, RETRY_WRITTEN
 from poise.contracts.integers import read_integer
 from poise.contracts.topics import RETRY_DELAYS, retry_topic_name
 from poise.kafka.record import Position, Record, SendRecord, write_time
 from poise.kafka.undecodable import undecodable_error
 
-RETRY_OF: Final = "poise-retry-of"
-RETRY_WRITTEN: Final = "poise-retry-written"
-RETRY_DUE: Final = "poise-retry-due"
-RETRY_COUNT: Final = "poise-retry-count"
-ATTEMPT: Final = "poise-attempt"
-
-_ADDED_HEADERS: Final = frozenset({RETRY_OF, RETRY_WRITTEN, RETRY_DUE, RETRY_COUNT, ATTEMPT})
+_ADDED_HEADERS: Final = frozenset({*RETRY_HEADERS, ATTEMPT})
 
 
 @dataclass(frozen=True, slots=True)

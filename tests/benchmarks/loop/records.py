@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from poise.contracts import Answer, Draw, Generation, Passage, RunRecord
 from poise.contracts.record import StepRecord
-from poise.scoring.text import sentences
+from poise.scoring.tokenization import sentences
 from poise_labs.cli.sample_corpus import corpus
 from poise_services.retrieval.splitting import split
 

@@ -15,7 +15,7 @@ from typing import Final
 from poise.embedding import EmbeddingModel
 from poise.scoring import Embed
 from poise.scoring.quality import LEXICAL, SEMANTIC
-from tests.benchmarks.scores import cost, meaning, measured
+from tests.benchmarks.scores import cost, measured, semantic
 from tests.benchmarks.scores.edits import GOOD, edited
 from tests.benchmarks.scores.fit import EDITS_COUNT, Told, all_told, fit, held_out, qualities
 from tests.benchmarks.scores.labelled import Case, asked, judged, scored
@@ -44,7 +44,7 @@ def main() -> None:
         in_use = SEMANTIC if embed else LEXICAL
         print(f"in use: {in_use}\nfitted: {fit(to_fit(sets, embed), in_use)}")
     if embed:
-        meaning.show(sets, embed)
+        semantic.show(sets, embed)
         return
     tables = [*separations(sets, arguments.plots), *mixes()]
     flags(sets)

@@ -31,7 +31,7 @@ async def test_feedback_is_written_by_its_run(poise: Command, kafka: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["no-run", "--up"], "can be no run's id"),
+        (["no-run", "--up"], "is not a run id"),
         ([new_run_id(time.time(), Random())], "at least one of thumb, rating and correction"),
         ([new_run_id(time.time(), Random()), "--rating", "9"], "rating"),
     ],

@@ -27,14 +27,14 @@ async def test_bombs_are_refused_and_cost_little_memory() -> None:
     assert not {name: grew for name, grew in told["grew"].items() if grew > MEGABYTES}
 
 
-MANY = "RetryableError: backend default answered more than", "RefusedError: integration weather answered more than"
+MANY = "RetryableError: backend default answered more than", "ApiRefusedError: integration weather answered more than"
 NOT_READ = (
     "RetryableError: backend default answered what cannot be read: ",
-    "FailedError: integration weather answered what cannot be read: ",
+    "ApiFailedError: integration weather answered what cannot be read: ",
 )
 NO_ANSWER = (
     "RetryableError: backend default answered 200 without a completion in it (",
-    "FailedError: integration weather answered 200 with more than 100000 values",
+    "ApiFailedError: integration weather answered 200 with more than 100000 values",
 )
 SAYS = {
     "gzip": MANY,

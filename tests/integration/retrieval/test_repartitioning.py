@@ -10,12 +10,12 @@ from confluent_kafka import Producer
 from retrieval_kit import RetrievalClient, RetrievalWorker, StartWorker, context_of
 
 from poise.contracts import Deletion, Document, Epoch, Passages
+from poise.contracts.headers import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
 from poise.contracts.topics import DOCUMENTS, HOUR, dead_letter_topic_name
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
 from poise.worker.runtime import WorkerRuntime
 from poise_services.retrieval import publishing
-from poise_services.retrieval.repartitioning import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
 
 pytestmark = pytest.mark.integration
 

@@ -102,7 +102,7 @@ async def test_a_request_that_cannot_be_encoded_is_told_to_its_caller(mesh_setti
     async with paying(mesh_settings) as (poise, _, paid):
         with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: given.a: "):
             await poise.call(Price(how="text", given={"a": Client()}))
-        with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: poise-step: has no UTF-8 form"):
+        with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: poise-step: cannot be encoded as UTF-8"):
             await poise.call(Price(how="text"), step="\ud800")
         assert poise.mesh.rpc._calls is not None
         assert not poise.mesh.rpc._calls._pending

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from poise.cli.app import app
 from poise.contracts import Ask, Envelope
+from poise.contracts.headers import MESSAGE_HEADERS
 from poise.contracts.topics import CATALOGUE
-from poise.kafka.asyncapi_document import HEADERS, asyncapi_document, body_schemas
+from poise.kafka.asyncapi_document import asyncapi_document, body_schemas
 
 NAME = re.compile(r"[a-zA-Z0-9.\-_]+")
 
@@ -111,9 +112,9 @@ def test_every_header_of_the_envelope_is_described() -> None:
         },  # type: ignore[arg-type]
         trace={"traceparent": "x", "tracestate": "x", "baggage": "x"},
     )
-    assert {name for name, _ in every.headers()} == set(HEADERS)
+    assert {name for name, _ in every.headers()} == set(MESSAGE_HEADERS)
     assert set(Envelope.__dataclass_fields__) - {"trace"} <= {
-        name.removeprefix("poise-").replace("-", "_") for name in HEADERS
+        name.removeprefix("poise-").replace("-", "_") for name in MESSAGE_HEADERS
     }
 
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poise.contracts.headers import DEAD_CUT, DEAD_POSITION, DEAD_PURGED, DEAD_REDRIVEN, DEAD_TOPIC, DEAD_TRACEBACK
 from poise.dead_letters import model
 from poise.dead_letters.filter import DeadLetterFilter
-from poise.dead_letters.model import PURGED, REDRIVEN, DeadLetter, DeadLetterIndex, DeadLetterState, marker
+from poise.dead_letters.model import DeadLetter, DeadLetterIndex, DeadLetterState, marker
 from poise.dead_letters.redrive_plan import (
     RedriveOptions,
     batches,
@@ -83,7 +84,7 @@ async def test_the_message_is_kept_whole_with_its_reason() -> None:
     assert (letter.error, letter.message, letter.topic) == ("ValueError", "no", BROKEN.topic)
     assert letter.record.header("poise-origin") == letter.failed_at == f"{TOPIC}/3/42"
     assert letter.record.header("poise-attempt") == "2"
-    assert "ValueError: no" in (letter.record.header(model.TRACEBACK) or "")
+    assert "ValueError: no" in (letter.record.header(DEAD_TRACEBACK) or "")
 
 
 async def test_a_reason_is_kept_short_and_a_refusal_without_where_it_happened() -> None:
@@ -92,7 +93,7 @@ async def test_a_reason_is_kept_short_and_a_refusal_without_where_it_happened() 
     await model.write(topics.send, "retrieval", BROKEN, error, attempt=1, worker="w-1")
     (letter,) = topics.letters()
     assert sum(len(value or b"") for _, value in letter.record.headers) < 25_000
-    assert "line" not in (letter.record.header(model.TRACEBACK) or "")
+    assert "line" not in (letter.record.header(DEAD_TRACEBACK) or "")
 
 
 @given(
@@ -116,7 +117,7 @@ async def test_a_letter_always_has_room_in_its_topic(
         f"{TOPIC}/3/42",
     )
     assert value.startswith(letter.record.value or b"")
-    cut = letter.record.header(model.CUT)
+    cut = letter.record.header(DEAD_CUT)
     assert cut in {None, str(len(value))}
     if cut is None:
         assert (letter.record.key, letter.record.value) == (key, value)
@@ -131,12 +132,12 @@ async def test_markers_say_what_became_of_a_letter() -> None:
     topics = Topics()
     first = await kept(topics)
     second = await kept(topics, Record(TOPIC, 3, 43, 1.0, b"k", b"v"))
-    await topics.mark(first, REDRIVEN, f"{TOPIC}/3/50")
+    await topics.mark(first, DEAD_REDRIVEN, f"{TOPIC}/3/50")
     assert [(letter.id, letter.state, letter.redriven) for letter in topics.letters()] == [
         (first.id, DeadLetterState.REDRIVEN, f"{TOPIC}/3/50"),
         (second.id, DeadLetterState.DEAD, None),
     ]
-    await topics.mark(second, PURGED, "1.000")
+    await topics.mark(second, DEAD_PURGED, "1.000")
     assert [letter.id for letter in topics.letters()] == [first.id]
 
 
@@ -145,7 +146,7 @@ async def test_a_message_that_died_twice_by_redelivery_is_one_letter() -> None:
     first, again = await kept(topics), await kept(topics)
     assert [letter.ids for letter in topics.letters()] == [{"retrieval/0/0", "retrieval/0/1"}]
     assert first.id == again.id == "retrieval/0/0"
-    await topics.mark(again, REDRIVEN, f"{TOPIC}/3/50")
+    await topics.mark(again, DEAD_REDRIVEN, f"{TOPIC}/3/50")
     assert [letter.state for letter in topics.letters()] == [DeadLetterState.REDRIVEN]
     await kept(topics)
     assert [letter.state for letter in topics.letters()] == [DeadLetterState.REDRIVEN], (
@@ -153,7 +154,7 @@ async def test_a_message_that_died_twice_by_redelivery_is_one_letter() -> None:
     )
 
 
-@pytest.mark.parametrize("name", [REDRIVEN, PURGED, model.POSITION, model.FROM])
+@pytest.mark.parametrize("name", [DEAD_REDRIVEN, DEAD_PURGED, DEAD_POSITION, DEAD_TOPIC])
 async def test_a_message_cannot_pass_for_something_else(name: str) -> None:
     topics = Topics()
     await kept(topics)
@@ -222,7 +223,7 @@ async def test_why_a_letter_is_not_sent() -> None:
     assert await refused(letter, newest={(TOPIC, b"k"): same}) is None
     for theirs in ("theirs", "poise.gone"):
         assert "no topic of Poise's" in (await refused(await kept(topics, Record(theirs, 0, 1, 1.0, b"k", b"v"))) or "")
-    await topics.mark(letter, REDRIVEN, "somewhere/0/1")
+    await topics.mark(letter, DEAD_REDRIVEN, "somewhere/0/1")
     assert "sent again already, to somewhere/0/1" in (
         await refused(topics.letters()[0], RedriveOptions(force=True)) or ""
     )
@@ -303,7 +304,7 @@ def test_an_index_keeps_what_fits_and_of_others_where_they_stand() -> None:
         log.add(dead(offset, error, offset))
     log.add(dead(4, "ValueError", 1))  # delivered again, it died of something else
     log.add(dead(5, "ValueError", 0))
-    key, empty, headers = marker(Position(DEAD, 0, 2), PURGED, "1.0")
+    key, empty, headers = marker(Position(DEAD, 0, 2), DEAD_PURGED, "1.0")
     log.add(Record(DEAD, 0, 6, 1.0, key, empty, tuple(headers)))
     assert [sorted(at.offset for at in letter.positions) for letter in log.entries()] == [[0, 5], [3], [1, 4]]
     assert {at.offset for at in log.positions()} == {0, 1, 3, 4, 5}

@@ -18,22 +18,17 @@ from source_tree import source_files
 import poise
 from poise.cli.app import COMMANDS, app
 from poise.contracts import Deletion, Message
-from poise.contracts.topics import CATALOGUE, DAY, HOUR, NO_DEADLINE, Deadlines, Topic
-from poise.dead_letters.model import (
-    AT,
-    CUT,
-    ERROR,
-    FROM,
-    MESSAGE,
-    POSITION,
-    PURGED,
-    REDRIVEN,
-    TRACEBACK,
-    UNDECODED,
-    WORKER,
+from poise.contracts.headers import (
+    DEAD_LETTER_HEADERS,
+    MARKER_HEADERS,
+    MESSAGE_HEADERS,
+    MOVED_HEADERS,
+    ORIGIN,
+    RETRY_HEADERS,
 )
+from poise.contracts.topics import CATALOGUE, DAY, HOUR, NO_DEADLINE, Deadlines, Topic
 from poise.errors import PoiseError, SetupError
-from poise.kafka.asyncapi_document import HEADERS, body_schemas
+from poise.kafka.asyncapi_document import body_schemas
 from poise.kafka.partitioner import partition_for
 
 ROOT = Path(__file__).parents[3]
@@ -251,12 +246,24 @@ def seconds(value: float | None) -> str:
 
 
 def test_the_table_of_headers() -> None:
-    assert [row[0] for row in rows("Headers")] == [f"`{name}`" for name in HEADERS]
+    assert header_names("Headers") == [*MESSAGE_HEADERS]
 
 
 def test_the_table_of_headers_of_dead_letters() -> None:
-    added = [FROM, POSITION, ERROR, MESSAGE, TRACEBACK, WORKER, AT, CUT, UNDECODED, REDRIVEN, PURGED]
-    assert [row[0] for row in rows("Dead letters")] == [f"`{name}`" for name in added]
+    assert header_names("Dead letters") == [*DEAD_LETTER_HEADERS, *MARKER_HEADERS]
+
+
+def test_the_table_of_headers_of_delayed_retries() -> None:
+    assert header_names("Delayed retries") == [*RETRY_HEADERS]
+
+
+def test_the_table_of_headers_of_documents_in_another_partition() -> None:
+    assert header_names("Documents in another partition") == [ORIGIN, *MOVED_HEADERS]
+
+
+def header_names(heading: str) -> list[str]:
+    """Return the headers in the first table below a heading of docs/WIRE.md."""
+    return [row[0].strip("`") for row in rows(heading)]
 
 
 def errors() -> Iterator[type[PoiseError]]:

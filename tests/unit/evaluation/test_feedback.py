@@ -119,7 +119,7 @@ class Unread:
 
 
 def test_what_can_be_no_run_is_no_feedback() -> None:
-    with pytest.raises(ValidationError, match="run_id\n  can be no run's id"):
+    with pytest.raises(ValidationError, match="run_id\n  is not a run id"):
         Feedback(run_id="r", thumb="up")
 
 

@@ -43,14 +43,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "poise.toml"
 
 
-def faults(file: Path, text: str | bytes) -> list[str]:
+def problems(file: Path, text: str | bytes) -> list[str]:
     """What is said of a file, without its name."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(PolicyFileError) as refused:
         read(file)
-    assert all(fault.startswith(f"{file}:") for fault in refused.value.faults)
-    assert str(refused.value) == "\n".join(refused.value.faults)
-    return [fault.removeprefix(f"{file}:") for fault in refused.value.faults]
+    assert all(problem.startswith(f"{file}:") for problem in refused.value.problems)
+    assert str(refused.value) == "\n".join(refused.value.problems)
+    return [problem.removeprefix(f"{file}:") for problem in refused.value.problems]
 
 
 def test_a_file_is_read(file: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_example_of_the_page_is_one_and_the_workers_can_be_given_it(
     file.write_text(example.replace("explore =", "exlpore =").replace("low = 0.6", "low = 1.5"))
     with pytest.raises(PolicyFileError) as refused:
         read(file)
-    assert [fault.removeprefix(f"{file}:") for fault in refused.value.faults] == listed
+    assert [problem.removeprefix(f"{file}:") for problem in refused.value.problems] == listed
 
 
 def test_tables_of_others_are_passed_over(file: Path) -> None:
@@ -137,9 +137,9 @@ ONE = [  # what stands in [policy], which is line 6, and what is said of it
 
 @pytest.mark.parametrize(("line", "said"), ONE, ids=[line for line, _ in ONE])
 def test_what_stands_in_policy_and_cannot(file: Path, line: str, said: str) -> None:
-    [fault] = faults(file, f"{NAMED}[policy] # limits\n{line}\n")
-    assert fault.startswith("6: ")
-    assert said in fault
+    [problem] = problems(file, f"{NAMED}[policy] # limits\n{line}\n")
+    assert problem.startswith("6: ")
+    assert said in problem
 
 
 VARIANTS = [
@@ -173,43 +173,44 @@ VARIANTS = [
 
 @pytest.mark.parametrize(("text", "line", "said"), VARIANTS, ids=[said for _, _, said in VARIANTS])
 def test_what_else_cannot_be(file: Path, text: str, line: int, said: str) -> None:
-    [fault] = faults(file, text)
-    assert fault.startswith(f"{line}: "), fault
-    assert said in fault
-    assert "\x1b" not in fault
+    [problem] = problems(file, text)
+    assert problem.startswith(f"{line}: "), problem
+    assert said in problem
+    assert "\x1b" not in problem
 
 
 def test_a_number_that_no_reader_takes(file: Path) -> None:
-    [fault] = faults(file, f"{NAMED}weight = {'1' * 5_000}\n")
-    assert "has a value that cannot be read: Exceeds the limit" in fault
+    [problem] = problems(file, f"{NAMED}weight = {'1' * 5_000}\n")
+    assert "has a value that cannot be read: Exceeds the limit" in problem
 
 
 def test_a_table_that_is_none(file: Path) -> None:
-    assert faults(file, "orchestration = 3\n")[0] == "1: orchestration is 3: write a table, [orchestration]"
+    assert problems(file, "orchestration = 3\n")[0] == "1: orchestration is 3: write a table, [orchestration]"
 
 
 def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_file(file: Path) -> None:
     variants = '[[orchestration.variants]]\nname = "a"\nweight = -1\n[[orchestration.variants]]\n'
     text = f"[policy]\nexlpore = 1\nlow = 2\n\n{variants}"
-    assert [re.split(r"[ =:]", fault)[0] for fault in faults(file, text)] == ["2", "3", "7", "8"]
+    assert [re.split(r"[ =:]", problem)[0] for problem in problems(file, text)] == ["2", "3", "7", "8"]
 
 
 def test_more_variants_than_the_default_of_the_exploration_has_room_for(file: Path) -> None:
     text = "".join(f"[[orchestration.variants]]\nname = 'v{number}'\n" for number in range(21))
-    assert faults(file, text) == ["1: explore = 0.05: 21 variants cannot each keep 5% of the draws: 0.047 at most"]
+    assert problems(file, text) == ["1: explore = 0.05: 21 variants cannot each keep 5% of the draws: 0.047 at most"]
     file.write_text(f"{text}weight = 0\n")  # one that is never drawn needs no room
     assert len(read(file).weights) == 21
 
 
 def test_what_is_no_file_to_be_read(file: Path, tmp_path: Path) -> None:
-    assert faults(file, f'{NAMED}system = "'.encode() + b'\xff"') == ["5: is no UTF-8: save the file in that encoding"]
+    unreadable = f'{NAMED}system = "'.encode() + b'\xff"'
+    assert problems(file, unreadable) == ["5: is no UTF-8: save the file in that encoding"]
     for path, why in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file or directory")):
         with pytest.raises(PolicyFileError, match=f"{path}: cannot be read: {why}"):
             read(path)
 
 
 def test_a_file_that_is_nested_without_end(file: Path) -> None:
-    assert "nested too deeply" in faults(file, f"a = {'[' * 4_000}{']' * 4_000}\n")[0]
+    assert "nested too deeply" in problems(file, f"a = {'[' * 4_000}{']' * 4_000}\n")[0]
 
 
 def test_a_file_that_is_too_long_or_has_a_line_that_is(file: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_fault_can_always_be_written(text: str, seconds: float) -> None:
 
 
 def test_headers_and_results_of_steps_are_told_alike() -> None:
-    with pytest.raises(EncodingError, match="answer/1 cannot be encoded: poise-step: has no UTF-8 form"):
+    with pytest.raises(EncodingError, match="answer/1 cannot be encoded: poise-step: cannot be encoded as UTF-8"):
         encode_headers(Envelope(kind=Answer.kind, step="\udfff"))
     with pytest.raises(EncodingError, match=r"the result of step pay cannot be encoded: 1: "):
         encode_value("the result of step pay", [1, Opaque()], TypeAdapter(Any))

@@ -10,7 +10,7 @@ SCORES = """
 from pydoc_data.topics import topics
 from poise.contracts import Passage
 from poise.scoring import Evidence, extract_sentences, groundedness, relevance
-from poise.scoring.text import sentences
+from poise.scoring.tokenization import sentences
 
 for name in sorted(topics):
     evidence = Evidence([Passage(id=f"{name}#0", source=name, text=topics[name][:2_000], score=1.0, age=0.0)])

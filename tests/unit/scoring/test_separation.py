@@ -9,7 +9,7 @@ import pytest
 
 from poise.contracts import Passage
 from poise.scoring import Evidence, groundedness
-from poise.scoring.text import sentences
+from poise.scoring.tokenization import sentences
 
 SEED = 7
 NAMES = ("Frobnicator", "Zaphod", "QuuxError", "Blorptown")

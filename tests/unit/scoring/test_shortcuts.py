@@ -12,7 +12,7 @@ from poise.contracts import Passage
 from poise.scoring import Evidence, EvidenceSentence, extract_sentences, groundedness, is_looping
 from poise.scoring import extraction as ways
 from poise.scoring.groundedness import _CANDIDATE_WINDOWS, _common_subsequence_weight, _windows
-from poise.scoring.text import _CODE, _NAME, _NUMBER, checkable_facts, stems, words
+from poise.scoring.tokenization import _CODE, _NAME, _NUMBER, checkable_facts, stems, words
 
 TEXT = "Alpha beta gamma. Beta gamma. Gamma delta alpha beta."
 EVIDENCE = Evidence([Passage(id="p#0", source="p", text=TEXT, score=1.0, age=0.0)])

@@ -55,7 +55,7 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.policy.weights:restore": NO_TEXT,
     "poise.policy.weights:check_size": NO_TEXT,
     "poise.policy.weights:probabilities": NO_TEXT,
-    "poise.scoring.text:cached_by_text": NO_TEXT,
+    "poise.scoring.tokenization:cached_by_text": NO_TEXT,
     "poise.stack.options:custom_tier_name": NO_TEXT,
     "poise.stack.options:parse_custom_tiers": NO_TEXT,
     "poise.stack.options:parse_workers": NO_TEXT,

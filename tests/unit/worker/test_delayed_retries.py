@@ -6,19 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poise.contracts.headers import ATTEMPT, RETRY_COUNT, RETRY_DUE, RETRY_OF, RETRY_WRITTEN
 from poise.contracts.run_id import derive_run_id
 from poise.kafka.record import Headers, Position, Record
 from poise.worker import delayed_retries
-from poise.worker.delayed_retries import (
-    ATTEMPT,
-    RETRY_COUNT,
-    RETRY_DUE,
-    RETRY_OF,
-    RETRY_WRITTEN,
-    decode,
-    due_at,
-    publish,
-)
+from poise.worker.delayed_retries import decode, due_at, publish
 
 FIRST = Record(
     "poise.evaluation", 3, 42, time.time(), b"k", None, (("x", None), ("x", b"\xff")), log_time=1_700_000_000

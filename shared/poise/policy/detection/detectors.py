@@ -16,7 +16,7 @@ from poise.policy.detection.recovery_e_process import RECOVERY_THRESHOLD, Recove
 
 METHODS: Final[Mapping[Criterion, str]] = {
     "others": "e-detector of AIPW contrasts",
-    "past": "e-detector z_above an empirical Bernstein bound",
+    "past": "e-detector above an empirical Bernstein bound",
     "range": "e-detector of a mean",
     "latency": "e-detector of a share",
     "cost": "e-detector of a share",

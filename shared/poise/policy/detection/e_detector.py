@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
+from poise.policy.detection.counts import Totals
+
 BET_FRACTIONS: Final = (0.02, 0.05, 0.12, 0.3, 0.7)
 """Fractions of the wealth that are bet, spaced exponentially: small ones detect small changes."""
 A, B, C, D, E = BET_FRACTIONS
 CUSUM_FRACTION: Final = B
 """The fraction whose CUSUM dates the beginning of a change."""
 MAX_RUNS: Final = 10
-
-Totals = tuple[float, ...]
 
 
 class EDetector:

@@ -14,7 +14,7 @@ from typing import Final
 from poise.embedding import EmbeddingModel
 from poise.scoring import Embed
 from poise.scoring.quality import LEXICAL, SEMANTIC, Coefficients
-from poise.scoring.text import sentences
+from poise.scoring.tokenization import sentences
 from poise_services.evaluation.run_scores import score_run
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
 from tests.benchmarks.scores.fit import EDITS_COUNT, all_told, held_out, qualities

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.scoring import text
+from poise.scoring import tokenization
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ from poise.scoring import text
     ],
 )
 def test_sentences(written: str, sentences: list[str]) -> None:
-    assert list(text.sentences(written)) == sentences
+    assert list(tokenization.sentences(written)) == sentences
 
 
 @given(st.text())
 def test_any_text_has_sentences_words_and_facts(written: str) -> None:
-    assert all(sentence.strip() for sentence in text.sentences(written))
-    text.stems(written)
-    text.checkable_facts(written)
-    text.is_negated(written)
+    assert all(sentence.strip() for sentence in tokenization.sentences(written))
+    tokenization.stems(written)
+    tokenization.checkable_facts(written)
+    tokenization.is_negated(written)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_any_text_has_sentences_words_and_facts(written: str) -> None:
     ],
 )
 def test_facts_are_numbers_identifiers_and_names(written: str, facts: set[str]) -> None:
-    assert set(text.checkable_facts(written)) == facts
+    assert set(tokenization.checkable_facts(written)) == facts
 
 
 def test_negation_is_odd_or_even() -> None:
-    assert text.is_negated("It does not return.")
-    assert not text.is_negated("It returns.")
+    assert tokenization.is_negated("It does not return.")
+    assert not tokenization.is_negated("It returns.")

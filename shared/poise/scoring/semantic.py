@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from poise.scoring.evidence import Evidence
-from poise.scoring.text import is_negated, sentences
+from poise.scoring.tokenization import is_negated, sentences
 
 if TYPE_CHECKING:
     from poise.embedding import Vector
