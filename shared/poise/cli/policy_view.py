@@ -149,7 +149,7 @@ def replay_report(found: ReplayResult, logs: PolicyLogs) -> RenderableType:
         lines.append(Text(f"{which} cannot be replayed: {found.why}", "yellow"))
     if found.difference is not None:
         lines.append(Text.assemble(("differs  ", "bold red"), clean(found.difference)))
-    total, scores = len(found.told), plural(len(logs.scores), "score")
+    total, scores = len(found.recorded), plural(len(logs.scores), "score")
     style = "bold green" if found.difference is None else "bold red"
     done = f"{found.reproduced} of {plural(total, 'decision')} reproduced"
     lines.append(Text.assemble((done, style), (f"  from {scores} and {plural(len(logs.commands), 'command')}", "dim")))

@@ -111,7 +111,7 @@ def _time_bar(node: SpanNode, axis: TimeAxis, style: str) -> Text:
         note.truncate(axis.cells, overflow="ellipsis")
         return Text.assemble(" " * (axis.cells - note.cell_len), note)
     note = Text(words, "red" if failed else "dim")
-    return draw_bar(axis, TimeSpan(node.asked, node.start, node.end), style if node.span else "bright_black", note)
+    return draw_bar(axis, TimeSpan(node.sent_at, node.start, node.end), style if node.span else "bright_black", note)
 
 
 def span_worker(node: SpanNode) -> str:

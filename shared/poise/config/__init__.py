@@ -1,1 +1,1 @@
-"""Configuration files: reading and writing TOML."""
+"""Configuration files in TOML."""

@@ -1,4 +1,4 @@
-"""TOML files: read in one place, so that each is read alike."""
+"""Reading TOML files."""
 
 import tomllib
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file, with a byte order mark or without.
+    """Return the content of a TOML file, with or without a byte order mark.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is not TOML, or not UTF-8.
+        OSError: The file cannot be read.
+        ValueError: The file is not TOML, or not UTF-8.
     """
     return tomllib.loads(path.read_bytes().decode("utf-8-sig"))

@@ -89,20 +89,20 @@ class Moved(Message):
     published: UnixSeconds
     """When the copied record was written, unix seconds; the copy counts only if no later record is known."""
     deletion: bool | None = None
-    """It was a deletion: where there was no such document this is forgotten after a while, with a null value under the
+    """Whether it was a deletion. If there was no such document, this record is removed later, by a null value with the
     same key."""
 
 
 class DocumentVersion(Message):
-    """What the last version of a document says: a record of `poise.versions`, key = document id.
+    """The digest of a document's last version: a record of `poise.versions`, key = document id.
 
-    It is written before anything of that version can be found, with the version in the header `poise-doc-version`. So
-    whoever was answered from a version can learn whether there is another one, and whether it says anything else.
+    It is written before a search can find that version, with the version in the header `poise-doc-version`. A client
+    with an answer from an earlier version can therefore learn that there is a newer one, and whether it differs.
     """
 
     kind: ClassVar[str] = "document-version/1"
 
     documents: str
-    """Kafka's id of the `poise.documents` that the version is an offset of."""
+    """Kafka's id of the topic `poise.documents` that the version is an offset of."""
     digest: str | None = None
-    """Of what the version says, SHA-256 in hexadecimal; absent = the document was deleted."""
+    """The SHA-256 of the document's content, in hexadecimal; absent = the document was deleted."""

@@ -10,7 +10,7 @@ from poise.contracts.run_id import RunId
 
 Thumb = Literal["up", "down"]
 VERDICTS: Final = ("thumb", "rating", "correction")
-"""Fields of which at least one is required."""
+"""At least one of these fields is required."""
 
 
 class Feedback(Message):

@@ -1,4 +1,4 @@
-"""Policies: what is in force over variants, what people ask of it, and each decision with its evidence."""
+"""Policies: the active policy over variants, commands of people, and decisions with their evidence."""
 
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -9,14 +9,14 @@ from poise.contracts.bounds import MAX_QUANTITY, Finite, Int64, Share, UnixSecon
 from poise.contracts.message import Message
 
 Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "revert", "refuse"]
-"""`shift`: a step away from a variant that is in trouble; `roll back`: the step that leaves it only exploration;
-`promote`: a step back to the weight that a person set; `hold`: weights stay, because a person said so or because there
-is nowhere to go; `set`, `release`, `revert`: a person's; `refuse`: a person's that cannot be done."""
+"""`shift`: a step away from a variant in trouble; `roll back`: the step that leaves it only the minimum share;
+`promote`: a step back to the weight that a person set; `hold`: weights stay, by command or because no variant can take
+the share; `set`, `release`, `revert`: a person's command; `refuse`: a command that cannot be executed."""
 DECREASES: Final[frozenset[Action]] = frozenset({"shift", "roll back"})
 """The actions that take weight from a variant."""
 Criterion = Literal["others", "past", "range", "latency", "cost"]
-"""What a variant was found to be worse than: the other variants at the same time; its own past; the least quality that
-a person set; the ceiling of latency; that of cost."""
+"""What a variant is worse than: the other variants at the same time, its own past, the minimum quality that a person
+set, or the ceiling of latency or of cost."""
 
 
 class Limits(Message):
@@ -45,90 +45,90 @@ class Limits(Message):
 
 
 class PolicySpec(Message):
-    """What a person sets: from `poise policy set FILE`."""
+    """The specification of a policy by a person, from `poise policy set FILE`."""
 
     kind: ClassVar[str] = "policy-spec/1"
 
     name: Annotated[str, Field(pattern=NAME)]
     weights: Annotated[dict[str, Share], Field(min_length=1)]
-    """By variant, its share among all. One of weight 0 is never drawn."""
+    """The weight of each variant, relative to the sum. A variant of weight 0 is never drawn."""
     limits: Limits = Limits()
     dry_run: bool = False
-    """The loop decides and does not act."""
+    """Whether automatic decisions are only recorded and not executed."""
 
 
 class Policy(Message):
-    """The policy in force, as every orchestration worker follows it: `poise.policy`, key = its name."""
+    """The active policy, which every orchestration worker uses: `poise.policy`, key = its name."""
 
     kind: ClassVar[str] = "policy/1"
 
     name: str
     version: Annotated[Int64, Field(ge=1)]
-    """One more with each change of weights or of what a person set."""
+    """Incremented with each change of the weights or of the specification."""
     weights: dict[str, Share]
-    """By variant, the probability of being drawn; they sum to 1."""
+    """The probability of each variant to be drawn; they sum to 1."""
     spec: PolicySpec
-    """What the person set last; the weights return to those in it."""
+    """The last specification by a person; weights are restored to those in it."""
     held: bool = False
-    """A person has said that the weights stay as they are."""
+    """Whether a person has ordered to keep the weights."""
     decision: str
-    """The decision that put it in force."""
+    """The id of the decision that made it active."""
     at: UnixSeconds
     """When, unix seconds."""
     by: str
-    """Who: `loop`, or a person's name."""
+    """The author: `loop`, or a person's name."""
 
 
 class PolicyCommand(Message):
-    """What a person asks: `poise.policy.commands`, key = the policy's name."""
+    """A person's command: `poise.policy.commands`, key = the policy's name."""
 
     kind: ClassVar[str] = "policy-command/1"
 
     id: Annotated[str, Field(min_length=1, max_length=80)]
-    """Chosen by the asker, who finds the decision by it; done once, however often it comes."""
+    """Chosen by the client, to find the decision. A command with the same id is executed once."""
     action: Literal["set", "hold", "release", "revert"]
     spec: PolicySpec | None = None
     """For `set`."""
     version: Annotated[Int64, Field(ge=1)] | None = None
-    """For `revert`: the version whose weights come back; None = the one before the last change."""
+    """For `revert`: the version whose weights to restore; None = the one before the last change."""
     by: Annotated[str, Field(min_length=1, max_length=200)]
     reason: Annotated[str, Field(max_length=1_000)] | None = None
 
 
 class Sample(Message):
-    """Some answers of one variant, summed up."""
+    """Statistics of some answers of one variant."""
 
     kind: ClassVar[str] = "sample/1"
 
     count: Int64
     mean: Finite
     low: Finite
-    """Lower end of the 95 % confidence interval of the mean."""
+    """The lower end of the 95 % confidence interval of the mean."""
     high: Finite
 
 
 class Finding(Message):
-    """What a detector found, and by what."""
+    """A detector's finding, with its evidence."""
 
     kind: ClassVar[str] = "finding/1"
 
     variant: str
     about: Criterion
     method: str
-    """The method's name in the literature."""
+    """The name of the method in the literature."""
     statistic: Finite
     threshold: Finite
-    """It was found because the statistic reached this."""
+    """The threshold that the statistic reached."""
     samples: dict[str, Sample]
-    """By variant, what it was found from: of the score that steers, or of the share above a ceiling."""
+    """The evidence by variant: samples of the policy's score, or of the share above a ceiling."""
     runs: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
-    """The runs that weighed most."""
+    """The runs with the most weight in the evidence."""
     since: UnixSeconds
-    """When the first of the answers that it was found from was finished, unix seconds."""
+    """When the first answer of the evidence was finished, unix seconds."""
 
 
 class Decision(Message):
-    """One decision: `poise.decisions`, key = the policy's name. Kept."""
+    """A decision: `poise.decisions`, key = the policy's name. Retained forever."""
 
     kind: ClassVar[str] = "decision/1"
 
@@ -137,29 +137,29 @@ class Decision(Message):
     policy: str
     action: Action
     variant: str | None = None
-    """The one that it is about."""
+    """The variant that the decision is about."""
     acted: bool
-    """Whether weights or limits changed; else why not stands in the reason."""
+    """Whether weights or limits changed; otherwise, the reason states why not."""
     reason: str
-    """In one line, for people."""
+    """One line, for people."""
     before: dict[str, Share]
     after: dict[str, Share]
-    """The weights; with `acted` false, those that it would have set."""
+    """The weights after the decision; if `acted` is false, those that it would have set."""
     version: Int64
-    """Of the policy after it."""
+    """The version of the policy after the decision."""
     finding: Finding | None = None
-    """The evidence, where the loop decided."""
+    """The evidence of an automatic decision."""
     by: str
     command: str | None = None
-    """The id of the command that asked for it."""
+    """The id of the command that it executes."""
     at: UnixSeconds
-    """Of the answer, or of the command, that it was decided at, unix seconds."""
+    """The time of the answer or command that caused the decision, unix seconds."""
     scores: Int64
-    """The next offset of `poise.scores` when it was decided: all before it was counted, nothing after it was."""
+    """The next offset of `poise.scores` at the decision: all scores before it were counted, and none after it."""
 
 
 class PolicyState(Message):
-    """Where whoever decides next goes on: `poise.policy.state`, key = the policy's name."""
+    """A snapshot from which the next deciding worker continues: `poise.policy.state`, key = the policy's name."""
 
     kind: ClassVar[str] = "policy-state/1"
 
@@ -169,8 +169,8 @@ class PolicyState(Message):
     commands: Int64
     """The next offset of its partition of `poise.policy.commands`."""
     scores_id: Annotated[str, Field(max_length=80)] | None = None
-    """Kafka's id of the `poise.scores` that the offset is of; absent = not known."""
+    """Kafka's id of the topic `poise.scores` of that offset; absent = unknown."""
     commands_id: Annotated[str, Field(max_length=80)] | None = None
-    """Kafka's id of the `poise.policy.commands` that the offset is of; absent = not known."""
+    """Kafka's id of the topic `poise.policy.commands` of that offset; absent = unknown."""
     decider: dict[str, object]
-    """What the decider remembers, as it writes it itself."""
+    """The state of the decider, in its own format."""

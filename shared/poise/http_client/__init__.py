@@ -1,1 +1,1 @@
-"""HTTP clients: reading a response within bounds, and hosts that stand for this machine."""
+"""HTTP clients: bounded reading of response bodies, and loopback addresses."""

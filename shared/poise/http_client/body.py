@@ -1,7 +1,7 @@
-"""Bodies of HTTP answers, piece by piece and never more than a limit, whatever they are compressed with.
+"""Reading the bodies of HTTP responses in chunks, up to a limit, also if they are compressed.
 
-Servers are asked for `identity`. Some compress all the same (a store of files that are kept as gzip), so gzip and
-deflate are inflated, in pieces that are counted; another encoding, or one inside another, is refused.
+Requests ask for `identity`. Some servers compress anyway (such as stores of gzip files), so gzip and deflate are
+decoded in chunks that are counted. Other encodings and several encodings are refused.
 """
 
 import zlib
@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Final, Protocol
 
 ACCEPT_ENCODING: Final = {"accept-encoding": "identity"}
-"""To be sent with each request."""
+"""The header to send with each request."""
 _DECODED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _CHUNK_BYTES: Final = 64 * 1024
-"""Bytes that are inflated at once."""
+"""Bytes that are decoded at once."""
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
-"""zlib looks at the first bytes for which of the two it is."""
+"""zlib detects the format from the first bytes."""
 
 
 class BodyError(Exception):
@@ -22,42 +22,42 @@ class BodyError(Exception):
 
 
 class BodyTooLargeError(BodyError):
-    """A body is larger than its limit."""
+    """A body is larger than the limit."""
 
 
 class Response(Protocol):
-    """What is read of an httpx2 response."""
+    """The attributes of an httpx2 response that are used."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Its headers, repeated ones joined by commas."""
+        """The headers; repeated ones are joined by commas."""
 
     def aiter_raw(self) -> AsyncIterator[bytes]:
-        """Its body as it comes from the network."""
+        """Yield the body as received from the network."""
 
 
 async def iter_body(response: Response, limit: int) -> AsyncGenerator[bytes]:
-    """The body of a response in pieces of at most 64 KiB or, not compressed, as they come.
+    """Yield the body of a response: decoded chunks of at most 64 KiB, or uncompressed chunks as received.
 
     Args:
-        response: Its body has not been read.
-        limit: Bytes, compressed or not.
+        response: A response whose body has not been read.
+        limit: Maximum bytes of the body, before and after decoding.
 
     Raises:
-        BodyTooLargeError: It is larger.
-        BodyError: Its encoding is not one that is read, or what came is not in it.
+        BodyTooLargeError: The body is larger.
+        BodyError: The encoding is not supported, or the body is not valid in it.
     """
-    inflating = _decoder(response.headers.get("content-encoding", ""))
-    came = size = 0
+    decoder = _decoder(response.headers.get("content-encoding", ""))
+    received = size = 0
     async for raw in response.aiter_raw():
-        came += len(raw)  # compressed bytes that inflate to nothing count too
-        for piece in inflating.pieces(raw) if inflating else (raw,):
-            size += len(piece)
-            if max(came, size) > limit:
+        received += len(raw)  # compressed bytes count too: they may decode to nothing
+        for chunk in decoder.chunks(raw) if decoder else (raw,):
+            size += len(chunk)
+            if max(received, size) > limit:
                 raise BodyTooLargeError(f"more than {limit} bytes")
-            yield piece
-    if inflating is not None:
-        inflating.finish()
+            yield chunk
+    if decoder is not None:
+        decoder.finish()
 
 
 def _decoder(content_encoding: str) -> "_Decoder | None":
@@ -65,29 +65,29 @@ def _decoder(content_encoding: str) -> "_Decoder | None":
     if not codings:
         return None
     if len(codings) > 1 or codings[0] not in _DECODED:
-        raise BodyError(f"content-encoding {', '.join(codings)[:80]!r} is not read: identity was asked for")
+        raise BodyError(f"content-encoding {', '.join(codings)[:80]!r} is not supported: identity was requested")
     return _Decoder(codings[0])
 
 
 class _Decoder:
-    """Inflates one gzip or zlib stream; what follows its end is dropped."""
+    """Decodes one gzip or zlib stream; data after its end is dropped."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
 
-    def pieces(self, raw: bytes) -> Iterator[bytes]:
+    def chunks(self, raw: bytes) -> Iterator[bytes]:
         while not self._stream.eof:
             try:
-                piece = self._stream.decompress(raw, _CHUNK_BYTES)
+                chunk = self._stream.decompress(raw, _CHUNK_BYTES)
             except zlib.error as error:
-                raise BodyError(f"what came is not {self._coding}: {error}") from error
+                raise BodyError(f"the body is not valid {self._coding}: {error}") from error
             raw = self._stream.unconsumed_tail
-            if piece:
-                yield piece
+            if chunk:
+                yield chunk
             elif not raw:
                 return
 
     def finish(self) -> None:
         if not self._stream.eof:
-            raise BodyError(f"its {self._coding} was cut off")
+            raise BodyError(f"the {self._coding} body was truncated")

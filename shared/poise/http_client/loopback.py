@@ -1,10 +1,10 @@
-"""Loopback: whether a host is this machine itself."""
+"""Loopback addresses."""
 
 import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or the name `localhost`, is this machine's own: no proxy can reach it for us."""
+    """Return whether a host is a loopback address or `localhost`, which no proxy can reach."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

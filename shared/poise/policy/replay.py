@@ -1,4 +1,4 @@
-"""Replay: the decisions about a policy, made again from the logs and compared with the originals. Pure.
+"""Replay: decisions about a policy are recomputed from the logs and compared with the originals. Pure.
 
 The input of a decider is scores and commands, and each decision states the next offset of the scores at its time. A
 replay therefore inserts each command among the scores at the offset of its decision. Scores are retained for a shorter
@@ -45,11 +45,11 @@ class ReplayResult:
     skipped: int
     """The number of first decisions that could not be replayed."""
     why: str | None
-    """Why not."""
-    told: tuple[Decision, ...]
-    """The decisions of the log from there on."""
+    """Why they could not."""
+    recorded: tuple[Decision, ...]
+    """The decisions in the log after those."""
     reproduced: int
-    """How many of these were reproduced, up to the first that differs."""
+    """The number of these that were reproduced, up to the first difference."""
     difference: str | None
     """How the first one differs, in one line; None = none differs."""
 
@@ -58,23 +58,24 @@ def replay(logs: PolicyLogs) -> ReplayResult:
     """Replay the decisions of a policy as far back as the logs reach."""
     begin = _begin(logs)
     if begin is None:
-        none = "there is none from which on all scores and commands are kept, and before which nothing counts"
+        none = "for no decision are all later scores and commands retained and all earlier ones irrelevant"
         return ReplayResult(len(logs.decisions), none if logs.decisions else None, (), 0, None)
-    told = logs.decisions[begin:]
-    why = f"not all scores and commands from before {told[0].id} are kept" if begin else None
-    return ReplayResult(begin, why, tuple(told), *_compared(told, _made(_decider(logs, begin), logs, told)))
+    recorded = logs.decisions[begin:]
+    why = f"not all scores and commands before {recorded[0].id} are retained" if begin else None
+    replayed = _replayed(_decider(logs, begin), logs, recorded)
+    return ReplayResult(begin, why, tuple(recorded), *_compare(recorded, replayed))
 
 
-def _compared(told: Sequence[Decision], made: Iterable[Decision]) -> tuple[int, str | None]:
+def _compare(recorded: Sequence[Decision], replayed: Iterable[Decision]) -> tuple[int, str | None]:
     """Return how many were reproduced, and how the first one differs."""
     number = 0
-    for decision in made:
-        difference = _difference(told[number] if number < len(told) else None, decision)
+    for decision in replayed:
+        difference = _difference(recorded[number] if number < len(recorded) else None, decision)
         if difference is not None:
             return number, difference
         number += 1
-    if number < len(told):
-        return number, f"{told[number].id} was made, and is not made again: {told[number].reason}"
+    if number < len(recorded):
+        return number, f"{recorded[number].id} is in the log, but was not reproduced: {recorded[number].reason}"
     return number, None
 
 
@@ -88,30 +89,30 @@ def replay_with(logs: PolicyLogs, spec: PolicySpec) -> list[Decision]:
     if begin is None:
         return []
     changed = PolicyLogs(logs.name, logs.decisions, commands, logs.scores, logs.first, logs.end)
-    return list(_made(_decider(logs, begin), changed, logs.decisions[begin:]))
+    return list(_replayed(_decider(logs, begin), changed, logs.decisions[begin:]))
 
 
-def _made(decider: Decider, logs: PolicyLogs, told: Sequence[Decision]) -> Iterator[Decision]:
+def _replayed(decider: Decider, logs: PolicyLogs, recorded: Sequence[Decision]) -> Iterator[Decision]:
     """Yield the decisions of a decider on the scores, and on the commands at the offsets of the original decisions."""
-    waiting = iter([decision for decision in told if decision.command is not None])
+    waiting = iter([decision for decision in recorded if decision.command is not None])
     following = next(waiting, None)
     for offset, score in logs.scores:
         while following is not None and following.scores <= offset:
-            yield from _asked(decider, logs, following)
+            yield from _apply_command_of(decider, logs, following)
             following = next(waiting, None)
-        if told[0].scores <= offset < logs.end:
+        if recorded[0].scores <= offset < logs.end:
             yield from decider.apply_score(score, offset)
     while following is not None:
-        yield from _asked(decider, logs, following)
+        yield from _apply_command_of(decider, logs, following)
         following = next(waiting, None)
 
 
-def _asked(decider: Decider, logs: PolicyLogs, told: Decision) -> list[Decision]:
-    if told.command is None or told.command not in logs.commands:
+def _apply_command_of(decider: Decider, logs: PolicyLogs, recorded: Decision) -> list[Decision]:
+    if recorded.command is None or recorded.command not in logs.commands:
         return []
-    at, command = logs.commands[told.command]
+    at, command = logs.commands[recorded.command]
     # The position among the scores comes from the log; it is not decided.
-    return [decision.model_copy(update={"scores": told.scores}) for decision in decider.apply_command(command, at)]
+    return [decision.model_copy(update={"scores": recorded.scores}) for decision in decider.apply_command(command, at)]
 
 
 # -- where it begins --------------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def _begin(logs: PolicyLogs) -> int | None:
         if command is not None and decision.scores >= logs.first:
             before = [policy for policy in history if policy.version < decision.version]
             given = command.spec if decision.acted else None
-            if not acted or (given is not None and before and _anew(before[-1].spec, given)):
+            if not acted or (given is not None and before and _restarts_detection(before[-1].spec, given)):
                 return number
         acted = acted or decision.acted
     return None
@@ -136,7 +137,7 @@ def _command(logs: PolicyLogs, decision: Decision) -> PolicyCommand | None:
     return logs.commands.get(decision.command or "", (0.0, None))[1]
 
 
-def _anew(before: PolicySpec, after: PolicySpec) -> bool:
+def _restarts_detection(before: PolicySpec, after: PolicySpec) -> bool:
     """Return whether detection starts over, so that nothing before counts."""
     limits = before.limits.model_copy(update={"step": after.limits.step, "pause": after.limits.pause})
     return limits != after.limits or _drawn(before) != _drawn(after)
@@ -157,9 +158,9 @@ def _history(logs: PolicyLogs) -> list[Policy]:
             spec = command.spec if command is not None else None
         elif decision.action == "revert":
             wanted = command.version if command is not None else None
-            spec = next((kept.spec for kept in reversed(found) if _went_back(kept, decision, wanted)), spec)
+            spec = next((policy.spec for policy in reversed(found) if _is_reverted_to(policy, decision, wanted)), spec)
         held = {"hold": True, "release": False}.get(decision.action, bool(found) and found[-1].held)
-        if spec is None:  # its spec is no longer known, nor are those that follow
+        if spec is None:  # its specification is not retained, so those that follow are unknown too
             found.clear()
             continue
         found.append(
@@ -177,8 +178,8 @@ def _history(logs: PolicyLogs) -> list[Policy]:
     return found
 
 
-def _went_back(kept: Policy, decision: Decision, wanted: int | None) -> bool:
-    return kept.version == wanted if wanted is not None else kept.weights == decision.after
+def _is_reverted_to(policy: Policy, decision: Decision, wanted: int | None) -> bool:
+    return policy.version == wanted if wanted is not None else policy.weights == decision.after
 
 
 def _decider(logs: PolicyLogs, begin: int) -> Decider:
@@ -209,13 +210,13 @@ def _decider(logs: PolicyLogs, begin: int) -> Decider:
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 
-def _difference(told: Decision | None, made: Decision) -> str | None:
+def _difference(recorded: Decision | None, replayed: Decision) -> str | None:
     """Return how a replayed decision differs from the one in the log."""
-    if told is None:
-        return f"{made.id} is made again, and is not in the log: {made.reason}"
-    for (name, one), other in zip(told.model_dump().items(), made.model_dump().values(), strict=True):
+    if recorded is None:
+        return f"{replayed.id} was replayed, but is not in the log: {replayed.reason}"
+    for (name, one), other in zip(recorded.model_dump().items(), replayed.model_dump().values(), strict=True):
         if not _same(one, other):
-            return f"{told.id}: {name} was {_shown(one)}, and is {_shown(other)} again"
+            return f"{recorded.id}: {name} is {_shown(one)} in the log, and {_shown(other)} in the replay"
     return None
 
 

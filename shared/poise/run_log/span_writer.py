@@ -1,4 +1,4 @@
-"""The span log: finished spans on their way to `poise.spans`, in the background, a few times a second."""
+"""The span writer: a background task that writes finished spans to `poise.spans`, several times a second."""
 
 import asyncio
 import logging
@@ -17,41 +17,41 @@ log = logging.getLogger(__name__)
 INTERVAL: Final = 0.2
 """Seconds between two writes."""
 SEND_TIMEOUT: Final = 10.0
-"""Seconds after which spans count as lost: nobody waits for them, and more come."""
+"""Seconds after which spans are dropped: no caller waits for them, and new ones arrive."""
 HEADERS: Final = [(CONTENT_TYPE, b"application/json")]
 
 
 class SpanWriter:
-    """Writes what a queue collects; `async with`, and at its end what is left.
+    """Writes the spans of a queue, as an async context manager; on exit, it writes the remaining spans.
 
     Args:
         producer: Sends the spans.
-        queue: Where they are collected; None = nobody wants them.
-        liveness: Of which this is a part.
+        queue: The queue of finished spans; None = spans are disabled.
+        liveness: The liveness check of the process, which the writer becomes a component of.
     """
 
     def __init__(self, producer: Producer, queue: SpanQueue | None, liveness: Liveness) -> None:
         self._producer = producer
         self._queue = queue
         self._liveness = liveness
-        self._part: Component | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._component: Component | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin to write."""
-        self._part = self._liveness.component("writer of spans", stalls_after=3 * SEND_TIMEOUT)
-        self._writing = self._part.run(self._write_regularly())
+        """Start the background task."""
+        self._component = self._liveness.component("writer of spans", stalls_after=3 * SEND_TIMEOUT)
+        self._task = self._component.run(self._write_regularly())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Write what is left."""
-        if self._part is not None:
-            self._part.close()
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.wait({self._writing})
+        """Stop the background task, and write the remaining spans."""
+        if self._component is not None:
+            self._component.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
         await self._write()
 
     async def _write_regularly(self) -> None:
@@ -61,8 +61,8 @@ class SpanWriter:
             await self._write()
 
     def _progress(self) -> None:
-        if self._part is not None:
-            self._part.progress()
+        if self._component is not None:
+            self._component.progress()
 
     async def _write(self) -> None:
         while self._queue is not None and (finished := self._queue.drain()):

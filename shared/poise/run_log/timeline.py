@@ -1,4 +1,4 @@
-"""A run's spans as a tree on one time axis, and which tier its time went to. Pure: no clock, no IO."""
+"""The spans of a run as a tree, and the time of each tier. Pure: no clock, no IO."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -12,26 +12,26 @@ from poise.telemetry import semconv
 
 @dataclass(slots=True)
 class SpanNode:
-    """A span with what hangs below it. Times are unix seconds by the clock of the span's own host."""
+    """A span and its children. Times are unix seconds by the clock of the span's host."""
 
     id: str
     span: SpanRecord | None
-    """None stands for a span that others name as their parent and that nobody has reported."""
+    """None = a missing span: others name it as their parent, but it was not reported."""
     children: "list[SpanNode]" = field(default_factory=list)
 
     @property
     def tier(self) -> str:
-        """The tier whose work it is; empty where nobody has reported it."""
+        """The tier of the span; empty if the span is missing."""
         return self.span.service.removeprefix("poise-") if self.span else ""
 
     @property
     def start(self) -> float:
-        """When it began; of one that was not reported, when the first below it did."""
-        return self.span.start if self.span else min(child.asked for child in self.children)
+        """When the span began; of a missing span, when the first message of its children was sent."""
+        return self.span.start if self.span else min(child.sent_at for child in self.children)
 
     @property
     def end(self) -> float:
-        """When it ended; of one that was not reported, when the last below it did."""
+        """When the span ended; of a missing span, when the last of its children ended."""
         return self.span.start + self.span.ms / 1000 if self.span else max(child.end for child in self.children)
 
     @property
@@ -41,12 +41,12 @@ class SpanNode:
         return max(0.0, float(waited) / 1000) if isinstance(waited, int | float) else 0.0
 
     @property
-    def asked(self) -> float:
-        """When its message was sent: `start` less `queued`."""
+    def sent_at(self) -> float:
+        """When its message was sent: `start` minus `queued`."""
         return self.start - self.queued
 
     def walk(self) -> "Iterator[SpanNode]":
-        """This node and everything below it, parents first."""
+        """Yield this node and its descendants, parents first."""
         waiting = [self]
         while waiting:
             node = waiting.pop()
@@ -55,13 +55,13 @@ class SpanNode:
 
 
 def span_tree(spans: Iterable[SpanRecord]) -> list[SpanNode]:
-    """Put spans under their parents.
+    """Build the trees of spans.
 
-    A span whose parent was not reported hangs below a node that stands for it, unless it is how the run came in (the
-    parent is then the caller's own). A span reported twice counts once, and a ring of parents is cut at its first span.
+    A missing parent is represented by a node without a span, except for the entry span of a run, whose parent is the
+    caller's own. Duplicate spans count once, and a cycle of parents is broken at its first span.
 
     Returns:
-        The roots in order of time: one, when the run is finished and everything was reported.
+        The roots in order of time; a single one if the run is finished and all its spans were reported.
     """
     nodes = {span.span_id: SpanNode(span.span_id, span) for span in sorted(spans, key=lambda s: s.start, reverse=True)}
     ordered = sorted(nodes.values(), key=lambda node: node.start)
@@ -69,7 +69,7 @@ def span_tree(spans: Iterable[SpanRecord]) -> list[SpanNode]:
     roots: list[SpanNode] = []
     for node in ordered:
         parent = node.span.parent_id if node.span else None
-        if parent is None or (parent not in nodes and _entry(node)):
+        if parent is None or (parent not in nodes and _is_entry(node)):
             roots.append(node)
         elif parent in nodes:
             nodes[parent].children.append(node)
@@ -78,16 +78,16 @@ def span_tree(spans: Iterable[SpanRecord]) -> list[SpanNode]:
                 missing[parent] = SpanNode(parent, None)
                 roots.append(missing[parent])
             missing[parent].children.append(node)
-    roots.extend(_cut_rings(ordered, roots))
-    return sorted(roots, key=lambda node: node.asked)
+    roots.extend(_break_cycles(ordered, roots))
+    return sorted(roots, key=lambda node: node.sent_at)
 
 
-def _entry(node: SpanNode) -> bool:
-    """Whether this is where runs come in: HTTP, or a topic that anyone may write."""
+def _is_entry(node: SpanNode) -> bool:
+    """Return whether a span is the entry of a run: an HTTP request, or a message on a public topic."""
     return node.span is not None and (node.span.role == "server" or node.span.name.startswith("process poise.ask."))
 
 
-def _cut_rings(ordered: list[SpanNode], roots: list[SpanNode]) -> list[SpanNode]:
+def _break_cycles(ordered: list[SpanNode], roots: list[SpanNode]) -> list[SpanNode]:
     reached = {node.id for root in roots for node in root.walk()}
     cut: list[SpanNode] = []
     for node in ordered:
@@ -101,83 +101,83 @@ def _cut_rings(ordered: list[SpanNode], roots: list[SpanNode]) -> list[SpanNode]
 
 
 def time_range(roots: list[SpanNode]) -> tuple[float, float]:
-    """When a run began and ended, unix seconds: its first root, or all there is while that was not reported."""
+    """Return when a run began and ended, unix seconds: the range of the first root, or of all if it is missing."""
     if not roots:
         return 0.0, 0.0
     if roots[0].span is None:
-        return roots[0].asked, max(root.end for root in roots)
-    return roots[0].asked, roots[0].end
+        return roots[0].sent_at, max(root.end for root in roots)
+    return roots[0].sent_at, roots[0].end
 
 
 @dataclass(frozen=True, slots=True)
 class TimeShares:
-    """Where the time of a run went, in seconds; together they are `total`."""
+    """The time of a run by tier, in seconds; the parts sum to `total`."""
 
     total: float
     tiers: dict[str, float]
-    """By tier, the largest first: time in which it was the one at work."""
+    """By tier, the largest first: time in which the tier worked."""
     waiting: dict[str, float]
-    """By the tier waited for, the largest first: time in which a message lay in its topic."""
+    """By tier, the largest first: time in which a message waited in a topic of the tier."""
     transit: float
-    """Time in which a caller waited and nobody was at work: messages on their way, there and back."""
+    """Time in which a caller waited and no tier worked: requests and replies in transit."""
 
 
 def time_shares(roots: list[SpanNode]) -> TimeShares:
-    """Split the time of a run, from `time_range`, among the tiers.
+    """Split the time of a run (its `time_range`) among the tiers.
 
-    Each moment goes to the innermost spans that are open then, in equal parts: a tier that waits for another is not
-    at work. What comes after the window (evaluation, for one) keeps nobody waiting and is not counted.
+    Each moment is split equally among the innermost open spans: a tier that waits for another does not work. Spans
+    after the range, such as those of evaluation, delay no caller and are not counted.
     """
     begin, end = time_range(roots)
-    pieces = list(_pieces(roots, begin, end))
-    edges = sorted({begin, end, *(p.start for p in pieces), *(p.end for p in pieces)})
+    intervals = list(_intervals(roots, begin, end))
+    edges = sorted({begin, end, *(p.start for p in intervals), *(p.end for p in intervals)})
     tiers: dict[str, float] = defaultdict(float)
     waiting: dict[str, float] = defaultdict(float)
     transit = 0.0
     for left, right in pairwise(edges):
-        active = [p for p in pieces if p.start <= left and p.end >= right]
+        active = [p for p in intervals if p.start <= left and p.end >= right]
         above = {ancestor for p in active for ancestor in p.ancestors}
         innermost = [p for p in active if p.id not in above]
-        for piece in innermost:
+        for interval in innermost:
             part = (right - left) / len(innermost)
-            if piece.does == "call":
+            if interval.activity == "call":
                 transit += part
             else:
-                (waiting if piece.does == "wait" else tiers)[piece.tier] += part
+                (waiting if interval.activity == "wait" else tiers)[interval.tier] += part
     return TimeShares(end - begin, _largest_first(tiers), _largest_first(waiting), transit)
 
 
-_Does = Literal["work", "call", "wait"]
+_Activity = Literal["work", "call", "wait"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """A stretch of the axis that a node takes: its work, its call of another, or the wait before it."""
+class _Interval:
+    """A time interval of a node: its work, its call to another tier, or the wait in the topic before it."""
 
     id: str
     tier: str
     start: float
     end: float
     ancestors: tuple[str, ...]
-    does: _Does
+    activity: _Activity
 
 
-def _pieces(roots: list[SpanNode], begin: float, end: float) -> Iterator[_Piece]:
-    open_: list[tuple[SpanNode, tuple[str, ...]]] = [(root, ()) for root in roots]
-    while open_:
-        node, ancestors = open_.pop()
-        open_.extend((child, (*ancestors, node.id)) for child in node.children)
+def _intervals(roots: list[SpanNode], begin: float, end: float) -> Iterator[_Interval]:
+    pending: list[tuple[SpanNode, tuple[str, ...]]] = [(root, ()) for root in roots]
+    while pending:
+        node, ancestors = pending.pop()
+        pending.extend((child, (*ancestors, node.id)) for child in node.children)
         if not node.span:
             continue
-        calls = node.span.role == "client" and node.span.name.startswith("call ")
-        stretches: tuple[tuple[str, float, float, _Does], ...] = (
-            (f"{node.id}?", node.asked, node.start, "wait"),
-            (node.id, node.start, node.end, "call" if calls else "work"),
+        is_call = node.span.role == "client" and node.span.name.startswith("call ")
+        intervals: tuple[tuple[str, float, float, _Activity], ...] = (
+            (f"{node.id}?", node.sent_at, node.start, "wait"),
+            (node.id, node.start, node.end, "call" if is_call else "work"),
         )
-        for id_, start, stop, does in stretches:
+        for id_, start, stop, activity in intervals:
             left, right = max(begin, start), min(end, stop)
             if right > left:
-                yield _Piece(id_, node.tier, left, right, ancestors, does)
+                yield _Interval(id_, node.tier, left, right, ancestors, activity)
 
 
 def _largest_first(seconds: dict[str, float]) -> dict[str, float]:
@@ -186,23 +186,23 @@ def _largest_first(seconds: dict[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class ClockSkew:
-    """Proof that two hosts' clocks differ: something appears to begin before what caused it."""
+    """Proof that the clocks of two hosts differ: a span appears to begin before its parent."""
 
     host: str
     other: str
     seconds: float
-    """At least by so much is `host` behind `other`."""
+    """How far `host` is behind `other`, at least."""
 
 
 def clock_skews(roots: list[SpanNode]) -> list[ClockSkew]:
-    """The proofs of clock skew between hosts that a run holds, the largest of each pair of hosts.
+    """Return the proofs of clock skew in a run, the largest for each pair of hosts.
 
-    That there is none proves nothing: clocks may differ by less than a message takes.
+    Without proof, clocks may still differ, by less than the delay of a message.
     """
-    worst: dict[tuple[str, str], float] = {}
+    largest: dict[tuple[str, str], float] = {}
     for parent in (node for root in roots for node in root.walk() if node.span):
         for child in parent.children:
             if parent.span and child.span and child.span.host != parent.span.host:
                 pair = (child.span.host, parent.span.host)
-                worst[pair] = max(worst.get(pair, 0.0), parent.start - child.start)
-    return [ClockSkew(host, other, by) for (host, other), by in sorted(worst.items()) if by > 0]
+                largest[pair] = max(largest.get(pair, 0.0), parent.start - child.start)
+    return [ClockSkew(host, other, by) for (host, other), by in sorted(largest.items()) if by > 0]

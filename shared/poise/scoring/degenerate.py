@@ -1,4 +1,4 @@
-"""Degenerate output: empty, looping, cut off, a refusal."""
+"""Degenerate output: empty, looping, truncated, or a refusal."""
 
 import re
 import zlib
@@ -21,35 +21,34 @@ _REFUSAL: Final = re.compile(
 
 
 def is_empty(answer: str) -> bool:
-    """Whether there is no word in it."""
+    """Return whether an answer has no words."""
     return not words(answer)
 
 
 def is_looping(answer: str) -> bool:
-    """Whether it goes round in circles.
+    """Return whether an answer repeats itself.
 
-    Four words that stand three times (repeated n-grams, as in Holtzman et al., "The Curious Case of Neural Text
-    Degeneration", 2020), or a text that compresses to less than a third, as Whisper's decoder tests it (Radford et al.,
-    2022).
+    It contains the same four words three times (repeated n-grams, as in Holtzman et al., "The Curious Case of Neural
+    Text Degeneration", 2020), or compresses to less than 30 %, as in Whisper's decoder (Radford et al., 2022).
     """
     found = words(answer)
     grams = list(zip(*(found[start:] for start in range(_NGRAM_WORDS)), strict=False))
-    again = len(grams) - len(set(grams))
-    if again >= _MIN_REPEATS - 1 and max(Counter(grams).values()) >= _MIN_REPEATS:
+    repeats = len(grams) - len(set(grams))
+    if repeats >= _MIN_REPEATS - 1 and max(Counter(grams).values()) >= _MIN_REPEATS:
         return True
     raw = answer.encode()
     return len(raw) >= _MIN_COMPRESSED_BYTES and len(zlib.compress(raw)) / len(raw) < _MAX_COMPRESSION_RATIO
 
 
 def is_truncated(answer: str, finish_reason: str | None) -> bool:
-    """Whether the model was cut off: it says so, and the text does not end like a sentence."""
+    """Return whether an answer was truncated: its finish reason is `length`, and it does not end like a sentence."""
     return finish_reason == "length" and not answer.rstrip().endswith((".", "!", "?", '"', "”", ")"))
 
 
 def is_refusal(answer: str) -> bool:
-    """Whether it declines to answer.
+    """Return whether an answer is a refusal.
 
-    By its wording, as in Zou et al., "Universal and Transferable Adversarial Attacks on Aligned Language Models"
-    (2023), and by what models say of passages that do not tell.
+    Refusals are recognised by their wording, as in Zou et al., "Universal and Transferable Adversarial Attacks on
+    Aligned Language Models" (2023), and by phrases for passages that do not contain the answer.
     """
     return bool(_REFUSAL.search(answer))

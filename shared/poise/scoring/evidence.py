@@ -1,4 +1,4 @@
-"""Evidence: the sentences of some passages, and how much each word tells among them."""
+"""Evidence: the sentences of passages, and the inverse document frequency of their words."""
 
 import math
 from bisect import bisect_right
@@ -13,15 +13,15 @@ from poise.scoring.tokenization import cached_by_text, collapse_whitespace, stem
 from poise.scoring.tokenization import sentences as sentences_of
 
 _CACHE_SIZE: Final = 2_048
-"""Texts of passages whose reading is kept: the same ones are found again and again."""
+"""Parsed texts in the cache: searches find the same passages repeatedly."""
 _MAX_CACHED_CHARS: Final = 4_000
-"""Characters of such a text; what is read of it takes some ten times as much."""
+"""Maximum characters of a cached text; its parsed form takes about ten times as much memory."""
 _MAX_WINDOWS: Final = 256
-"""Windows in which a word is looked for, those of the best passages; what stands in more of them tells nothing."""
+"""Windows in which a word is looked up, those of the best passages; a word in more windows is not informative."""
 
 
 class ParsedSentence(NamedTuple):
-    """A sentence, read."""
+    """A parsed sentence."""
 
     sentence: str
     stems: tuple[str, ...]
@@ -30,36 +30,36 @@ class ParsedSentence(NamedTuple):
 
 
 class ParsedText(NamedTuple):
-    """A passage's text, read."""
+    """The parsed text of a passage."""
 
     sentences: tuple[ParsedSentence, ...]
     places: dict[str, list[int]]
-    """By stem, the sentences that have it."""
+    """By stem, the sentences that contain it."""
     windows: dict[str, list[int]]
-    """By stem, the sentences that have it or are followed by one that has."""
+    """By stem, the sentences that contain it or precede one that does."""
 
 
-# Not frozen: some are made for each run, and a frozen one is slower to make.
+# Not frozen: several are created for each run, and a frozen one is slower to create.
 @dataclass(slots=True, repr=False, unsafe_hash=True)
 class EvidenceSentence:
-    """One sentence of a passage; not to be changed."""
+    """A sentence of a passage; must not be changed."""
 
     passage: Passage
     rank: int
-    """The passage's place among those retrieved, 0 = best."""
+    """The rank of the passage, 0 = best."""
     index: int
-    """The sentence's place in its passage."""
+    """The index of the sentence in its passage."""
     sentence: str
     stems: tuple[str, ...]
     """The stems of its words, in order."""
     vocabulary: frozenset[str]
-    """Its stems, each once."""
+    """The set of its stems."""
     length: int
-    """How many words it has."""
+    """The number of its words."""
 
     def __repr__(self) -> str:
-        """Which line it is; the order of its vocabulary differs from process to process."""
-        return f"Line({self.passage.id!r}, {self.rank}, {self.index}, {self.sentence!r})"
+        """Return the identity of the sentence, without its vocabulary, whose order differs between processes."""
+        return f"EvidenceSentence({self.passage.id!r}, {self.rank}, {self.index}, {self.sentence!r})"
 
     @property
     def citation(self) -> Citation:
@@ -68,37 +68,37 @@ class EvidenceSentence:
 
 
 class Evidence:
-    """Some passages, read once.
+    """Parsed passages.
 
-    Words are weighted by inverse document frequency over the sentences (Spärck Jones, 1972): a word that stands in all
-    of them tells next to nothing.
+    Words are weighted by inverse document frequency over the sentences (Spärck Jones, 1972): a word that is in all of
+    them weighs next to nothing.
 
     Args:
         passages: Best first.
     """
 
     texts: tuple[ParsedText, ...]
-    """By rank, the passage's text."""
+    """The parsed texts by rank."""
     headings: tuple[frozenset[str], ...]
-    """By rank, the stems of the titles that the passage stands under."""
+    """By rank, the stems of the headings above the passage."""
     _starts: tuple[int, ...]
-    """By rank, how many sentences stand in the passages before; then how many there are."""
+    """By rank, the number of sentences in the preceding passages; finally, the number of all sentences."""
     _weights: "_IdfWeights"
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = tuple(passages)
 
     def __reduce__(self) -> tuple[type["Evidence"], tuple[tuple[Passage, ...]]]:
-        """What another process needs to read it."""
+        """Pickle the passages only; the other process parses them."""
         return Evidence, (self.passages,)
 
     @property
     def size(self) -> int:
-        """How many characters there are to read."""
+        """The number of characters to parse."""
         return sum([len(passage.text) + len(passage.heading or "") for passage in self.passages])
 
     def __getattr__(self, name: str) -> Any:
-        """Read the passages when something is first asked of them: for another process, they are not read here."""
+        """Parse the passages at the first access, so that evidence for another process is not parsed here."""
         if name not in {"texts", "headings", "_starts", "_weights"}:
             raise AttributeError(name)
         self.texts = tuple([_parse(passage.text) for passage in self.passages])
@@ -108,44 +108,44 @@ class Evidence:
         return getattr(self, name)
 
     def weight(self, stem: str) -> float:
-        """How much a word tells: the rarer among the sentences, the more; one that is in none of them most."""
+        """Return the weight of a word: higher for words in fewer sentences, highest for words in none."""
         return self._weights[stem]
 
     def weigh(self, some: Iterable[str]) -> float:
-        """How much some words tell together; summed exactly, so that the order of a set makes no difference."""
+        """Return the total weight of words; the sum is exact, so that the order of a set makes no difference."""
         return math.fsum(map(self._weights.__getitem__, some))
 
     def containment(self, some: Iterable[str], within: frozenset[str]) -> float:
-        """The weighted share of words that stand within others, 0 to 1 (containment, Broder 1997)."""
+        """Return the weighted share of words that are among others, 0 to 1 (containment, Broder 1997)."""
         wanted = set(some)
         return self.weigh(wanted & within) / (self.weigh(wanted) or 1.0)
 
     def mentions(self, fact: str) -> bool:
-        """Whether a number, identifier or name occurs in the passages or above them."""
+        """Return whether a number, identifier or name occurs in the passages or their headings."""
         return any(fact.lower() in known or fact in whole for whole, known in self._known)
 
     def shares_words_with(self, question: str) -> bool:
-        """Whether any word of a question, of those that questions are not made of, is in the passages or above them."""
+        """Return whether any word of a question, except stop words, is in the passages or their headings."""
         return any(
             any(stem in text.places for text in self.texts) or any(stem in heading for heading in self.headings)
             for stem in stems(question)
         )
 
     def windows(self, some: Iterable[tuple[str, float]]) -> dict[int, float]:
-        """How much of some words tells in a sentence and the one after it, where any does, but for rounding.
+        """Return the total weight of words in each window of two sentences that contains any, with rounding errors.
 
         Args:
-            some: Different words, and how much each tells.
+            some: Distinct words and their weights.
 
         Returns:
-            By the sentence's number among all, as `place` takes it.
+            Weights by the number of the first sentence among all sentences, as `place` takes it.
         """
-        told, found = tuple(some), dict[int, float]()
+        weighted, found = tuple(some), dict[int, float]()
         few = self._starts[-1] <= _MAX_WINDOWS
-        left = {} if few else dict.fromkeys([stem for stem, _ in told], _MAX_WINDOWS)
+        left = {} if few else dict.fromkeys([stem for stem, _ in weighted], _MAX_WINDOWS)
         for start, text in zip(self._starts, self.texts, strict=False):
             windows = text.windows
-            for stem, weight in told:
+            for stem, weight in weighted:
                 if stem in windows:
                     places = windows[stem]
                     if not few:
@@ -157,17 +157,17 @@ class Evidence:
         return found
 
     def place(self, number: int) -> tuple[int, int]:
-        """The rank of a sentence's passage and its place there, by its number among all sentences."""
+        """Return the rank of a sentence's passage and the index of the sentence there, given its number among all."""
         rank = bisect_right(self._starts, number) - 1
         return rank, number - self._starts[rank]
 
     def line(self, rank: int, index: int) -> EvidenceSentence:
-        """A sentence of a passage."""
+        """Return a sentence of a passage."""
         return EvidenceSentence(self.passages[rank], rank, index, *self.texts[rank].sentences[index])
 
     @cached_property
     def lines(self) -> tuple[EvidenceSentence, ...]:
-        """All sentences, by rank and place."""
+        """All sentences, by rank and index."""
         return tuple(
             self.line(rank, index) for rank, text in enumerate(self.texts) for index in range(len(text.sentences))
         )
@@ -178,7 +178,7 @@ class Evidence:
 
 
 class _IdfWeights(dict[str, float]):
-    """How much each word tells, worked out when it is first asked for."""
+    """The weight of each word, computed at the first access."""
 
     def __init__(self, places: Sequence[Mapping[str, Sequence[int]]], lines: int) -> None:
         super().__init__()
@@ -196,9 +196,9 @@ class _IdfWeights(dict[str, float]):
 
 @cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
 def _parse(text: str) -> ParsedText:
-    """A text's sentences, and where its words are."""
+    """Return the sentences of a text and the positions of its words."""
     found = tuple(
-        ParsedSentence(sentence, said := stems(sentence), frozenset(said), len(words(sentence)))
+        ParsedSentence(sentence, in_order := stems(sentence), frozenset(in_order), len(words(sentence)))
         for sentence in sentences_of(text)
     )
     places: dict[str, list[int]] = {}
@@ -216,6 +216,6 @@ def _heading_stems(heading: str) -> frozenset[str]:
 
 @cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
 def _flat_text_and_words(text: str) -> tuple[str, frozenset[str]]:
-    """A text on one line, and its words."""
+    """Return a text on one line, and its words."""
     whole = collapse_whitespace(text)
     return whole, frozenset(words(whole))

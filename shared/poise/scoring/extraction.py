@@ -1,11 +1,11 @@
-"""Extraction: the sentences of the passages that bear on a question, and the best of them as an answer.
+"""Extraction: the sentences of the passages that are most relevant to a question.
 
-A sentence bears on a question as far as the question's words stand in it, each weighed by how much it tells (query-
-biased sentence selection: Tombros and Sanderson, "Advantages of Query Biased Summaries in Information Retrieval",
-1998). What it only points back to ("It terminates the loop") stands in its heading or in the sentence before. Beyond
-words count: the rank of its passage, its place there (what matters is said first: Brandow, Mitze and Rau, 1995), and
-whether it is about what is asked or mentions it by the way. The numbers were chosen by hand on half of the questions
-of tests/benchmarks/answers.toml.
+The relevance of a sentence is the weighted share of the question's words in it (query-biased sentence selection:
+Tombros and Sanderson, "Advantages of Query Biased Summaries in Information Retrieval", 1998). A sentence may refer to a
+word ("It terminates the loop") that is in its heading or in the previous sentence: such words count less. Further
+criteria are the rank of the passage, the position of the sentence in it (the lead matters most: Brandow, Mitze and Rau,
+1995), and whether the sentence is about the topic of the question or mentions it in passing. The numbers were chosen by
+hand on half of the questions of tests/benchmarks/answers.toml.
 """
 
 import re
@@ -21,16 +21,16 @@ from poise.scoring.tokenization import stems
 _HEADING_WEIGHT: Final = 0.8
 _PREVIOUS_SENTENCE_WEIGHT: Final = 0.5
 _TOPIC_BONUS: Final = 0.1
-"""For a sentence that begins with a word of the question."""
+"""Bonus of a sentence that begins with a word of the question."""
 _CONDITION_PENALTY: Final = 0.15
-"""Off for a sentence that begins with a condition, when the question asks about none."""
+"""Penalty of a sentence that begins with a condition if the question asks about none."""
 _RANK_PENALTY: Final = 0.06
 _POSITION_PENALTY: Final = 0.02
 _MAX_PENALISED_POSITION: Final = 5
 _UNINFORMATIVE_FACTOR: Final = 0.3
-"""What is left of a title, a signature, an echo of the question."""
+"""Factor for a title, a signature, or an echo of the question."""
 _UNFINISHED_FACTOR: Final = 0.7
-"""What is left if it does not end like a sentence, or announces what is not in it."""
+"""Factor for a text that does not end like a sentence, or that announces the text after it."""
 _LONG_FACTOR: Final = 0.9
 _MIN_WORDS: Final = 4
 _MAX_WORDS: Final = 45
@@ -42,30 +42,30 @@ _ASKS_ABOUT_CONDITION: Final = re.compile(r"\b(?:when|if|happens)\b", re.IGNOREC
 _FINISHED: Final = re.compile(r"[.!?)\"”][*_`]*$")
 _SESSIONS: Final = (">>>", "$ ")
 _CACHE_SIZE: Final = 16_384
-"""Sentences whose shape is kept: passages that are found again have the same ones."""
+"""Sentences whose shape is cached: searches find the same passages repeatedly."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
     weights: dict[str, float]
-    """Its stems in order, and how much each tells."""
+    """Its stems in order, with their weights."""
     whole: float
-    """How much they tell together."""
+    """The total weight."""
     about_condition: bool
 
 
 def extract_sentences(question: str, evidence: Evidence, number: int) -> list[EvidenceSentence]:
-    """The lines that bear most on a question, best first, at most so many; none that does not bear on it at all."""
+    """Return the most relevant sentences, best first, at most `number`; irrelevant sentences are never returned."""
     weights = {stem: evidence.weight(stem) for stem in stems(question)}
     asked = _Question(weights, evidence.weigh(weights) or 1.0, bool(_ASKS_ABOUT_CONDITION.search(question)))
     order: list[tuple[EvidenceSentence, float]] = []
-    best: list[float] = []  # what is in `order`, the `number` highest of it, as a heap
+    best: list[float] = []  # the `number` highest values in `order`, as a heap
     for rank, text in enumerate(evidence.texts):
         most = _TOPIC_BONUS - _RANK_PENALTY * rank
         for index, found in enumerate(_coverage(asked, text, evidence.headings[rank])):
             covered = found / asked.whole
             if covered <= 0 or (best and len(best) >= number and covered + most <= best[0]):
-                continue  # it does not bear on it, or would not be among the best if its form took nothing from it
+                continue  # irrelevant, or not among the best even with a shape factor of 1
             line = evidence.line(rank, index)
             value = covered * _shape_factor(asked, line) + _position_bonus(asked, line)
             order.append((line, value))
@@ -75,10 +75,10 @@ def extract_sentences(question: str, evidence: Evidence, number: int) -> list[Ev
 
 
 def _coverage(asked: _Question, text: ParsedText, heading: Collection[str]) -> list[float]:
-    """By sentence, how much of a question stands in it.
+    """Return the weight of the question's words in each sentence.
 
-    What a sentence only points back to stands in its heading or, at less, in the sentence before. So that a long
-    question and a long text do not multiply, words are looked up by where they stand.
+    Words in the heading or the previous sentence count at a lower weight. Words are looked up by their positions, so
+    that the costs of a long question and a long text are not multiplied.
     """
     sentences, places = text.sentences, text.places
     found, last = [0.0] * len(sentences), len(sentences) - 1
@@ -98,7 +98,7 @@ def _coverage(asked: _Question, text: ParsedText, heading: Collection[str]) -> l
 
 
 def _shape_factor(asked: _Question, line: EvidenceSentence) -> float:
-    """What its form leaves of it, as a factor."""
+    """Return the factor for the shape of a sentence."""
     factor, shape = 1.0, _shape(line.sentence)
     if line.length < _MIN_WORDS or line.vocabulary <= asked.weights.keys() or shape.session:
         factor *= _UNINFORMATIVE_FACTOR
@@ -110,11 +110,11 @@ def _shape_factor(asked: _Question, line: EvidenceSentence) -> float:
 
 
 def _position_bonus(asked: _Question, line: EvidenceSentence) -> float:
-    """What its place and its opening give or take."""
-    given = _TOPIC_BONUS if line.stems and line.stems[0] in asked.weights else 0.0
+    """Return the bonus or penalty for the position and the opening of a sentence."""
+    bonus = _TOPIC_BONUS if line.stems and line.stems[0] in asked.weights else 0.0
     if not asked.about_condition and _shape(line.sentence).conditional:
-        given -= _CONDITION_PENALTY
-    return given - _RANK_PENALTY * line.rank - _POSITION_PENALTY * min(line.index, _MAX_PENALISED_POSITION)
+        bonus -= _CONDITION_PENALTY
+    return bonus - _RANK_PENALTY * line.rank - _POSITION_PENALTY * min(line.index, _MAX_PENALISED_POSITION)
 
 
 class _Shape(NamedTuple):
@@ -125,5 +125,5 @@ class _Shape(NamedTuple):
 
 @lru_cache(_CACHE_SIZE)
 def _shape(sentence: str) -> _Shape:
-    """What a sentence looks like, whatever is asked."""
+    """Return the properties of a sentence that do not depend on the question."""
     return _Shape(sentence.startswith(_SESSIONS), bool(_FINISHED.search(sentence)), bool(_CONDITION.match(sentence)))

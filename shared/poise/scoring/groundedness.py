@@ -1,4 +1,4 @@
-"""Groundedness: whether the passages bear what an answer says."""
+"""Groundedness: whether the passages support an answer."""
 
 import math
 from bisect import bisect_left
@@ -15,37 +15,37 @@ from poise.scoring.evidence import Evidence, EvidenceSentence
 from poise.scoring.tokenization import checkable_facts, is_negated, sentences, stems, words
 
 UNKNOWN_FACT: Final = 0.5
-"""What is left of a sentence's score when it names a number, identifier or name that the passages do not bear."""
+"""Factor for a sentence with a number, identifier or name that the passages do not support."""
 CONTRADICTED: Final = 0.8
-"""What is left when a sentence denies what its evidence affirms, or the other way about."""
+"""Factor for a sentence that negates what its evidence affirms, or affirms what it negates."""
 ECHO: Final = 0.3
-"""What is left when a sentence only repeats the question."""
+"""Factor for a sentence that only repeats the question."""
 _CANDIDATE_WINDOWS: Final = 4
-"""How many windows, those that have most of a sentence's words, are compared word by word."""
+"""Windows that are compared word by word: those with most of a sentence's words."""
 _MAX_WEIGHED_WINDOWS: Final = 32
-"""How many windows are weighed exactly, of those that have as many of a sentence's words, as far as can be told."""
+"""Windows that are weighed exactly, if more have the same weight up to rounding errors."""
 _MAX_OCCURRENCES: Final = 16
-"""How often a word is looked for in one window: writing says it twice or thrice there."""
+"""Occurrences of a word in a window that count; prose rarely has more than three."""
 _MAX_FACTS: Final = 40
-"""Names and numbers of one sentence that are looked up."""
+"""Facts of one sentence that are looked up."""
 _CACHE_SIZE: Final = 16_384
-"""Sentences of passages of which it is kept whether they say no."""
+"""Sentences of passages whose negation is cached."""
 _ROUNDING: Final = 1e-9
-"""More than sums of the same numbers in another order differ by."""
+"""An upper bound of the difference between sums of the same numbers in another order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Groundedness:
-    """How well an answer is borne by its passages."""
+    """How well the passages support an answer."""
 
     score: float
-    """0 to 1: that of the sentence that is borne least, for one made-up sentence spoils an answer."""
+    """0 to 1: the score of the least supported sentence, because one made-up sentence spoils an answer."""
     citations: tuple[Citation, ...]
-    """For each sentence, the line of a passage that bears it best; each once."""
+    """For each sentence, the sentence of a passage that supports it best, without duplicates."""
     unknown: tuple[str, ...]
-    """What the answer names and the passages do not bear: numbers that are not where it is cited from, other names."""
+    """Unsupported facts: numbers that are not in the cited sentences, and names that are not in any passage."""
     turned: float = 0.0
-    """How much of a sentence is borne by one that says the opposite, 0 to 1; of several, the most."""
+    """The highest support of a sentence by one that says the opposite, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +58,29 @@ class _Support:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A sentence of a passage, and the one after it."""
+    """A sentence of a passage and the next one."""
 
     line: EvidenceSentence
     stems: tuple[str, ...]
     text: str
     shared: frozenset[str]
-    """Which of the words that are looked for it has."""
+    """The words of the answer's sentence that it contains."""
 
 
 def groundedness(answer: str, evidence: Evidence, *, question: str = "") -> Groundedness:
-    """Judge an answer by lexical evidence, sentence by sentence.
+    """Score an answer by lexical evidence, sentence by sentence.
 
-    In the window of two sentences of a passage that bears it best: how much of the sentence stands there in the same
-    order (longest common subsequence, words weighted by how much they tell: the precision of ROUGE-L, Lin, 2004), and
-    how many of its pairs of neighbouring words (of ROUGE-2); half and half. A small model makes things up out of the
-    passages' own words, so how they are put together tells more than which they are. Lowered for facts that are not
-    borne (entity precision: Nan et al., "Entity-level Factual Consistency of Abstractive Text Summarization", 2021),
-    for denying what the evidence affirms, and for an echo of the question, which proves nothing.
+    A sentence's score is the mean of two values in the window of two sentences that supports it best: the weighted
+    share of its words that occur there in the same order (longest common subsequence: the precision of ROUGE-L, Lin,
+    2004), and the share of its bigrams (ROUGE-2). A small model makes things up from the passages' own words, so word
+    order tells more than vocabulary. The score is lowered for unsupported facts (entity precision: Nan et al.,
+    "Entity-level Factual Consistency of Abstractive Text Summarization", 2021), for contradicting the evidence, and
+    for repeating the question.
 
     Args:
-        answer: What is judged; an empty one scores 0.
-        evidence: Of the passages that it should rest on.
-        question: What it answers.
+        answer: The text to score; an empty one scores 0.
+        evidence: The passages that should support it.
+        question: The question that it answers.
     """
     found = [_support(sentence, evidence, question) for sentence in sentences(answer)]
     citations = dict.fromkeys(support.line.citation for support in found if support.line is not None)
@@ -94,23 +94,23 @@ def groundedness(answer: str, evidence: Evidence, *, question: str = "") -> Grou
 
 
 def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
-    said = stems(sentence)
-    told = [(stem, evidence.weight(stem)) for stem in said]
-    whole, pairs = math.fsum([weight for _, weight in told]) or 1.0, list(pairwise(said))
+    in_order = stems(sentence)
+    weighted = [(stem, evidence.weight(stem)) for stem in in_order]
+    whole, pairs = math.fsum([weight for _, weight in weighted]) or 1.0, list(pairwise(in_order))
     score, window = 0.0, None
-    for candidate in _windows(told, evidence):
-        in_both = [one for one in told if one[0] in candidate.shared]
+    for candidate in _windows(weighted, evidence):
+        in_both = [one for one in weighted if one[0] in candidate.shared]
         # Upper bound: `_common_subsequence_weight` adds some of the same numbers, in the same order, so that a skipped
         # candidate cannot score higher.
         at_most = reduce(add, [weight for _, weight in in_both], 0.0) / whole
         if window is not None and (at_most + 1.0) / 2 <= score:
             continue
-        beside = _bigram_overlap(said, pairs, candidate.stems)
+        beside = _bigram_overlap(in_order, pairs, candidate.stems)
         if window is not None and (at_most + beside) / 2 <= score:
             continue
-        borne = (_common_subsequence_weight(in_both, candidate.stems) / whole + beside) / 2
-        if window is None or borne > score:
-            score, window = borne, candidate
+        support = (_common_subsequence_weight(in_both, candidate.stems) / whole + beside) / 2
+        if window is None or support > score:
+            score, window = support, candidate
     if window is None:
         return _Support(0.0)
     named = [fact for fact in checkable_facts(sentence)[:_MAX_FACTS] if fact not in question]
@@ -121,20 +121,20 @@ def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
         score *= UNKNOWN_FACT
     if turned:
         score *= CONTRADICTED
-    if set(said) <= set(stems(question)):
+    if set(in_order) <= set(stems(question)):
         score *= ECHO
     return _Support(score, window.line, unknown, turned)
 
 
 @lru_cache(_CACHE_SIZE)
 def _is_negated(sentence: str) -> bool:
-    """Whether a sentence of a passage says no."""
+    """Return whether a sentence of a passage is negated."""
     return is_negated(sentence)
 
 
-def _windows(told: Sequence[tuple[str, float]], evidence: Evidence) -> list[_Window]:
-    """The windows that have most of what is said, best first; of two with as much, that whose first line has more."""
-    weights = dict(told)
+def _windows(weighted: Sequence[tuple[str, float]], evidence: Evidence) -> list[_Window]:
+    """Return the windows with the highest weight of shared words, best first; ties go to the better first sentence."""
+    weights = dict(weighted)
     wanted, about = frozenset(weights), evidence.windows(weights.items())
     least = max(_ROUNDING, min(sorted(about.values())[-_CANDIDATE_WINDOWS:], default=0.0) - _ROUNDING)
     ranked: list[tuple[float, float, _Window]] = []
@@ -153,23 +153,23 @@ def _window(evidence: Evidence, rank: int, index: int, wanted: frozenset[str]) -
     return _Window(line, there, text, shared)
 
 
-def _common_subsequence_weight(told: Sequence[tuple[str, float]], there: Sequence[str]) -> float:
-    """How much the words tell that stand there in the order in which they are said.
+def _common_subsequence_weight(weighted: Sequence[tuple[str, float]], there: Sequence[str]) -> float:
+    """Return the weight of the heaviest common subsequence of two sequences of words.
 
-    The heaviest common subsequence (Jacobson and Vo, "Heaviest increasing/common subsequence problems", 1992): of the
-    subsequences that were found, those are kept that no other which ends as soon outweighs.
+    The algorithm is that of Jacobson and Vo, "Heaviest increasing/common subsequence problems", 1992: a subsequence is
+    dropped if another one ends no later and weighs more.
 
     Args:
-        told: Words, and how much each tells; one that is not there changes nothing.
-        there: Where they are looked for.
+        weighted: Words in order, with their weights; words that are not in `there` make no difference.
+        there: The other sequence.
     """
-    places: dict[str, list[int]] = {stem: [] for stem, _ in told}
+    places: dict[str, list[int]] = {stem: [] for stem, _ in weighted}
     for place in range(len(there) - 1, -1, -1):
         if there[place] in places and len(places[there[place]]) < _MAX_OCCURRENCES:
             places[there[place]].append(place)
-    ends, sums = [-1], [0.0]  # both rise
-    for stem, weight in told:
-        for place in places[stem]:  # the last first, so that none follows upon itself
+    ends, sums = [-1], [0.0]  # both ascending
+    for stem, weight in weighted:
+        for place in places[stem]:  # the last first, so that no occurrence follows itself
             at = bisect_left(ends, place)
             total, over = sums[at - 1] + weight, at
             while over < len(sums) and sums[over] <= total:
@@ -179,14 +179,14 @@ def _common_subsequence_weight(told: Sequence[tuple[str, float]], there: Sequenc
     return sums[-1]
 
 
-def _bigram_overlap(said: Sequence[str], pairs: Sequence[tuple[str, str]], there: Sequence[str]) -> float:
-    """The share of neighbouring words that are neighbours there too, 0 to 1; of a single word, whether it is there."""
+def _bigram_overlap(words_in_order: Sequence[str], pairs: Sequence[tuple[str, str]], there: Sequence[str]) -> float:
+    """Return the share of bigrams that are also in `there`, 0 to 1; for a single word, whether it is there."""
     if not pairs:
-        return float(set(said) <= set(there))
+        return float(set(words_in_order) <= set(there))
     found = set(pairwise(there))
     return sum([pair in found for pair in pairs]) / len(pairs)
 
 
 def _is_supported(fact: str, near: Collection[str], evidence: Evidence) -> bool:
-    """Numbers say nothing elsewhere: they must stand in the window. A name is known or it is not."""
+    """Return whether a fact is supported: a number must be in the window, a name anywhere in the passages."""
     return fact in near if fact[0].isdigit() else evidence.mentions(fact)

@@ -1,14 +1,14 @@
-"""Quality: how likely an answer is right, told from what its passages bear of it.
+"""Quality: the probability that an answer is right, from its support by the passages.
 
-A logistic regression (Platt, "Probabilistic Outputs for Support Vector Machines", 1999, calibrates so) on how grounded
-an answer is, how relevant, whether it names what is not borne or denies what is said, and how long: a small model that
-goes on at length is making things up. Names and denials lower groundedness too; here they also count by themselves, or
-words of one's own would be held for worse than a quotation with a `not` put in. It was fitted on answers of the
-built-in model that were judged one by one, and at less weight on edited sentences of a reference; `make bench-scores`
-tries it on questions that it was not fitted on. For another model it is likelihood only roughly.
+It is a logistic regression (calibration as in Platt, "Probabilistic Outputs for Support Vector Machines", 1999) on the
+answer's groundedness, relevance, unsupported facts, contradictions and length: a small model makes things up in long
+answers. Facts and contradictions also lower groundedness; they are features too, because otherwise a paraphrase would
+score below a quotation with an inserted `not`. The regression was fitted on answers of the built-in model that were
+judged one by one and, at a lower weight, on edited sentences of a reference; `make bench-scores` evaluates it on
+held-out questions. For other models, the probability is approximate.
 
-Where sentences are compared by meaning, how near they stand takes the place of groundedness, which has words of one's
-own for wrong; vectors see neither names nor denials, which count by themselves there too.
+With semantic comparison, similarity replaces groundedness, which scores paraphrases as wrong. Vectors reflect neither
+names nor negations, so these remain features.
 """
 
 import math
@@ -20,26 +20,26 @@ from poise.scoring.tokenization import words
 
 
 class Features(NamedTuple):
-    """What quality is told from."""
+    """The features of quality."""
 
     grounded: float
     """Groundedness, 0 to 1."""
     relevant: float
     """Relevance, 0 to 1."""
     length: float
-    """The logarithm of one more than the words."""
+    """The logarithm of the number of words plus one."""
     unknown: float
-    """Whether it names what the passages do not bear, 0 or 1."""
+    """Whether the answer has unsupported facts, 0 or 1."""
     turned: float
-    """How much of a sentence is borne word for word by one that says the opposite, 0 to 1."""
+    """The lexical support of a sentence by one that says the opposite, 0 to 1."""
     near: float
-    """How near it stands to the passages by meaning, -1 to 1."""
+    """The semantic similarity to the passages, -1 to 1."""
     denied: float
-    """How near a sentence stands by meaning to one that says the opposite, 0 to 1."""
+    """The semantic similarity of a sentence to one that says the opposite, 0 to 1."""
 
 
 class Coefficients(NamedTuple):
-    """What each feature weighs, in log odds; 0 where it does not count."""
+    """The coefficients of the features, in log odds; 0 = not used."""
 
     base: float = 0.0
     grounded: float = 0.0
@@ -51,23 +51,23 @@ class Coefficients(NamedTuple):
     denied: float = 0.0
 
     def __call__(self, found: Features) -> float:
-        """How likely it is right, 0 to 1."""
-        told = self.base + sum(weight * value for weight, value in zip(self[1:], found, strict=True))
-        return 1 / (1 + math.exp(-told))
+        """Return the probability that the answer is right, 0 to 1."""
+        log_odds = self.base + sum(weight * value for weight, value in zip(self[1:], found, strict=True))
+        return 1 / (1 + math.exp(-log_odds))
 
 
 LEXICAL: Final = Coefficients(base=1.341, grounded=0.993, relevant=1.156, length=-1.035, unknown=-0.719, turned=-1.155)
-"""By `python -m tests.benchmarks.scores --fit`, on 431 judged answers and 682 edited ones."""
+"""Fitted by `python -m tests.benchmarks.scores --fit`, on 431 judged answers and 682 edited ones."""
 SEMANTIC: Final = Coefficients(
     base=0.668, relevant=1.425, length=-1.077, unknown=-0.995, turned=-0.593, near=1.672, denied=-0.981
 )
-"""By the same with `--embedding`, on the same."""
+"""Fitted in the same way, with `--embedding`."""
 
 
 def quality_features(
     answer: str, grounded: Groundedness, relevant: float, compared: SemanticComparison | None = None
 ) -> Features:
-    """What quality is told from; without a comparison by meaning, `near` and `denied` are 0 and not to be counted."""
+    """Return the features; without a semantic comparison, `near` and `denied` are 0 and must not be used."""
     return Features(
         grounded=grounded.score,
         relevant=relevant,
@@ -80,13 +80,13 @@ def quality_features(
 
 
 def quality(answer: str, grounded: Groundedness, relevant: float, compared: SemanticComparison | None = None) -> float:
-    """How likely an answer is right, 0 to 1.
+    """Return the probability that an answer is right, 0 to 1.
 
     Args:
-        answer: Its words; whether they are an answer at all is not asked here.
+        answer: The text; degenerate output is not detected here.
         grounded: Its groundedness.
         relevant: Its relevance.
-        compared: How it compares by meaning; None = told by words alone.
+        compared: Its semantic comparison; None = lexical features only.
     """
     fitted = LEXICAL if compared is None else SEMANTIC
     return fitted(quality_features(answer, grounded, relevant, compared))

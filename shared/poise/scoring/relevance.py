@@ -1,6 +1,6 @@
-"""Relevance: whether an answer says what the sentence says that bears most on the question.
+"""Relevance: whether an answer says the same as the sentence most relevant to the question.
 
-An answer can be made of the passages' words and still answer another question, or only repeat the one that was asked.
+A grounded answer may still answer another question, or only repeat the question.
 """
 
 from poise.scoring.evidence import Evidence
@@ -9,14 +9,15 @@ from poise.scoring.tokenization import sentences, stems
 
 
 def relevance(answer: str, evidence: Evidence, question: str) -> float:
-    """The weighted share of what each sentence adds to the question that stands in the line that answers it best.
+    """Return how much of an answer is in the sentence of the passages that answers the question best.
 
-    Between the answer-relevance of Ragas (Es et al., "RAGAS", EACL 2024), which asks a model, and plain containment. On
-    296 answers of the small model, judged one by one, it tells right from wrong as well as groundedness does (AUC 0.76
-    each) and knows other wrong ones: that model may quote the passages well and miss what was asked.
+    For each sentence of the answer, it is the weighted share of the words not in the question. The method is between
+    the answer relevance of Ragas (Es et al., "RAGAS", EACL 2024), which asks a model, and plain containment. On 296
+    answers of the small model, judged one by one, it separates right from wrong as well as groundedness (AUC 0.76 each)
+    and detects other errors: that model may quote the passages well and miss the question.
 
     Returns:
-        0 to 1, that of the sentence which adds least of it; 0 for one that only repeats the question.
+        0 to 1, the value of the lowest sentence; 0 for a sentence that only repeats the question.
     """
     lines = extract_sentences(question, evidence, 1)
     if not lines:

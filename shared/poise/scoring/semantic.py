@@ -1,7 +1,7 @@
-"""Meaning: how near an answer stands to its passages when they are compared by vectors, not word by word.
+"""Semantic comparison: the similarity of an answer and its passages by vectors, not word by word.
 
-For answers in words of their own, of which a comparison by words finds little. A vector does not see a changed number
-or name, and hardly a denial: those are looked for beside it.
+It is for paraphrases, which share few words with the passages. Vectors hardly reflect a changed number or name, or a
+negation: those are checked separately.
 """
 
 from collections.abc import Callable
@@ -14,44 +14,43 @@ if TYPE_CHECKING:
     from poise.embedding import Vector
 
 _MAX_EVIDENCE_SENTENCES: Final = 256
-"""Lines, those of the best passages, that are compared: each costs some 10 ms the first time."""
+"""Sentences of the best passages that are compared; embedding each takes about 10 ms the first time."""
 _MAX_ANSWER_SENTENCES: Final = 64
-"""Sentences of an answer that are compared with each line."""
+"""Sentences of an answer that are compared with each sentence of the passages."""
 
 Embed = Callable[[str], "Vector"]
-"""What makes the vector of a text, of unit length; it remembers, for passages are found again."""
+"""Returns the vector of a text, of unit length. It should cache: searches find the same passages repeatedly."""
 
 
 class SemanticComparison(NamedTuple):
-    """How an answer compares by meaning."""
+    """The semantic similarity of an answer and its passages."""
 
     near: float
-    """The cosine of the nearest line of a passage to the question and a sentence together; of the farthest sentence."""
+    """The cosine of question plus sentence and the nearest sentence of a passage; of all sentences, the lowest."""
     denied: float
-    """The cosine of a sentence and the line that it denies: the nearest, one says no and the other does not; 0: none.
+    """The highest cosine of a sentence and its nearest sentence of a passage if only one of them is negated; 0 = none.
 
-    Of several, the most. What is said nearly word for word and denied is wrong; of what stands far off, that one says
-    no and the other does not tells little.
+    A near-verbatim but negated sentence is wrong; between dissimilar sentences, a difference in negation tells little.
     """
 
 
 def compare_by_meaning(answer: str, evidence: Evidence, question: str, embed: Embed) -> SemanticComparison:
-    """Compare an answer's sentences with its passages' lines (as Sentence-BERT does, Reimers and Gurevych, 2019).
+    """Compare the sentences of an answer with those of its passages (as Sentence-BERT, Reimers and Gurevych, 2019).
 
-    A sentence is taken together with the question, for many ("It leaves the loop") say little by themselves.
+    A sentence is embedded together with the question, because many ("It leaves the loop") say little alone.
 
     Args:
-        answer: What is judged.
-        evidence: Of the passages that it should rest on.
-        question: What it answers.
-        embed: What makes vectors; takes some 10 ms of CPU for a text that it does not remember.
+        answer: The text to score.
+        evidence: The passages that should support it.
+        question: The question that it answers.
+        embed: Returns vectors; takes about 10 ms of CPU for a text that it has not cached.
     """
     lines = {line.sentence: embed(line.sentence) for line in evidence.lines[:_MAX_EVIDENCE_SENTENCES]}
     near, denied = list[float](), 0.0
     for sentence in sentences(answer)[:_MAX_ANSWER_SENTENCES] if lines else ():
         whole, alone = embed(f"{question} {sentence}"), embed(sentence)
         near.append(max(float(whole @ line) for line in lines.values()))
-        cosine, nearest = max((float(alone @ line), said) for said, line in lines.items())
+        cosine, nearest = max((float(alone @ line), text) for text, line in lines.items())
         if is_negated(sentence) != is_negated(nearest):
             denied = max(denied, cosine)
     return SemanticComparison(min(near, default=0.0), denied)

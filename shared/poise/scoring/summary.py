@@ -1,4 +1,4 @@
-"""Summaries of scores: each variant's means and percentiles, with how sure they are."""
+"""Summaries of scores: means with confidence intervals, and percentiles, by variant."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ Z95 = statistics.NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One score of one variant."""
+    """The statistics of one score of one variant."""
 
     count: int
     mean: float
@@ -26,20 +26,20 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class VariantSummary:
-    """One variant's scores by name."""
+    """The statistics of one variant's scores, by name."""
 
     variant: str
     runs: int
-    """0 = there is only feedback, on runs from before."""
+    """The number of runs; 0 = there is only feedback on earlier runs."""
     rungs: dict[str, int]
     values: dict[str, Estimate]
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Summarise a score's values.
+    """Return the statistics of values.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are no values.
     """
     if not values:
         raise ValueError("no values to summarise")
@@ -50,32 +50,32 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def summarise_by_variant(scores: Iterable[Score]) -> list[VariantSummary]:
-    """Summarise scores by variant, the most used first.
+    """Return summaries by variant, the most used first.
 
-    A run that was scored twice counts once, as it was last; so does feedback with one id on one run, value by value.
+    The last scores of a run count; so does, for each score, the last feedback with the same id on the same run.
     """
     runs: dict[str, Score] = {}
-    said: dict[tuple[str, str, str], Score] = {}
+    feedback: dict[tuple[str, str, str], Score] = {}
     for score in scores:
         if score.feedback is None:
             runs[score.run_id] = score
             continue
         for name in score.values:
             key = (score.run_id, score.feedback, name)
-            if key not in said or said[key].at <= score.at:  # its order is not that of the log: some of it waited
-                said[key] = score
-    variants = {score.variant for score in (*runs.values(), *said.values())}
-    summaries = [_summary(variant, runs.values(), said) for variant in variants]
+            if key not in feedback or feedback[key].at <= score.at:  # not in log order: some of it was retried
+                feedback[key] = score
+    variants = {score.variant for score in (*runs.values(), *feedback.values())}
+    summaries = [_summary(variant, runs.values(), feedback) for variant in variants]
     return sorted(summaries, key=lambda summary: (-summary.runs, summary.variant))
 
 
-def _summary(variant: str, runs: Collection[Score], said: Mapping[tuple[str, str, str], Score]) -> VariantSummary:
+def _summary(variant: str, runs: Collection[Score], feedback: Mapping[tuple[str, str, str], Score]) -> VariantSummary:
     own = [score for score in runs if score.variant == variant]
     found: dict[str, list[float]] = {}
     for score in own:
         for name, value in score.values.items():
             found.setdefault(name, []).append(value)
-    for (_, _, name), score in said.items():
+    for (_, _, name), score in feedback.items():
         if score.variant == variant:
             found.setdefault(name, []).append(score.values[name])
     values = {name: estimate(those) for name, those in found.items()}
@@ -83,5 +83,5 @@ def _summary(variant: str, runs: Collection[Score], said: Mapping[tuple[str, str
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile."""
+    """Return the nearest-rank percentile."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -1,4 +1,4 @@
-"""Text as scoring sees it: sentences, words and their stems, and the facts that must not be made up. Pure."""
+"""Tokenization for scoring: sentences, words, stems and checkable facts of a text. Pure."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ ParsedT_co = TypeVar("ParsedT_co", covariant=True)
 
 
 class CachedTextFunction(Protocol[ParsedT_co]):
-    """A function of a text that remembers what it returned."""
+    """A cached function of a text."""
 
     def __call__(self, text: str, /) -> ParsedT_co: ...
 
     def cache_clear(self) -> None:
-        """Forget it all."""
+        """Clear the cache."""
 
 
 _HYPHEN_BREAK = re.compile(r"(?<=[a-z])-\n\s*(?=[a-z])")
@@ -46,17 +46,17 @@ _QUESTION_WORDS: Final = """
     was were be been being have has had having please and as by also so than then such
 """
 STOPWORDS: Final = frozenset(_QUESTION_WORDS.split())
-"""What questions are made of. `is`, `in`, `not`, `or`, `with` are left in: documentation is asked about them."""
+"""Words common in questions. `is`, `in`, `not`, `or` and `with` are not included: users ask about them."""
 NEGATIONS: Final = frozenset({"no", "not", "never", "none", "neither", "nor", "cannot", "without", "nothing"})
 _MIN_STEM_CHARS: Final = 3
 _CACHE_SIZE: Final = 256
-"""Texts whose sentences, words and stems are kept: each score of an answer reads the same answer and question."""
+"""Texts in the caches: each score of an answer parses the same answer and question."""
 _MAX_CACHED_CHARS: Final = 4_000
-"""Characters of such a text."""
+"""Maximum characters of a cached text."""
 MAX_SENTENCE_CHARS: Final = 2_000
-"""Characters; one that goes on is cut at a space, for sentences are compared word by word."""
+"""A longer sentence is split at a space, because sentences are compared word by word."""
 _MAX_CACHED_WORD_CHARS: Final = 100
-"""Characters of what stands between spaces and is remembered."""
+"""Maximum characters of a cached word."""
 _SUFFIXES: Final = (
     ("'s", ""),
     ("’s", ""),
@@ -71,32 +71,32 @@ _SUFFIXES: Final = (
 
 
 def cached_by_text(number: int, longest: int) -> Callable[[Callable[[str], ResultT]], CachedTextFunction[ResultT]]:
-    """Remember what a function of a text returns, as `lru_cache` does, unless the text is longer than that."""
+    """Cache a function of a text, as `lru_cache` does, except for texts of more than `longest` characters."""
 
     def decorated(function: Callable[[str], ResultT]) -> CachedTextFunction[ResultT]:
-        kept = lru_cache(number)(function)
+        cached = lru_cache(number)(function)
 
         @wraps(function)
         def called(text: str) -> ResultT:
-            return kept(text) if len(text) <= longest else function(text)
+            return cached(text) if len(text) <= longest else function(text)
 
-        called.cache_clear = kept.cache_clear  # type: ignore[attr-defined]  # what a Remembered has beside the call
+        called.cache_clear = cached.cache_clear  # type: ignore[attr-defined]  # a CachedTextFunction has it
         return cast("CachedTextFunction[ResultT]", called)
 
     return decorated
 
 
 def collapse_whitespace(text: str) -> str:
-    """The text on one line: white space is one space, a word broken at its hyphen is whole again."""
+    """Return a text on one line: white space becomes one space, and words broken at a hyphen are joined."""
     return _SPACES.sub(" ", _HYPHEN_BREAK.sub("-", text)).strip()
 
 
 @cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
 def sentences(text: str) -> tuple[str, ...]:
-    """The sentences of a text, each on one line; grammar productions and the lines that draw a heading are left out.
+    """Return the sentences of a text, each on one line, without grammar productions and heading underlines.
 
-    A blank line and a list item end a sentence too. Splitting is by rule (a full stop, question or exclamation mark
-    before white space and a capital, digit or quote, some abbreviations excepted), as in Grefenstette and Tapanainen,
+    Blank lines and list items also end a sentence. Splitting is rule-based (a full stop, question or exclamation mark
+    before white space and a capital, digit or quote, except for some abbreviations), as in Grefenstette and Tapanainen,
     "What is a word, what is a sentence?" (1994); a trained splitter gains little on edited text.
     """
     prose = _RULE.sub("", _GRAMMAR.sub("", text))
@@ -127,13 +127,13 @@ def _cut_long(sentence: str) -> Iterator[str]:
 
 @cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
 def words(text: str) -> tuple[str, ...]:
-    """The words and numbers of a text in order, lower case, dunder names whole."""
+    """Return the words and numbers of a text in order, in lower case; dunder names are not split."""
     return tuple([word.lower() for word in _WORD.findall(text)])
 
 
 @lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
-    """A word without its inflection: Harman's S-stemmer ("How effective is suffixing?", 1991), -ed, -ing, a final e."""
+    """Return the stem of a word: Harman's S-stemmer ("How effective is suffixing?", 1991), plus -ed, -ing, -e."""
     if len(word) <= _MIN_STEM_CHARS or not word[0].isalpha():
         return word
     for suffix, put in _SUFFIXES:
@@ -146,18 +146,18 @@ def stem(word: str) -> str:
 
 @cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
 def stems(text: str) -> tuple[str, ...]:
-    """The stems of a text's words in order, those that questions are made of left out."""
+    """Return the stems of a text's words in order, without stop words."""
     return tuple([stem(word) for word in words(text) if word not in STOPWORDS])
 
 
 def checkable_facts(text: str) -> list[str]:
-    """What a text says by name: numbers, identifiers of code, capitalised names inside a sentence; each once.
+    """Return the distinct numbers, code identifiers and capitalised names inside the sentences of a text.
 
-    This is where made-up text shows first: entities and numbers, as in Nan et al., "Entity-level Factual Consistency of
-    Abstractive Text Summarization" (2021).
+    Made-up text shows in entities and numbers first: Nan et al., "Entity-level Factual Consistency of Abstractive Text
+    Summarization" (2021).
     """
     codes = [
-        code  # none of them has white space in or beside it
+        code  # an identifier never contains white space
         for word in text.split()
         for code in (_code_identifiers(word) if len(word) <= _MAX_CACHED_WORD_CHARS else _CODE.findall(word))
     ]
@@ -167,10 +167,10 @@ def checkable_facts(text: str) -> list[str]:
 
 @lru_cache(maxsize=65_536)
 def _code_identifiers(word: str) -> tuple[str, ...]:
-    """The identifiers of code in what stands between two spaces."""
+    """Return the code identifiers in a text without spaces."""
     return tuple(_CODE.findall(word))
 
 
 def is_negated(text: str) -> bool:
-    """Whether a text says no an odd number of times."""
+    """Return whether a text has an odd number of negations."""
     return sum(word in NEGATIONS or word.endswith(("n't", "n’t")) for word in words(text)) % 2 == 1

@@ -1,4 +1,4 @@
-"""Private directories: what Poise keeps on disk (documents, logs, addresses with passwords) is for its owner alone."""
+"""Private directories: data on disk (documents, logs, URLs with passwords) is readable by its owner only."""
 
 import errno
 import os
@@ -11,15 +11,15 @@ OTHERS: Final = 0o077
 
 
 def make_private_directory(path: Path, *, ours: bool = False) -> None:
-    """Make a directory that its owner alone may enter.
+    """Create a directory that only its owner can access.
 
     Args:
         path: The directory.
-        ours: It holds nothing but Poise's: one that is there, and lets others in, is closed to them. A directory that
-            somebody chose may hold other things too, and is left as it is.
+        ours: Whether it holds only files of Poise. The mode of an existing directory is then corrected. A directory
+            chosen by the user may hold other files, and its mode is not changed.
 
     Raises:
-        OSError: It cannot be made, or is none.
+        OSError: The directory cannot be created, or the path is not a directory.
     """
     path.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
     found = path.stat()
@@ -27,5 +27,5 @@ def make_private_directory(path: Path, *, ours: bool = False) -> None:
         try:
             path.chmod(OWNER_ONLY)
         except OSError as error:
-            if error.errno != errno.EROFS:  # where nothing can be written, nothing of ours will stand
+            if error.errno != errno.EROFS:  # Poise cannot write to a read-only file system anyway
                 raise

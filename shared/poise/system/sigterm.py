@@ -1,8 +1,8 @@
-"""SIGTERM while a process starts: imported first by whatever is run, before what takes long to import.
+"""SIGTERM during the start of a process: the first import of each entry point, before slow imports.
 
-A process that has not said what SIGTERM means to it is ended by it, but for process 1 of a container, for which the
-kernel passes the signal over: it would start, serve, and be killed when its time is up. So from here on the signal ends
-the process, until an event loop takes it over (`messaging/process.py`). Nothing is begun before, so nothing is to end.
+By default, SIGTERM ends a process. The kernel does not deliver it to process 1 of a container without a handler: that
+process would start, serve, and be killed after the grace period. So this module installs a handler that exits, until
+the event loop installs its own (`worker/process.py`). Nothing has been started before, so there is nothing to stop.
 """
 
 import os
@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final
 
 EXIT_CODE: Final = 128 + signal.SIGTERM
-"""The exit code of a process that was asked to stop before it had started."""
+"""The exit code of a process that was stopped before it had started."""
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""Telemetry: spans and metrics by OpenTelemetry's conventions; every name stands in `semconv`.
+"""Telemetry: spans and metrics by OpenTelemetry's conventions; `semconv` has all names.
 
-Importing this loads OpenTelemetry's API alone; `telemetry.setup.Telemetry` brings the SDK when a process starts.
+Importing this loads only OpenTelemetry's API; `telemetry.setup.Telemetry` loads the SDK when a process starts.
 """
 
 from opentelemetry.trace import Span, SpanKind

@@ -1,6 +1,6 @@
 """The admin endpoint of a process: `/healthz`, `/readyz` and `/metrics`.
 
-It lives on the process's own event loop, so that a loop that is stuck fails its liveness probe.
+It runs on the event loop of the process, so that a blocked loop fails the liveness probe.
 """
 
 import asyncio
@@ -14,24 +14,24 @@ from poise.allowed_hosts import AllowedHosts
 from poise.errors import SetupError
 
 TIMEOUT: Final = 5.0
-"""Seconds a client may take to send its request and to read the answer."""
+"""Seconds for a client to send its request and to read the response."""
 MAX_REQUEST_BYTES: Final = 16_384
 MAX_CONNECTIONS: Final = 64
-"""Clients at once; one more takes the place of the one that came first."""
+"""Maximum of open connections; beyond it, the oldest is closed."""
 PROMETHEUS: Final = "text/plain; version=1.0.0; charset=utf-8"
 
 Reply = tuple[HTTPStatus, str, bytes]
 
 
 class AdminEndpoint:
-    """Serves what an orchestrator and Prometheus ask a process for.
+    """Serves health checks and metrics.
 
     Args:
         host: The interface to listen on.
-        port: 0 = any free one; `port` tells which.
-        readiness: Each condition of being ready, and whether it holds.
-        metrics: The page of `/metrics`; None = there is none.
-        allowed_hosts: Names by which it may be called besides its own.
+        port: The port; 0 = any free port, see the property `port`.
+        readiness: Returns the readiness checks by name, and whether each passes.
+        metrics: Returns the page of `/metrics`; None = there is none.
+        allowed_hosts: Names allowed in the header `Host`, besides its own.
     """
 
     def __init__(
@@ -52,24 +52,24 @@ class AdminEndpoint:
 
     @property
     def port(self) -> int:
-        """The port it listens on; before `start`, the one asked for."""
+        """The port that it listens on; before `start`, the configured one."""
         if self._server is None:
             return self._port
         return int(self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
-        """Listen.
+        """Start listening.
 
         Raises:
-            SetupError: The port or the host cannot be had.
+            SetupError: The port or the host is not available.
         """
         try:
             self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=MAX_REQUEST_BYTES)
         except OSError as error:
-            raise SetupError(self._refusal(error)) from error
+            raise SetupError(self._bind_error(error)) from error
 
     async def stop(self) -> None:
-        """Listen no more; requests that are under way are cut."""
+        """Stop listening, and abort open requests."""
         if self._server is None:
             return
         self._port, server, self._server = self.port, self._server, None
@@ -91,7 +91,7 @@ class AdminEndpoint:
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the client went away, or sends no request that fits: it gets no answer, and nothing else is harmed
+            pass  # the client disconnected, or its request is invalid: close without a response
         finally:
             self._open.pop(writer, None)
             writer.transport.abort()
@@ -110,9 +110,9 @@ class AdminEndpoint:
             return _json(status, {"ready": ready, "checks": checks})
         if path == "/metrics" and self._metrics is not None:
             return HTTPStatus.OK, PROMETHEUS, self._metrics()
-        return _json(HTTPStatus.NOT_FOUND, {"error": "there are /healthz, /readyz and /metrics"})
+        return _json(HTTPStatus.NOT_FOUND, {"error": "not found: the paths are /healthz, /readyz and /metrics"})
 
-    def _refusal(self, error: OSError) -> str:
+    def _bind_error(self, error: OSError) -> str:
         where = f"{self._host}:{self._port}"
         if error.errno == errno.EADDRINUSE:
             return f"admin endpoint: {where} is in use: free it, or set POISE_ADMIN_PORT (0 = any free port)"
@@ -120,13 +120,13 @@ class AdminEndpoint:
 
 
 def _host_header(headers: Iterable[str]) -> str | None:
-    """What the header `Host` says; of several, the last."""
-    said = None
+    """Return the header `Host`; of several, the last."""
+    host = None
     for header in headers:
         name, _, value = header.partition(":")
         if name.strip().lower() == "host":
-            said = value.strip()
-    return said
+            host = value.strip()
+    return host
 
 
 def _json(status: HTTPStatus, content: Mapping[str, object]) -> Reply:

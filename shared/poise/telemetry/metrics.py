@@ -1,4 +1,4 @@
-"""Metrics over the table: `count`, `adjust`, `measure` and `observe`; free while nobody collects them."""
+"""Recording of the metrics in the table: `count`, `adjust`, `measure` and `observe`. Free if no recorder is active."""
 
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
@@ -12,19 +12,19 @@ Measure = Callable[[float, Attributes | None], None]
 Series = tuple[tuple[str, str | int | float | bool], ...]
 
 MAX_SERIES: Final = 2_000
-"""Combinations of attributes that one instrument keeps apart; the rest share one, as in OpenTelemetry's SDK."""
+"""Attribute combinations of one instrument; beyond it, all others share one, as in OpenTelemetry's SDK."""
 OVERFLOW: Final[Series] = (("otel.metric.overflow", True),)
 
 
 class Recorder:
-    """What is counted and measured while one `Telemetry` is in force.
+    """Records metrics while a `Telemetry` is active.
 
-    Sums are kept here and read when metrics are collected: adding to a counter of OpenTelemetry's SDK takes 8 µs, here
-    it takes less than one, and a message is counted several times. Histograms are the SDK's.
+    The sums are held here and read when metrics are collected: adding to a counter of OpenTelemetry's SDK takes 8 µs,
+    here less than one, and a message is counted several times. Histograms are the SDK's.
 
     Args:
-        sums: The counters and up-down counters to keep.
-        measures: How each histogram is recorded.
+        sums: The counters and up-down counters.
+        measures: The function that records each histogram.
     """
 
     def __init__(self, sums: Iterable[Counter | UpDownCounter], measures: Mapping[Histogram, Measure]) -> None:
@@ -33,7 +33,7 @@ class Recorder:
         self._lock = Lock()
 
     def add(self, instrument: Counter | UpDownCounter, amount: float, attributes: Attributes | None) -> None:
-        """Add to a sum; from any thread."""
+        """Add to a sum. Thread-safe."""
         series = tuple(attributes.items()) if attributes else ()
         sums = self._sums[instrument]
         with self._lock:
@@ -42,7 +42,7 @@ class Recorder:
             sums[series] = sums.get(series, 0) + amount
 
     def sums(self, instrument: Counter | UpDownCounter) -> list[Observation]:
-        """The sums of an instrument by their attributes, whatever order these were given in."""
+        """Return the sums of an instrument by attributes, regardless of their order."""
         with self._lock:
             found = list(self._sums[instrument].items())
         merged: dict[frozenset[tuple[str, str | int | float | bool]], float] = {}
@@ -63,26 +63,26 @@ def count(instrument: Counter, amount: float = 1, attributes: Attributes | None 
 
 
 def adjust(instrument: UpDownCounter, amount: float, attributes: Attributes | None = None) -> None:
-    """Move an up-down counter by a signed amount."""
+    """Add a signed amount to an up-down counter."""
     if _recorders:
         _recorders[-1].add(instrument, amount, attributes)
 
 
 def measure(instrument: Histogram, value: float, attributes: Attributes | None = None) -> None:
-    """Put a value, in the instrument's unit, into a histogram."""
+    """Record a value, in the instrument's unit, in a histogram."""
     if _recorders:
         _recorders[-1].measures[instrument](value, attributes)
 
 
 def observe(instrument: Gauge, read: Callable[[], float | Iterable[Observation]]) -> Callable[[], None]:
-    """Have a gauge read whenever metrics are collected (from another thread: read what is safe to read).
+    """Register a callback that is called whenever metrics are collected.
 
     Args:
         instrument: A gauge of the table.
-        read: Gives the present value, or several with their attributes.
+        read: Returns the current value, or several with their attributes. It is called from another thread.
 
     Returns:
-        Call it to have the gauge read no more.
+        A function that removes the callback.
     """
     reads = _observed.setdefault(instrument, [])
     reads.append(read)
@@ -90,7 +90,7 @@ def observe(instrument: Gauge, read: Callable[[], float | Iterable[Observation]]
 
 
 def observations(instrument: Gauge) -> list[Observation]:
-    """What a gauge reads now, from each that has it read."""
+    """Return the current values of a gauge from all its callbacks."""
     found: list[Observation] = []
     for read in tuple(_observed.get(instrument, ())):
         value = read()
@@ -102,11 +102,11 @@ def observations(instrument: Gauge) -> list[Observation]:
 
 
 def activate(recorder: Recorder) -> None:
-    """Record here from now on."""
+    """Record with this recorder from now on."""
     _recorders.append(recorder)
 
 
 def deactivate(recorder: Recorder) -> None:
-    """Stop recording here; the recorder before it is used again."""
+    """Stop recording with this recorder; the previous one becomes active again."""
     if recorder in _recorders:
         _recorders.remove(recorder)

@@ -1,7 +1,7 @@
-"""Export to an OpenTelemetry collector over HTTP; sole importer of the exporters (extra `otlp`).
+"""Export to an OpenTelemetry collector over HTTP; the only importer of the exporters (extra `otlp`).
 
-The exporters' own client waits for each piece of an answer by itself, and takes in all of it, inflated: here the whole
-exchange has one end, and no more of an answer than `MAX_RESPONSE_BYTES` is taken, as it came.
+The exporters' own client applies its timeout to each chunk of a response, and reads and decompresses all of it. Here
+the whole exchange has one timeout, and at most `MAX_RESPONSE_BYTES` of a response are read, not decompressed.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 EXPORT_TIMEOUT: Final = 5.0
-"""Seconds that one batch may take, retries included: less than a worker's grace period."""
+"""Seconds for one batch, including retries: less than a worker's grace period."""
 MAX_RESPONSE_BYTES: Final = 64 * 1024
-"""Bytes; a collector has next to nothing to say."""
+"""A collector's responses are nearly empty."""
 
 
 def exporters(endpoint: str) -> tuple[OTLPSpanExporter, OTLPMetricExporter]:
-    """Exporters to the collector at `endpoint`, such as `http://host:4318`."""
+    """Return exporters to the collector at `endpoint`, such as `http://host:4318`."""
     base = endpoint.rstrip("/")
     return (
         OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=EXPORT_TIMEOUT, session=BoundedSession()),
@@ -32,7 +32,7 @@ def exporters(endpoint: str) -> tuple[OTLPSpanExporter, OTLPMetricExporter]:
 
 
 class BoundedSession(Session):
-    """Connections to one collector: each exchange is cut off at its timeout, however much of an answer has come."""
+    """A session that aborts each exchange at its timeout, even while a response is being received."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,36 +40,36 @@ class BoundedSession(Session):
             self.mount(scheme, _Adapter())
 
     def request(self, method: str, url: str, **more: Any) -> Response:  # type: ignore[override]
-        """Send a request, and take the beginning of its answer."""
+        """Send a request, and read the beginning of its response."""
         within = more.pop("timeout", None) or EXPORT_TIMEOUT
         exchange = _this_thread.exchange = _Exchange()
-        timer = threading.Timer(within, exchange.cut)
+        timer = threading.Timer(within, exchange.abort)
         timer.daemon = True
         timer.start()
         try:
             headers = {**(more.pop("headers", None) or {}), "Accept-Encoding": "identity"}
             response = super().request(method, url, **more, timeout=within, headers=headers, stream=True)
-            said = response.raw.read(MAX_RESPONSE_BYTES + 1, decode_content=False)
-            if len(said) > MAX_RESPONSE_BYTES:
+            body = response.raw.read(MAX_RESPONSE_BYTES + 1, decode_content=False)
+            if len(body) > MAX_RESPONSE_BYTES:
                 response.close()
-            response._content = said[:MAX_RESPONSE_BYTES]  # noqa: SLF001 - what is read of it; else it would be read here
+            response._content = body[:MAX_RESPONSE_BYTES]  # noqa: SLF001 - otherwise requests reads all of it
             return response
         finally:
             timer.cancel()
 
 
 class _Exchange:
-    """One request and its answer, on a connection that is known once it is sent."""
+    """One request and its response; the connection is known once the request is sent."""
 
     def __init__(self) -> None:
         self.connection: HTTPConnection | None = None
 
-    def cut(self) -> None:
-        """End it, whatever is waited for."""
-        under_way = None if self.connection is None else self.connection.sock
-        if under_way is not None:
-            with contextlib.suppress(OSError):  # it is over
-                socket.socket.shutdown(under_way, socket.SHUT_RDWR)
+    def abort(self) -> None:
+        """Shut the socket down, from another thread."""
+        open_socket = None if self.connection is None else self.connection.sock
+        if open_socket is not None:
+            with contextlib.suppress(OSError):  # already closed
+                socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
 
 
 class _ThisThread(threading.local):

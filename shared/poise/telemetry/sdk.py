@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK, put together: the providers of one process. Imported when telemetry starts, not before."""
+"""The setup of OpenTelemetry's SDK: the providers of one process. Imported only when telemetry starts."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ from poise.telemetry.tracing import SCOPE
 
 
 def resource(tier: str, instance: str) -> Resource:
-    """Who this process is; `OTEL_RESOURCE_ATTRIBUTES` may say more."""
+    """Return the resource of this process; `OTEL_RESOURCE_ATTRIBUTES` may add attributes."""
     return Resource.create(
         {
             "service.name": f"poise-{tier}",
@@ -27,20 +27,20 @@ def resource(tier: str, instance: str) -> Resource:
     )
 
 
-def tracer_provider(who: Resource, processors: Iterable[SpanProcessor]) -> TracerProvider:
-    """A provider of tracers; `OTEL_TRACES_SAMPLER` chooses what is sampled, everything by default."""
-    provider = TracerProvider(resource=who, shutdown_on_exit=False)
+def tracer_provider(resource: Resource, processors: Iterable[SpanProcessor]) -> TracerProvider:
+    """Return a tracer provider; `OTEL_TRACES_SAMPLER` sets the sampler, by default everything is sampled."""
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for processor in processors:
         provider.add_span_processor(processor)
     return provider
 
 
-def meter_provider(who: Resource, readers: Iterable[MetricReader]) -> tuple[MeterProvider, metrics.Recorder]:
-    """A provider of meters, and the recorder whose sums it reads."""
+def meter_provider(resource: Resource, readers: Iterable[MetricReader]) -> tuple[MeterProvider, metrics.Recorder]:
+    """Return a meter provider, and the recorder whose sums it reads."""
     provider = MeterProvider(
         metric_readers=tuple(readers),
-        resource=who,
-        exemplar_filter=AlwaysOffExemplarFilter(),  # nothing of ours shows them, and each measurement would pay
+        resource=resource,
+        exemplar_filter=AlwaysOffExemplarFilter(),  # exemplars are not used, and each measurement would pay for them
         shutdown_on_exit=False,
     )
     meter = provider.get_meter(SCOPE)
@@ -55,30 +55,30 @@ def meter_provider(who: Resource, readers: Iterable[MetricReader]) -> tuple[Mete
 
 
 def prometheus_reader() -> tuple[MetricReader, Callable[[], bytes]]:
-    """A reader for Prometheus, and the page that it scrapes: the table's metrics and those of the process itself."""
+    """Return a reader for Prometheus, and a function that returns its page: Poise's metrics and the process' own."""
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return PrometheusMetricReader(registry=registry, scope_info_enabled=False), lambda: generate_latest(registry)
 
 
-def _histogram(meter: Meter, of: semconv.Histogram) -> metrics.Measure:
+def _histogram(meter: Meter, instrument: semconv.Histogram) -> metrics.Measure:
     return meter.create_histogram(
-        of.name, of.unit, of.description, explicit_bucket_boundaries_advisory=of.buckets
+        instrument.name, instrument.unit, instrument.description, explicit_bucket_boundaries_advisory=instrument.buckets
     ).record
 
 
-def _register(meter: Meter, of: semconv.Instrument, recorder: metrics.Recorder) -> None:
-    match of:
+def _register(meter: Meter, instrument: semconv.Instrument, recorder: metrics.Recorder) -> None:
+    match instrument:
         case semconv.Counter():
-            read = _callback(lambda: recorder.sums(of))
-            meter.create_observable_counter(of.name, [read], of.unit, of.description)
+            read = _callback(lambda: recorder.sums(instrument))
+            meter.create_observable_counter(instrument.name, [read], instrument.unit, instrument.description)
         case semconv.UpDownCounter():
-            read = _callback(lambda: recorder.sums(of))
-            meter.create_observable_up_down_counter(of.name, [read], of.unit, of.description)
+            read = _callback(lambda: recorder.sums(instrument))
+            meter.create_observable_up_down_counter(instrument.name, [read], instrument.unit, instrument.description)
         case semconv.Gauge():
-            read = _callback(lambda: metrics.observations(of))
-            meter.create_observable_gauge(of.name, [read], of.unit, of.description)
+            read = _callback(lambda: metrics.observations(instrument))
+            meter.create_observable_gauge(instrument.name, [read], instrument.unit, instrument.description)
 
 
 def _callback(source: Callable[[], list[metrics.Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:

@@ -1,4 +1,4 @@
-"""Telemetry of one process: started with it, stopped with it, nothing left behind."""
+"""The telemetry of one process: started and stopped with it."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from poise.telemetry.spans import SpanQueue
 
 GRACE: Final = 3.0
-"""Seconds given to a collector to take what is left; then it is let go."""
+"""Seconds for the export of the remaining data at `stop`."""
 
 
 class Telemetry:
-    """Sets up what the settings ask for, and only that: no collector, no `/metrics` and no `poise.spans` cost nothing.
+    """Sets up the telemetry that the settings enable: without a collector, `/metrics` and `poise.spans` it is free.
 
-    It is OpenTelemetry's global state that it leaves alone: providers are held here, and may be started many times in
-    one process; the last one started is in force.
+    OpenTelemetry's global state is not changed. The providers are held here, so that several may be started in one
+    process; the last one started is active.
 
     Args:
-        settings: `spans`, `otlp_endpoint`, `admin_port` and `instance` count.
-        tier: What `service.name` is made of.
+        settings: `spans`, `otlp_endpoint`, `admin_port` and `instance` are used.
+        tier: The tier, for `service.name`.
     """
 
     def __init__(self, settings: MeshSettings, tier: str) -> None:
@@ -43,16 +43,15 @@ class Telemetry:
         self._recorder: metrics.Recorder | None = None
         self._exporters: tuple[SpanExporter, MetricExporter] | None = None
         self.spans: SpanQueue | None = None
-        """Finished spans of runs, to be written to `poise.spans`; None when the settings say not to. Still readable
-        after `stop`."""
+        """Finished spans of runs, to write to `poise.spans`; None if disabled. Readable after `stop`."""
         self.exposition: Callable[[], bytes] | None = None
-        """The page of `/metrics` in Prometheus' text format; None when no admin port is set."""
+        """Returns the page of `/metrics` in Prometheus' text format; None if no admin port is set."""
 
     def start(self) -> None:
-        """Open spans and record metrics from now on.
+        """Start recording spans and metrics.
 
         Raises:
-            SetupError: The collector's address is none, or the extra `otlp` is missing.
+            SetupError: The collector's URL is invalid, or the extra `otlp` is not installed.
         """
         settings = self._settings
         if not settings.spans and not settings.otlp_endpoint and settings.admin_port is None:
@@ -60,11 +59,11 @@ class Telemetry:
         if settings.otlp_endpoint:
             self._exporters = _otlp(settings.otlp_endpoint)
 
-        from poise.telemetry import sdk  # noqa: PLC0415 - 150 ms that only a process that needs it pays
+        from poise.telemetry import sdk  # noqa: PLC0415 - takes 150 ms, only if needed
 
-        who = sdk.resource(self._tier, settings.instance)
+        resource = sdk.resource(self._tier, settings.instance)
         if processors := self._processors():
-            self._tracing = sdk.tracer_provider(who, processors)
+            self._tracing = sdk.tracer_provider(resource, processors)
             self._tracer = self._tracing.get_tracer(tracing.SCOPE)
             tracing.activate(self._tracer)
         readers = self._readers()
@@ -72,11 +71,11 @@ class Telemetry:
             reader, self.exposition = sdk.prometheus_reader()
             readers.append(reader)
         if readers:
-            self._metering, self._recorder = sdk.meter_provider(who, readers)
+            self._metering, self._recorder = sdk.meter_provider(resource, readers)
             metrics.activate(self._recorder)
 
     async def stop(self) -> None:
-        """Open no more spans, record no more metrics, and send a collector what is left, for `GRACE` seconds."""
+        """Stop recording spans and metrics, and export the remaining data, for at most `GRACE` seconds."""
         if self._tracer is not None:
             tracing.deactivate(self._tracer)
         if self._recorder is not None:
@@ -89,18 +88,18 @@ class Telemetry:
         _, late = await asyncio.wait(tasks, timeout=GRACE)
         if late:
             for exporter in self._exporters or ():
-                exporter.shutdown()  # ends its waiting between retries
+                exporter.shutdown()  # ends the wait between retries
         await asyncio.gather(*tasks)
 
     def _processors(self) -> "list[SpanProcessor]":
         processors: list[SpanProcessor] = []
         if self._settings.spans:
-            from poise.telemetry.spans import SpanQueue  # noqa: PLC0415 - brings the SDK
+            from poise.telemetry.spans import SpanQueue  # noqa: PLC0415 - loads the SDK
 
             self.spans = SpanQueue()
             processors.append(self.spans)
         if self._exporters:
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - brings the SDK
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - loads the SDK
 
             processors.append(BatchSpanProcessor(self._exporters[0]))
         return processors
@@ -108,7 +107,7 @@ class Telemetry:
     def _readers(self) -> "list[MetricReader]":
         if not self._exporters:
             return []
-        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - brings the SDK
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - loads the SDK
 
         return [PeriodicExportingMetricReader(self._exporters[1])]
 
@@ -116,9 +115,9 @@ class Telemetry:
 def _otlp(endpoint: str) -> "tuple[SpanExporter, MetricExporter]":
     parts = urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SetupError(f"POISE_OTLP_ENDPOINT: {endpoint!r} is no address of a collector, such as http://host:4318")
+        raise SetupError(f"POISE_OTLP_ENDPOINT: {endpoint!r} is not the URL of a collector, such as http://host:4318")
     try:
-        from poise.telemetry.otlp import exporters  # noqa: PLC0415 - its dependencies are an extra
+        from poise.telemetry.otlp import exporters  # noqa: PLC0415 - needs the extra
     except ImportError as error:
         raise SetupError(
             f"POISE_OTLP_ENDPOINT is set, but {error.name} is not installed: pip install 'poise[otlp]', or unset it"

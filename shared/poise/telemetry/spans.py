@@ -1,4 +1,4 @@
-"""The queue of finished spans, from which a process writes `poise.spans`."""
+"""The queue of finished spans that a process writes to `poise.spans`."""
 
 import json
 import math
@@ -16,27 +16,27 @@ from poise.contracts.bounds import INT64
 from poise.telemetry import metrics, semconv
 
 CAPACITY: Final = 8_192
-"""Spans that wait at most: what a worker finishes in seconds when the broker is away."""
+"""Maximum of queued spans: those of a few seconds of a worker while the broker is unavailable."""
 MAX_TEXT_CHARS: Final = 200
 MIN_STEP_DURATION_NS: Final = 1_000_000
-"""Nanoseconds: a step of a workflow's own that took less is not written, which would take longer than it did."""
+"""Nanoseconds; shorter local steps are not written, because writing takes longer than they did."""
 
 
 class SpanQueue(SpanProcessor):
-    """Keeps finished spans of runs until `drain` takes them; the oldest give way when it is full, and are counted.
+    """Holds finished spans of runs until `drain`. If it is full, the oldest are dropped and counted.
 
-    A span belongs to the run that its attribute `poise.run` names; one without it belongs to its parent's. Spans of no
-    run are passed over. Whoever publishes what `drain` gives must open no span of a run for it, or there is no end.
+    A span belongs to the run in its attribute `poise.run`, or else to the run of its parent. Spans without a run are
+    skipped. The code that publishes drained spans must not open spans of a run, or it would never end.
 
     Args:
-        capacity: Spans kept at most.
+        capacity: The maximum of queued spans.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._finished: deque[ReadableSpan] = deque(maxlen=capacity)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Give a new span its parent's run, unless it names its own."""
+        """Copy the run of the parent to a new span, unless it has one."""
         attributes = span.attributes
         if attributes is not None and semconv.RUN in attributes:
             return
@@ -46,7 +46,7 @@ class SpanQueue(SpanProcessor):
             span.set_attribute(semconv.RUN, run)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Keep a finished span; turning it into a body is left to `drain`, off the path of the message."""
+        """Queue a finished span; `drain` encodes it later, off the message's critical path."""
         attributes = span.attributes
         if attributes is None or semconv.RUN not in attributes or _is_too_brief(span):
             return
@@ -55,13 +55,13 @@ class SpanQueue(SpanProcessor):
         self._finished.append(span)
 
     def drain(self, limit: int = 1_000) -> list[tuple[str, bytes]]:
-        """Take finished spans, oldest first.
+        """Remove and return finished spans, oldest first.
 
         Args:
-            limit: How many at most: a thousand take about 20 ms to encode.
+            limit: The maximum number; a thousand take about 20 ms to encode.
 
         Returns:
-            The run and the body (`SpanRecord`) of each.
+            The run and the body (`SpanRecord`) of each span.
         """
         taken: list[tuple[str, bytes]] = []
         while self._finished and len(taken) < limit:
@@ -71,18 +71,19 @@ class SpanQueue(SpanProcessor):
 
 
 def _is_too_brief(span: ReadableSpan) -> bool:
-    took = (span.end_time or 0) - (span.start_time or 0)
+    duration = (span.end_time or 0) - (span.start_time or 0)
     return (
-        took < MIN_STEP_DURATION_NS
+        duration < MIN_STEP_DURATION_NS
         and span.name.startswith(semconv.STEP_SPAN_PREFIX)
         and span.status.status_code is not StatusCode.ERROR
     )
 
 
 def encode_span(span: ReadableSpan) -> bytes:
-    """A finished span as the body of a `SpanRecord`, built by hand: through the model it takes 19 µs, so it takes 9.
+    """Return a finished span as the body of a `SpanRecord`.
 
-    Texts are cut, names too, and the SDK keeps 128 attributes of a span: it fits its topic, whatever is in it.
+    It is built without the model, which takes 9 µs instead of 19. Texts and names are truncated, and the SDK limits a
+    span to 128 attributes, so the body always fits its topic.
     """
     context, start, resource = span.context, span.start_time or 0, span.resource.attributes
     body = {
@@ -107,7 +108,7 @@ def encode_span(span: ReadableSpan) -> bytes:
         body |= {"status": "error", "error": (span.status.description or "failed")[:MAX_TEXT_CHARS]}
     try:
         return to_json(body)
-    except ValueError:  # words of somebody else's that have no form in UTF-8
+    except ValueError:  # third-party text that UTF-8 cannot encode
         return json.dumps(body, ensure_ascii=False).encode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""Spans: opened with `with span(…)`, carried across the wire by `inject` and `extract` (W3C)."""
+"""Spans: opened by `with span(…)`, propagated in headers by `inject` and `extract` (W3C)."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,30 +19,30 @@ SCOPE = "poise"
 _propagators = (TraceContextTextMapPropagator(), W3CBaggagePropagator())
 _tracers: list[Tracer] = []
 _host = trace.get_tracer(SCOPE)
-"""Of the application that Poise's client is used in; records nothing where that does no tracing."""
+"""The tracer of the application that uses Poise's client; records nothing if the application has no tracing."""
 
 
 def activate(tracer: Tracer) -> None:
-    """Open spans with this tracer from now on. A host application's own tracing is used where none is set."""
+    """Open spans with this tracer from now on. Without one, the host application's tracer is used."""
     _tracers.append(tracer)
 
 
 def deactivate(tracer: Tracer) -> None:
-    """Take a tracer out of use; the one before it is used again."""
+    """Stop using a tracer; the previous one becomes active again."""
     if tracer in _tracers:
         _tracers.remove(tracer)
 
 
-class span:  # noqa: N801 - reads as the verb it is: with span("embed query")
-    """One piece of work, as a context manager; spans opened within become its children.
+class span:  # noqa: N801 - used like a function: with span("embed query")
+    """A span as a context manager; spans opened inside become its children.
 
-    An error that leaves it is recorded and goes on.
+    An exception is recorded and propagated.
 
     Args:
-        name: From `table`.
-        kind: Its side of a call: PRODUCER, CONSUMER, CLIENT, SERVER or INTERNAL.
-        attributes: Names from `table`; values are strings, numbers, booleans or lists of these.
-        parent: Where it hangs; None = the current span. For a message: `extract(envelope.trace)`.
+        name: A name from `semconv`.
+        kind: PRODUCER, CONSUMER, CLIENT, SERVER or INTERNAL.
+        attributes: Names from `semconv`; values are strings, numbers, booleans or lists of these.
+        parent: The context of the parent; None = the current span. For a message: `extract(envelope.trace)`.
     """
 
     __slots__ = ("_attributes", "_kind", "_name", "_parent", "_span", "_token")
@@ -93,13 +93,13 @@ class span:  # noqa: N801 - reads as the verb it is: with span("embed query")
 
 
 def _unsampled(current: Span) -> bool:
-    """Whether a trace was decided against: below its spans nothing needs to be asked or made."""
+    """Return whether a trace is not sampled; its spans then need no children."""
     context = current.get_span_context()
     return context.is_valid and not context.trace_flags.sampled and not current.is_recording()
 
 
 def record_error(span: Span, error: BaseException) -> None:
-    """Say on a span how it failed. No stack trace: faults come in floods, and dead letters hold theirs."""
+    """Record an error on a span, without a stack trace: faults come in bursts, and dead letters have the traceback."""
     name = type(error).__qualname__
     detail = "cancelled" if isinstance(error, asyncio.CancelledError) else str(error)
     span.set_attribute(semconv.ERROR_TYPE, name)
@@ -108,12 +108,12 @@ def record_error(span: Span, error: BaseException) -> None:
 
 
 def current_span() -> Span:
-    """The innermost open span; one that records nothing where there is none."""
+    """Return the current span; if there is none, one that records nothing."""
     return trace.get_current_span()
 
 
 def inject() -> dict[str, str]:
-    """`traceparent`, `tracestate` and `baggage` of the current span, as far as it has them."""
+    """Return `traceparent`, `tracestate` and `baggage` of the current span, if any."""
     carrier: dict[str, str] = {}
     for propagator in _propagators:
         propagator.inject(carrier)
@@ -121,9 +121,9 @@ def inject() -> dict[str, str]:
 
 
 def extract(carried: Mapping[str, str]) -> Context:
-    """The parent that came with a message; an empty context where none did, or where it cannot be read."""
+    """Return the context in a message's trace headers; empty if there are none, or if they are invalid."""
     context = Context()
-    # The propagators split at commas with a pattern that takes quadratic time on a run of spaces.
+    # The propagators split at commas with a regular expression that takes quadratic time on a run of spaces.
     plain = {name: " ".join(value.split()) for name, value in carried.items()}
     for propagator in _propagators if carried else ():
         context = propagator.extract(plain, context)

@@ -1,1 +1,1 @@
-"""Texts: Markdown, Unicode forms, log lines, and what of an error may be public."""
+"""Text: Markdown, Unicode normalization, log lines, and error messages without addresses."""

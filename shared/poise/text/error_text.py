@@ -1,20 +1,20 @@
-"""The text of an exception, for people: never nothing, though many exceptions have no words (`TimeoutError()`).
+"""The text of an exception, for people: never empty, although many exceptions have no message (`TimeoutError()`).
 
-An exception is always true, so that `error or "…"` says nothing where there are no words.
+An exception is always true, so `error or "…"` does not replace an empty message.
 """
 
 
-def error_message(error: BaseException, wordless: str | None = None) -> str:
-    """What an exception says.
+def error_message(error: BaseException, default: str | None = None) -> str:
+    """Return the message of an exception.
 
     Args:
         error: The exception.
-        wordless: What is said where it has no words; None = its type.
+        default: Returned if it has no message; None = its type.
     """
-    return str(error).strip() or wordless or type(error).__name__
+    return str(error).strip() or default or type(error).__name__
 
 
 def error_with_type(error: BaseException) -> str:
-    """The type of an exception, and what it says."""
-    name, words = type(error).__name__, str(error).strip()
-    return f"{name}: {words}" if words else name
+    """Return the type and the message of an exception."""
+    name, message = type(error).__name__, str(error).strip()
+    return f"{name}: {message}" if message else name

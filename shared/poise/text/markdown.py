@@ -1,4 +1,4 @@
-"""Markdown's lines that say what others are: titles and fences (CommonMark, sections 4.2 and 4.5). Pure, linear."""
+"""Parsing of Markdown's headings and code fences (CommonMark, sections 4.2 and 4.5). Pure, in linear time."""
 
 import re
 from typing import Final, NamedTuple
@@ -8,26 +8,26 @@ _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
 class Heading(NamedTuple):
-    """A title and its level, from 1."""
+    """A heading and its level, from 1."""
 
     level: int
     text: str
 
 
 def parse_heading(line: str) -> Heading | None:
-    """The title that a line of `#` begins; the `#` that may close it are no part of it."""
-    begins = _ATX.match(line)
-    if begins is None:
+    """Return the ATX heading of a line, without the closing `#`; None if it is not a heading."""
+    opening = _ATX.match(line)
+    if opening is None:
         return None
-    text = line[begins.end() :].rstrip()
+    text = line[opening.end() :].rstrip()
     closed = text.rstrip("#")
     if closed.endswith((" ", "\t")):
         text = closed.rstrip(" \t")
-    return Heading(len(begins[1]), text)
+    return Heading(len(opening[1]), text)
 
 
 def open_fence(line: str, fence: str) -> str:
-    """The fence that is open after a line, empty if none is.
+    """Return the fence that is open after a line; empty if none is.
 
     Args:
         line: The line.

@@ -104,7 +104,7 @@ async def test_the_key_is_sent_and_never_shown(serve: Serve, caplog: pytest.LogC
         (response("200 OK", b""), RetryableError, "without a completion"),
         (response("200 OK", b'{"choices": []}'), RetryableError, "choices: is empty"),
         (response("200 OK", b"<html>"), RetryableError, "without a completion"),
-        (response("200 OK", b"not gzip", "content-encoding: gzip"), RetryableError, "what came is not gzip"),
+        (response("200 OK", b"not gzip", "content-encoding: gzip"), RetryableError, "the body is not valid gzip"),
         (response("200 OK", gzip.compress(b"x" * 20_000_000), "content-encoding: gzip"), RetryableError, "more than"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{", RetryableError, "RemoteProtocolError"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", RetryableError, "RemoteProtocolError"),

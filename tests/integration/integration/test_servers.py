@@ -73,7 +73,7 @@ async def test_it_is_asked_as_its_settings_say() -> None:
             ApiRefusedError,
             "more than",
         ),
-        (http_response("200 OK", b"no gzip", "content-encoding: gzip"), ApiFailedError, "what came is not gzip"),
+        (http_response("200 OK", b"no gzip", "content-encoding: gzip"), ApiFailedError, "the body is not valid gzip"),
         (http_response("500 Oops", b"oops"), ApiFailedError, "answered 500: oops"),
         (http_response("503 Busy", b"", "retry-after: 7"), ApiFailedError, "answered 503: without a reason"),
         (http_response("429 Slow", b"slow", "retry-after: 7"), RateLimitedError, "answered 429: slow"),

@@ -34,12 +34,12 @@ QUICK = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
 
 def in_openapi(name: str) -> Schema:
-    """A schema of the OpenAPI document, which stands for itself."""
+    """Return a schema of the OpenAPI document, with the components that it refers to."""
     return {"$ref": f"#/components/schemas/{name}", "components": OPENAPI["components"]}
 
 
 def defaults(schema: object) -> Iterator[object]:
-    """Every default of a schema, at any depth, but for null."""
+    """Yield the defaults of a schema at any depth, except null."""
     if isinstance(schema, dict):
         default = schema.get("default")
         if default is not None and not isinstance(default, dict):  # else a property of that name
@@ -50,7 +50,7 @@ def defaults(schema: object) -> Iterator[object]:
 
 
 def test_a_default_is_told_as_text() -> None:
-    """Of the keyword some generators make a field that each client has to send."""
+    """Some generators make a field with the keyword `default` required for clients."""
     assert list(defaults(OPENAPI["components"]["schemas"])) == []
     assert "Absent = " in json.dumps(OPENAPI["components"]["schemas"])
 

@@ -67,7 +67,7 @@ def lived() -> Lived:
 def test_the_decisions_are_made_again(lived: Lived) -> None:
     found = replay(lived.logs())
     assert (found.skipped, found.why, found.difference) == (0, None, None)
-    assert list(found.told) == lived.decisions
+    assert list(found.recorded) == lived.decisions
     assert found.reproduced == len(lived.decisions)
 
 
@@ -77,7 +77,7 @@ def test_what_is_not_decided_yet_is_no_difference(lived: Lived) -> None:
     assert len(lived.decisions) > len(before.decisions)
     assert replay(replace(before, scores=lived.scores)).difference is None
     missing = replay(lived.logs(decisions=before.decisions))
-    assert missing.difference == f"{lived.decisions[-1].id} is made again, and is not in the log: " + (
+    assert missing.difference == f"{lived.decisions[-1].id} was replayed, but is not in the log: " + (
         lived.decisions[-1].reason
     )
 
@@ -88,9 +88,9 @@ def test_where_it_begins_when_the_first_scores_are_gone(lived: Lived) -> None:
     kept = [(offset, score) for offset, score in lived.scores if offset >= first]
     found = replay(lived.logs(scores=kept, first=first))
     assert found.skipped == lived.decisions.index(again)
-    assert found.why == f"not all scores and commands from before {again.id} are kept"
+    assert found.why == f"not all scores and commands before {again.id} are retained"
     assert found.difference is None
-    assert found.reproduced == len(found.told) == len(lived.decisions) - found.skipped
+    assert found.reproduced == len(found.recorded) == len(lived.decisions) - found.skipped
 
 
 def test_when_nothing_can_be_replayed(lived: Lived) -> None:
@@ -103,11 +103,11 @@ def test_when_nothing_can_be_replayed(lived: Lived) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"after": {"steady": 0.5, "cheap": 0.5}}, "after was {'steady': 0.5, 'cheap': 0.5}, and is "),
-        ({"reason": "because"}, "reason was because, and is "),
-        ({"scores": 3}, "scores was 3, and is "),
-        ({"finding": None}, "finding was none, and is "),
-        ({"id": "answer-99"}, "answer-99: id was answer-99, and is "),
+        ({"after": {"steady": 0.5, "cheap": 0.5}}, "after is {'steady': 0.5, 'cheap': 0.5} in the log, and "),
+        ({"reason": "because"}, "reason is because in the log, and "),
+        ({"scores": 3}, "scores is 3 in the log, and "),
+        ({"finding": None}, "finding is none in the log, and "),
+        ({"id": "answer-99"}, "answer-99: id is answer-99 in the log, and "),
     ],
     ids=str,
 )
@@ -127,7 +127,7 @@ def test_a_decision_that_nothing_leads_to(lived: Lived) -> None:
     logs = lived.logs()
     made_up = logs.decisions[-1].model_copy(update={"id": "answer-99"})
     found = replay(replace(logs, decisions=[*logs.decisions, made_up]))
-    assert found.difference == f"answer-99 was made, and is not made again: {made_up.reason}"
+    assert found.difference == f"answer-99 is in the log, but was not reproduced: {made_up.reason}"
     assert found.reproduced == len(lived.decisions)
 
 

@@ -87,12 +87,12 @@ class RecoveryEProcess:
 
 
 class RecoveryWatch:
-    """A variant that is watched for recovery: what is to be shown, and the evidence for it.
+    """A variant that is watched for recovery, with the evidence so far.
 
     Args:
         about: The criterion of its alarm.
         past: Its mean loss before the alarm; None = not known.
-        proofs: The e-processes, all of which must show recovery.
+        proofs: The e-processes; all must show recovery.
         restoring: It has recovered once and its share is being restored: alarms are raised as well.
     """
 

@@ -1,6 +1,6 @@
-"""The names of every attribute, span and metric, each once.
+"""The names of all attributes, spans and metrics.
 
-They follow OpenTelemetry's semantic conventions for messaging and GenAI where these have a name, else `poise.*`.
+They follow OpenTelemetry's semantic conventions for messaging and GenAI; names that these lack begin with `poise.`.
 """
 
 from poise.telemetry.semconv.attributes import *  # noqa: F403 - one table in three modules

@@ -1,4 +1,4 @@
-"""The name of every attribute of spans and metrics, each once."""
+"""The names of the attributes of spans and metrics."""
 
 from typing import Final
 
@@ -34,7 +34,7 @@ GEN_AI_TEMPERATURE: Final = "gen_ai.request.temperature"
 GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
-GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a kind of token that has no password
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - not a password
 
 # -- attributes: Poise's -----------------------------------------------------------------------------------------------
 
@@ -74,4 +74,4 @@ COMPONENT: Final = "poise.part"
 POLICY: Final = "poise.policy"
 ACTION: Final = "poise.decision.action"
 ACTED: Final = "poise.decision.acted"
-"""Whether weights or limits changed: `hold` with `false` is a variant in trouble that nothing is done about."""
+"""Whether weights or limits changed: `hold` with `false` means that a variant is in trouble and nothing is done."""

@@ -1,4 +1,4 @@
-"""Every metric: its name, unit, description and attributes."""
+"""The metrics: name, unit, description and attributes."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -47,14 +47,14 @@ UNIT_INTERVAL_BUCKETS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instrument:
-    """One metric. Equal only to itself, so that looking it up costs no comparing of fields."""
+    """A metric. It is equal only to itself, so that dictionary look-ups compare no fields."""
 
     name: str
     unit: str
     """UCUM: `s`, `1`, `{message}`."""
     description: str
     attributes: tuple[str, ...] = ()
-    """What it is recorded with; each takes few values."""
+    """The names of its attributes, each with few values."""
 
 
 class Counter(Instrument):
@@ -80,7 +80,7 @@ class Histogram(Instrument):
     """The distribution of a quantity."""
 
     buckets: tuple[float, ...] = SECONDS_BUCKETS
-    """Upper bounds, in its unit."""
+    """The upper bounds, in its unit."""
 
 
 _MESSAGE: Final = (MESSAGING_SYSTEM, MESSAGING_OPERATION_NAME, MESSAGING_DESTINATION)

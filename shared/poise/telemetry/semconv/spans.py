@@ -1,4 +1,4 @@
-"""The name of every span, each once."""
+"""The names of the spans."""
 
 import re
 from typing import Final
