@@ -74,7 +74,7 @@ class Scene:
     records: Counter[str] = field(default_factory=Counter)
     """Run records, by the question."""
     asked: Counter[str] = field(default_factory=Counter)
-    """Requests to inference, by what is asked: a run that was begun again asks again for what it has not."""
+    """Requests to inference, by question: a replayed run repeats the ones whose result it lacks."""
     rungs: Counter[str] = field(default_factory=Counter)
     took: float = 0.0
     """Seconds for all runs."""
@@ -85,7 +85,7 @@ class Scene:
         return [worker for worker in self.supervisor.workers if worker.tier == tier]
 
     async def ask_all(self, runs: int, pace: Pace) -> None:
-        """Ask so many questions, each another one, by the public door."""
+        """Ask this number of different questions on the public topic."""
         began = time.monotonic()
         settings = MeshSettings(broker=self.kafka.bootstrap, spans=False)
         async with RecordingClient(settings, self.history) as mesh:
@@ -149,7 +149,7 @@ def cache_said(scene: Scene) -> list[str]:
 
 @asynccontextmanager
 async def scene(directory: Path, workers: Mapping[str, int], seed: int) -> AsyncIterator[Scene]:
-    """A broker, a cache, a model, and so many workers of each tier, with a corpus."""
+    """A broker, a cache, a model, and the given workers of each tier, with a corpus."""
     async with engines(directory) as (kafka, valkey), CountingModel(directory / "model") as model:
         variables = {
             "POISE_BROKER": kafka.bootstrap,

@@ -1,4 +1,4 @@
-"""A worker as it is, but for one part that may stand still for seconds only: `python hasty_worker.py TIER PART`.
+"""A normal worker, except for one component that may stall for seconds only: `python hasty_worker.py TIER PART`.
 
 A retrieval worker's reader of passages hangs, in its thread, on a record whose key begins with `hang`.
 """

@@ -18,12 +18,12 @@ async def main() -> None:
     mesh_settings, settings = MeshSettings.load(), EvaluationSettings.load()
     async with (
         embedding_scorer(settings) as vectors,
-        WorkerRuntime(mesh_settings, tier="evaluation") as mesh,
-        policy_worker(mesh, settings),
+        WorkerRuntime(mesh_settings, tier="evaluation") as runtime,
+        policy_worker(runtime, settings),
         LimitedExecutor() as executor,
     ):
-        run_log = RunLog(mesh.logs, mesh_settings.clock_skew)
-        await mesh.serve(Tier("evaluation", handlers(run_log, vectors, executor)))
+        run_log = RunLog(runtime.logs, mesh_settings.clock_skew)
+        await runtime.serve(Tier("evaluation", handlers(run_log, vectors, executor)))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from poise_services.gateway.settings import GatewaySettings
 async def main() -> None:
     """Serve HTTP until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), GatewaySettings.load()
-    async with WorkerRuntime(mesh_settings, tier="gateway") as mesh, EpochValidator(mesh.logs.access) as epochs:
-        await serve(mesh, settings, epochs)
+    async with WorkerRuntime(mesh_settings, tier="gateway") as runtime, EpochValidator(runtime.logs.access) as epochs:
+        await serve(runtime, settings, epochs)
 
 
 if __name__ == "__main__":

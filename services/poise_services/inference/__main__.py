@@ -13,8 +13,8 @@ from poise_services.inference.settings import InferenceSettings
 async def main() -> None:
     """Answer `Generate` until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), InferenceSettings.load()
-    async with WorkerRuntime(mesh_settings, tier="inference") as mesh, Backends(settings) as backends:
-        await mesh.serve(Tier("inference", handlers=handlers(backends)))
+    async with WorkerRuntime(mesh_settings, tier="inference") as runtime, Backends(settings) as backends:
+        await runtime.serve(Tier("inference", handlers=handlers(backends)))
 
 
 if __name__ == "__main__":

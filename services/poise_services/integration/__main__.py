@@ -14,8 +14,8 @@ from poise_services.integration.stale_if_error import StaleIfErrorCache
 async def main() -> None:
     """Answer `Fetch` until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), IntegrationSettings.load()
-    async with WorkerRuntime(mesh_settings, tier="integration") as mesh, ApiClients(settings) as apis:
-        await mesh.serve(Tier("integration", handlers(apis, StaleIfErrorCache(mesh.redis))))
+    async with WorkerRuntime(mesh_settings, tier="integration") as runtime, ApiClients(settings) as apis:
+        await runtime.serve(Tier("integration", handlers(apis, StaleIfErrorCache(runtime.redis))))
 
 
 if __name__ == "__main__":

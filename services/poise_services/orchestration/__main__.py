@@ -19,16 +19,16 @@ async def main() -> None:
     """Answer asks until stopped by a signal."""
     mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
     async with (
-        WorkerRuntime(mesh_settings, tier="orchestration") as mesh,
-        follow_versions(mesh, settings) as versions,
-        follow_policies(mesh, settings, load_secret(settings, mesh_settings)) as policies,
+        WorkerRuntime(mesh_settings, tier="orchestration") as runtime,
+        follow_versions(runtime, settings) as versions,
+        follow_policies(runtime, settings, load_secret(settings, mesh_settings)) as policies,
         LimitedExecutor() as executor,
     ):
         with Breakers(settings.variants) as breakers:
             ask_handlers = handlers(
-                settings, mesh, breakers=breakers, versions=versions, policies=policies, executor=executor
+                settings, runtime, breakers=breakers, versions=versions, policies=policies, executor=executor
             )
-            await mesh.serve(Tier("orchestration", ask_handlers, on_fault=run_record.publish_fault))
+            await runtime.serve(Tier("orchestration", ask_handlers, on_fault=run_record.publish_fault))
 
 
 if __name__ == "__main__":

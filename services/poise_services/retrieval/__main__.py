@@ -14,17 +14,17 @@ from poise_services.retrieval.settings import RetrievalSettings
 
 async def main() -> None:
     """Publish documents as passages and search them until asked to stop."""
-    settings, mesh = RetrievalSettings.load(), WorkerRuntime(MeshSettings.load(), tier="retrieval")
+    settings, runtime = RetrievalSettings.load(), WorkerRuntime(MeshSettings.load(), tier="retrieval")
     async with (
         MiniLm(
-            embedding_threads=settings.embedding_threads, file=settings.embedding_model_file, liveness=mesh.liveness
+            embedding_threads=settings.embedding_threads, file=settings.embedding_model_file, liveness=runtime.liveness
         ) as embedder,
-        mesh,
-        Corpus(mesh, settings, embedder.model) as corpus,
+        runtime,
+        Corpus(runtime, settings, embedder.model) as corpus,
         LimitedExecutor() as executor,
     ):
-        await mesh.liveness.watch_while(embedder.wait_load_attempted())
-        await mesh.serve(Tier("retrieval", handlers(settings, embedder, corpus, executor)))
+        await runtime.liveness.watch_while(embedder.wait_load_attempted())
+        await runtime.serve(Tier("retrieval", handlers(settings, embedder, corpus, executor)))
 
 
 if __name__ == "__main__":

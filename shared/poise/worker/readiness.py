@@ -26,8 +26,8 @@ class Readiness:
 
     Args:
         admin: Queries the broker.
-        liveness: The parts of the process, each of which is a condition; told whether the broker answers.
-        identities: Told what the broker says of the topics.
+        liveness: The components of the process, each a condition; it receives whether the broker answers.
+        identities: Receives the ids of the topics.
 
     Raises:
         SetupError: Topics are missing.

@@ -1,4 +1,4 @@
-"""What becomes of a message whose handling failed: one pure decision."""
+"""The retry policy: one pure decision on a message whose handling failed."""
 
 import random
 from dataclasses import dataclass
@@ -17,38 +17,38 @@ from poise.errors import (
 )
 
 OVERLOAD_RETRY_AFTER: Final = 5.0
-"""Seconds after which a message that was turned away is worth another try."""
+"""`retry_after` of the fault for a message that an overloaded worker rejects, seconds."""
 _MAX_DOUBLINGS: Final = 30
-"""Of a delay: far beyond any limit, and a number that a float can hold."""
+"""Caps the exponent so that the float cannot overflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Handle it again, in place, after a delay in seconds."""
+    """Handle the message again in place, after a delay in seconds."""
 
     delay: float
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Put it on the delayed-retry topic of a delay in seconds, where it holds up nobody."""
+    """Write the message to the delayed-retry topic of a delay in seconds, where it blocks no other message."""
 
     delay: float
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """It cannot be handled: keep it whole, tell the caller."""
+    """Dead-letter the message, and return the fault to the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """Nobody wants the answer any more: tell the caller, keep nothing."""
+    """The deadline has passed: return the fault to the caller, without a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReturnFault:
-    """Nothing can be learnt from it, and whoever waits decides what to do instead: tell the caller, keep nothing."""
+    """Return the fault to the caller, which decides what to do instead, without a dead letter."""
 
 
 Decision = Retry | RetryLater | GiveUp | Expire | ReturnFault
@@ -56,7 +56,7 @@ Decision = Retry | RetryLater | GiveUp | Expire | ReturnFault
 
 @dataclass(frozen=True, slots=True)
 class RetryLimits:
-    """How often and how patiently a message is tried again."""
+    """The limits of retries in place."""
 
     max_attempts: int = 4
     """Attempts in place, the first one included, for a RetryableError."""
@@ -70,59 +70,59 @@ class RetryLimits:
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """What is known of an attempt that failed."""
+    """A failed attempt to handle a message."""
 
     number: int
     """From 1, over all deliveries."""
     remaining: float
     """Seconds until the message's deadline."""
     has_caller: bool
-    """Whether somebody waits for the reply."""
+    """Whether a caller waits for the reply."""
     delayed_retries: int = 0
-    """How often it has been on a delayed-retry topic."""
+    """How often the message was on a delayed-retry topic."""
     in_budget: bool = True
-    """Whether the worker's retry budget has room."""
+    """Whether the retry budget of the worker permits a retry."""
     waited: float = 0.0
     """Seconds between its attempts so far."""
 
 
 class RetryBudget:
-    """How many retries in place a worker may make, so that a part which is down is not hit harder than one that is up.
+    """Limits the retries in place of a worker, so that a failing dependency does not get more load than a healthy one.
 
-    A token bucket: each message puts in `ratio` of a retry, each second puts in `per_second`, each retry takes one out.
+    A token bucket: each message adds `ratio` of a retry, each second adds `per_second`, each retry removes one.
     (Finagle's RetryBudget; Google, "Site Reliability Engineering", 2016, ch. 21.)
 
     Args:
-        ratio: Retries per message, on the average.
-        per_second: Retries per second that are always allowed.
-        most: Retries that can be saved up.
+        ratio: Retries per message, on average.
+        per_second: Retries per second that are always permitted.
+        max_balance: Retries that can be saved.
     """
 
-    def __init__(self, *, ratio: float = 0.2, per_second: float = 10.0, most: float = 100.0) -> None:
+    def __init__(self, *, ratio: float = 0.2, per_second: float = 10.0, max_balance: float = 100.0) -> None:
         self._ratio = ratio
         self._per_second = per_second
-        self._most = most
-        self._saved = most
+        self._max = max_balance
+        self._balance = max_balance
         self._at: float | None = None
 
     def deposit(self) -> None:
-        """Note that a message came."""
-        self._saved = min(self._most, self._saved + self._ratio)
+        """Add the share of one message."""
+        self._balance = min(self._max, self._balance + self._ratio)
 
     def has_room(self, now: float) -> bool:
-        """Whether a retry may be made.
+        """Return whether the budget permits a retry.
 
         Args:
-            now: Seconds on any clock that does not go back.
+            now: Seconds on a monotonic clock.
         """
         if self._at is not None:
-            self._saved = min(self._most, self._saved + (now - self._at) * self._per_second)
+            self._balance = min(self._max, self._balance + (now - self._at) * self._per_second)
         self._at = now
-        return self._saved >= 1
+        return self._balance >= 1
 
     def withdraw(self) -> None:
-        """Note that a retry is made."""
-        self._saved -= 1
+        """Remove one retry."""
+        self._balance -= 1
 
 
 def decide(
@@ -131,13 +131,13 @@ def decide(
     """Decide on a failed attempt.
 
     Delays in place have full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A retry
-    has one owner: an error that came back from a call is final here, for the tier that answered has done the retrying.
+    has one owner: an error that a call returned is final here, because the called tier has retried.
 
     Args:
-        error: What the handler raised, or why the message could not be read.
-        attempt: What is known of the attempt.
+        error: The error of the handler or the decoder.
+        attempt: The failed attempt.
         jitter: The source of randomness.
-        limits: How often and how patiently.
+        limits: The limits of retries in place.
     """
     limits = limits or RetryLimits()
     if isinstance(error, DeadlineExceededError):
@@ -171,17 +171,17 @@ def _retry_now_or_later(
 
 
 def _give_up_or_return_fault(error: Exception, attempt: FailedAttempt) -> GiveUp | ReturnFault:
-    told = attempt.has_caller and isinstance(error, PoiseError) and not error.dead_letter
-    return ReturnFault() if told else GiveUp()
+    return_fault = attempt.has_caller and isinstance(error, PoiseError) and not error.dead_letter
+    return ReturnFault() if return_fault else GiveUp()
 
 
 def _retry_or_return_fault(
     error: RateLimitedError, attempt: FailedAttempt, jitter: random.Random, limits: RetryLimits
 ) -> Retry | ReturnFault:
-    """A rate limit is waited for by time, not by a number of attempts: the server says when it is worth another."""
+    """Limit the retries after a rate limit by time, not by their number: the server says when to retry."""
     delay = max(error.retry_after or 0.0, _backoff(attempt.number, jitter, limits))
-    patient = error.max_wait is None or attempt.waited + delay <= error.max_wait
-    return Retry(delay) if patient and attempt.in_budget and delay < attempt.remaining else ReturnFault()
+    in_time = error.max_wait is None or attempt.waited + delay <= error.max_wait
+    return Retry(delay) if in_time and attempt.in_budget and delay < attempt.remaining else ReturnFault()
 
 
 def _backoff(number: int, jitter: random.Random, limits: RetryLimits) -> float:
@@ -197,6 +197,6 @@ def _retry_later_or_give_up(attempt: FailedAttempt, wait: float = 0.0) -> RetryL
 
 
 def overload_error(worker: str, topic: str) -> RetryableError:
-    """What the sender of a message is told that a worker turns away."""
-    told = f"worker {worker} has as many messages of {topic} that wait as it may: ask again later"
-    return RetryableError(told, retry_after=OVERLOAD_RETRY_AFTER)
+    """Return the error for the caller of a message that an overloaded worker rejects."""
+    reason = f"worker {worker} is overloaded: too many messages of {topic} wait. Retry later"
+    return RetryableError(reason, retry_after=OVERLOAD_RETRY_AFTER)

@@ -1,4 +1,4 @@
-"""Sending dead letters again, each once, whoever dies or comes along; and purging them."""
+"""Redriving dead letters, each once, while processes die or run concurrently; and purging them."""
 
 import asyncio
 import os

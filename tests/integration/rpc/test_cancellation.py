@@ -30,7 +30,7 @@ HELLO = Generate(messages=(ChatMessage(role="user", content="x"),))
 
 
 class Slow:
-    """An inference tier whose steps end when they are told to; knows which began, ended and were stopped."""
+    """An inference tier whose steps end on request; records which began, ended and were stopped."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -95,7 +95,7 @@ async def test_a_call_that_is_given_up_is_stopped_on_the_worker_that_has_it(
     async with serving(mesh_settings, slow.tier()) as mesh:
         call = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="g")))
         await until(lambda: f"{run}/g" in slow.begun)
-        other = await send(outsider, run)  # somebody else who waits for the same step
+        other = await send(outsider, run)  # another caller of the same step
         beside = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="h")))
         await until(lambda: f"{run}/h" in slow.begun)
         await give_up(call)
@@ -104,7 +104,7 @@ async def test_a_call_that_is_given_up_is_stopped_on_the_worker_that_has_it(
         await until(lambda: slow.stopped == [f"{run}/g"])
         slow.may_end.set()
         assert (await beside).text == f"{run}/h"  # a step was cancelled, not the run
-        again = await client.rpc.call(HELLO, CallOptions(run=run, step="g"))  # made again, under the same name
+        again = await client.rpc.call(HELLO, CallOptions(run=run, step="g"))  # repeated, under the same name
         assert again.text == f"{run}/g"
         letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     assert not [letter for letter in letters if letter.header("poise-run") == run]
@@ -192,7 +192,7 @@ async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
         await client.rpc.cancel(withdrawn)
         assert (await fault(outsider, sent[0])).type == "urn:poise:cancelled"
     assert set(first.stopped) == {f"{withdrawn}/g", f"{interrupted}/g"}
-    # The next worker shall not know what was cancelled: it is the commit that keeps it from doing it again.
+    # The next worker must not know what was cancelled: the commit prevents it from repeating the work.
     monkeypatch.setattr("poise.rpc.cancellation.CANCEL", SCORES)
     second.may_end.set()
     async with serving(mesh_settings, second.tier()):

@@ -1,4 +1,4 @@
-"""A reply, a request or a result that JSON has no form for: told once, with the field; nothing is done again for it."""
+"""A reply, request or result that JSON cannot represent: one fault with the field, and no work is repeated."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

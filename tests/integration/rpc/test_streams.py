@@ -1,4 +1,4 @@
-"""Streams over a real Kafka: words as they come, and what is lost, doubled, begun anew or left behind on the way."""
+"""Streams over a real Kafka: text as it is generated, with lost, duplicated, restarted and abandoned events."""
 
 import asyncio
 import time
@@ -175,7 +175,7 @@ async def test_words_that_are_refused_are_taken_back(mesh_settings: MeshSettings
 
 @asynccontextmanager
 async def redacting(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    """Asks are answered with what the model wrote, streamed, but for a word that nobody may read."""
+    """Asks are answered with what the model wrote, streamed, except for a redacted word."""
 
     async def redact(_ask: Ask, context: Context) -> Answer:
         draft = await context.call(generate(), step="draft", stream=True)
@@ -366,7 +366,7 @@ async def test_a_run_whose_worker_died_after_the_model_wrote_shows_the_words_aga
 
 
 async def lossy(settings: MeshSettings, drop: int) -> Read:
-    """Read a stream of which the event with this number never reaches its partition."""
+    """Read a stream whose event with this number never reaches its partition."""
 
     async def drops(_request: Generate, context: Context) -> Completion:
         stream = context.stream

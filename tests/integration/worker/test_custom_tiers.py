@@ -1,4 +1,4 @@
-"""Tiers of one's own on a real Kafka: the page's example as processes, their topics, threads, and failures."""
+"""Custom tiers on a real Kafka: the documented example as processes, their topics, threads, and failures."""
 
 import asyncio
 import contextvars

@@ -1,4 +1,4 @@
-"""One message, many copies: paid once, answered alike, whoever dies, stands still or goes away in the meantime."""
+"""Copies of one message: handled once, with the same reply, while workers die, stall or stop."""
 
 import asyncio
 import os
@@ -251,7 +251,7 @@ async def test_redis_may_be_absent_go_and_come_back(
             await until(back)
             may_end.set()
             replies = [await outsider.reply(first), await outsider.reply(await send(outsider, repeated))]
-            assert paid == 4  # back in time to be told
+            assert paid == 4  # back in time for the reply
             assert replies[0].value == replies[1].value
 
             await valkey.stop()

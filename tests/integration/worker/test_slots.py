@@ -72,7 +72,7 @@ async def under_way(*calls: Coroutine[None, None, object]) -> AsyncIterator[list
 
 @pytest.mark.parametrize("how", ["parks", "tries again", "calls", "has copies"])
 async def test_a_handler_that_waits_holds_no_slot(mesh_settings: MeshSettings, how: str) -> None:
-    waiting, key, run = Waiting(), uuid4().hex, uuid4().hex  # one key, one partition: what comes last is behind all
+    waiting, key, run = Waiting(), uuid4().hex, uuid4().hex  # one key, one partition: the last message is behind all
     runs = [run if how == "has copies" else f"{run}-{number}" for number in range(MANY)]
     begin = 1 if how == "has copies" else MANY
     async with serving(mesh_settings, waiting.tier) as mesh:
@@ -90,7 +90,7 @@ async def test_a_handler_that_waits_holds_no_slot(mesh_settings: MeshSettings, h
 async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """577 asks of a silent model with deadlines of 300 s, in small: the next is told soon, and not at its deadline."""
+    """A small version of 577 asks of a silent model with deadlines of 300 s: the next is refused soon."""
     monkeypatch.setattr(consumer, "SHED_AFTER", 0.5)
     waiting, key = Waiting(), uuid4().hex
     room = SLOTS * (1 + ConsumerLimits().parked_factor)

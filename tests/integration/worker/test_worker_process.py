@@ -91,7 +91,7 @@ async def started(tier: str, part: str, settings: MeshSettings, **more: str) -> 
 
 
 async def test_a_reader_that_stands_still(mesh_settings: MeshSettings) -> None:
-    """In a thread, which cannot be interrupted: the process ends all the same."""
+    """In a thread, which cannot be interrupted: the process ends anyway."""
     async with started("retrieval", READER, mesh_settings) as worker:
         await worker.until_ready()
         async with WorkerRuntime(another(mesh_settings), tier="client") as client:

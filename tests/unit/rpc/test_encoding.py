@@ -1,4 +1,4 @@
-"""What has no form in JSON is told by its field, and nothing else comes of it."""
+"""A value that JSON cannot represent causes an error that names its field, and nothing else."""
 
 import decimal
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Tiers of one's own: what is refused before anything runs, and where their requests go."""
+"""Custom tiers: invalid ones are refused before anything runs; the topics of their requests."""
 
 from collections.abc import Callable
 from pathlib import Path

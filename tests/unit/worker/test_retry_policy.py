@@ -80,7 +80,7 @@ def unawaited(
         (RetryableError("x", retry_after=30), unawaited(4), RetryLater(60.0)),
         (RetryableError("x", retry_after=30), unawaited(), RetryLater(60.0)),
         (RetryableError("x", retry_after=9_999), unawaited(4), RetryLater(600.0)),
-        # a rate limit is waited for while patience and deadline last; then whoever waits is told and nothing is kept
+        # a rate limit is retried within max_wait and the deadline; then the caller gets the fault, no dead letter
         (RateLimitedError("x", retry_after=6), awaited(9), Retry(6)),
         (RateLimitedError("x", retry_after=6, max_wait=6), awaited(), Retry(6)),
         (RateLimitedError("x", retry_after=3, max_wait=2.9), awaited(), ReturnFault()),
@@ -95,12 +95,12 @@ def unawaited(
         (RateLimitedError("x"), awaited(remaining=0), Expire()),
         (RateLimitedError("x", retry_after=30, max_wait=0), unawaited(), RetryLater(60.0)),
         (RateLimitedError("x"), unawaited(7, delayed_retries=3), GiveUp()),
-        # what says that nothing can be learnt from it is handed back to whoever waits, and kept where nobody does
+        # an error with dead_letter = False is returned to the caller; without a caller it is dead-lettered
         (NothingToLearnError("x"), awaited(), ReturnFault()),
         (NothingToLearnError("x"), unawaited(), GiveUp()),
         (NothingToLearnForNowError("x"), awaited(4), ReturnFault()),
         (NothingToLearnForNowError("x"), unawaited(7, delayed_retries=3), GiveUp()),
-        # a newer worker may understand it, whoever waits
+        # a newer worker may decode it, with a caller or without
         (NewerVersionError("x"), awaited(remaining=20), LATER),
         (NewerVersionError("x"), awaited(remaining=9), GiveUp()),
         (NewerVersionError("x"), unawaited(2, delayed_retries=3), GiveUp()),
@@ -143,7 +143,7 @@ def test_a_server_that_asks_for_patience_gets_it(retry_after: float, seed: int) 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=300))
 def test_retries_stay_within_what_messages_and_time_have_earned(events: list[tuple[float, bool]]) -> None:
-    budget = RetryBudget(ratio=0.2, per_second=10.0, most=5.0)
+    budget = RetryBudget(ratio=0.2, per_second=10.0, max_balance=5.0)
     now = made = came = 0.0
     for passed, is_message in events:
         now += passed
@@ -157,7 +157,7 @@ def test_retries_stay_within_what_messages_and_time_have_earned(events: list[tup
 
 
 def test_a_budget_that_is_spent_comes_back_with_time() -> None:
-    budget = RetryBudget(ratio=0.0, per_second=10.0, most=2.0)
+    budget = RetryBudget(ratio=0.0, per_second=10.0, max_balance=2.0)
     for _ in range(2):
         assert budget.has_room(0.0)
         budget.withdraw()
