@@ -1,5 +1,7 @@
 """The wire, byte by byte: what other languages and older workers rely on. A change here is a new version of a kind."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -33,6 +35,7 @@ from poise.contracts import (
     Policy,
     PolicyCommand,
     PolicySpec,
+    PolicyState,
     Reset,
     Retrieve,
     Sample,
@@ -41,6 +44,7 @@ from poise.contracts import (
 )
 from poise.contracts.topics import CATALOGUE
 from poise.kafka.partitioner import partition_for
+from poise.policy.decider import Decider
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -168,16 +172,16 @@ GOLDEN: list[tuple[str, Message, str]] = [
             name="answer",
             version=2,
             weights={"steady": 0.95, "cheap": 0.05},
-            spec=PolicySpec(name="answer", weights={"steady": 0.5, "cheap": 0.5}, limits=Limits(low=0.6)),
+            spec=PolicySpec(name="answer", weights={"steady": 0.5, "cheap": 0.5}, limits=Limits(min_score=0.6)),
             decision="answer-2",
             at=1.5,
             by="loop",
         ),
         (
             '{"name":"answer","version":2,"weights":{"steady":0.95,"cheap":0.05},"spec":{"name":"answer","weights":'
-            '{"steady":0.5,"cheap":0.5},"limits":{"explore":0.05,"step":0.5,"pause":20,"quiet_answers":50000,'
-            '"margin":0.05,"score":"quality","low":0.6},"dry_run":false},"held":false,"decision":"answer-2","at":1.5,'
-            '"by":"loop"}'
+            '{"steady":0.5,"cheap":0.5},"limits":{"min_share":0.05,"step":0.5,"cooldown_answers":20,'
+            '"mean_answers_between_false_alarms":50000,"margin":0.05,"score":"quality","min_score":0.6},'
+            '"dry_run":false},"held":false,"decision":"answer-2","at":1.5,"by":"loop"}'
         ),
     ),
     (
@@ -237,6 +241,49 @@ def test_a_field_that_a_newer_worker_adds_is_ignored_between_tiers_and_refused_a
     assert type(body).parse(newer) == body, kind
     with pytest.raises(ValidationError, match="not_known_yet"):
         type(body).parse(newer, strict=True)
+
+
+OLD_LIMITS = (
+    '{"explore":0.1,"step":0.25,"pause":7,"quiet_answers":1000,"margin":0.04,"score":"raw_relevance","low":0.6,'
+    '"latency":4.0,"cost":0.002}'
+)
+LIMITS = Limits(
+    min_share=0.1,
+    step=0.25,
+    cooldown_answers=7,
+    mean_answers_between_false_alarms=1_000,
+    margin=0.04,
+    score="raw_relevance",
+    min_score=0.6,
+    max_latency=4.0,
+    max_cost=0.002,
+)
+OLD_SPEC = f'{{"name":"answer","weights":{{"steady":1.0,"cheap":1.0}},"limits":{OLD_LIMITS},"dry_run":false}}'
+OLD_POLICY = (
+    f'{{"name":"answer","version":1,"weights":{{"steady":0.5,"cheap":0.5}},"spec":{OLD_SPEC},"held":false,'
+    '"decision":"answer-1","at":1.5,"by":"ada"}'
+)
+OLD_COMMAND = f'{{"id":"c","action":"set","spec":{OLD_SPEC},"by":"ada"}}'
+OLD_STATE = (
+    f'{{"name":"answer","scores":9,"commands":2,"decider":{{"format":1,"name":"answer","scores":9,"history":[{OLD_POLICY}],'
+    '"number":1,"counted":4,"seen":"","commands":["c"],"troubles":[],"detectors":{"format":0}}}'
+)
+
+
+def test_policies_that_were_stored_with_the_old_names_of_limits_are_read() -> None:
+    assert Policy.parse(OLD_POLICY).spec.limits == LIMITS
+    command = PolicyCommand.parse(OLD_COMMAND)
+    assert command.spec is not None
+    assert command.spec.limits == LIMITS
+    restored = Decider.restore(PolicyState.parse(OLD_STATE).decider)
+    assert restored.policy == Policy.parse(OLD_POLICY)
+    assert "explore" not in str(restored.snapshot())
+
+
+@pytest.mark.parametrize(("old", "new"), Limits.renamed.items())
+def test_an_old_name_of_a_limit_is_refused_at_a_strict_edge(old: str, new: str) -> None:
+    with pytest.raises(ValidationError, match=f"{old} was renamed: set {new}"):
+        PolicyCommand.parse(OLD_COMMAND.replace(OLD_LIMITS, json.dumps({old: 1})), strict=True)
 
 
 def test_headers_are_these_strings() -> None:

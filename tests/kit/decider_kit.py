@@ -13,7 +13,7 @@ POLICY = "answer"
 def spec(weights: dict[str, float] | None = None, *, dry_run: bool = False, **limits: Any) -> PolicySpec:
     """Return a spec; by default of two variants of the same weight."""
     weights = weights or {"steady": 1, "cheap": 1}
-    return PolicySpec(name=POLICY, weights=weights, limits=Limits(**{"pause": 1} | limits), dry_run=dry_run)
+    return PolicySpec(name=POLICY, weights=weights, limits=Limits(**{"cooldown_answers": 1} | limits), dry_run=dry_run)
 
 
 def asked(action: Any, number: int, **given: Any) -> PolicyCommand:

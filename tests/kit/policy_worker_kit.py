@@ -43,7 +43,10 @@ class Case:
         return PolicySpec(
             name=self.name,
             weights={"steady": 1, "cheap": 1},
-            limits=Limits(**{"explore": 0.05, "step": 0.05, "pause": 5, "quiet_answers": 100} | limits),
+            limits=Limits(
+                **{"min_share": 0.05, "step": 0.05, "cooldown_answers": 5, "mean_answers_between_false_alarms": 100}
+                | limits
+            ),
         )
 
     async def ask(self, action: Any, **given: Any) -> str:

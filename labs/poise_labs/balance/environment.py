@@ -20,7 +20,9 @@ WRITER: Final[Mapping[str, Any]] = {"prompt_sentences": 1, "max_tokens": 48}
 because an act has hundreds of them."""
 LADDER: Final[Mapping[str, Any]] = {"max_failovers": 0}
 """No other variant replaces a rejected answer: the act has two cores, and readers get the passage's own sentence."""
-LIMITS: Final = Limits(explore=0.2, step=0.35, pause=10, quiet_answers=10_000, margin=0.2)
+LIMITS: Final = Limits(
+    min_share=0.2, step=0.35, cooldown_answers=10, mean_answers_between_false_alarms=10_000, margin=0.2
+)
 """The margin is smaller than the fault's effect, 0.3 of quality: during the fault no recovery can be found."""
 
 

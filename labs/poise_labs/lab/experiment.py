@@ -201,7 +201,7 @@ def is_hurt(record: RunRecord, number: int, scenario: Scenario, backend: Scripte
     if told is None or told.said is None or not told.said.troubled:
         return False
     if scenario.hurt == "slow":
-        return draw.ms is not None and draw.ms > (scenario.policy.latency or 0.0) * 1_000
+        return draw.ms is not None and draw.ms > (scenario.policy.max_latency or 0.0) * 1_000
     return draw.raw is not None
 
 

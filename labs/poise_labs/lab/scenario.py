@@ -7,7 +7,7 @@ asks = 4000
 rate = 40                   # a second
 
 [policy]                    # what the loop may do, as in a policy file
-explore = 0.03
+min_share = 0.03
 
 [[variants]]
 name = "steady"
@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from poise.config import toml_lines
+from poise.config.renamed import renamed_keys
 from poise.contracts.ask import NAME
 from poise.contracts.policy import Limits
 from poise.errors import SetupError
@@ -128,8 +129,8 @@ class Scenario(BaseModel):
             raise ValueError(f"two variants have the same name: {', '.join(names)}")
         if not any(variant.weight for variant in self.variants):
             raise ValueError("no variant has a weight above zero")
-        if self.hurt == "slow" and self.policy.latency is None:
-            raise ValueError("hurt by slowness is what takes longer than the ceiling: give policy.latency")
+        if self.hurt == "slow" and self.policy.max_latency is None:
+            raise ValueError("hurt by slowness is what takes longer than the ceiling: give policy.max_latency")
         trouble = self.trouble
         if trouble is None:
             return self
@@ -205,6 +206,14 @@ def parse_scenario(text: str, where: str) -> Scenario:
         said: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ScenarioError(f"{where}:{toml_lines.line_of_syntax_error(text)}: is no TOML: {error}") from error
+    if old := list(renamed_keys(Scenario, said)):
+        lines = toml_lines.key_lines(text)
+        raise ScenarioError(
+            "\n".join(
+                f"{where}:{_line(lines, key.path)}: {'.'.join(map(str, key.path))} was renamed: set {key.new}"
+                for key in old
+            )
+        )
     try:
         return Scenario.model_validate({**said, "name": Path(where).stem})
     except ValidationError as error:

@@ -148,7 +148,7 @@ def _false_alarm_interval(finding: Finding, policy: Policy | None) -> int:
 
     That is the limit that a person set; the threshold is slightly higher.
     """
-    quiet = policy.spec.limits.quiet_answers if policy is not None else 0
+    quiet = policy.spec.limits.mean_answers_between_false_alarms if policy is not None else 0
     return quiet if quiet <= finding.threshold <= quiet * 1.1 else round(finding.threshold)
 
 

@@ -77,17 +77,17 @@ def _row(row: VariantStatus, *, with_cost: bool) -> Row:
 def limits_line(limits: Limits) -> Text:
     """Return the limits of the loop in one sentence."""
     parts = [
-        f"each keeps {format_share(limits.explore)}",
-        f"steps of {format_share(limits.step)} at most, {plural(limits.pause, 'answer')} apart",
-        f"one false alarm in {plural(limits.quiet_answers, 'answer')}",
+        f"each keeps {format_share(limits.min_share)}",
+        f"steps of {format_share(limits.step)} at most, {plural(limits.cooldown_answers, 'answer')} apart",
+        f"one false alarm in {plural(limits.mean_answers_between_false_alarms, 'answer')}",
         f"recovered within {limits.margin:g}",
     ]
-    if limits.low is not None:
-        parts.append(f"{clean(limits.score)} {limits.low:g} or more")
-    if limits.latency is not None:
-        parts.append(f"95 % within {format_ms(limits.latency * 1_000)}")
-    if limits.cost is not None:
-        parts.append(f"95 % cost {limits.cost:g} at most")
+    if limits.min_score is not None:
+        parts.append(f"{clean(limits.score)} {limits.min_score:g} or more")
+    if limits.max_latency is not None:
+        parts.append(f"95 % within {format_ms(limits.max_latency * 1_000)}")
+    if limits.max_cost is not None:
+        parts.append(f"95 % cost {limits.max_cost:g} at most")
     return Text(" · ".join(parts))
 
 

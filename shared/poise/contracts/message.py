@@ -1,12 +1,15 @@
 """The base class of every body on the wire. Parsing is strict for public topics and HTTP, tolerant between tiers."""
 
 import codecs
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo
 from pydantic.config import ExtraValues
 
 from poise.contracts.json_bounds import check_value_count
+
+_STRICT: Final = {"strict": True}
+"""The context of strict validation, for validators that depend on it."""
 
 
 def strip_bom(body: bytes | str) -> bytes | str:
@@ -14,6 +17,11 @@ def strip_bom(body: bytes | str) -> bytes | str:
     if isinstance(body, bytes):
         return body.removeprefix(codecs.BOM_UTF8)
     return body.removeprefix("\ufeff")
+
+
+def is_strict(info: ValidationInfo) -> bool:
+    """Whether a validator runs for `Message.parse(strict=True)`."""
+    return info.context is _STRICT
 
 
 class Message(BaseModel):
@@ -41,7 +49,8 @@ class Message(BaseModel):
         """
         check_value_count(body, cls.__name__)
         extra: ExtraValues = "forbid" if strict else "ignore"
-        return cls.model_validate_json(strip_bom(body), strict=strict or None, extra=extra)
+        context = _STRICT if strict else None
+        return cls.model_validate_json(strip_bom(body), strict=strict or None, extra=extra, context=context)
 
     def encode(self) -> bytes:
         """Return the body as UTF-8 JSON, without absent fields."""

@@ -1,12 +1,13 @@
 """Policies: the active policy over variants, commands of people, and decisions with their evidence."""
 
-from typing import Annotated, ClassVar, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, model_validator
 
 from poise.contracts.ask import NAME
 from poise.contracts.bounds import MAX_QUANTITY, Finite, Int64, Share, UnixSeconds
-from poise.contracts.message import Message
+from poise.contracts.message import Message, is_strict
 
 Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "revert", "refuse"]
 """`shift`: a step away from a variant in trouble; `roll back`: the step that leaves it only the minimum share;
@@ -23,25 +24,46 @@ class Limits(Message):
     """What a person lets the loop do, and what it is to keep."""
 
     kind: ClassVar[str] = "limits/1"
+    renamed: ClassVar[Mapping[str, str]] = {
+        "explore": "min_share",
+        "pause": "cooldown_answers",
+        "quiet_answers": "mean_answers_between_false_alarms",
+        "low": "min_score",
+        "latency": "max_latency",
+        "cost": "max_cost",
+    }
+    """Old name to new name. Records that are stored for long still have the old names."""
 
-    explore: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    min_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """The least share of the draws that a variant keeps, so that it can be seen to have recovered."""
     step: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The largest change of one variant's share in one decision."""
-    pause: Annotated[Int64, Field(ge=1)] = 20
+    cooldown_answers: Annotated[Int64, Field(ge=1)] = 20
     """Scored answers between two steps of one move."""
-    quiet_answers: Annotated[Int64, Field(ge=100)] = 50_000
+    mean_answers_between_false_alarms: Annotated[Int64, Field(ge=100)] = 50_000
     """Scored answers between two false alarms, on average, over all detectors and their restarts."""
     margin: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     """How much worse than the others a variant may be on average, and count as recovered."""
     score: str = "quality"
     """The score that steers: 0 to 1, more is better."""
-    low: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_score: Annotated[float, Field(ge=0, le=1)] | None = None
     """The range: the least mean of that score which is acceptable; None = none."""
-    latency: Annotated[float, Field(gt=0, le=MAX_QUANTITY)] | None = None
+    max_latency: Annotated[float, Field(gt=0, le=MAX_QUANTITY)] | None = None
     """Seconds within which a variant writes 95 % of its answers; None = it may take as long as it likes."""
-    cost: Annotated[float, Field(gt=0, le=MAX_QUANTITY)] | None = None
+    max_cost: Annotated[float, Field(gt=0, le=MAX_QUANTITY)] | None = None
     """What 95 % of its answers cost at most, in the currency of the variants' prices; None = whatever."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_the_new_names(cls, data: Any, info: ValidationInfo) -> Any:
+        """Read the old names of stored records; refuse them where the body is validated strictly."""
+        if not isinstance(data, Mapping) or not (old := cls.renamed.keys() & data.keys()):
+            return data
+        if is_strict(info):
+            raise ValueError("; ".join(f"{name} was renamed: set {cls.renamed[name]}" for name in sorted(old)))
+        return {cls.renamed[name]: data[name] for name in old} | {
+            name: value for name, value in data.items() if name not in old
+        }
 
 
 class PolicySpec(Message):

@@ -18,7 +18,9 @@ from poise.policy.policy_versions import PolicyVersions
 from poise.policy.seen_runs import SeenRuns
 from poise.policy.weights import TOLERANCE
 
-SNAPSHOT_FORMAT: Final = 1
+SNAPSHOT_FORMAT: Final = 2
+"""Format 2 has new names for the limits. A worker that knows only format 1 would ignore them and use the defaults."""
+OLDEST_SNAPSHOT_FORMAT: Final = 1
 
 
 class NewerSnapshotError(ValueError):
@@ -119,9 +121,9 @@ class Decider:
             NewerSnapshotError: The snapshot has a newer format.
             ValueError: It is not a snapshot.
         """
-        if not isinstance(written := snapshot.get("format"), int) or written < SNAPSHOT_FORMAT:
+        if not isinstance(written := snapshot.get("format"), int) or written < OLDEST_SNAPSHOT_FORMAT:
             raise ValueError(f"this is no snapshot: its format is {written!r}")
-        if written != SNAPSHOT_FORMAT:
+        if written > SNAPSHOT_FORMAT:
             raise NewerSnapshotError(f"a newer worker wrote this snapshot, of format {written}: update this one")
         history = [Policy.model_validate(policy) for policy in snapshot["history"]]
         self = cls(snapshot["name"])

@@ -67,7 +67,7 @@ class IncidentResponse:
         what = reasons.describe_finding(incident.finding, limits)
         if policy.held:
             return self._keep_share(policy, incident, at, f"{what}; a person holds the policy: its share stays")
-        if policy.weights[variant] <= limits.explore + TOLERANCE:
+        if policy.weights[variant] <= limits.min_share + TOLERANCE:
             return self._keep_share(policy, incident, at, f"{what}; it has the least share already")
         return self._decrease(policy, incident, at, what)
 
@@ -77,7 +77,7 @@ class IncidentResponse:
         recovered = detectors.recovered(variant)
         if recovered is not None:
             return self._restore(policy, detectors, incident, recovered, at)
-        if incident.restoring or policy.held or policy.weights[variant] <= limits.explore + TOLERANCE:
+        if incident.restoring or policy.held or policy.weights[variant] <= limits.min_share + TOLERANCE:
             return None
         if incident.announced and (policy.spec.dry_run or not self._healthy_targets(variant)):
             return None
@@ -96,7 +96,7 @@ class IncidentResponse:
             why = "every other variant is in trouble too" if len(self.drawn) > 1 else "there is no other variant"
             return self._keep_share(policy, incident, at, f"{what}; {why}: its share stays")
         after = weights.decrease(policy.weights, variant, targets, self._target_weights, limits)
-        action: Action = "roll back" if after[variant] <= limits.explore + TOLERANCE else "shift"
+        action: Action = "roll back" if after[variant] <= limits.min_share + TOLERANCE else "shift"
         return self._move(policy, incident, incident.finding, at, action=action, after=after, what=what)
 
     def _restore(
@@ -135,7 +135,7 @@ class IncidentResponse:
     ) -> Decision:
         """Move a share by one step; in a dry run, only state the step."""
         limits, variant, dry = policy.spec.limits, incident.finding.variant, policy.spec.dry_run
-        incident.next_step_at = self.answers + limits.pause
+        incident.next_step_at = self.answers + limits.cooldown_answers
         incident.announced = dry and action != "promote"
         incident.restore_announced = dry and action == "promote"
         reason = f"{what}; {reasons.share_change(variant, policy.weights, after)}"
@@ -145,7 +145,7 @@ class IncidentResponse:
     def _keep_share(self, policy: Policy, incident: Incident, at: float, reason: str) -> Decision:
         """State once that a variant is worse and that its share stays."""
         incident.announced = not policy.held
-        incident.next_step_at = self.answers + policy.spec.limits.pause
+        incident.next_step_at = self.answers + policy.spec.limits.cooldown_answers
         variant, finding = incident.finding.variant, incident.finding
         return self._versions.decide("hold", at, reason, variant=variant, finding=finding, acted=False)
 

@@ -15,12 +15,12 @@ variants are described, and what the loop may do in `[policy]`.
     weight = 0.1
 
     [policy]
-    explore = 0.05               # the least share that each keeps
+    min_share = 0.05             # the least share that each keeps
     step = 0.5                   # the largest change of one share in one decision
-    quiet_answers = 50_000       # answers between false alarms, on average
-    low = 0.6                    # the range: the least mean of the score that steers
-    latency = 4.0                # seconds for 95 % of a variant's answers
-    cost = 0.002                 # for 95 % of them
+    mean_answers_between_false_alarms = 50_000
+    min_score = 0.6              # the range: the least mean of the score that steers
+    max_latency = 4.0            # seconds for 95 % of a variant's answers
+    max_cost = 0.002             # for 95 % of them
 
 Without `[policy]` the limits are those of `Limits`, which steer by quality and set no ceiling.
 """
@@ -50,15 +50,15 @@ STEERING_SCORES: Final = ("quality", "raw_groundedness", "raw_relevance")
 """The scores that may steer: 0 to 1, more is better, and of the drawn variant's own output."""
 
 SETTING_DESCRIPTIONS: Final[Mapping[str, str]] = {
-    "explore": "the least share of the draws that each variant keeps",
+    "min_share": "the least share of the draws that each variant keeps",
     "step": "the largest change of one variant's share in one decision",
-    "pause": "scored answers between two steps of one move",
-    "quiet_answers": "scored answers between two false alarms, on average",
+    "cooldown_answers": "scored answers between two steps of one move",
+    "mean_answers_between_false_alarms": "scored answers between two false alarms, on average",
     "margin": "how much worse than the others a variant may be and count as recovered",
     "score": "the score that steers",
-    "low": "the least mean of the score that steers",
-    "latency": "seconds within which a variant writes 95 % of its answers",
-    "cost": "what 95 % of a variant's answers cost at most",
+    "min_score": "the least mean of the score that steers",
+    "max_latency": "seconds within which a variant writes 95 % of its answers",
+    "max_cost": "what 95 % of a variant's answers cost at most",
 }
 """The description of each setting of `[policy]`."""
 
@@ -239,13 +239,16 @@ class _Validator:
     def limits(self) -> Limits | None:
         """Return the limits; None = they are invalid."""
         for key in set(self._policy) - set(_KNOWN):
+            if new := Limits.renamed.get(key):
+                self._fault(("policy", key), f"[policy] {key} was renamed: set {new}")
+                continue
             near = get_close_matches(key, _KNOWN, 1)
             hint = _ELSEWHERE.get(key) or (f"did you mean {near[0]}?" if near else f"there are {', '.join(_KNOWN)}")
             self._fault(("policy", key), f"[policy] has no setting {key}: {hint}")
         said = {key: value for key, value in self._policy.items() if key in _KNOWN}
         infinite = {key for key, value in said.items() if isinstance(value, float) and not math.isfinite(value)}
         for key in infinite:
-            hint = "; leave it out where there is none" if key in {"low", "latency", "cost"} else ""
+            hint = "; leave it out where there is none" if key in {"min_score", "max_latency", "max_cost"} else ""
             self._fault(("policy", key), f"{key} = {_shown(said.pop(key))}: write a number that is finite{hint}")
         score = said.get("score", STEERING_SCORES[0])
         if isinstance(score, str) and score not in STEERING_SCORES:
@@ -263,20 +266,20 @@ class _Validator:
             return None
 
     def room(self, weights: Mapping[str, float], limits: Limits) -> None:
-        """Report an `explore` that is too high for the variants, and a cost ceiling without prices."""
+        """Report a `min_share` that is too high for the variants, and a cost ceiling without prices."""
         drawn = sum(weight > 0 for weight in weights.values())
         priced = any("input_token_price" in variant for variant in self._orchestration["variants"])
-        if limits.cost is not None and not priced:
+        if limits.max_cost is not None and not priced:
             self._fault(
-                ("policy", "cost"),
-                f"cost = {limits.cost:g}: what an answer costs is not known: "
+                ("policy", "max_cost"),
+                f"max_cost = {limits.max_cost:g}: what an answer costs is not known: "
                 "give the variants input_token_price and output_token_price",
             )
-        if drawn * limits.explore > 1:
+        if drawn * limits.min_share > 1:
             self._fault(
-                ("policy", "explore"),
-                f"explore = {limits.explore:g}: {drawn} variants cannot each keep {limits.explore:.0%} of the draws: "
-                f"{math.floor(1_000 / drawn) / 1_000:g} at most",
+                ("policy", "min_share"),
+                f"min_share = {limits.min_share:g}: {drawn} variants cannot each keep {limits.min_share:.0%} "
+                f"of the draws: {math.floor(1_000 / drawn) / 1_000:g} at most",
             )
 
 
@@ -306,7 +309,7 @@ def _bound(item: Any) -> str:
 
 def _why_not(score: str) -> str:
     if score.startswith("latency_ms") or score in {"raw_ms", "raw_cost"}:
-        return "times and costs are bounded by the ceilings latency and cost, and do not steer"
+        return "times and costs are bounded by the ceilings max_latency and max_cost, and do not steer"
     if score == "groundedness":
         return "what was sent may be another variant's, so it does not steer"
     if score in {"raw_fault", "empty", "degenerate", "truncated", "refused", "error"}:

@@ -18,7 +18,7 @@ def describe_finding(finding: Finding, limits: Limits) -> str:
             f"{name} is too {'slow' if about == 'latency' else 'dear'}: {_above(finding, limits)}, where {allowed} may"
         )
     worse = {"others": "worse than the others", "past": "worse than it did before"}.get(about, "worse than it may")
-    least = f", where {limits.low:g} is the least" if about == "range" and limits.low is not None else ""
+    least = f", where {limits.min_score:g} is the least" if about == "range" and limits.min_score is not None else ""
     return f"{name} answers {worse}: {_scores(finding, limits)}{least}"
 
 
@@ -70,8 +70,8 @@ def _scores(finding: Finding, limits: Limits) -> str:
 def _above(finding: Finding, limits: Limits) -> str:
     """Return the share of the variant's answers that were above a ceiling."""
     sample = finding.samples.get(finding.variant)
-    above = f"took longer than {limits.latency:g} s" if finding.about == "latency" and limits.latency else ""
-    above = f"cost more than {limits.cost:g}" if finding.about == "cost" and limits.cost else above
+    above = f"took longer than {limits.max_latency:g} s" if finding.about == "latency" and limits.max_latency else ""
+    above = f"cost more than {limits.max_cost:g}" if finding.about == "cost" and limits.max_cost else above
     if sample is None:
         return f"its answers {above or 'are above the ceiling'}, by {finding.method}"
     share = f"{percent(sample.mean)} ({100 * sample.low:.3g}–{percent(sample.high)})"

@@ -139,7 +139,9 @@ def _command(logs: PolicyLogs, decision: Decision) -> PolicyCommand | None:
 
 def _restarts_detection(before: PolicySpec, after: PolicySpec) -> bool:
     """Return whether detection starts over, so that nothing before counts."""
-    limits = before.limits.model_copy(update={"step": after.limits.step, "pause": after.limits.pause})
+    limits = before.limits.model_copy(
+        update={"step": after.limits.step, "cooldown_answers": after.limits.cooldown_answers}
+    )
     return limits != after.limits or _drawn(before) != _drawn(after)
 
 

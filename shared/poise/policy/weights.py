@@ -17,10 +17,10 @@ TOLERANCE: Final = 1e-9
 
 
 def probabilities(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
-    """Return the probabilities of weights: they sum to 1, and each that is not 0 is at least `explore`.
+    """Return the probabilities of weights: they sum to 1, and each that is not 0 is at least `min_share`.
 
     Raises:
-        ValueError: No weight is above zero, or there are too many variants for `explore`.
+        ValueError: No weight is above zero, or there are too many variants for `min_share`.
     """
     if wrong := [name for name, weight in weights.items() if not 0 <= weight < math.inf]:
         raise ValueError(f"weights are numbers from 0 up: {', '.join(wrong)} has none")
@@ -28,22 +28,22 @@ def probabilities(weights: Mapping[str, float], limits: Limits) -> dict[str, flo
     if largest == 0:
         raise ValueError("no variant has a weight above zero")
     left = {name: weight / largest for name, weight in weights.items() if weight > 0}  # so that no sum overflows
-    if limits.explore * len(left) > 1 + TOLERANCE:
+    if limits.min_share * len(left) > 1 + TOLERANCE:
         raise ValueError(
-            f"{len(left)} variants cannot each keep {limits.explore:g} of the draws: explore is at most "
+            f"{len(left)} variants cannot each keep {limits.min_share:g} of the draws: min_share is at most "
             f"{1 / len(left):.4g}"
         )
     found = dict.fromkeys(weights, 0.0)
     room = 1.0
     while True:  # each round raises the variants below the floor to it, and distributes the rest
         total = math.fsum(left.values())
-        low = [name for name, weight in left.items() if room * weight / total < limits.explore]
+        low = [name for name, weight in left.items() if room * weight / total < limits.min_share]
         if not low:
             break
         for name in low:
-            found[name] = limits.explore
+            found[name] = limits.min_share
             del left[name]
-        room -= limits.explore * len(low)
+        room -= limits.min_share * len(low)
         if not left:
             return _whole(found, found)
     return _whole(found | {name: room * weight / total for name, weight in left.items()}, left)
@@ -56,12 +56,12 @@ def decrease(
 
     The weights stay the same if the variant has only its exploration, or there are no others.
     """
-    given = min(limits.step, now[variant] - limits.explore)
+    given = min(limits.step, now[variant] - limits.min_share)
     total = math.fsum(target[name] for name in others)
     if given < TOLERANCE or total <= 0:
         return dict(now)
     after = dict(now)
-    after[variant] = max(limits.explore, now[variant] - given)
+    after[variant] = max(limits.min_share, now[variant] - given)
     for name in others:
         after[name] += given * target[name] / total
     return _whole(after, others)

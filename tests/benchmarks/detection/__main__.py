@@ -25,7 +25,7 @@ from tests.benchmarks.detection.traffic import KINDS
 from tests.benchmarks.report import number
 
 SCENARIOS: Final = ("delay", "scores", "calibration")
-QUIET: Final = Limits().quiet_answers
+QUIET: Final = Limits().mean_answers_between_false_alarms
 SEEDS: Final = 10
 GOOD: Final = 5_000
 SHARES: Final = (0.1, 0.5)

@@ -29,7 +29,7 @@ class Ours:
     """The detectors of a policy."""
 
     def __init__(self, quiet: int) -> None:
-        self._detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=quiet))
+        self._detectors = Detectors((PRIMARY, CANARY), Limits(mean_answers_between_false_alarms=quiet))
 
     def update(self, answer: Observation) -> str | None:
         """One answer."""

@@ -41,8 +41,8 @@ name = "steady"
 [[orchestration.variants]]
 name = "cheap"
 [policy]
-quiet_answers = 200
-pause = 1
+mean_answers_between_false_alarms = 200
+cooldown_answers = 1
 """
     )
     return path
@@ -179,7 +179,7 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
         assert f"{invented.id} is in the log, but was not reproduced" in " ".join(shown.stdout.split())
 
         # what another file would have led to: nothing moves where nothing may
-        other = changed(file, "pause = 1", 'score = "raw_relevance"')
+        other = changed(file, "cooldown_answers = 1", 'score = "raw_relevance"')
         supposed = (await poise("policy", "replay", name, "--with", other, "--json")).stdout.splitlines()
         assert {json.loads(line)["by"] for line in supposed} == {control.current_user()}
 
@@ -220,12 +220,12 @@ async def follow(mesh: WorkerRuntime, name: str, seen: list[str]) -> None:
 
 
 async def test_a_bad_file_is_refused_line_by_line(poise: Command, file: Path) -> None:
-    refused = await poise("policy", "set", changed(file, "pause = 1", "pauze = 1\nlow = 2"))
+    refused = await poise("policy", "set", changed(file, "cooldown_answers = 1", "cooldown_answer = 1\nmin_score = 2"))
     assert refused.exit_code == 2
     assert refused.stdout == ""
     assert refused.stderr.splitlines() == [
-        f"poise: {file}:9: [policy] has no setting pauze: did you mean pause?",
-        f"poise: {file}:10: low = 2: write 1 or less: it is the least mean of the score that steers",
+        f"poise: {file}:9: [policy] has no setting cooldown_answer: did you mean cooldown_answers?",
+        f"poise: {file}:10: min_score = 2: write 1 or less: it is the least mean of the score that steers",
     ]
 
 

@@ -218,6 +218,6 @@ async def decide(mesh: WorkerRuntime, stranger: Stranger) -> None:
     await stranger.write_keyed(POLICY_STATE, case.name)
     async with policy_worker(mesh, EvaluationSettings()):
         await case.answers(10)
-        await case.ask("set", spec=case.spec(pause=6))
+        await case.ask("set", spec=case.spec(cooldown_answers=6))
         await case.check()  # that nothing was forgotten, too
         await all_ready(mesh)

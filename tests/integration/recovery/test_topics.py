@@ -267,7 +267,7 @@ async def test_policy_or_state_alone_made_anew_leaves_what_was_decided_in_force(
         assert (await case.policies())[-1] == before, "as it was: not what a person once set"
         await until(lambda: policies.current.version == before.version)
 
-        await case.ask("set", spec=case.spec(pause=6))
+        await case.ask("set", spec=case.spec(cooldown_answers=6))
         await until(lambda: policies.current.version == before.version + 1)
         decisions = await case.decisions()
         assert [made.id for made in decisions] == [f"{case.name}-{number}" for number in range(1, len(decisions) + 1)]

@@ -47,7 +47,7 @@ def shown(renderable: RenderableType, width: int = 120) -> list[str]:
 
 
 def policy(**changed: Any) -> Policy:
-    limits = Limits(low=0.6, latency=4, cost=0.002)
+    limits = Limits(min_score=0.6, max_latency=4, max_cost=0.002)
     usual: dict[str, Any] = {
         "name": "answer",
         "version": 2,

@@ -10,7 +10,7 @@ title = "a [b] = c"   # not a key
 owner.name."first.last" = { x = 1, y = { z = 2 } }
 text = """
 [policy]
-explore = 3
+min_share = 3
 """
 raw = \'\'\'
 [[orchestration.variants]]
@@ -34,7 +34,7 @@ deep = true
 [[orchestration.variants]]
 limits.deep = false
 [policy]
-explore = 0.05
+min_share = 0.05
 '''
 
 
@@ -69,7 +69,7 @@ def test_each_key_of_awkward_toml_has_its_line() -> None:
         ("orchestration", "variants", 2, "limits"): 28,
         ("orchestration", "variants", 2, "limits", "deep"): 28,
         ("policy",): 29,
-        ("policy", "explore"): 30,
+        ("policy", "min_share"): 30,
     }
 
 

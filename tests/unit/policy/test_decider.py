@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("_plain")
 
 
 def test_a_variant_in_trouble_loses_its_share_step_by_step_and_earns_it_back() -> None:
-    fed = Fed(spec(step=0.25, pause=3))
+    fed = Fed(spec(step=0.25, cooldown_answers=3))
     assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("shift", "cheap", True)]
     assert fed.shares == {"steady": 0.75, "cheap": 0.25}
     assert fed.answers("steady", 2) == []
@@ -61,7 +61,7 @@ def test_the_reason_says_what_was_found_and_where_the_share_goes() -> None:
 
 
 def test_one_that_recovers_on_the_way_out_turns_back() -> None:
-    fed = Fed(spec(step=0.2, pause=8))
+    fed = Fed(spec(step=0.2, cooldown_answers=8))
     fed.answers("cheap", ENOUGH, good=False)
     assert fed.shares["cheap"] == 0.3
     assert actions(fed.answers("cheap", 8)) == [("promote", "cheap", True)]
@@ -83,7 +83,7 @@ def test_one_that_relapses_on_its_way_back_goes_again() -> None:
 
 
 def test_the_heaviest_variant_goes_too() -> None:
-    fed = Fed(spec({"steady": 9, "cheap": 1}, step=0.5, pause=2))
+    fed = Fed(spec({"steady": 9, "cheap": 1}, step=0.5, cooldown_answers=2))
     assert actions(fed.answers("steady", ENOUGH, good=False)) == [("shift", "steady", True)]
     assert actions(fed.answers("cheap", 10)) == [("roll back", "steady", True)]
     assert fed.shares == {"steady": 0.05, "cheap": 0.95}
@@ -130,7 +130,7 @@ def test_a_variant_of_weight_zero_stands_by() -> None:
 
 
 def test_a_slow_variant_goes_for_being_slow() -> None:
-    fed = Fed(spec(latency=2.0))
+    fed = Fed(spec(max_latency=2.0))
     made = fed.see(*(score_of(f"r{n}", "cheap", values={"raw_ms": 2_001.0}) for n in range(ENOUGH)))
     assert actions(made) == [("roll back", "cheap", True)]
     assert made[0].reason.startswith("cheap is too slow: ")
@@ -174,7 +174,7 @@ def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_what_says_nothing_of_a_variant_that_is_drawn_is_passed_over(given: dict[str, object]) -> None:
-    fed = Fed(spec(latency=1.0, cost=1.0))
+    fed = Fed(spec(max_latency=1.0, max_cost=1.0))
     made = fed.see(
         *(score_of(f"r{n}", **{"variant": "cheap", "good": False} | given) for n in range(2 * ENOUGH))  # type: ignore[arg-type]
     )
@@ -200,7 +200,7 @@ def test_a_fault_counts_as_the_worst_answer_and_another_score_may_steer() -> Non
 
 def test_an_answer_of_an_earlier_version_of_the_policy_counts() -> None:
     fed = Fed(spec())
-    fed.ask("set", spec=spec(pause=2))
+    fed.ask("set", spec=spec(cooldown_answers=2))
     made = fed.see(*(score_of(f"r{n}", "cheap", good=False, policy_version=1) for n in range(ENOUGH)))
     assert actions(made) == [("roll back", "cheap", True)]
 
@@ -260,15 +260,19 @@ def test_to_set_what_is_in_force_changes_nothing_and_moves_nothing_back() -> Non
 
 
 def test_to_set_how_it_moves_keeps_what_was_found() -> None:
-    fed = Fed(spec(step=0.2, pause=50))
+    fed = Fed(spec(step=0.2, cooldown_answers=50))
     fed.answers("cheap", ENOUGH, good=False)
-    assert fed.ask("set", spec=spec(step=0.4, pause=1)).acted
+    assert fed.ask("set", spec=spec(step=0.4, cooldown_answers=1)).acted
     assert fed.shares == {"steady": 0.7, "cheap": 0.3}
     assert actions(fed.answers("steady", 50)) == [("roll back", "cheap", True)]
 
 
 @pytest.mark.parametrize(
-    "other", [spec({"steady": 1, "cheap": 1, "new": 1}), spec({"steady": 1, "cheap": 1}, quiet_answers=1_000)]
+    "other",
+    [
+        spec({"steady": 1, "cheap": 1, "new": 1}),
+        spec({"steady": 1, "cheap": 1}, mean_answers_between_false_alarms=1_000),
+    ],
 )
 def test_other_variants_or_another_way_to_tell_start_afresh(other: PolicySpec) -> None:
     fed = Fed(spec())
@@ -298,7 +302,7 @@ def test_revert_brings_back_the_weights_before_the_last_change() -> None:
 def test_revert_to_a_version_brings_back_all_that_was_set_then() -> None:
     fed = Fed(spec({"old": 1}))
     fed.ask("set", spec=spec())
-    fed.ask("set", spec=spec(quiet_answers=100))
+    fed.ask("set", spec=spec(mean_answers_between_false_alarms=100))
     fed.ask("revert", version=1)
     assert (fed.shares, fed.version) == ({"old": 1.0}, 4)
     assert fed.answers("cheap", 20, good=False) == []
@@ -396,10 +400,16 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
     monkeypatch.setattr(incident_response, "Detectors", Detectors)
     names = [f"v{number}".ljust(80, "x") for number in range(MAX_VARIANTS)]
     weights = {name: 1 / (number + 1.37) for number, name in enumerate(names)}
-    limits: dict[str, Any] = {"explore": 0.01, "low": 0.5, "latency": 1.0, "cost": 1.0, "quiet_answers": 10**9}
+    limits: dict[str, Any] = {
+        "min_share": 0.01,
+        "min_score": 0.5,
+        "max_latency": 1.0,
+        "max_cost": 1.0,
+        "mean_answers_between_false_alarms": 10**9,
+    }
     fed = Fed()
     for number in range(MAX_COMMANDS):
-        command = asked("set", number, spec=spec(weights, pause=number + 1, **limits))
+        command = asked("set", number, spec=spec(weights, cooldown_answers=number + 1, **limits))
         assert fed.decider.apply_command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
     chance = random.Random(1)
     policy = fed.decider.policy

@@ -15,12 +15,12 @@ from poise.policy.weights import probabilities
 pytestmark = pytest.mark.usefixtures("_plain")
 
 SPECS = (
-    spec({"a": 5, "b": 3, "c": 2}, step=0.2, pause=2),
-    spec({"a": 5, "b": 3, "c": 2}, step=0.5, pause=1),
+    spec({"a": 5, "b": 3, "c": 2}, step=0.2, cooldown_answers=2),
+    spec({"a": 5, "b": 3, "c": 2}, step=0.5, cooldown_answers=1),
     spec({"a": 1, "b": 1, "c": 0}),
     spec({"a": 1, "b": 1, "c": 1}, dry_run=True),
-    spec({"a": 4, "b": 3, "c": 2, "d": 1}, step=0.3, pause=3, explore=0.1),
-    spec({"a": 7, "b": 3}, step=0.2, pause=4),
+    spec({"a": 4, "b": 3, "c": 2, "d": 1}, step=0.3, cooldown_answers=3, min_share=0.1),
+    spec({"a": 7, "b": 3}, step=0.2, cooldown_answers=4),
     spec({"b": 1}),
     spec({"b": 0}),
 )
@@ -144,7 +144,7 @@ def test_decisions_chain_and_weights_stay_inside_the_limits(history: list[tuple[
         assert after is not None
         assert abs(sum(after.weights.values()) - 1) < 1e-9
         for name, weight in after.spec.weights.items():
-            assert after.weights[name] >= after.spec.limits.explore - 1e-9 if weight else after.weights[name] == 0
+            assert after.weights[name] >= after.spec.limits.min_share - 1e-9 if weight else after.weights[name] == 0
         if isinstance(event, Score) and before is not None and after != before:
             assert not held
             assert not after.spec.dry_run
@@ -207,8 +207,8 @@ def test_whatever_was_before_a_bad_variant_is_left_and_a_good_one_comes_back(
     limits, target = policy.spec.limits, probabilities(policy.spec.weights, policy.spec.limits)
     if policy.spec.dry_run or target.get(bad, 0.0) == 0 or len([share for share in target.values() if share]) == 1:
         return
-    assert answers(100, bad).weights[bad] == pytest.approx(limits.explore)
+    assert answers(100, bad).weights[bad] == pytest.approx(limits.min_share)
     answers(100, None, until="promote")
-    assert answers(100, bad).weights[bad] == pytest.approx(limits.explore)
+    assert answers(100, bad).weights[bad] == pytest.approx(limits.min_share)
     assert answers(200, None).weights[bad] == pytest.approx(target[bad])
     assert not troubles(decider)

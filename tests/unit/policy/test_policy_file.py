@@ -26,9 +26,9 @@ name = "stand-by"
 weight = 0
 
 [policy]
-explore = 0.1
-low = 0.6
-latency = 4
+min_share = 0.1
+min_score = 0.6
+max_latency = 4
 """
 NAMED = """\
 [[orchestration.variants]]
@@ -57,7 +57,7 @@ def test_a_file_is_read(file: Path) -> None:
     file.write_text(GOOD)
     spec = read(file)
     assert (spec.name, spec.weights) == ("support", {"steady": 9.0, "cheap": 1.0, "stand-by": 0.0})
-    assert spec.limits == Limits(explore=0.1, low=0.6, latency=4.0)
+    assert spec.limits == Limits(min_share=0.1, min_score=0.6, max_latency=4.0)
     assert not spec.dry_run
 
 
@@ -80,20 +80,20 @@ def test_the_example_of_the_page_is_one_and_the_workers_can_be_given_it(
     file.write_text(example)
     spec = read(file)
     assert spec.weights == {"steady": 0.9, "cheap": 0.1}
-    assert spec.limits == Limits(low=0.6, latency=4.0, cost=0.002)
+    assert spec.limits == Limits(min_score=0.6, max_latency=4.0, max_cost=0.002)
     monkeypatch.setenv("POISE_CONFIG", str(file))
     assert {variant.name: variant.weight for variant in OrchestrationSettings.load().variants} == spec.weights
     MeshSettings.load()
     EvaluationSettings.load()
     listed = re.findall(r"^poise: poise.toml:(.*)$", page, re.MULTILINE)
-    file.write_text(example.replace("explore =", "exlpore =").replace("low = 0.6", "low = 1.5"))
+    file.write_text(example.replace("min_share =", "min_shaer =").replace("min_score = 0.6", "min_score = 1.5"))
     with pytest.raises(PolicyFileError) as refused:
         read(file)
     assert [problem.removeprefix(f"{file}:") for problem in refused.value.problems] == listed
 
 
 def test_tables_of_others_are_passed_over(file: Path) -> None:
-    file.write_text(f'[mesh]\nbroker = "x:1"\n{NAMED}[orchestration.ladder]\nreserve = 0.1\n')
+    file.write_text(f'[mesh]\nbroker = "x:1"\n{NAMED}[orchestration.ladder]\ndeadline_reserve = 0.1\n')
     assert read(file).weights == {"a": 1.0, "b": 1.0}
 
 
@@ -103,34 +103,37 @@ def test_each_setting_has_its_meaning() -> None:
 
 
 ONE = [  # what stands in [policy], which is line 6, and what is said of it
-    ("exlpore = 0.1", "[policy] has no setting exlpore: did you mean explore?"),
+    ("min_shaer = 0.1", "[policy] has no setting min_shaer: did you mean min_share?"),
     ("zebra = 1", f"[policy] has no setting zebra: there are {', '.join(Limits.model_fields)}"),
     ("dry_run = true", "--dry-run"),
     ("weights = {a = 1}", "[[orchestration.variants]]"),
-    ("explore = 0.7", "explore = 0.7: write 0.5 or less: it is the least share of the draws that each variant keeps"),
-    ("explore = -0.1", "explore = -0.1: write 0 or more"),
-    ('explore = "0.1"', 'explore = "0.1": write a number'),
-    ("explore = nan", "explore = nan: write a number that is finite"),
-    ("explore = {x = 1}", "explore = a table: write a number"),
+    (
+        "min_share = 0.7",
+        "min_share = 0.7: write 0.5 or less: it is the least share of the draws that each variant keeps",
+    ),
+    ("min_share = -0.1", "min_share = -0.1: write 0 or more"),
+    ('min_share = "0.1"', 'min_share = "0.1": write a number'),
+    ("min_share = nan", "min_share = nan: write a number that is finite"),
+    ("min_share = {x = 1}", "min_share = a table: write a number"),
     ("step = 0", "step = 0: write more than 0"),
     ("step = 1.5", "step = 1.5: write 1 or less"),
-    ("pause = 0", "pause = 0: write 1 or more"),
-    ("pause = 20.0", "pause = 20.0: write a whole number"),
-    ("pause = true", "pause = true: write a whole number"),
-    ("quiet_answers = 99", "quiet_answers = 99: write 100 or more"),
+    ("cooldown_answers = 0", "cooldown_answers = 0: write 1 or more"),
+    ("cooldown_answers = 20.0", "cooldown_answers = 20.0: write a whole number"),
+    ("cooldown_answers = true", "cooldown_answers = true: write a whole number"),
+    ("mean_answers_between_false_alarms = 99", "mean_answers_between_false_alarms = 99: write 100 or more"),
     ("margin = 0.0", "margin = 0.0: write more than 0"),
     ("margin = []", "margin = an array: write a number"),
-    ("low = 1.01", "low = 1.01: write 1 or less: it is the least mean of the score that steers"),
-    ("low = -0.5", "low = -0.5: write 0 or more"),
-    ("latency = 0", "latency = 0: write more than 0"),
-    (f"latency = 1{'0' * 400}", "…: write a number"),
-    ("latency = inf", "latency = inf: write a number that is finite; leave it out where there is none"),
-    ("cost = 2024-01-01", "cost = 2024-01-01: write a number"),
+    ("min_score = 1.01", "min_score = 1.01: write 1 or less: it is the least mean of the score that steers"),
+    ("min_score = -0.5", "min_score = -0.5: write 0 or more"),
+    ("max_latency = 0", "max_latency = 0: write more than 0"),
+    (f"max_latency = 1{'0' * 400}", "…: write a number"),
+    ("max_latency = inf", "max_latency = inf: write a number that is finite; leave it out where there is none"),
+    ("max_cost = 2024-01-01", "max_cost = 2024-01-01: write a number"),
     ("score = 3", "score = 3: write a text: it is the score that steers"),
     ('score = "qualty"', "did you mean quality?"),
     ('score = "zebra"', "no such score; quality, raw_groundedness, raw_relevance may"),
     ('score = "groundedness"', "what was sent may be another variant's"),
-    ('score = "latency_ms.total"', "ceilings latency and cost"),
+    ('score = "latency_ms.total"', "ceilings max_latency and max_cost"),
     ('score = "refused"', "it counts what went wrong"),
 ]
 
@@ -142,12 +145,17 @@ def test_what_stands_in_policy_and_cannot(file: Path, line: str, said: str) -> N
     assert said in problem
 
 
+@pytest.mark.parametrize(("old", "new"), Limits.renamed.items())
+def test_an_old_name_is_refused_with_the_new_one(file: Path, old: str, new: str) -> None:
+    assert problems(file, f"{NAMED}[policy]\n{old} = 0.5\n") == [f"6: [policy] {old} was renamed: set {new}"]
+
+
 VARIANTS = [
     ('[orchestration]\npolicy = "a b"\n' + NAMED, 2, '[orchestration] policy = "a b": a name has'),
     ("[orchestration]\npolicy = 3\n" + NAMED, 2, "[orchestration] policy = 3: a name has"),
     ("policy = 3\n" + NAMED, 1, "policy is 3: write a table, [policy]"),
-    (f"{NAMED}[polcy]\nlow = 0.5\n", 5, "[polcy] means nothing: did you mean [policy]?"),
-    ("[policy]\nlow = 0.5\n", 1, "there is no variant: name each"),
+    (f"{NAMED}[polcy]\nmin_score = 0.5\n", 5, "[polcy] means nothing: did you mean [policy]?"),
+    ("[policy]\nmin_score = 0.5\n", 1, "there is no variant: name each"),
     ("\n[orchestration]\nvariants = []\n", 3, "there is no variant"),
     ('[orchestration.variants]\nname = "a"\n', 1, "write [[orchestration.variants]] above each"),
     ('[orchestration]\nvariants = ["a"]\n', 2, "write [[orchestration.variants]] above each"),
@@ -163,8 +171,12 @@ VARIANTS = [
     (f"{NAMED}weight = true\n", 5, "weight = true: write a number"),
     ('[[orchestration.variants]]\nname = "a"\nweight = 0\n', 1, "no variant has a weight above zero"),
     ('[orchestration]\nvariants = [\n  {name = "a"},\n  {name = "b", weight = -1},\n]\n', 4, "weight = -1"),
-    (f"{NAMED}[[orchestration.variants]]\nname = 'c'\n[policy]\nexplore = 0.4\n", 8, "3 variants cannot each keep 40%"),
-    (f"{NAMED}[policy]\ncost = 0.01\n", 6, "cost = 0.01: what an answer costs is not known"),
+    (
+        f"{NAMED}[[orchestration.variants]]\nname = 'c'\n[policy]\nmin_share = 0.4\n",
+        8,
+        "3 variants cannot each keep 40%",
+    ),
+    (f"{NAMED}[policy]\nmax_cost = 0.01\n", 6, "max_cost = 0.01: what an answer costs is not known"),
     (NAMED + "a = 1\nb == 2\n", 6, "is no TOML: Invalid value, at column 4"),
     (f"{NAMED}[policy]\n[policy]\n", 6, "is no TOML: Cannot declare"),
     (f'{NAMED}system = """\nYou are\n', 5, "what begins here is not finished"),
@@ -190,13 +202,13 @@ def test_a_table_that_is_none(file: Path) -> None:
 
 def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_file(file: Path) -> None:
     variants = '[[orchestration.variants]]\nname = "a"\nweight = -1\n[[orchestration.variants]]\n'
-    text = f"[policy]\nexlpore = 1\nlow = 2\n\n{variants}"
+    text = f"[policy]\nmin_shaer = 1\nmin_score = 2\n\n{variants}"
     assert [re.split(r"[ =:]", problem)[0] for problem in problems(file, text)] == ["2", "3", "7", "8"]
 
 
 def test_more_variants_than_the_default_of_the_exploration_has_room_for(file: Path) -> None:
     text = "".join(f"[[orchestration.variants]]\nname = 'v{number}'\n" for number in range(21))
-    assert problems(file, text) == ["1: explore = 0.05: 21 variants cannot each keep 5% of the draws: 0.047 at most"]
+    assert problems(file, text) == ["1: min_share = 0.05: 21 variants cannot each keep 5% of the draws: 0.047 at most"]
     file.write_text(f"{text}weight = 0\n")  # one that is never drawn needs no room
     assert len(read(file).weights) == 21
 

@@ -23,13 +23,13 @@ def policies(draw: st.DrawFn) -> tuple[dict[str, float], Limits]:
     if not any(set_.values()):
         set_["a"] = 1.0
     drawn = sum(weight > 0 for weight in set_.values())
-    explore = draw(st.one_of(st.floats(0, 1 / drawn), st.just(1 / drawn)))
-    return set_, Limits(explore=min(0.5, explore), step=draw(st.floats(1e-3, 1)))
+    min_share = draw(st.one_of(st.floats(0, 1 / drawn), st.just(1 / drawn)))
+    return set_, Limits(min_share=min(0.5, min_share), step=draw(st.floats(1e-3, 1)))
 
 
 def is_distribution(shares: Mapping[str, float], set_: Mapping[str, float], limits: Limits) -> bool:
     """Whether shares sum to 1, each that is drawn has its exploration, and the others nothing."""
-    floors = all(shares[name] >= limits.explore - CLOSE if set_[name] > 0 else shares[name] == 0 for name in set_)
+    floors = all(shares[name] >= limits.min_share - CLOSE if set_[name] > 0 else shares[name] == 0 for name in set_)
     return shares.keys() == set_.keys() and math.isclose(math.fsum(shares.values()), 1.0, abs_tol=1e-12) and floors
 
 
@@ -81,7 +81,7 @@ def test_a_variant_comes_to_its_exploration_and_back_to_what_was_set(policy: tup
     for _ in range(math.ceil(1 / limits.step) + 1):
         now = weights.decrease(now, drawn[0], others, target, limits)
     if others:
-        assert now[drawn[0]] == pytest.approx(limits.explore, abs=CLOSE)
+        assert now[drawn[0]] == pytest.approx(limits.min_share, abs=CLOSE)
     for _ in range(math.ceil(1 / limits.step) + 1):
         now = weights.restore(now, drawn[0], target, limits)
     assert now == pytest.approx(target, abs=CLOSE)
@@ -89,17 +89,17 @@ def test_a_variant_comes_to_its_exploration_and_back_to_what_was_set(policy: tup
 
 def test_what_is_given_up_goes_to_the_others_in_proportion_to_what_was_set() -> None:
     target = {"a": 0.5, "b": 0.3, "c": 0.2}
-    limits = Limits(explore=0.05, step=0.25)
+    limits = Limits(min_share=0.05, step=0.25)
     assert weights.decrease(target, "a", ["b", "c"], target, limits) == pytest.approx({"a": 0.25, "b": 0.45, "c": 0.3})
 
 
 def test_small_weights_are_lifted_to_the_exploration_at_the_cost_of_the_others() -> None:
-    shares = weights.probabilities({"a": 98, "b": 1, "c": 1, "spare": 0}, Limits(explore=0.1))
+    shares = weights.probabilities({"a": 98, "b": 1, "c": 1, "spare": 0}, Limits(min_share=0.1))
     assert shares == pytest.approx({"a": 0.8, "b": 0.1, "c": 0.1, "spare": 0.0})
 
 
 @pytest.mark.parametrize(
-    ("set_", "explore", "why"),
+    ("set_", "min_share", "why"),
     [
         ({"a": 0.0}, 0.05, "no variant has a weight above zero"),
         ({"a": 1.0, "b": math.inf}, 0.05, "b has none"),
@@ -108,10 +108,10 @@ def test_small_weights_are_lifted_to_the_exploration_at_the_cost_of_the_others()
         (
             {"a": 1.0, "b": 1.0, "c": 1.0},
             0.4,
-            "3 variants cannot each keep 0.4 .*: explore is at most 0.3333",
+            "3 variants cannot each keep 0.4 .*: min_share is at most 0.3333",
         ),
     ],
 )
-def test_weights_that_mean_nothing_are_refused(set_: dict[str, float], explore: float, why: str) -> None:
+def test_weights_that_mean_nothing_are_refused(set_: dict[str, float], min_share: float, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        weights.probabilities(set_, Limits(explore=explore))
+        weights.probabilities(set_, Limits(min_share=min_share))

@@ -42,8 +42,8 @@ class Detectors:
 
     Each is an e-detector (Shin, Ramdas, Rinaldo, 2022), whose expectation is at most the number of answers while no
     variant is worse; the same holds for their weighted average. An alarm is raised for a variant when its part of that
-    average reaches `quiet_answers`, the average run length, and resets that part. So at least `quiet_answers` answers
-    pass between false alarms on average, over all variants, detectors and restarts.
+    average reaches `mean_answers_between_false_alarms`, the average run length, and resets that part. So at least that
+    number of answers passes between false alarms on average, over all variants, detectors and restarts.
 
     Args:
         variants: The variants that are drawn.
@@ -54,10 +54,10 @@ class Detectors:
         self._variants = tuple(variants)
         self._limits = limits
         self._criteria = criteria(len(self._variants), limits)
-        self._threshold = limits.quiet_answers * (1.0 + 2.5 * BOUND_FAILURE_SHARE)
+        self._threshold = limits.mean_answers_between_false_alarms * (1.0 + 2.5 * BOUND_FAILURE_SHARE)
         self._share = 1.0 / (len(self._variants) * len(self._criteria) * len(BET_FRACTIONS))
         self._log_inverse_alpha = -math.log(
-            min(BOUND_FAILURE_SHARE, BOUND_FAILURE_SHARE * WINDOW / limits.quiet_answers)
+            min(BOUND_FAILURE_SHARE, BOUND_FAILURE_SHARE * WINDOW / limits.mean_answers_between_false_alarms)
         )
         self._number = 0
         self._at = 0.0
@@ -176,9 +176,9 @@ class Detectors:
         self._baseline.add(started, bad)
 
     def _range(self, answer: Observation, bad: float) -> None:
-        if self._limits.low is None:
+        if self._limits.min_score is None:
             return
-        bound = 1.0 - self._limits.low
+        bound = 1.0 - self._limits.min_score
         watched = self._watched.get(answer.variant)
         if watched is None or watched.restoring:
             self._update(answer.variant, "range", z_above(bad, bound), answer)
@@ -337,13 +337,13 @@ def criteria(variants: int, limits: Limits) -> tuple[Criterion, ...]:
     asked: dict[Criterion, bool] = {
         "others": variants > 1,
         "past": True,
-        "range": limits.low is not None,
-        "latency": limits.latency is not None,
-        "cost": limits.cost is not None,
+        "range": limits.min_score is not None,
+        "latency": limits.max_latency is not None,
+        "cost": limits.max_cost is not None,
     }
     return tuple(about for about, wanted in asked.items() if wanted)
 
 
 def same_detection(one: Limits, other: Limits) -> bool:
     """Return whether limits differ at most in how far and how often a share moves."""
-    return one.model_copy(update={"step": other.step, "pause": other.pause}) == other
+    return one.model_copy(update={"step": other.step, "cooldown_answers": other.cooldown_answers}) == other

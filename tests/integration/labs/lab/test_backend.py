@@ -22,7 +22,7 @@ def scenario(hurt: HarmKind = "wrong", **trouble: float) -> Scenario:
         hurt=hurt,
         asks=10,
         rate=1,
-        policy=Limits(latency=0.001),
+        policy=Limits(max_latency=0.001),
         variants=(LabVariant(name="steady", seconds=0), LabVariant(name="cheap", seconds=0)),
         trouble=Degradation(variant="cheap", begins=5, ends=10, **trouble),
     )

@@ -34,7 +34,7 @@ def state_of(fed: Fed) -> PolicyState:
 
 
 def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(observer: BalanceObserver) -> None:
-    fed = Fed(spec(explore=0.2, step=0.35, quiet_answers=1_000))
+    fed = Fed(spec(min_share=0.2, step=0.35, mean_answers_between_false_alarms=1_000))
     for number in range(10):
         fed.see(score_of(f"a-{number}", "steady"), score_of(f"b-{number}", "cheap"))
     observer.apply(state_of(fed))

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from poise.contracts.policy import Limits
 from poise_labs.lab.scenario import ScenarioError, load_scenario, parse_scenario, scenario_names
 
 SOUND = """\
@@ -66,6 +67,14 @@ def test_fewer_asks_keep_the_trouble_in_proportion() -> None:
         ("ends = 80", "ends = 101", "s.toml:1: the trouble must begin before it ends, and end within 100 asks"),
         ("rate = 10", 'rate = 10\nhurt = "slow"', "s.toml:1: hurt by slowness is what takes longer than the ceiling"),
         ("rate = 10", "rate = ", "s.toml:3: is no TOML"),
+        *(
+            (
+                "rate = 10",
+                f"rate = 10\n[policy]\n{old} = 1",
+                f"s.toml:5: policy.{old} was renamed: set {new}",
+            )
+            for old, new in Limits.renamed.items()
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, was: str, becomes: str, told: str) -> None:

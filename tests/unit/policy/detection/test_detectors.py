@@ -40,7 +40,7 @@ def test_a_canary_that_is_worse_from_the_start_is_noticed(share: float) -> None:
     number, finding = first(Detectors((PRIMARY, CANARY), Limits()), Traffic(lambda _: share, good=0), 20_000)
     assert finding.variant == CANARY
     assert finding.about == "others"
-    assert finding.statistic >= finding.threshold >= Limits().quiet_answers
+    assert finding.statistic >= finding.threshold >= Limits().mean_answers_between_false_alarms
     assert finding.samples[CANARY].count <= 1_000
     assert finding.samples[CANARY].mean < finding.samples[PRIMARY].mean
     assert 1 <= len(finding.runs) <= 10
@@ -59,14 +59,14 @@ def test_a_single_variant_that_shifts_is_noticed_by_its_own_past() -> None:
 
 
 def test_a_mean_below_the_range_is_noticed_without_any_past() -> None:
-    detectors = Detectors(("a",), Limits(low=0.9))
+    detectors = Detectors(("a",), Limits(min_score=0.9))
     findings = (detectors.update(one) for one in islice(alone(0.3 for _ in count()), 300))
     assert next(finding.about for finding in findings if finding is not None) == "range"
 
 
 @pytest.mark.parametrize(("about", "name"), [("latency", "over_latency"), ("cost", "over_cost")])
 def test_answers_above_a_ceiling_are_noticed(about: str, name: str) -> None:
-    detectors = Detectors(("a", "b"), Limits(latency=1.0, cost=1.0))
+    detectors = Detectors(("a", "b"), Limits(max_latency=1.0, max_cost=1.0))
     chance = random.Random(1)
     for number in range(1_000):
         variant = "ab"[number % 2]
@@ -86,14 +86,14 @@ def test_answers_above_a_ceiling_are_noticed(about: str, name: str) -> None:
 def test_alarms_are_no_more_often_false_than_set(traffic: str) -> None:
     """Forty are allowed in so many answers; more come with a probability below 0.001 if forty are expected."""
     setting, answers = 500, 20_000
-    detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=setting))
+    detectors = Detectors((PRIMARY, CANARY), Limits(mean_answers_between_false_alarms=setting))
     found = sum(detectors.update(one) is not None for one in islice(KINDS[traffic](0.3).answers(5), answers))
     assert 2 <= found <= 60
 
 
 def test_traffic_that_jumps_while_a_slow_variant_answers_late_blames_none_beside_the_others() -> None:
     traffic = Traffic(lambda _: 0.5, wrong=KINDS["jumping"](0.5).wrong, takes={CANARY: 30.0})
-    detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=5_000))
+    detectors = Detectors((PRIMARY, CANARY), Limits(mean_answers_between_false_alarms=5_000))
     findings = [detectors.update(one) for one in islice(traffic.answers(3), 60_000)]
     assert Counter(one.about for one in findings if one)["others"] <= 12
 
@@ -169,7 +169,7 @@ def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> 
 @pytest.mark.parametrize("about", ["others", "past", "range", "latency"])
 def test_one_on_its_way_back_is_watched_for_both_recovery_and_another_relapse(about: Criterion) -> None:
     chance = random.Random(8)
-    relapsed, recovered = (Detectors((PRIMARY, CANARY), Limits(low=0.7, latency=1.0)) for _ in range(2))
+    relapsed, recovered = (Detectors((PRIMARY, CANARY), Limits(min_score=0.7, max_latency=1.0)) for _ in range(2))
     for detectors in (relapsed, recovered):
         detectors.watch_recovery(CANARY, about, restoring=True)
     found = None
@@ -200,7 +200,7 @@ def slow_canary(detectors: Detectors, first: int, answers: int, share: float) ->
 
 
 def test_what_is_shown_of_a_recovery_is_from_when_it_began_and_not_from_the_trouble_before() -> None:
-    detectors = Detectors((PRIMARY, CANARY), Limits(latency=1.0))
+    detectors = Detectors((PRIMARY, CANARY), Limits(max_latency=1.0))
     detectors.watch_recovery(CANARY, "latency")
     assert slow_canary(detectors, 0, 200, share=0.9) is None
     shown = slow_canary(detectors, 200, 2_000, share=0.0)
@@ -213,7 +213,7 @@ def test_what_is_shown_of_a_recovery_is_from_when_it_began_and_not_from_the_trou
 
 @pytest.mark.parametrize("about", ["latency", "others", "range"])
 def test_one_that_recovered_long_ago_and_was_held_can_be_written_down_and_can_relapse(about: Criterion) -> None:
-    limits = Limits(latency=1.0, low=0.7)
+    limits = Limits(max_latency=1.0, min_score=0.7)
     detectors = Detectors((PRIMARY, CANARY), limits)
     detectors.watch_recovery(CANARY, about)
     for number in range(40_000):
@@ -236,7 +236,7 @@ def test_one_that_recovered_long_ago_and_was_held_can_be_written_down_and_can_re
 @pytest.mark.parametrize("about", ["others", "past", "range"])
 def test_recovery_is_shown_after_trouble_and_not_during_it(about: str) -> None:
     chance = random.Random(7)
-    limits = Limits(low=0.7, margin=0.1)
+    limits = Limits(min_score=0.7, margin=0.1)
     detectors = Detectors((PRIMARY, CANARY), limits)
     detectors.watch_recovery(CANARY, about)  # type: ignore[arg-type]
     shown = None
@@ -304,7 +304,7 @@ def act(detectors: Detectors, seen: Observation) -> tuple[Finding | None, list[F
 @given(seed=st.integers(0, 2**32), splits=st.sets(st.integers(0, 599), max_size=5))
 def test_a_snapshot_goes_on_to_the_bit(seed: int, splits: set[int]) -> None:
     chance = random.Random(seed)
-    limits = Limits(quiet_answers=100, low=0.5, latency=1.0)
+    limits = Limits(mean_answers_between_false_alarms=100, min_score=0.5, max_latency=1.0)
     whole, parts = Detectors(THREE, limits), Detectors(THREE, limits)
     for number in range(600):
         if number in splits:
@@ -318,7 +318,7 @@ def test_a_snapshot_goes_on_to_the_bit(seed: int, splits: set[int]) -> None:
 
 def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> None:
     kept = Detectors(THREE, Limits()).snapshot()
-    detectors = Detectors.restore(THREE, Limits(latency=1.0), kept)
+    detectors = Detectors.restore(THREE, Limits(max_latency=1.0), kept)
     assert detectors.update(Observation("run", "a", 0.5, 1.0, over_latency=True)) is None
     with pytest.raises(ValueError, match="start new detectors"):
         Detectors.restore(("a", "b"), Limits(), kept)
@@ -326,7 +326,7 @@ def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> 
 
 def test_the_form_of_a_snapshot_is_that_of_its_format() -> None:
     """Another form needs another `FORMAT`: else a worker that is updated cannot go on from what the last one wrote."""
-    detectors = Detectors((PRIMARY, CANARY), Limits(low=0.5, latency=1.0, cost=1.0))
+    detectors = Detectors((PRIMARY, CANARY), Limits(min_score=0.5, max_latency=1.0, max_cost=1.0))
     for answer in islice(Traffic(lambda _: 0.5, good=0).answers(1), 300):
         detectors.update(answer)
     detectors.watch_recovery(CANARY, "others", restoring=True)
