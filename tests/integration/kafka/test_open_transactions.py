@@ -74,7 +74,7 @@ async def test_callers_behind_an_open_transaction_get_a_fault_at_their_deadline(
     for reply in told:
         fault = Fault.parse(reply.value or b"")
         assert fault.type == "urn:poise:deadline-exceeded"
-        assert "a transaction that another client has left open" in fault.detail
+        assert "is behind an open transaction of another client" in fault.detail
     by_name: dict[str | None, Record] = {reply.header("correlation_id"): reply for reply in later}
     assert set(by_name) == {"first", "second", "patient"}
     assert Answer.parse(by_name["patient"].value or b"").text == "patient"

@@ -106,8 +106,8 @@ async def test_each_mistake_is_named_kept_and_passed(
     ("headers", "said"),
     [
         ({"reply_to": "no-such-topic"}, "does not exist"),
-        ({"reply_to": "poise.policy"}, "Poise's own"),
-        ({"reply_to": "poise.records"}, "Poise's own"),
+        ({"reply_to": "poise.policy"}, "reserved for Poise"),
+        ({"reply_to": "poise.records"}, "reserved for Poise"),
         ({"poise_reply_partition": "99"}, "has the partitions"),
     ],
 )

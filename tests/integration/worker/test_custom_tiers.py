@@ -299,7 +299,7 @@ async def test_where_a_worker_may_not_create_topics_it_says_who_may(tmp_path: Pa
         await forbid_creating_topics(node.bootstrap)
         with pytest.raises(
             SetupError,
-            match=r"tier echo: poise\.echo.*Authorization failed.*: whoever may .* `poise topics apply --tier",
+            match=r"tier echo: poise\.echo.*Authorization failed.*: run `poise topics apply --tier",
         ):
             async with serving(settings, Tier("echo", {Echo: echo})):
                 raise AssertionError("it must not serve")
