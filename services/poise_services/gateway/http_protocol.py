@@ -35,17 +35,18 @@ from poise_services.gateway.problems import PROBLEM_JSON, RequestTimeoutError
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Bytes of a request's head; a larger one is refused with 431."""
 LINGER_BYTES: Final = 16 * 1024 * 1024
+"""Bytes to discard of a request that was answered early."""
 LINGER_TIMEOUT: Final = 10.0
-"""Seconds."""
+"""Seconds to discard the rest of a request."""
 
 
 class _GracefulTransport(asyncio.Transport):
-    """A connection as uvicorn sees it: when uvicorn closes it, the protocol ends it in order."""
+    """The transport that uvicorn uses: `close` lets the protocol close the connection gracefully."""
 
-    def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, close_gracefully: Callable[[], None]) -> None:
         super().__init__()
         self._transport = transport
-        self._close_gracefully = end
+        self._close_gracefully = close_gracefully
         self._closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -71,7 +72,7 @@ class _GracefulTransport(asyncio.Transport):
 
 @dataclass(slots=True)
 class _Reservation:
-    """Bytes of the budget that a request has reservation, until it is answered and its handler has ended."""
+    """Bytes of the budget that a request holds until it is answered and its handler has ended."""
 
     bytes: int = 0
     handled: bool = False
@@ -81,8 +82,8 @@ class LimitedProtocol(H11Protocol):
     """One connection.
 
     Args:
-        connections: All of them, and their limits.
-        uvicorn: What uvicorn gives its protocols.
+        connections: All connections, and their limits.
+        uvicorn: uvicorn's arguments for a protocol.
     """
 
     def __init__(self, connections: Connections, **uvicorn: Any) -> None:
@@ -104,7 +105,7 @@ class LimitedProtocol(H11Protocol):
     # -- the connection -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a connection, or refuse it."""
+        """Accept or refuse a connection."""
         self._socket = cast("asyncio.Transport", transport)
         super().connection_made(_GracefulTransport(self._socket, self._close_gracefully))
         self._peer = peer_key(self.client[0] if self.client else None)
@@ -119,7 +120,7 @@ class LimitedProtocol(H11Protocol):
             self._enter("head")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave nothing behind."""
+        """Release everything that the connection holds."""
         super().connection_lost(exc)
         self._enter("")
         self._stop_waiting_for_reader()
@@ -128,34 +129,34 @@ class LimitedProtocol(H11Protocol):
             self._connections.budget.release(self._reservation.bytes)
 
     def close_idle(self) -> None:
-        """Make room for another connection: on this one no request is under way."""
+        """Close the connection, which has no request in progress, to make room for another one."""
         count(semconv.HTTP_REFUSED, 1, {semconv.REASON: "idle"})
         self.transport.close()
 
     def shutdown(self) -> None:
-        """The gateway is leaving: nothing is discarded any more."""
+        """Shut down: close the connection, without discarding the rest of a request."""
         if self._discard is None:
             super().shutdown()
         else:
             self._socket.abort()
 
     def _close_gracefully(self) -> None:
-        """All of the answer is written: close, once it is read, and where the request goes on, once that has ended."""
+        """Close the connection once the client has read the response and, if it is still sending, has finished."""
         if self._refused or self.conn.their_state is h11.SEND_BODY:
             self._discard = LINGER_BYTES
-            self._socket.resume_reading()  # that the client has gone is only known by reading
+            self._socket.resume_reading()  # only reading detects that the client has disconnected
             self._enter("closing")
-            with contextlib.suppress(OSError):  # it has gone
+            with contextlib.suppress(OSError):  # it has disconnected
                 self._socket.write_eof()
         else:
             self._enter("answering")
             self._socket.close()
         self._wait_for_reader()
 
-    # -- what is received -----------------------------------------------------------------------------------------
+    # -- receiving ------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a request, as long as there is room for them."""
+        """Receive bytes of a request, within the budget."""
         if self._discard is not None:
             self._discard -= len(data)
             if self._discard < 0:
@@ -170,7 +171,7 @@ class LimitedProtocol(H11Protocol):
         self._update_phase()
 
     def _update_phase(self) -> None:
-        """See which phase the request is in now."""
+        """Enter the phase that the request has reached."""
         state = self.conn.their_state
         if state is h11.SEND_BODY:
             if self._phase != "body" and not self._body_fits():
@@ -183,13 +184,13 @@ class LimitedProtocol(H11Protocol):
             self._enter("answering")
 
     def _body_fits(self) -> bool:
-        """Whether there is room for the body that was announced; one that is larger than any may be is answered 413."""
+        """Return whether the announced body fits the budget, or is above the limit, which is answered 413."""
         length = int(dict(self.headers).get(b"content-length", b"0")[:18])
         held = self._reservation.bytes
         return length > self._connections.largest_body or self._connections.budget.has_room(max(0, length - held), held)
 
     async def _answer(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Have the application answer a request; an answer that does not wait for all of the request is the last."""
+        """Let the application answer a request; an answer before the end of the request closes the connection."""
         cycle, reservation = self.cycle, self._reservation
         reservation.handled = True
 
@@ -206,15 +207,15 @@ class LimitedProtocol(H11Protocol):
             reservation.bytes, reservation.handled = 0, False
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, to which what has come behind this one belongs."""
-        behind = min(self._reservation.bytes, len(self.conn.trailing_data[0]))
-        self._reservation.bytes -= behind
-        self._reservation = _Reservation(behind)
+        """Continue with the next request, to which the bytes received after this one belong."""
+        pipelined = min(self._reservation.bytes, len(self.conn.trailing_data[0]))
+        self._reservation.bytes -= pipelined
+        self._reservation = _Reservation(pipelined)
         super().on_response_complete()
         if self.conn.their_state is h11.IDLE:
             self._enter("head" if self.conn.trailing_data[0] else "idle")
 
-    # -- phases and their ends ------------------------------------------------------------------------------------
+    # -- phases and timeouts --------------------------------------------------------------------------------------
 
     def _enter(self, phase: str) -> None:
         if phase == self._phase or (phase and self._phase == "closing"):
@@ -228,9 +229,9 @@ class LimitedProtocol(H11Protocol):
             self._connections.mark_idle(self._peer, self.close_idle)
         else:
             self._connections.mark_busy(self.close_idle)
-        within = {"head": self._limits.header_timeout, "body": self._limits.body_timeout, "closing": LINGER_TIMEOUT}
-        if phase in within:
-            self._timer = self.loop.call_later(within[phase], self._on_phase_timeout)
+        timeouts = {"head": self._limits.header_timeout, "body": self._limits.body_timeout, "closing": LINGER_TIMEOUT}
+        if phase in timeouts:
+            self._timer = self.loop.call_later(timeouts[phase], self._on_phase_timeout)
 
     def _on_phase_timeout(self) -> None:
         self._timer = None
@@ -244,26 +245,26 @@ class LimitedProtocol(H11Protocol):
                 return
         if self._phase == "head" and not self.conn.trailing_data[0]:
             count(semconv.HTTP_REFUSED, 1, {semconv.REASON: "silent"})
-            self.transport.close()  # nothing was asked, so there is nothing to answer
+            self.transport.close()  # there is no request to answer
             return
-        told = f"the {self._phase} of the request did not come in time: send it faster"
-        self._refuse(RequestTimeoutError(told).fault(), self._phase)
+        detail = f"the {self._phase} of the request was not received in time: send it faster"
+        self._refuse(RequestTimeoutError(detail).fault(), self._phase)
 
     def pause_writing(self) -> None:
-        """The client reads slower than it is written to."""
+        """Start the write timeout: the client reads slower than the gateway writes."""
         super().pause_writing()
         self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        """It has read most of it."""
+        """Stop the write timeout: the client has read most of the buffer."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_waiting_for_reader()
 
     def _wait_for_reader(self) -> None:
-        waits = self._socket.get_write_buffer_size()
-        if waits and self._write_timer is None:
-            within = self._limits.write_timeout + waits / self._limits.min_bytes_per_second
+        buffered = self._socket.get_write_buffer_size()
+        if buffered and self._write_timer is None:
+            within = self._limits.write_timeout + buffered / self._limits.min_bytes_per_second
             self._write_timer = self.loop.call_later(within, self._on_write_timeout)
 
     def _stop_waiting_for_reader(self) -> None:
@@ -278,30 +279,30 @@ class LimitedProtocol(H11Protocol):
     # -- refusing -------------------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP; uvicorn calls this while it handles h11's error, which knows more."""
+        """Respond to malformed HTTP; uvicorn calls this while it handles h11's error, which has the details."""
         error = sys.exception()
         status, detail = HTTPStatus.BAD_REQUEST, msg
         if isinstance(error, h11.RemoteProtocolError):
             status, detail = HTTPStatus(error.error_status_hint), str(error)
-        fault = InvalidMessageError(f"this is no HTTP/1.1 request that is understood here: {detail}").fault()
+        fault = InvalidMessageError(f"invalid HTTP/1.1 request: {detail}").fault()
         self._refuse(fault.model_copy(update={"status": int(status)}), "malformed")
 
     def _refuse(self, fault: Fault, reason: str) -> None:
-        """Answer with a problem instead of the application, and end the connection."""
+        """Respond with a problem instead of the application's response, and close the connection."""
         count(semconv.HTTP_REFUSED, 1, {semconv.REASON: reason})
         self._refused = True
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # as if the client had gone: the handler stops
+            self.cycle.disconnected = True  # as if the client had disconnected, so that the handler stops
             self.cycle.message_event.set()
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            self._socket.abort()  # in the middle of an answer there is no place for another
+            self._socket.abort()  # a response was started, so no other can be sent
             return
         body = fault.encode()
         headers = [("content-type", PROBLEM_JSON), ("content-length", str(len(body))), ("connection", "close")]
         if fault.retry_after is not None:
             headers.append(("retry-after", f"{fault.retry_after:.0f}"))
         response = h11.Response(status_code=fault.status, headers=headers, reason=STATUS_PHRASES[fault.status])
-        with contextlib.suppress(h11.LocalProtocolError):  # it cannot: then the connection ends without
+        with contextlib.suppress(h11.LocalProtocolError):  # it cannot be sent: close without a response
             for event in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self._socket.write(self.conn.send(event) or b"")
         self.transport.close()

@@ -1,4 +1,4 @@
-"""OpenAPI: what the gateway's page says of each endpoint."""
+"""The OpenAPI description of each endpoint."""
 
 from typing import Any, Final
 
@@ -32,13 +32,13 @@ from poise_services.gateway.openapi_parts import (
 from poise_services.gateway.runs import CancelResponse, RunView
 
 DESCRIPTION: Final = """
-Ask questions of a corpus, put documents into it, and say what you think of the answers. Every answer says which rung of
-the ladder it came from and what it rests on. Every error is `application/problem+json` (RFC 9457) and names the field
-or header that is at fault. Optional fields without a value are absent from responses, never null; a client must pass
-over fields that it does not know.
+Ask questions about a corpus, add documents to it, and give feedback on answers. Every answer names the rung of the
+ladder that it came from, and cites its sources. Every error is `application/problem+json` (RFC 9457) and names the
+invalid field or header. Optional fields without a value are absent from responses, never null; a client must ignore
+unknown fields.
 """
 VERSION: Final = "1"
-"""Of the interface, as in its paths."""
+"""The version of the API, as in its paths."""
 
 _RUN_ID: Final = "019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44"
 _EPOCH: Final = "e1.1f0e8a52-6c1d-4a57-9f0b-2f6a5c0d9e11.3~41~1764000000000"
@@ -65,7 +65,7 @@ _FEEDBACK_EXAMPLE: Final = {
     "run_id": _RUN_ID,
     "thumb": "down",
     "rating": 2,
-    "correction": "pass does nothing; it stands where the grammar wants a statement.",
+    "correction": "pass does nothing; it is a placeholder where the grammar requires a statement.",
 }
 _EVENTS_EXAMPLE: Final = """\
 id: 0
@@ -91,16 +91,16 @@ data: {"run_id":"019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44","text":"pass is a null op
 
 
 def _ask_responses() -> dict[int | str, dict[str, Any]]:
-    found = responses(
+    documented = responses(
         200,
         "The answer.",
         schema_ref(Answer),
         _ANSWER_EXAMPLE,
         *(400, 408, 413, 415, 429, 499, 500, 503, 504),
-        sent=(RUN, TRACEPARENT),
+        headers=(RUN, TRACEPARENT),
     )
-    found[200]["content"][EVENT_STREAM] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
-    return found
+    documented[200]["content"][EVENT_STREAM] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
+    return documented
 
 
 ASK: Final[dict[str, Any]] = {
@@ -108,10 +108,9 @@ ASK: Final[dict[str, Any]] = {
     "tags": ["asks"],
     "summary": "Ask a question",
     "description": (
-        "Where `Accept` prefers `text/event-stream` to `application/json`, the answer's words come as they are written:"
-        " `delta` adds text, `reset` takes back what came and says why, `end` says that no more words come, and"
-        " `answer` is the whole answer. Words are provisional until `end`. An error after the first event is the event"
-        " `fault`."
+        "If `Accept` prefers `text/event-stream` to `application/json`, the answer is streamed while it is generated:"
+        " `delta` adds text, `reset` discards the text so far and gives the reason, `end` ends the text, and `answer`"
+        " is the whole answer. Text is provisional until `end`. An error after the first event is the event `fault`."
     ),
     "responses": _ask_responses(),
     "openapi_extra": {
@@ -122,15 +121,15 @@ ASK: Final[dict[str, Any]] = {
 PUT_DOCUMENTS: Final[dict[str, Any]] = {
     "operation_id": "put_documents",
     "tags": ["documents"],
-    "summary": "Put documents into the corpus",
+    "summary": "Publish documents",
     "description": (
-        f"One document, or a list of up to {MAX_DOCUMENTS}, each id once. A known id replaces its document. A document"
-        " of more than 1,000,000 bytes as UTF-8 is too large (413)."
+        f"One document, or a list of up to {MAX_DOCUMENTS} with unique ids. A document replaces the previous one with"
+        " its id. More than 1,000,000 bytes of UTF-8 are too large (413)."
     ),
     "status_code": 202,
     "responses": responses(
         202,
-        "They are in the log.",
+        "The documents are in the log.",
         schema_ref(DocumentsAccepted),
         _ACCEPTED_EXAMPLE,
         *(400, 408, 413, 415, 500, 503, 504),
@@ -151,28 +150,28 @@ PUT_DOCUMENTS: Final[dict[str, Any]] = {
 DELETE_DOCUMENT: Final[dict[str, Any]] = {
     "operation_id": "delete_document",
     "tags": ["documents"],
-    "summary": "Take a document out of the corpus",
-    "description": "Accepted whether or not there is such a document.",
+    "summary": "Delete a document",
+    "description": "Accepted whether or not the document exists.",
     "status_code": 202,
     "responses": responses(
-        202, "Its deletion is in the log.", schema_ref(DocumentsAccepted), _ACCEPTED_EXAMPLE, *(400, 429, 500, 503, 504)
+        202, "The deletion is in the log.", schema_ref(DocumentsAccepted), _ACCEPTED_EXAMPLE, *(400, 429, 500, 503, 504)
     ),
     "openapi_extra": {"parameters": [DOCUMENT_ID, *header_parameters(DEADLINE, TRACEPARENT)]},
 }
 GIVE_FEEDBACK: Final[dict[str, Any]] = {
     "operation_id": "give_feedback",
     "tags": ["feedback"],
-    "summary": "Say what you think of an answer",
+    "summary": "Give feedback on an answer",
     "description": (
-        "A thumb, a rating from 1 (worst) to 5 (best), what the answer should have been: at least one of them. More of"
-        " the same `id` on the same run replaces what was said, so to send it again does no harm; without an `id` there"
-        " is one for each run, so give one for each person where several may speak. Accepted whether or not there is"
-        " such a run: it may not have ended yet."
+        "At least one of a thumb, a rating from 1 (worst) to 5 (best), and a correction. Feedback replaces earlier"
+        " feedback with the same `id` on the same run, so retries are safe. Without an `id`, there is one feedback per"
+        " run: if several people may give feedback, send an `id` per person. Accepted whether or not the run exists: it"
+        " may not have ended yet."
     ),
     "status_code": 202,
     "responses": responses(
         202,
-        "It is in the log.",
+        "The feedback is in the log.",
         schema_ref(FeedbackAccepted),
         {"run_id": _RUN_ID, "id": _RUN_ID},
         *(400, 404, 408, 413, 415, 429, 500, 503, 504),
@@ -187,8 +186,8 @@ SHOW_RUN: Final[dict[str, Any]] = {
     "tags": ["runs"],
     "summary": "Show a run",
     "description": (
-        "How it ended, and its record, with its steps, its passages and how its variant was chosen; or that it still"
-        " runs. Of a run that ended without an answer `outcome` and `fault` say why."
+        "The outcome of a run, and its record with steps, passages and the draw of the variant; or that the run is"
+        " still running. If it ended without an answer, `outcome` and `fault` give the reason."
     ),
     "responses": responses(
         200,
@@ -205,10 +204,17 @@ CANCEL_RUN: Final[dict[str, Any]] = {
     "operation_id": "cancel_run",
     "tags": ["runs"],
     "summary": "Cancel a run",
-    "description": "Whoever waits for it gets 499. Accepted for any id that may be of a run under way.",
+    "description": "The run's client receives 499. Accepted for any id of a run that may be running.",
     "status_code": 202,
     "responses": responses(
-        202, "Every worker is told to stop it.", schema_ref(CancelResponse), {"run_id": _RUN_ID}, 404, 429, 500, 503
+        202,
+        "The cancellation was sent to all workers.",
+        schema_ref(CancelResponse),
+        {"run_id": _RUN_ID},
+        404,
+        429,
+        500,
+        503,
     ),
     "openapi_extra": {"parameters": [RUN_ID]},
 }
@@ -235,7 +241,7 @@ _DEAD_LETTER_EXAMPLE: Final = {
     "traceback": "TerminalError: the document cannot be split",
 }
 _ADMIN_NOTE: Final = (
-    " Off (404) unless the setting `admin_token` is given; then it takes `Authorization: Bearer` and that token."
+    " Disabled (404) unless the setting `admin_token` is set; requires `Authorization: Bearer` with that token."
 )
 _ADMIN_ROUTE: Final[dict[str, Any]] = {"tags": ["admin"]}
 _ADMIN_SECURITY: Final[dict[str, Any]] = {"security": [{"admin": []}]}
@@ -248,7 +254,7 @@ def _admin_body(model: type[BaseModel], example: object) -> dict[str, Any]:
 LIST_DEAD_LETTERS: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "operation_id": "list_dead_letters",
     "summary": "List dead letters",
-    "description": "Messages that could not be handled, oldest first; ages read `30s`, `10m`, `2h`, `7d`."
+    "description": "Messages that could not be handled, oldest first. Ages have the form `30s`, `10m`, `2h`, `7d`."
     + _ADMIN_NOTE,
     "responses": responses(
         200,
@@ -262,14 +268,14 @@ LIST_DEAD_LETTERS: Final[dict[str, Any]] = _ADMIN_ROUTE | {
 SHOW_DEAD_LETTER: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "operation_id": "show_dead_letter",
     "summary": "Show a dead letter",
-    "description": "Whole: key, headers, body, error and traceback." + _ADMIN_NOTE,
+    "description": "With key, headers, body, error and traceback." + _ADMIN_NOTE,
     "responses": responses(
         200, "The dead letter.", schema_ref(DeadLetterDetail), _DEAD_LETTER_EXAMPLE, *(401, 404, 500, 503)
     ),
     "openapi_extra": _ADMIN_SECURITY
     | {
         "parameters": [
-            path_parameter("tier", {"type": "string"}, "The first part of its id."),
+            path_parameter("tier", {"type": "string"}, "The first part of the id."),
             path_parameter("partition", {"type": "integer"}, "The second part."),
             path_parameter("offset", {"type": "integer"}, "The third part."),
         ]
@@ -277,14 +283,14 @@ SHOW_DEAD_LETTER: Final[dict[str, Any]] = _ADMIN_ROUTE | {
 }
 REDRIVE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "operation_id": "redrive_dead_letters",
-    "summary": "Send dead letters again",
+    "summary": "Redrive dead letters",
     "description": (
-        "Each once, however often this is asked: to ask again after an error does no harm. What was sent again three"
-        " times and died each time is quarantined: it is sent only by its id with `force`." + _ADMIN_NOTE
+        "Sends each dead letter again, once: retries after an error are safe. A message that failed again after three"
+        " redrives is quarantined; redrive it by its id with `force`." + _ADMIN_NOTE
     ),
     "responses": responses(
         200,
-        "What became of each.",
+        "The result for each dead letter.",
         schema_ref(RedriveResponse),
         {"outcomes": [{"id": _DEAD_LETTER_ID, "sent": "poise.documents/3/57"}], "more": 0, "dry_run": False},
         *(400, 401, 404, 408, 413, 415, 500, 503),
@@ -294,10 +300,10 @@ REDRIVE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
 PURGE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "operation_id": "purge_dead_letters",
     "summary": "Purge dead letters",
-    "description": "For good: they are listed no more and cannot be sent again." + _ADMIN_NOTE,
+    "description": "Permanently: purged dead letters are no longer listed and cannot be redriven." + _ADMIN_NOTE,
     "responses": responses(
         200,
-        "What is gone.",
+        "The purged dead letters.",
         schema_ref(PurgeResponse),
         {"purged": [_DEAD_LETTER_ID], "more": 0, "dry_run": True},
         *(400, 401, 404, 408, 413, 415, 500, 503),
@@ -306,9 +312,11 @@ PURGE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
 }
 
 
-def _health(name: str, summary: str, said: str, schema: dict[str, Any], example: object) -> dict[str, dict[str, Any]]:
-    """By method."""
-    common = {"tags": ["health"], "summary": summary, "description": said, "response_class": Response}
+def _health(
+    name: str, summary: str, description: str, schema: dict[str, Any], example: object
+) -> dict[str, dict[str, Any]]:
+    """Return the descriptions by method."""
+    common = {"tags": ["health"], "summary": summary, "description": description, "response_class": Response}
     return {
         "GET": common | {"operation_id": name, "responses": responses(200, "Yes.", schema, example, 503)},
         "HEAD": common | {"operation_id": f"head_{name}", "responses": responses(200, "Yes.", None, None, 503)},
@@ -317,14 +325,14 @@ def _health(name: str, summary: str, said: str, schema: dict[str, Any], example:
 
 HEALTHZ: Final = _health(
     "healthz",
-    "Whether the process lives",
-    "Its event loop turns.",
+    "Liveness",
+    "200 = the event loop responds.",
     {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]},
     {"status": "ok"},
 )
 READYZ: Final = _health(
     "readyz",
-    "Whether the gateway is ready",
+    "Readiness",
     "503 names the conditions that are not met.",
     {
         "type": "object",

@@ -1,4 +1,4 @@
-"""Parts of the OpenAPI document: parameters, bodies, responses, and the document that is made of them."""
+"""Builds the OpenAPI document, and its parameters, bodies and responses."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 JSON: Final = "application/json"
 REQUEST_MODELS: Final = (Ask, NewDocument, Feedback, PurgeRequest, RedriveRequest)
-"""What clients send; unknown fields are refused."""
+"""Models that clients send; unknown fields are rejected."""
 RESPONSE_MODELS: Final = (
     Answer,
     Fault,
@@ -41,29 +41,29 @@ RESPONSE_MODELS: Final = (
     RedriveResponse,
     PurgeResponse,
 )
-"""What the gateway sends, by `Message.encode`."""
+"""Models that the gateway sends, encoded by `Message.encode`."""
 TAGS: Final = {
-    "asks": "Questions, and their answers.",
-    "documents": "What answers rest on.",
-    "feedback": "What people think of answers.",
-    "runs": "What became of a question.",
-    "admin": "Messages that could not be handled.",
+    "asks": "Questions and answers.",
+    "documents": "The corpus that answers are based on.",
+    "feedback": "People's feedback on answers.",
+    "runs": "The state and outcome of a question.",
+    "admin": "Dead letters.",
     "health": "For load balancers.",
 }
 
 PROBLEMS: Final[Mapping[int | str, str]] = {
-    400: "A field or header is not what it must be; `errors` names it.",
-    401: "The token was not sent, or is another.",
-    404: "There is no such thing.",
-    408: "The body took too long to come.",
+    400: "A field or header is invalid; `errors` names it.",
+    401: "The token is missing or wrong.",
+    404: "The resource does not exist.",
+    408: "The request was received too slowly.",
     413: "The body, or a document in it, is too large.",
-    415: "The body does not say that it is JSON.",
-    421: "The header `Host` names another server.",
-    429: "A model's server, or the gateway, wants fewer requests; `retry-after` may say when to come again.",
-    499: "Somebody cancelled the run.",
-    500: "It failed, and would fail again.",
-    503: "A part that is needed does not answer, or too much waits; `retry-after` may say when to come again.",
-    504: "No answer came before the deadline, or the deadline had passed when the request came.",
+    415: "The content type is not JSON.",
+    421: "The header `Host` is not one of the gateway's names.",
+    429: "A rate limit of a model server or of the gateway was reached; `retry-after` may say when to retry.",
+    499: "The run was cancelled.",
+    500: "The request failed; a retry would fail too.",
+    503: "A dependency is unavailable, or the gateway is overloaded; `retry-after` may say when to retry.",
+    504: "There was no answer before the deadline, or the deadline had already passed.",
     "default": "Any other problem.",
 }
 PROBLEM_EXAMPLE: Final = {
@@ -80,26 +80,26 @@ PROBLEM_EXAMPLE: Final = {
 _REQUEST_HEADERS: Final[Mapping[str, tuple[Json, str]]] = {
     DEADLINE: (
         {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
-        "When nobody wants it any more, unix milliseconds. For an answer, 30 s from now by default, 300 s at the most.",
+        "The deadline, unix milliseconds. For an answer: 30 s from now by default, 300 s at most.",
     ),
     MIN_EPOCH: (
         {"type": "string"},
-        "Answer from an index that has come this far: the `epoch` that `POST /v1/documents` gave.",
+        "Answer from an index that has reached this epoch, such as the `epoch` of `POST /v1/documents`.",
     ),
     "cache-control": (
         {"type": "string"},
-        "`no-cache`: work the answer out again, and keep it; `no-store`: neither look nor keep. The body counts first.",
+        "`no-cache`: generate a new answer and cache it; `no-store`: bypass the cache. The body takes precedence.",
     ),
     "accept-language": (
         {"type": "string"},
-        "The reader's language, where the body has no `language`: the first choice counts.",
+        "The reader's language, if the body has no `language`; the most preferred one is used.",
     ),
     TRACEPARENT: ({"type": "string"}, "The trace that this request belongs to (W3C Trace Context)."),
 }
 _RESPONSE_HEADERS: Final = {
     RUN: "The run's id.",
-    TRACEPARENT: "The run's trace (W3C Trace Context): the one that was given, else a new one.",
-    "retry-after": "Seconds after which it may succeed, where that is known.",
+    TRACEPARENT: "The run's trace (W3C Trace Context): the request's, or a new one.",
+    "retry-after": "Seconds after which a retry may succeed, if known.",
     "www-authenticate": "How to authenticate.",
 }
 _PROBLEM_HEADERS: Final[Mapping[int | str, tuple[str, ...]]] = {
@@ -110,7 +110,7 @@ _PROBLEM_HEADERS: Final[Mapping[int | str, tuple[str, ...]]] = {
 
 
 def header_parameters(*names: str) -> list[Json]:
-    """Headers that a request may have."""
+    """Return request headers as parameters."""
     return [
         {"name": name, "in": "header", "description": text, "schema": schema}
         for name in names
@@ -119,7 +119,7 @@ def header_parameters(*names: str) -> list[Json]:
 
 
 def path_parameter(name: str, schema: Json, description: str) -> Json:
-    """A part of the path."""
+    """Return a parameter of the path."""
     return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
@@ -127,12 +127,12 @@ DOCUMENT_ID: Final = path_parameter(
     "id", TypeAdapter(DocumentId).json_schema(), "The document's id, percent-encoded; it may contain slashes."
 )
 RUN_ID: Final = path_parameter(
-    "id", TypeAdapter(RunId).json_schema(), "The run's id, as the header `poise-run` of the answer gave it."
+    "id", TypeAdapter(RunId).json_schema(), "The run's id, from the response header `poise-run`."
 )
 
 
 def query_parameters(model: type[BaseModel]) -> list[Json]:
-    """A model's fields as parameters of the query, which cannot be null."""
+    """Return a model's fields as query parameters, which cannot be null."""
     fields = model.model_json_schema(mode="serialization", schema_generator=OutputSchema)["properties"]
     defaults = {name: field.default for name, field in model.model_fields.items() if field.default is not None}
     return [
@@ -146,41 +146,41 @@ def query_parameters(model: type[BaseModel]) -> list[Json]:
 
 
 def request_body(schema: Mapping[str, Any], example: object) -> Json:
-    """The body of a request."""
+    """Return a request body."""
     return {"required": True, "content": {JSON: {"schema": schema, "example": example}}}
 
 
 def schema_ref(model: type[BaseModel]) -> Json:
-    """A model of the document's."""
+    """Return a reference to a model's schema."""
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def responses(
-    status: int, said: str, schema: Json | None, example: object, *problems: int, sent: tuple[str, ...] = ()
+    status: int, description: str, schema: Json | None, example: object, *problems: int, headers: tuple[str, ...] = ()
 ) -> dict[int | str, Json]:
-    """What an operation answers: one success, and problems.
+    """Return the responses of an operation: one success, and problems.
 
     Args:
-        status: Of the success.
-        said: What it means.
-        schema: Of its body; None = the method has none.
-        example: Of its body.
-        problems: Their statuses; any other may come too.
-        sent: Headers of every response.
+        status: The status of the success.
+        description: Its description.
+        schema: The schema of its body; None = the method has no body.
+        example: An example of its body.
+        problems: The documented statuses of problems; others are possible.
+        headers: Headers of every response.
     """
     body: Json = {} if schema is None else {"content": {JSON: {"schema": schema, "example": example}}}
-    found: dict[int | str, Json] = {status: {"description": said} | body | _headers(*sent)}
+    documented: dict[int | str, Json] = {status: {"description": description} | body | _headers(*headers)}
     statuses: tuple[int | str, ...] = (*problems, 421, "default")
     for problem in statuses:
         content: Json = {"schema": schema_ref(Fault)}
         if problem == PROBLEM_EXAMPLE["status"]:
             content["example"] = PROBLEM_EXAMPLE
-        found[problem] = (
+        documented[problem] = (
             {"description": PROBLEMS[problem]}
             | ({} if schema is None else {"content": {PROBLEM_JSON: content}})
-            | _headers(*sent, *_PROBLEM_HEADERS.get(problem, ()))
+            | _headers(*headers, *_PROBLEM_HEADERS.get(problem, ()))
         )
-    return found
+    return documented
 
 
 def _headers(*names: str) -> Json:
@@ -189,7 +189,7 @@ def _headers(*names: str) -> Json:
 
 
 def build_document(app: FastAPI) -> Json:
-    """The OpenAPI document: the framework's, with the schemas of bodies as they are read and written."""
+    """Return the OpenAPI document: FastAPI's, with Poise's schemas of request and response bodies."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title,
@@ -197,11 +197,11 @@ def build_document(app: FastAPI) -> Json:
             description=app.description,
             routes=app.routes,
             tags=[{"name": name, "description": text} for name, text in TAGS.items()],
-            servers=[{"url": "/", "description": "Where this document is."}],
+            servers=[{"url": "/", "description": "The server of this document."}],
             license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         )
         schemas = schema_components(REQUEST_MODELS, StrictInputSchema)
-        schemas |= schema_components([DeadLetterDetail], mode="serialization")  # whose nulls are written
+        schemas |= schema_components([DeadLetterDetail], mode="serialization")  # its null fields are sent
         schemas |= schema_components(RESPONSE_MODELS, OutputSchema, mode="serialization")
         schema["components"] = {
             "schemas": dict(sorted(schemas.items())),

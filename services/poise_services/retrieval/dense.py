@@ -37,17 +37,17 @@ class QueryEmbedder:
                 async with asyncio.timeout(None if math.isinf(within) else within):
                     vector = await self._embedder.embed_query(query)
         except EmbedderError as error:
-            return None, self._say(str(error), error.__cause__)
+            return None, self._report(str(error), error.__cause__)
         except TimeoutError:
-            return None, self._say(f"the query was not embedded within {within:.2g} s")
-        self._say(None)
+            return None, self._report(f"the query was not embedded within {within:.2g} s")
+        self._report(None)
         return vector, None
 
-    def _say(self, trouble: str | None, why: BaseException | None = None) -> str | None:
+    def _report(self, error: str | None, cause: BaseException | None = None) -> str | None:
         """Return the reason for the caller; log its cause, which may contain paths."""
-        if trouble is not None and self._up:
-            log.warning("search is sparse only: %s%s", trouble, "" if why is None else f": {why}")
-        elif trouble is None and not self._up:
+        if error is not None and self._up:
+            log.warning("search is sparse only: %s%s", error, "" if cause is None else f": {cause}")
+        elif error is None and not self._up:
             log.info("search is hybrid again")
-        self._up = trouble is None
-        return trouble
+        self._up = error is None
+        return error

@@ -1,4 +1,4 @@
-"""Headings: a text's sections, each with the titles it stands under and its blocks (paragraphs, lists, code). Pure."""
+"""Splits a text into sections, each with its titles and its blocks (paragraphs, lists, code). Pure."""
 
 import re
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ _SETEXT: Final = re.compile(r"(=|-)\1{2,}\s*")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What stands between one title and the next."""
+    """The text between two titles."""
 
     heading: tuple[str, ...]
-    """The titles it stands under, outermost first; empty before the first."""
+    """The titles above it, outermost first; empty before the first title."""
     blocks: tuple[str, ...]
-    """Its text as runs of lines that blank lines part; a fenced block of Markdown is one."""
+    """Its text, split at blank lines; a fenced block of Markdown is one block."""
 
 
 class _Title(NamedTuple):
     level: int
     text: str
     lines: int
-    """How many lines it takes, from where it was found."""
+    """The number of lines that it takes."""
 
 
 @dataclass(slots=True)
 class _TitleStyles:
-    """The ways in which titles are drawn, in the order of their first use: that is their level (reStructuredText)."""
+    """The underline styles of titles, in the order of first use, which is their level (reStructuredText)."""
 
     seen: list[str] = field(default_factory=list)
 
@@ -42,7 +42,7 @@ class _TitleStyles:
 
 
 def split_sections(text: str, form: Literal["text", "markdown"]) -> list[Section]:
-    """The sections of a text in order, those without blocks included."""
+    """Return the sections of a text in order, including those without blocks."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     styles, path, found, body, fence = _TitleStyles(), list[tuple[int, str]](), list[Section](), list[str](), ""
     at = 0
@@ -69,17 +69,17 @@ def _title(lines: list[str], at: int, form: str, styles: _TitleStyles) -> _Title
     if form == "markdown":
         setext = _SETEXT.fullmatch(below)
         return _Title("=-".index(setext[1]) + 1, line.strip(), 2) if setext and _may_be_title(line) else None
-    if (drawn := _underlines(below, line)) is not None:
-        return _Title(styles.level(drawn), line.strip(), 2)
-    if line.strip() == last.strip() and (drawn := _underlines(last, below)) is not None:
-        return _Title(styles.level(drawn * 2), below.strip(), 3)
+    if (style := _underline_style(below, line)) is not None:
+        return _Title(styles.level(style), line.strip(), 2)
+    if line.strip() == last.strip() and (style := _underline_style(last, below)) is not None:
+        return _Title(styles.level(style * 2), below.strip(), 3)
     return None
 
 
-def _underlines(line: str, title: str) -> str | None:
-    """The character that a title is underlined with, at its full length; None if it is no title."""
-    drawn = _UNDERLINE.fullmatch(line)
-    return drawn[1] if drawn and _may_be_title(title) and len(line.rstrip()) >= len(title.rstrip()) else None
+def _underline_style(line: str, title: str) -> str | None:
+    """Return the character of a line that underlines the title at its full length; None for another line."""
+    underline = _UNDERLINE.fullmatch(line)
+    return underline[1] if underline and _may_be_title(title) and len(line.rstrip()) >= len(title.rstrip()) else None
 
 
 def _may_be_title(line: str) -> bool:

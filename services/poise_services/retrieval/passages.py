@@ -34,16 +34,16 @@ class PassageContent:
 
 def split_document(document: Document) -> list[PassageContent]:
     """Return the contents of a document's passages, in order."""
-    pieces = split(document.text, document.format)
-    return [PassageContent(TITLE_SEPARATOR.join(piece.heading) or None, piece.text) for piece in pieces]
+    chunks = split(document.text, document.format)
+    return [PassageContent(TITLE_SEPARATOR.join(chunk.heading) or None, chunk.text) for chunk in chunks]
 
 
-def content_digest(source: str, said: Sequence[PassageContent]) -> str:
+def content_digest(source: str, contents: Sequence[PassageContent]) -> str:
     """Return the SHA-256 of a version's source and passages, in hexadecimal.
 
-    Of the passages, not of the document's text: splitting it differently makes other passages, and other answers.
+    It covers the passages, not the document's text, because a different splitter makes different answers.
     """
-    whole = json.dumps([source, *([body.heading, body.text] for body in said)], ensure_ascii=False)
+    whole = json.dumps([source, *([content.heading, content.text] for content in contents)], ensure_ascii=False)
     return hashlib.sha256(whole.encode()).hexdigest()
 
 

@@ -1,28 +1,31 @@
-"""Publishing: a document of `poise.documents` becomes records of `poise.passages`, once, by the group.
+"""Publishes a document of `poise.documents` as records of `poise.passages`.
 
-In order, for a version (the document's offset; a deletion is a version without parts):
+Steps for a version (its number is the offset of the document or deletion; a deletion is a version without parts):
 
-0. What the version says is announced on `poise.versions`, before it waits for its turn: whoever keeps an answer from
-   the version before knows of it before anybody can find it.
-1. A version that is not higher than the seen one is left alone: it was published before, or a newer one was. (That one
-   is announced again: the older one's announcement may stand after it in the log.)
-2. The parts are written, key `<document>#<part>`, in the document's partition; for a deletion, a tombstone for part 0.
-3. This worker waits until what it wrote comes round to its own index: now it knows everything that was written before.
-4. Parts that the version before had and this one has not get tombstones, so that the log forgets them.
-5. The manifest is written, key `<document>#manifest`. Readers see the version from here on, whole (see `assembly`).
-6. This worker waits again for what it wrote: a document that is handled can be found, here at least.
+0. The version is announced on `poise.versions`, before it waits for its partition's lock: caches of answers that used
+   the previous version learn of it before a search can find it.
+1. A version that is not higher than the visible one is skipped: it, or a newer one, was published before. (In that case
+   step 0 announces the newer one again, because the older announcement may come after it in the log.)
+2. The parts are written, with key `<document>#<part>`, to the document's partition; for a deletion, a tombstone for
+   part 0.
+3. The worker waits until its own index has applied these records, so that it knows all records before them.
+4. Parts that only the previous version had get tombstones, so that compaction removes them.
+5. The manifest is written, with key `<document>#manifest`. It makes the version visible to readers as a whole (see
+   `version_assembler`).
+6. The worker waits until its index has applied the manifest: a handled document can be found, on this worker at least.
 
-What can go wrong, and what then holds:
+Failures, and what holds after them:
 
-- The worker dies before 5: readers still see the version before. The document is delivered again, and 2 to 6 are done
-  again with the same version number. A reader that begins with a compacted log in between misses the document so long.
-- It dies between 5 and the commit of the offset: delivered again, it ends at 1.
-- An old version is delivered late (a retry, a redelivery): it ends at 1.
-- Two versions in quick succession are handled one after the other, by key, in one worker. If a rebalance has one worker
-  finish the older while another does the newer, readers ignore the older, but in the compacted log its records would
-  replace the newer ones. The worker of the older finds out at 3 or 6 and writes the newer one again, from its index.
-- The manifest of a deletion stays in the log for good, some 150 bytes: it is what an old version is compared with. So
-  nothing that a reader needs is ever a tombstone alone, and one that was away for long may simply read on.
+- The worker dies before 5: readers still see the previous version. The document is redelivered, and 2 to 6 are repeated
+  with the same version number. A reader that starts with a compacted log in between lacks the document until then.
+- It dies between 5 and the commit of the offset: the redelivered document is skipped at 1.
+- An old version is delivered late (a retry, a redelivery): it is skipped at 1.
+- Two versions in quick succession are handled one after the other, by key, in one worker. If a rebalance lets one
+  worker finish the older while another handles the newer, readers ignore the older, but compaction would keep its
+  records instead of the newer ones. The worker of the older version detects this at 3 or 6, and writes the newer
+  version again from its index.
+- The manifest of a deletion stays in the log for good, some 150 bytes: old versions are compared with it. So no reader
+  depends on a tombstone alone, and a reader that was offline for long can resume.
 
 A deletion of a document that does not exist is not announced, because no answer depends on it, and its manifest says
 `absent`. The manifest is retained for `ABSENT_RETENTION` after it was handled, so that an older version that is still
@@ -30,8 +33,8 @@ being handled or retried finds it; beyond `MAX_ABSENT` per partition, the oldest
 or deletion of the partition removes a few of them with tombstones. If the document was published in the meantime, it is
 written again. The notes that such deletions were moved expire in the same way (`repartitioning.tombstone_moved_notes`).
 
-Documents of one partition are published one after another, so that manifests come in the documents' order and an index
-that has come to offset 17 has what is before 17, too. The README names the exceptions.
+Documents of one partition are published one after another, so that manifests are in the documents' order, and an index
+whose epoch is at offset 17 has all documents before it. The README lists the exceptions.
 """
 
 import asyncio
@@ -78,12 +81,13 @@ if TYPE_CHECKING:
 
 _ID: Final = TypeAdapter[str](DocumentId)
 _ROUND_TRIP_TIMEOUT: Final = 30.0
-"""Seconds within which a record must come round from the broker to this worker's index."""
+"""Seconds within which this worker's index must have applied a record that the worker wrote."""
 ABSENT_RETENTION: Final = HOUR
-"""Seconds that the deletion of a document which was never there is remembered: longer than any is tried again."""
+"""Seconds to retain the manifest of a deletion of a document that never existed; longer than any retry."""
 MAX_ABSENT: Final = 20_000
-"""Such deletions that are remembered of each partition, some 150 bytes each."""
+"""Such manifests retained per partition, some 150 bytes each."""
 _FORGET_LIMIT: Final = 2
+"""Manifests removed per handled document."""
 
 
 class PassagePublisher:
@@ -99,17 +103,17 @@ class PassagePublisher:
         """Split, embed and publish a document.
 
         Raises:
-            InvalidMessageError: Its key is no id, or it was moved already and is not where it belongs.
-            WorkLimitError: Splitting it took too long, or too much memory.
-            RetryableError: This worker's index does not follow the log.
+            InvalidMessageError: Its key is not a document id, or it is a moved copy in the wrong partition.
+            WorkLimitError: Splitting it took too much time or memory.
+            RetryableError: This worker's index does not keep up with the log.
         """
         record, name = context.record, _document_id(context)
         if await self._copy_if_misplaced(name, context):
             return
         with span(semconv.SPLIT) as current:
-            said = await self._split(document)
-            current.set_attribute(semconv.PASSAGES, len(said))
-        version = PublishableVersion(name, record.offset, written_at(record), document.source, said)
+            contents = await self._split(document)
+            current.set_attribute(semconv.PASSAGES, len(contents))
+        version = PublishableVersion(name, record.offset, written_at(record), document.source, contents)
         await self._publish_in_order(version, context)
         count(semconv.DOCUMENTS_EMBEDDED)
 
@@ -123,8 +127,8 @@ class PassagePublisher:
         """Publish a document's deletion.
 
         Raises:
-            InvalidMessageError: Its key is no id, or it was moved already and is not where it belongs.
-            RetryableError: This worker's index does not follow the log.
+            InvalidMessageError: Its key is not a document id, or it is a moved copy in the wrong partition.
+            RetryableError: This worker's index does not keep up with the log.
         """
         record, name = context.record, _document_id(context)
         if await self._copy_if_misplaced(name, context):
@@ -133,7 +137,7 @@ class PassagePublisher:
         await tombstone_sources(name, context, self._corpus)
 
     async def _copy_if_misplaced(self, document: str, context: Context) -> bool:
-        """Whether a record is in another partition than its key's, and is copied to that one now, if it was not yet."""
+        """Copy a record to its key's partition if it is in another and was not copied yet; return whether it is."""
         record = context.record
         home = await self._corpus.logs.partition_of(DOCUMENTS.name, record.key or b"")
         if record.partition == home:
@@ -142,10 +146,10 @@ class PassagePublisher:
             return True
         if is_moved_copy(record):
             raise _invalid_key(
-                f"{document!r} is in partition {record.partition} and belongs in {home}, and was moved already: have "
-                "its producer partition by murmur2 (librdkafka: partitioner=murmur2_random)"
+                f"{document!r} is a moved copy in partition {record.partition}, but its key's partition is {home}: "
+                "its producer must partition by murmur2 (librdkafka: partitioner=murmur2_random)"
             )
-        async with self._partition_locks[record.partition]:  # so that the epoch comes to it after what is before it
+        async with self._partition_locks[record.partition]:  # so that the epoch reaches it after the records before it
             noted = await copy_to_key_partition(document, home, context, self._corpus)
             if noted is not None:
                 await self._round_trip(noted)
@@ -164,14 +168,14 @@ class PassagePublisher:
             await self._forget_absent(context)
 
     async def _announce_unless_absent(self, version: PublishableVersion, context: Context) -> bool:
-        """Announce a version, unless it is the deletion of what is not there; returns whether it was."""
+        """Announce a version unless it deletes a document that does not exist; return whether it was announced."""
         if context.record.value is None and not _existed(await self._corpus.visible_version(version.document)):
             return False
         await self._announce(version, context)
         return True
 
     async def _is_superseded(self, version: PublishableVersion, context: Context) -> bool:
-        """Whether a version is of a copy that is older than what is seen, which then is written behind it."""
+        """Return whether a version is from a copy older than the visible one; if so, publish that again after it."""
         if not is_moved_copy(context.record):
             return False
         seen = await self._corpus.visible_version(version.document)
@@ -202,7 +206,7 @@ class PassagePublisher:
         writer = VersionWriter(version, context)
         vectors = await self._embed(version.contents, await self._corpus.stored_passages(version.document))
         await self._round_trip(await writer.write_passages(vectors, self._embedder.model))
-        if await self._is_superseded(version, context):  # by what another worker wrote meanwhile
+        if await self._is_superseded(version, context):  # by another worker in the meantime
             await self._republish_visible(version, context)
             return
         seen = await self._corpus.visible_version(version.document)
@@ -253,15 +257,15 @@ class PassagePublisher:
             contents=[passage.content for passage in stored],
         )
 
-    async def _embed(self, said: Sequence[PassageContent], stored: Sequence[StoredPassage]) -> list[str]:
-        """The vectors of what is said, in its order; a vector of the same words by the same model is used again."""
+    async def _embed(self, contents: Sequence[PassageContent], stored: Sequence[StoredPassage]) -> list[str]:
+        """Return the encoded vectors of contents, in order; reuse the stored vectors of unchanged ones."""
         known: dict[PassageContent, NDArray[np.float32]] = {p.content: p.vector for p in stored if p.vector is not None}
-        new = list(dict.fromkeys(body for body in said if body not in known))
+        new = list(dict.fromkeys(content for content in contents if content not in known))
         if new:
             with span(semconv.EMBED_PARTS, attributes={semconv.PASSAGES: len(new)}):
-                vectors = await self._embedder.embed_texts([body.embedding_text for body in new])
+                vectors = await self._embedder.embed_texts([content.embedding_text for content in new])
             known |= dict(zip(new, vectors, strict=True))
-        return [encode_vector(known[body]) for body in said]
+        return [encode_vector(known[content]) for content in contents]
 
     async def _round_trip(self, position: Position) -> None:
         try:
@@ -269,7 +273,7 @@ class PassagePublisher:
                 await self._corpus.wait_applied(position)
         except TimeoutError as error:
             raise RetryableError(
-                f"{position} did not come round to this worker's index within {_ROUND_TRIP_TIMEOUT:.0f} s"
+                f"this worker's index did not apply {position} within {_ROUND_TRIP_TIMEOUT:.0f} s"
             ) from error
 
 
@@ -279,22 +283,22 @@ def _existed(seen: VersionState) -> bool:
 
 
 def _document_id(context: Context) -> str:
-    """Return the document's id, which is its record's key.
+    """Return the document's id, the key of its record.
 
     Raises:
-        InvalidMessageError: It is missing, not UTF-8, too long, or has control characters.
+        InvalidMessageError: The key is missing, not UTF-8, too long, or has control characters.
     """
     record = context.record
     try:
         name = (record.key or b"").decode()
     except UnicodeDecodeError as error:
-        raise _invalid_key("is not UTF-8, and a document's id is its key") from error
+        raise _invalid_key("is not UTF-8: it must be the document's id") from error
     if not name:
-        raise _invalid_key("is missing, and a document's id is its key")
+        raise _invalid_key("is missing: it must be the document's id")
     try:
         _ID.validate_python(name)
     except ValidationError as error:
-        raise _invalid_key(f"is no document's id: {error.errors()[0]['msg']}") from error
+        raise _invalid_key(f"is not a document id: {error.errors()[0]['msg']}") from error
     return name
 
 

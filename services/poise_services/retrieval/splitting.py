@@ -1,8 +1,8 @@
 """Splits a document's text into passages of about 80 to 200 tokens, at paragraph and section boundaries. Pure.
 
 Long words and runs of symbols count as several tokens (`estimate_tokens`), so that code, tables and blobs are bounded
-too. Each word of the text is in a passage or in a heading. Only heading markup (`====`, `####`) is dropped, and runs of
-spaces at a cut.
+too. Each word of the text is in a passage or in a heading. Only heading markup (`====`, `####`) and whitespace at cuts
+are dropped.
 
 The number of passages is bounded by the document's length: `FREE_PASSAGES`, plus one for each `CHARS_PER_PASSAGE`
 characters. Beyond that, such as in a document of titles alone, neighbours are merged, and their titles become part of
@@ -18,19 +18,19 @@ from typing import Final, Literal, NamedTuple
 from poise_services.retrieval.headings import Section, split_sections
 
 TARGET_TOKENS: Final = 80
-"""A passage of this size ends at the next pause."""
+"""From this size on, a passage ends at the next paragraph."""
 MAX_TOKENS: Final = 200
-"""No passage is larger."""
+"""The largest size of a passage."""
 _MIN_TAIL_TOKENS: Final = 40
-"""What is left at a section's end and smaller than this joins the passage before, if it fits."""
+"""A smaller last passage of a section is appended to the previous one, if it fits."""
 FREE_PASSAGES: Final = 32
-"""Passages that a document may have however short it is."""
+"""Passages that any document may have."""
 CHARS_PER_PASSAGE: Final = 100
-"""Characters of a document for each passage beyond."""
+"""Characters of a document for each further passage."""
 MAX_HEADING_CHARS: Final = 400
-"""Characters of the titles that go with each passage."""
+"""The most characters of titles that a passage carries."""
 TITLE_SEPARATOR: Final = " › "
-"""Between two titles."""
+"""Separates the titles of a passage."""
 _WORD: Final = re.compile(r"\w{1,8}|[^\w\s]{1,2}|\s{64}")
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
 _INDENTED: Final = re.compile(r"[ \t]")
@@ -38,17 +38,17 @@ _INDENTED: Final = re.compile(r"[ \t]")
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage to be."""
+    """The heading and text of a passage."""
 
     heading: tuple[str, ...]
-    """The titles it stands under, outermost first."""
+    """The titles above it, outermost first."""
     text: str
 
 
 def estimate_tokens(text: str) -> int:
-    """How large a text is: in words, one of more than eight letters counting as several, two signs as one.
+    """Return the approximate number of an embedding model's tokens in a text.
 
-    An embedding model's tokens are about as many.
+    Words of more than eight letters count as several tokens, two symbols as one.
     """
     return sum(1 for _ in _WORD.finditer(text))
 
@@ -57,69 +57,72 @@ def split(text: str, form: Literal["text", "markdown"] = "text") -> list[Chunk]:
     """Split a document.
 
     Args:
-        text: Text whose paragraphs are parted by blank lines.
-        form: `text` knows titles that are underlined (reStructuredText), `markdown` those of Markdown.
+        text: Text with blank lines between paragraphs.
+        form: `text` recognises underlined titles (reStructuredText), `markdown` the headings of Markdown.
 
     Returns:
-        The passages in order; none only if there is no text.
+        The passages in order; empty only if there is no text.
     """
-    pieces = _raw_chunks(split_sections(text, form))
-    if len(pieces) > FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE:
-        pieces = list(_merge_small(pieces))
-    return [Chunk(_nearest_titles(piece.heading), piece.text) for piece in pieces]
+    chunks = _raw_chunks(split_sections(text, form))
+    if len(chunks) > FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE:
+        chunks = list(_merge_small(chunks))
+    return [Chunk(_nearest_titles(chunk.heading), chunk.text) for chunk in chunks]
 
 
-def _raw_chunks(found: Sequence[Section]) -> "list[_RawChunk]":
-    """The passages of each section; one without text has its title as one, unless it goes with the next passage."""
-    pieces: list[_RawChunk] = []
+def _raw_chunks(sections: Sequence[Section]) -> "list[_RawChunk]":
+    """Return the passages of each section.
+
+    The title of a section without text becomes a passage, unless the next passage carries it.
+    """
+    chunks: list[_RawChunk] = []
     following: tuple[str, ...] = ()
-    dropped = 0  # of the titles that the following passage stands under, those that are too far up to go with it
-    for section in reversed(found):
+    dropped = 0  # the number of outer titles that the following passage cannot carry
+    for section in reversed(sections):
         heading, texts = section.heading, _section_chunks(section)
         if texts:
-            pieces += (_RawChunk(heading, passage) for passage in reversed(texts))
+            chunks += (_RawChunk(heading, passage) for passage in reversed(texts))
             following, dropped = heading, len(heading) - len(_nearest_titles(heading))
         elif heading and (following[: len(heading)] != heading or dropped >= len(heading)):
-            pieces.append(_RawChunk(heading[:-1], heading[-1]))
+            chunks.append(_RawChunk(heading[:-1], heading[-1]))
             following, dropped = heading, len(heading) - 1 - len(_nearest_titles(heading[:-1]))
-    return pieces[::-1]
+    return chunks[::-1]
 
 
 def _nearest_titles(heading: tuple[str, ...]) -> tuple[str, ...]:
-    """The last titles of a heading, as many as may go with each passage."""
-    kept, left = len(heading), MAX_HEADING_CHARS
-    while kept and (left := left - len(heading[kept - 1])) >= 0:
-        kept -= 1
-    return heading[kept:]
+    """Return the innermost titles of a heading, up to `MAX_HEADING_CHARS`."""
+    first, left = len(heading), MAX_HEADING_CHARS
+    while first and (left := left - len(heading[first - 1])) >= 0:
+        first -= 1
+    return heading[first:]
 
 
 class _RawChunk(NamedTuple):
-    """A passage to be, and all titles that it stands under."""
+    """The text of a passage, and all titles above it."""
 
     heading: tuple[str, ...]
     text: str
 
 
-def _merge_small(pieces: Iterable[_RawChunk]) -> Iterator[_RawChunk]:
-    """Neighbours put together until they have as many characters as are due for one passage, as far as they fit.
+def _merge_small(chunks: Iterable[_RawChunk]) -> Iterator[_RawChunk]:
+    """Merge neighbours up to `CHARS_PER_PASSAGE` characters, and at most `MAX_TOKENS` tokens.
 
-    They stand under the titles of the first; those that change on the way become lines of the text, each once.
+    A merged passage has the titles of its first chunk; titles that change after it become lines of the text.
     """
     lines: list[str] = []
-    first = before = tuple[str, ...]()
-    chars = filled = 0
-    for piece in pieces:
-        alike = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(before, piece.heading, strict=False)))
-        new = TITLE_SEPARATOR.join(piece.heading[alike:]) if lines else ""
-        weight = estimate_tokens(new) + estimate_tokens(piece.text)
-        if lines and (chars >= CHARS_PER_PASSAGE or filled + weight > MAX_TOKENS):
+    first = previous = tuple[str, ...]()
+    chars = tokens = 0
+    for chunk in chunks:
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(previous, chunk.heading, strict=False)))
+        new_titles = TITLE_SEPARATOR.join(chunk.heading[common:]) if lines else ""
+        added = estimate_tokens(new_titles) + estimate_tokens(chunk.text)
+        if lines and (chars >= CHARS_PER_PASSAGE or tokens + added > MAX_TOKENS):
             yield _RawChunk(first, "\n\n".join(lines))
-            lines, chars, filled, new, weight = [], 0, 0, "", estimate_tokens(piece.text)
-        first = first if lines else piece.heading
-        lines += filter(None, (new, piece.text))
-        before = piece.heading
-        chars += len(new) + len(piece.text)
-        filled += weight
+            lines, chars, tokens, new_titles, added = [], 0, 0, "", estimate_tokens(chunk.text)
+        first = first if lines else chunk.heading
+        lines += filter(None, (new_titles, chunk.text))
+        previous = chunk.heading
+        chars += len(new_titles) + len(chunk.text)
+        tokens += added
     if lines:
         yield _RawChunk(first, "\n\n".join(lines))
 
@@ -138,10 +141,10 @@ def _section_chunks(section: Section) -> list[str]:
 
 
 def _units(blocks: tuple[str, ...]) -> Iterator[str]:
-    """Blocks that belong together as one: what is indented, or announced by a colon, stays with what it follows."""
+    """Join blocks that belong together: an indented block, or one after a colon, stays with the previous block."""
     unit: list[str] = []
-    for before, block in pairwise(("", *blocks)):
-        if unit and not _INDENTED.match(block) and not before.endswith(":"):
+    for previous, block in pairwise(("", *blocks)):
+        if unit and not _INDENTED.match(block) and not previous.endswith(":"):
             yield "\n\n".join(unit)
             unit = []
         unit.append(block)
@@ -149,29 +152,29 @@ def _units(blocks: tuple[str, ...]) -> Iterator[str]:
         yield "\n\n".join(unit)
 
 
-def _pack(units: Iterable[str], joint: str, enough: int) -> Iterator[str]:
-    """Join units until there is enough of them; one that would make it too much begins the next."""
+def _pack(units: Iterable[str], separator: str, target: int) -> Iterator[str]:
+    """Join units up to `target` tokens; a unit that would exceed `MAX_TOKENS` starts the next pack."""
     pack: list[str] = []
-    filled = 0
+    tokens = 0
     for unit in units:
-        weight = estimate_tokens(unit)
-        if pack and (filled >= enough or filled + weight > MAX_TOKENS):
-            yield joint.join(pack)
-            pack, filled = [], 0
+        added = estimate_tokens(unit)
+        if pack and (tokens >= target or tokens + added > MAX_TOKENS):
+            yield separator.join(pack)
+            pack, tokens = [], 0
         pack.append(unit)
-        filled += weight
+        tokens += added
     if pack:
-        yield joint.join(pack)
+        yield separator.join(pack)
 
 
 def _split_to_fit(text: str) -> Iterator[str]:
-    """The text in parts that are not too large: cut at blank lines if that does, else at sentences, lines, words."""
+    """Split a text into parts of up to `MAX_TOKENS`: at blank lines if possible, else at sentences, lines or words."""
     if estimate_tokens(text) <= MAX_TOKENS:
         yield text
         return
-    for parts, joint in _separators(text):
+    for parts, separator in _separators(text):
         if len(parts) > 1:
-            for pack in _pack(parts, joint, MAX_TOKENS):
+            for pack in _pack(parts, separator, MAX_TOKENS):
                 yield from _split_to_fit(pack)
             return
     word = text.strip()

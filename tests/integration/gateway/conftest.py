@@ -1,4 +1,4 @@
-"""A gateway on a real socket and a real Kafka, with a small tier behind it that answers."""
+"""A gateway on a real socket and a real Kafka, with a small tier that answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +24,7 @@ Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Worke
 
 @pytest.fixture
 def open_gateway(mesh_settings: MeshSettings) -> Open:
-    """Open a gateway, and a tier that answers its asks with a handler; gives a client of it, and its mesh."""
+    """Start a gateway, and a tier that answers asks with a handler; yield a client and the mesh."""
 
     @asynccontextmanager
     async def opened(

@@ -1,4 +1,4 @@
-"""Who hangs up stops the run, down to the connection to the model; and so does a person who knows its id."""
+"""A disconnect, or a cancel by id, stops the run down to the connection to the model."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +29,7 @@ async def generate(ask: Ask, context: Context) -> Answer:
 
 
 class Model:
-    """A model server that never answers; knows when it is asked, and when the connection is closed."""
+    """A model server that never responds; signals a request, and the closing of its connection."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -45,7 +45,7 @@ class Model:
 
 @pytest.fixture
 async def model(mesh_settings: MeshSettings) -> AsyncIterator[Model]:
-    """The model, and an inference worker before it."""
+    """Start the model server and an inference worker."""
     model = Model()
     async with _listening(model) as url:
         settings = InferenceSettings.model_validate({"backends": {"default": {"url": url, "model": "m"}}})
@@ -63,7 +63,7 @@ async def _listening(model: Model) -> AsyncIterator[str]:
         server.close()
 
 
-async def test_a_client_that_hangs_up_closes_the_connection_to_the_model(open_gateway: Open, model: Model) -> None:
+async def test_a_disconnect_closes_the_connection_to_the_model(open_gateway: Open, model: Model) -> None:
     async with open_gateway(generate) as (client, _):
         asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
         await asyncio.wait_for(model.asked.wait(), WITHIN)
@@ -73,7 +73,7 @@ async def test_a_client_that_hangs_up_closes_the_connection_to_the_model(open_ga
         await asyncio.wait_for(model.closed.wait(), WITHIN)
 
 
-async def test_a_run_is_cancelled_by_its_id_and_who_waits_for_it_is_told(open_gateway: Open, model: Model) -> None:
+async def test_a_run_is_cancelled_by_its_id_and_its_client_receives_a_fault(open_gateway: Open, model: Model) -> None:
     runs: list[str] = []
 
     async def noted(ask: Ask, context: Context) -> Answer:

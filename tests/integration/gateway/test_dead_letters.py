@@ -18,13 +18,13 @@ pytestmark = pytest.mark.integration
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 
-TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of this test alone
+TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - used in this test only
 HEADERS = {"authorization": f"Bearer {TOKEN}"}
 LETTERS = "/v1/admin/dead-letters"
 
 
 class Tier:
-    """Fails on each question the first time, and remembers what it was asked."""
+    """Fails on the first attempt of each question, and records the questions."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
@@ -37,7 +37,7 @@ class Tier:
         return Answer(run_id=context.run, text="yes", rung="primary")
 
 
-async def test_letters_are_listed_shown_sent_again_and_purged(open_gateway: Open, kafka: str) -> None:
+async def test_dead_letters_are_listed_shown_redriven_and_purged(open_gateway: Open, kafka: str) -> None:
     tier, key = Tier(), uuid4().hex
     outsider = Outsider(kafka)
     await outsider.start()
@@ -45,7 +45,7 @@ async def test_letters_are_listed_shown_sent_again_and_purged(open_gateway: Open
         client.headers.update(HEADERS)
         for question in ("one", "two", "three"):
             sent = await outsider.send("poise.ask.interactive", Ask(question=question).encode(), key=key.encode())
-            await outsider.reply(sent)  # the fault comes after the dead letter was written
+            await outsider.reply(sent)  # the fault is sent after the dead letter was written
         await outsider.stop()
 
         listed = (await client.get(LETTERS, params={"key": key, "newer_than": "1h", "limit": 2})).json()
@@ -80,7 +80,7 @@ async def test_letters_are_listed_shown_sent_again_and_purged(open_gateway: Open
         assert (await client.get(f"{LETTERS}/{ids[0]}")).status_code == 404
 
 
-async def test_what_is_no_text_is_base64(open_gateway: Open, kafka: str) -> None:
+async def test_binary_data_is_base64(open_gateway: Open, kafka: str) -> None:
     outsider = Outsider(kafka)
     await outsider.start()
     key = b"\xff" + uuid4().bytes
@@ -96,7 +96,7 @@ async def test_what_is_no_text_is_base64(open_gateway: Open, kafka: str) -> None
 
 
 @pytest.mark.parametrize("id_", ["retrieval/0/99999999", "nobody/0/1", "retrieval/0/x", "retrieval/9/1"])
-async def test_what_is_not_there_is_404(open_gateway: Open, id_: str) -> None:
+async def test_an_unknown_dead_letter_is_404(open_gateway: Open, id_: str) -> None:
     async with open_gateway(Tier().answer, admin_token=TOKEN) as (client, _):
         response = await client.get(f"{LETTERS}/{id_}", headers=HEADERS)
         unknown = await client.post(f"{LETTERS}/purge", json={"ids": ["retrieval/0/99999999"]}, headers=HEADERS)

@@ -1,4 +1,4 @@
-"""An answer's words over real HTTP and a real Kafka."""
+"""Streaming an answer over real HTTP and a real Kafka."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def said(context: Context, text: str) -> Answer:
     return Answer(run_id=context.run, text=text, rung="primary")
 
 
-async def test_a_word_is_there_before_the_next_is_written(open_gateway: Open) -> None:
+async def test_a_delta_arrives_before_the_next_is_written(open_gateway: Open) -> None:
     seen = asyncio.Event()
 
     async def answer(_: Ask, context: Context) -> Answer:
@@ -61,7 +61,7 @@ async def test_a_word_is_there_before_the_next_is_written(open_gateway: Open) ->
     assert (rest[-1][1]["text"], rest[-1][1]["run_id"]) == ("Because.", response.headers["poise-run"])
 
 
-async def test_words_of_a_draft_are_taken_back_where_the_answer_is_another_one(open_gateway: Open) -> None:
+async def test_a_reset_discards_the_draft_of_another_answer(open_gateway: Open) -> None:
     async def redacts(_: Ask, context: Context) -> Answer:
         assert context.stream is not None
         await context.stream.write("Call 555-0199.")
@@ -79,7 +79,7 @@ async def test_words_of_a_draft_are_taken_back_where_the_answer_is_another_one(o
     assert shown[2][1]["text"] == shown[-1][1]["text"] == "Call [removed]."
 
 
-async def test_a_fault_before_the_first_word_is_a_problem_and_after_it_an_event(open_gateway: Open) -> None:
+async def test_a_fault_before_the_first_delta_is_a_problem_and_after_it_an_event(open_gateway: Open) -> None:
     async def breaks(ask: Ask, context: Context) -> Answer:
         if ask.question == "later" and context.stream is not None:
             await context.stream.write("Well")
@@ -95,7 +95,7 @@ async def test_a_fault_before_the_first_word_is_a_problem_and_after_it_an_event(
     assert told[-1][1]["detail"] == before.json()["detail"] == "there is nothing to be done"
 
 
-async def test_the_deadline_ends_a_stream_that_fell_silent(open_gateway: Open) -> None:
+async def test_the_deadline_ends_a_silent_stream(open_gateway: Open) -> None:
     async def hangs(_: Ask, context: Context) -> Answer:
         assert context.stream is not None
         await context.stream.write("Well")
@@ -109,7 +109,7 @@ async def test_the_deadline_ends_a_stream_that_fell_silent(open_gateway: Open) -
     assert told[-1][1]["type"] == "urn:poise:deadline-exceeded"
 
 
-async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open) -> None:
+async def test_a_disconnect_abandons_the_call(open_gateway: Open) -> None:
     async def hangs(_: Ask, context: Context) -> Answer:
         assert context.stream is not None
         await context.stream.write("Well")
@@ -124,8 +124,8 @@ async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open)
         await until(lambda: mesh.rpc._calls is not None and not mesh.rpc._calls._pending)
 
 
-async def test_a_client_that_reads_slowly_costs_no_more_than_the_answer(open_gateway: Open) -> None:
-    pieces, piece = 1_000, "x" * 8_192  # more than the sockets and what may wait can hold
+async def test_a_slow_reader_buffers_no_more_than_the_answer(open_gateway: Open) -> None:
+    pieces, piece = 1_000, "x" * 8_192  # more than the buffers of sockets and streams hold
 
     async def floods(_ask: Ask, context: Context) -> Answer:
         assert context.stream is not None

@@ -1,4 +1,4 @@
-"""Feedback from the socket to the scores: the gateway puts it into the log, a real evaluation worker joins it."""
+"""Feedback from the socket to the scores: the gateway publishes it, a real evaluation worker joins it."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def answer(ask: Ask, context: Context) -> Answer:
-    """Leaves a record, of the policy that the question names."""
+    """Publishes a run record for the policy that the question names."""
     given = Answer(run_id=context.run, text="Ada Quill.", rung="primary", variant="small")
     record = RunRecord(
         run_id=context.run,
@@ -43,7 +43,7 @@ async def answer(ask: Ask, context: Context) -> Answer:
 
 
 async def said_of(mesh: WorkerRuntime, policy: str, messages: int) -> VariantSummary:
-    """The summary of a policy's one variant, as soon as so much feedback is in it."""
+    """Return the summary of a policy's only variant once it has that much feedback."""
     async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
         found: list[Score] = []
         async for batch in follower:
@@ -54,13 +54,13 @@ async def said_of(mesh: WorkerRuntime, policy: str, messages: int) -> VariantSum
     raise AssertionError("a follower ends only when it is told to")
 
 
-async def test_feedback_on_an_answer_stands_beside_its_scores(open_gateway: Open, mesh_settings: MeshSettings) -> None:
+async def test_feedback_is_joined_to_the_scores_of_its_run(open_gateway: Open, mesh_settings: MeshSettings) -> None:
     policy = uuid4().hex
     async with open_gateway(answer) as (client, mesh), serving(another(mesh_settings), evaluation_tier):
         run = (await client.post("/v1/ask", json={"question": policy})).json()["run_id"]
         said = {"run_id": run, "thumb": "down", "rating": 2, "correction": "Bruno Falk, 語."}
         headers = {"traceparent": PARENT, "poise-tenant": "theirs", "poise-run": "another"}
-        responses = [await client.post("/v1/feedback", json=said, headers=headers) for _ in range(2)]  # and again
+        responses = [await client.post("/v1/feedback", json=said, headers=headers) for _ in range(2)]  # sent twice
         other = await client.post("/v1/feedback", json={"run_id": run, "id": "bo", "thumb": "up"})
         summary = await said_of(mesh, policy, 3)
         [first, *_] = await mesh.logs.read_key(FEEDBACK.name, run)
@@ -78,7 +78,7 @@ async def test_feedback_on_an_answer_stands_beside_its_scores(open_gateway: Open
     assert (first.header("traceparent") or "").split("-")[1] == PARENT.split("-")[1]
 
 
-async def test_what_is_no_feedback_never_comes_to_the_log(open_gateway: Open) -> None:
+async def test_invalid_feedback_is_not_published(open_gateway: Open) -> None:
     async with open_gateway(answer) as (client, mesh):
         run = (await client.post("/v1/ask", json={"question": "Who?"})).json()["run_id"]
         bad: list[dict[str, object]] = [{"thumb": "up", "colour": 1}, {"rating": 9}, {}, {"thumb": "up", "run_id": "x"}]

@@ -29,7 +29,7 @@ async def answer(ask: Ask, context: Context) -> Answer:
     )
 
 
-async def test_an_ask_goes_through_and_comes_back(open_gateway: Open) -> None:
+async def test_an_ask_is_answered(open_gateway: Open) -> None:
     seen: list[Context] = []
 
     async def look(ask: Ask, context: Context) -> Answer:
@@ -53,7 +53,7 @@ async def test_an_ask_goes_through_and_comes_back(open_gateway: Open) -> None:
     assert seen[0].envelope.trace["traceparent"].split("-")[1] == trace
 
 
-async def test_an_epoch_that_cannot_come_is_refused_before_it_is_asked(open_gateway: Open) -> None:
+async def test_an_unreachable_epoch_is_rejected_before_the_run_starts(open_gateway: Open) -> None:
     async with open_gateway(answer) as (client, mesh):
         never = Epoch(await mesh.logs.topic_id(DOCUMENTS.name), {2: (10**15, 1.0)}).encode()
         response = await client.post("/v1/ask", json={"question": "Why?"}, headers={"poise-min-epoch": never})
@@ -63,7 +63,7 @@ async def test_an_epoch_that_cannot_come_is_refused_before_it_is_asked(open_gate
     assert "partition 2 of poise.documents, which ends at" in error["detail"]
 
 
-async def test_many_asks_at_once_each_get_their_own_answer(open_gateway: Open) -> None:
+async def test_concurrent_asks_each_get_their_own_answer(open_gateway: Open) -> None:
     async with open_gateway(answer) as (client, _):
         responses = await asyncio.gather(*(client.post("/v1/ask", json={"question": str(n)}) for n in range(200)))
     assert [response.json()["text"] for response in responses] == [f"You asked: {n}" for n in range(200)]
@@ -124,7 +124,7 @@ async def test_no_answer_before_the_deadline_is_a_problem(open_gateway: Open) ->
     assert response.json()["type"] == "urn:poise:deadline-exceeded"
 
 
-async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open) -> None:
+async def test_a_disconnect_abandons_the_call(open_gateway: Open) -> None:
     began, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:
@@ -143,7 +143,7 @@ async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open)
         go_on.set()
 
 
-async def test_documents_land_in_the_log_and_their_epoch_says_where(open_gateway: Open) -> None:
+async def test_documents_are_published_and_their_epoch_has_their_positions(open_gateway: Open) -> None:
     ids = [f"{uuid4()}/a.md", f"{uuid4()} b", f"{uuid4()}語"]
     async with open_gateway(answer) as (client, mesh):
         response = await client.post("/v1/documents", json=[{"id": name, "text": f"About {name}"} for name in ids])
@@ -180,7 +180,7 @@ async def test_it_is_ready(open_gateway: Open) -> None:
     assert checks.keys() >= {"started", "broker", "http", "reader of poise.replies", "probe of the broker"}
 
 
-async def test_asks_may_finish_when_the_gateway_is_stopped(open_gateway: Open) -> None:
+async def test_pending_asks_finish_during_shutdown(open_gateway: Open) -> None:
     began, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:
@@ -197,7 +197,7 @@ async def test_asks_may_finish_when_the_gateway_is_stopped(open_gateway: Open) -
         assert (await asking).status_code == 200
 
 
-async def test_asks_that_do_not_finish_in_time_are_told_so(open_gateway: Open) -> None:
+async def test_asks_that_do_not_finish_during_shutdown_get_503(open_gateway: Open) -> None:
     began, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:

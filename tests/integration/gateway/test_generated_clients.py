@@ -1,7 +1,7 @@
-"""The published documents as other people's tools read them, and the clients that generators make of them.
+"""The published schemas in third-party tools, and clients generated from them.
 
-Each client is generated from what a running gateway serves, compiled, and makes the same plain calls over a real socket
-to a small mesh behind a real Kafka. The programs are in `tests/clients/`; `make tools` installs what they need.
+Each client is generated from the document of a running gateway, compiled, and makes the same calls over a real socket
+to a small mesh on a real Kafka. The programs are in `tests/clients/`; `make tools` installs what they need.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ CAME = {
 
 
 async def run(*command: str | Path, cwd: Path) -> str:
-    """What a command prints; it must succeed."""
+    """Run a command that must succeed; return its output."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command), cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -46,7 +46,7 @@ async def run(*command: str | Path, cwd: Path) -> str:
 
 @asynccontextmanager
 async def gateway(settings: MeshSettings, folder: Path) -> AsyncIterator[str]:
-    """A gateway in front of a mesh that answers; leaves its document in the folder as `openapi.json`."""
+    """Start a gateway and a mesh that answers; write its document to the folder as `openapi.json`."""
     async with answering(settings), running_gateway(settings.broker) as (_, client):
         (folder / "openapi.json").write_bytes((await client.get("/openapi.json")).content)
         yield str(client.base_url).rstrip("/")
@@ -96,7 +96,7 @@ async def test_a_java_client(mesh_settings: MeshSettings, tmp_path: Path) -> Non
 
 
 @pytest.mark.node
-async def test_the_documents_pass_the_linters_of_others(mesh_settings: MeshSettings, tmp_path: Path) -> None:
+async def test_the_documents_pass_third_party_linters(mesh_settings: MeshSettings, tmp_path: Path) -> None:
     (tmp_path / "asyncapi.json").write_text(json.dumps(asyncapi_document("1")), encoding="utf-8")
     spectral = NODE / "node_modules" / ".bin" / "spectral"
     async with gateway(mesh_settings, tmp_path):

@@ -1,4 +1,4 @@
-"""Clients that send slowly or too much, open many connections or do not read: each is cut, and nobody else suffers."""
+"""Clients that send slowly or too much, open many connections or do not read are disconnected without harming others."""
 
 import asyncio
 import http.client
@@ -45,7 +45,7 @@ def port_of(client: httpx2.AsyncClient) -> int:
 
 @asynccontextmanager
 async def connected(client: httpx2.AsyncClient, *first: bytes) -> AsyncIterator[list[Streams]]:
-    """Connections, each of which begins with what is given."""
+    """Open connections, and send these first bytes on each."""
     opened = []
     try:
         for said in first:
@@ -58,7 +58,7 @@ async def connected(client: httpx2.AsyncClient, *first: bytes) -> AsyncIterator[
 
 
 async def told(reader: asyncio.StreamReader) -> tuple[int, str, str]:
-    """Status, kind and headers of the problem that ends a connection; (0, "", "") = it ended without one."""
+    """Return status, type and headers of the problem that ends a connection; (0, "", "") if it ended without one."""
     try:
         answered = await reader.read()
     except ConnectionResetError:
@@ -76,7 +76,7 @@ async def is_served(client: httpx2.AsyncClient) -> None:
         assert (await client.post("/v1/ask", json={"question": "Why?"})).json()["text"] == "Because."
 
 
-async def test_a_head_that_does_not_come_is_not_waited_for(open_gateway: Open) -> None:
+async def test_a_slow_head_times_out(open_gateway: Open) -> None:
     async with (
         open_gateway(answer, limits={"header_timeout": 0.5}) as (client, _),
         connected(client, *[b"", HALF, HALF] * 100) as slow,
@@ -87,7 +87,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(open_gateway: Open) -
         assert {status for status, _, _ in ends[::3]} == {0}, "nothing was asked, so there is nothing to answer"
 
 
-async def test_a_second_head_is_not_waited_for_either(open_gateway: Open) -> None:
+async def test_a_slow_second_head_times_out(open_gateway: Open) -> None:
     async with (
         open_gateway(answer, limits={"header_timeout": 0.5, "idle_timeout": 1_000}) as (client, _),
         connected(client, head("GET", "/healthz") + b"GET /healthz HTT") as [(reader, _)],
@@ -97,7 +97,7 @@ async def test_a_second_head_is_not_waited_for_either(open_gateway: Open) -> Non
         assert (await told(reader))[:2] == (408, "urn:poise:request-timeout")
 
 
-async def test_a_flood_of_connections_keeps_nobody_out(open_gateway: Open) -> None:
+async def test_a_flood_of_connections_does_not_block_other_clients(open_gateway: Open) -> None:
     limits = {"max_connections": 50, "header_timeout": NEVER}
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, *[HALF] * 400) as slow:
         await is_served(client)
@@ -105,7 +105,7 @@ async def test_a_flood_of_connections_keeps_nobody_out(open_gateway: Open) -> No
         await until(lambda: sum(reader.at_eof() for reader, _ in slow) >= 350)
 
 
-async def test_a_body_that_comes_too_slowly_is_not_waited_for(open_gateway: Open) -> None:
+async def test_a_slow_body_times_out(open_gateway: Open) -> None:
     limits = {"body_timeout": 0.5, "min_bytes_per_second": 1_000_000}
     first = head("POST", "/v1/documents", JSON, "content-length: 100000") + b'{"id": "'
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, *[first] * 200) as slow:
@@ -115,8 +115,8 @@ async def test_a_body_that_comes_too_slowly_is_not_waited_for(open_gateway: Open
     assert gauge(semconv.HTTP_BYTES) == 0
 
 
-async def test_a_body_that_comes_fast_enough_is_waited_for_however_long_it_takes(open_gateway: Open) -> None:
-    """A trickle of one byte a turn is far longer than `body_timeout`, and faster than `min_bytes_per_second`."""
+async def test_a_body_above_the_minimum_rate_does_not_time_out(open_gateway: Open) -> None:
+    """Sending byte by byte takes far longer than `body_timeout`, but is faster than `min_bytes_per_second`."""
     body = json.dumps({"id": "slow", "text": "x" * 3_000}).encode()
     limits = {"body_timeout": 0.05, "min_bytes_per_second": 1}
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, b"") as [(reader, writer)]:
@@ -128,7 +128,7 @@ async def test_a_body_that_comes_fast_enough_is_waited_for_however_long_it_takes
         assert (await reader.readline()).startswith(b"HTTP/1.1 202")
 
 
-async def test_bytes_under_way_stay_under_their_budget(open_gateway: Open) -> None:
+async def test_inflight_bytes_stay_within_their_budget(open_gateway: Open) -> None:
     most = 2_000_000
     limits = {"max_inflight_bytes": most, "body_timeout": NEVER}
     async with (
@@ -166,7 +166,7 @@ async def test_bytes_under_way_stay_under_their_budget(open_gateway: Open) -> No
 
 
 @pytest.mark.parametrize("size", [4_000_000, 8_000_000])
-async def test_a_body_that_is_too_large_is_answered_however_it_is_sent(open_gateway: Open, size: int) -> None:
+async def test_a_too_large_body_gets_a_response_however_it_is_sent(open_gateway: Open, size: int) -> None:
     body = b'{"id": "a", "text": "' + b"x" * size + b'"}'
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -174,7 +174,7 @@ async def test_a_body_that_is_too_large_is_answered_however_it_is_sent(open_gate
             yield body[start : start + 65_536]
 
     def plainly(port: int) -> int:
-        """As `urllib` and others do: all of it, then the answer, and `Connection: close`."""
+        """Like `urllib`: send the whole body, then read the response; with `Connection: close`."""
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("POST", "/v1/documents", body, {"content-type": "application/json", "connection": "close"})
         status = connection.getresponse().status
@@ -193,8 +193,8 @@ async def test_a_body_that_is_too_large_is_answered_however_it_is_sent(open_gate
         await until(lambda: gauge(semconv.HTTP_BYTES) == 0)
 
 
-async def test_who_waits_for_leave_to_send_is_answered_without_it(open_gateway: Open) -> None:
-    """As curl sends what is larger than a megabyte."""
+async def test_expect_100_continue_gets_the_error_at_once(open_gateway: Open) -> None:
+    """Like curl with bodies above 1 MB."""
     async with (
         open_gateway(answer, max_documents_bytes=1_000_000) as (client, _),
         connected(client, b"") as [(reader, writer)],
@@ -203,7 +203,7 @@ async def test_who_waits_for_leave_to_send_is_answered_without_it(open_gateway: 
         assert (await told(reader))[:2] == (413, "urn:poise:too-large")
 
 
-async def test_an_answer_that_nobody_reads_is_not_kept(open_gateway: Open) -> None:
+async def test_an_unread_response_is_dropped(open_gateway: Open) -> None:
     async with (
         open_gateway(answer, limits={"write_timeout": 0.3, "min_bytes_per_second": 10_000_000}) as (client, _),
         connected(client, *[b""] * 5) as deaf,
@@ -215,7 +215,7 @@ async def test_an_answer_that_nobody_reads_is_not_kept(open_gateway: Open) -> No
         await until(lambda: gauge(semconv.HTTP_CONNECTIONS) <= 1 and gauge(semconv.HTTP_BYTES) == 0)
 
 
-async def test_what_is_no_http_is_a_problem_too(open_gateway: Open) -> None:
+async def test_malformed_http_gets_a_problem(open_gateway: Open) -> None:
     async with open_gateway(answer) as (client, _):
         for sent, status in (
             (b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nx: " + b"y" * 100_000, 431),

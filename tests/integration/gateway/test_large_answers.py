@@ -1,4 +1,4 @@
-"""Answers and notes that are larger than can be sent: said so, recorded as far as there is room, no harm to others."""
+"""Answers and annotations above the record limit: a fault, a record of what fits, and no effect on other asks."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Worke
 
 @workflow("much")
 async def much(run: Run, ask: Ask) -> Answer:
-    """Answer with 3 MB where it is asked to, or write 3 MB on the way to its answer."""
+    """Return an answer of 3 MB, or write 3 MB of annotations, as the question requests."""
     if ask.question == "drafts":
         run.annotations.generations += [Generation(variant="v", raw="é" * 500_000) for _ in range(3)]
     return Answer(run_id=run.id, text="x" * (3_000_000 if ask.question == "all" else 10), rung="primary")

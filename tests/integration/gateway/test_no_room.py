@@ -1,4 +1,4 @@
-"""Asks of a model that keeps silent fill a worker: those behind are told so, and asks go on once there is room."""
+"""Asks of a hanging model fill a worker: further asks get `Retry-After`, and asks succeed once there is capacity."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ ROOM = 1 + ConsumerLimits().parked_factor
 """Of a worker that handles one message at once."""
 
 
-async def test_an_ask_that_has_no_room_behind_those_that_wait_is_told_when_to_come_again(
+async def test_an_ask_beyond_the_queue_limit_gets_retry_after(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "SHED_AFTER", 0.5)

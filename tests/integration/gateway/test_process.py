@@ -1,4 +1,4 @@
-"""The gateway as a process: how it starts, how it ends, and what it says when it cannot start."""
+"""The gateway process: start, shutdown, and the errors when it cannot start."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ async def answer(_ask: Ask, context: Context) -> Answer:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_finishes_what_is_begun_and_ends(mesh_settings: MeshSettings, number: signal.Signals) -> None:
+async def test_it_finishes_pending_asks_and_exits(mesh_settings: MeshSettings, number: signal.Signals) -> None:
     began, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:
@@ -53,7 +53,7 @@ async def until_it_takes_no_more(client: httpx2.AsyncClient) -> None:
             refused = True
 
 
-async def test_a_port_in_use_is_one_line(kafka: str) -> None:
+async def test_a_port_in_use_is_a_one_line_error(kafka: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -65,7 +65,7 @@ async def test_a_port_in_use_is_one_line(kafka: str) -> None:
     assert b"POISE_GATEWAY_PORT" in said.splitlines()[-1]
 
 
-async def test_no_broker_is_one_line() -> None:
+async def test_no_broker_is_a_one_line_error() -> None:
     process = await start_gateway(f"127.0.0.1:{free_port()}", free_port())
     _, said = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
     assert process.returncode == 1
@@ -73,7 +73,7 @@ async def test_no_broker_is_one_line() -> None:
     assert b"no Kafka broker answers" in said.splitlines()[-1]
 
 
-async def test_a_setting_that_cannot_be_is_one_line() -> None:
+async def test_an_invalid_setting_is_a_one_line_error() -> None:
     process = await start_gateway("127.0.0.1:1", free_port(), POISE_GATEWAY_MAX_PENDING="none")
     _, said = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
     assert process.returncode == 1

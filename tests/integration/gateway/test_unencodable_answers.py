@@ -1,4 +1,4 @@
-"""Answers and notes of a custom workflow that have no form in JSON: one fault that names the field, paid for once."""
+"""Answers and annotations of a custom workflow that JSON cannot encode: one fault that names the field."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +18,7 @@ Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Worke
 HALF = "half of a pair: \ud800"
 
 
-async def test_it_is_one_fault_with_the_field_and_the_workflow_runs_once(open_gateway: Open) -> None:
+async def test_an_unencodable_answer_is_one_fault_and_the_workflow_runs_once(open_gateway: Open) -> None:
     begun: list[str] = []
 
     @workflow("odd")

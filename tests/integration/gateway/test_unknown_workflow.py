@@ -1,4 +1,4 @@
-"""An ask for a workflow that there is not: its caller is told, and nothing is kept of it for two weeks."""
+"""An ask for an unknown workflow: the caller gets a fault, and there is no dead letter."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +24,7 @@ async def brief(run: Run, _ask: Ask) -> Answer:
     return Answer(run_id=run.id, text="Yes.", rung="primary")
 
 
-async def test_it_is_no_dead_letter(open_gateway: Open) -> None:
+async def test_an_unknown_workflow_is_a_fault_and_no_dead_letter(open_gateway: Open) -> None:
     async with open_gateway(AskHandler([brief]).answer) as (client, mesh):
         refused = await client.post("/v1/ask", json={"question": "?", "workflow": "nope"})
         assert (refused.status_code, refused.json()["type"]) == (400, "urn:poise:invalid")

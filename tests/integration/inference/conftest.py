@@ -1,4 +1,4 @@
-"""Model servers to talk to: a real one, and real ones that misbehave."""
+"""Model servers: a real one, and scripted ones that misbehave."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +19,7 @@ async def _serve(script: Script) -> AsyncIterator[str]:
         try:
             await script(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone
+            pass  # the client disconnected
         finally:
             writer.close()
 
@@ -32,12 +32,12 @@ async def _serve(script: Script) -> AsyncIterator[str]:
 
 @pytest.fixture
 def serve() -> Serve:
-    """Run a script for every connection; gives the address."""
+    """Run a script for every connection; yield the address."""
     return _serve
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def model(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
-    """A real model on a real server, as the settings of the tier have it."""
+    """A real model on a real server, as a backend of the tier's settings."""
     async with ModelServer(tmp_path_factory.mktemp("model")) as server:
         yield server.backend

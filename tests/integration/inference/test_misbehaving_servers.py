@@ -1,4 +1,4 @@
-"""Servers that hang, hang up, refuse, fail and talk nonsense: each has one meaning, and none costs a place for good."""
+"""Servers that hang, disconnect, reject, fail or send garbage: each has one error, and each slot is released."""
 
 import asyncio
 import gzip
@@ -46,7 +46,7 @@ def response(status: str, body: bytes, *headers: str) -> bytes:
 
 
 def answering(*answers: bytes) -> Script:
-    """Each connection gets all answers, one by request."""
+    """Send these responses on each connection, one per request."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in answers:
@@ -61,7 +61,7 @@ async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> N
     await reader.read(-1)
 
 
-async def test_connections_are_used_again(serve: Serve) -> None:
+async def test_connections_are_reused(serve: Serve) -> None:
     connections = 0
     script = answering(*[response("200 OK", ANSWER)] * 5)
 
@@ -117,9 +117,9 @@ async def test_the_key_is_sent_and_never_shown(serve: Serve, caplog: pytest.LogC
         "not http", "hangs up", "endless header",
     ],
 )  # fmt: skip
-async def test_each_failure_has_one_meaning(serve: Serve, answer: bytes, error: type[Exception], says: str) -> None:
+async def test_each_failure_has_one_error(serve: Serve, answer: bytes, error: type[Exception], says: str) -> None:
     async with serve(answering(answer)) as url, one(url, concurrency=1) as backends:
-        for _ in range(2):  # the only place is free again
+        for _ in range(2):  # the only slot was released
             with pytest.raises(error, match=says) as caught:
                 await ask(backends)
         if b"retry-after" in answer:
@@ -127,27 +127,27 @@ async def test_each_failure_has_one_meaning(serve: Serve, answer: bytes, error: 
             assert caught.value.retry_after == 7.0
 
 
-async def test_nobody_there_is_worth_another_try() -> None:
+async def test_a_refused_connection_is_retryable() -> None:
     with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        reserved.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         async with one(f"http://127.0.0.1:{reserved.getsockname()[1]}") as backends:
             with pytest.raises(RetryableError, match="gave no answer: ConnectError"):
                 await ask(backends)
 
 
-async def test_a_server_that_hangs_is_given_up_at_the_deadline(serve: Serve) -> None:
+async def test_a_hanging_server_is_abandoned_at_the_deadline(serve: Serve) -> None:
     async with serve(hang) as url, one(url) as backends:
         with pytest.raises(DeadlineExceededError, match=r"had 0\.2 s"):
             await ask(backends, remaining=0.2)
 
 
-async def test_a_server_that_hangs_is_given_up_at_its_timeout(serve: Serve) -> None:
+async def test_a_hanging_server_is_abandoned_at_its_timeout(serve: Serve) -> None:
     async with serve(hang) as url, one(url, timeout=0.2) as backends:
         with pytest.raises(RetryableError, match=r"did not answer within 0\.2 s"):
             await ask(backends)
 
 
-async def test_waiting_for_a_place_counts_against_the_deadline(serve: Serve) -> None:
+async def test_queueing_for_a_slot_counts_against_the_deadline(serve: Serve) -> None:
     async with serve(hang) as url, one(url, concurrency=1) as backends:
         first = asyncio.create_task(ask(backends))
         with pytest.raises(DeadlineExceededError):
@@ -157,7 +157,7 @@ async def test_waiting_for_a_place_counts_against_the_deadline(serve: Serve) -> 
             await first
 
 
-async def test_no_more_requests_at_once_than_places(serve: Serve) -> None:
+async def test_concurrency_is_limited(serve: Serve) -> None:
     at_once, most, three = 0, 0, asyncio.Barrier(3)
 
     async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -175,7 +175,7 @@ async def test_no_more_requests_at_once_than_places(serve: Serve) -> None:
     assert most == 3
 
 
-async def test_a_cancelled_request_closes_its_connection_and_frees_its_place(serve: Serve) -> None:
+async def test_a_cancelled_request_closes_its_connection_and_releases_its_slot(serve: Serve) -> None:
     asked, closed = asyncio.Queue[None](), asyncio.Queue[None]()
 
     async def watched(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -194,9 +194,7 @@ async def test_a_cancelled_request_closes_its_connection_and_frees_its_place(ser
             await asyncio.wait_for(closed.get(), 10)
 
 
-async def test_a_backend_that_goes_and_comes_back_shows_in_the_metrics(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_outage_of_a_backend_shows_in_the_metrics(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     script = answering(response("500 Oops", b""), response("429 Slow", b""), response("200 OK", ANSWER))
 
     def up() -> list[tuple[float, object]]:
@@ -208,7 +206,7 @@ async def test_a_backend_that_goes_and_comes_back_shows_in_the_metrics(
             await ask(backends)
         assert up() == [(0, {semconv.BACKEND: "default"})]
         with caplog.at_level(logging.INFO, "poise_services.inference"), pytest.raises(RateLimitedError):
-            await ask(backends)  # it wants less, and is there
+            await ask(backends)  # rate-limited, but up
         assert up() == [(1, {semconv.BACKEND: "default"})]
         await ask(backends)
         assert up() == [(1, {semconv.BACKEND: "default"})]
@@ -219,7 +217,7 @@ async def test_a_backend_that_goes_and_comes_back_shows_in_the_metrics(
     assert up() == []
 
 
-async def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
+async def test_a_proxy_of_the_environment_is_not_used_for_loopback(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -227,7 +225,7 @@ async def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
         assert (await ask(backends)).text == "Because."
 
 
-async def test_a_backend_nobody_configured_is_named() -> None:
+async def test_an_unknown_backend_is_named() -> None:
     async with one("http://127.0.0.1:9") as backends:
         with pytest.raises(UnavailableError, match="no backend 'large', only default"):
             backends.get("large")

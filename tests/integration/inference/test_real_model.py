@@ -53,7 +53,7 @@ async def test_it_stops_at_the_limit_of_tokens(model: dict[str, str]) -> None:
     assert completion.usage.completion_tokens == 3
 
 
-async def test_it_refuses_a_chat_that_is_longer_than_its_context(model: dict[str, str]) -> None:
+async def test_it_rejects_a_chat_longer_than_its_context(model: dict[str, str]) -> None:
     async with Backends(settings(model)) as backends:
         with pytest.raises(ContextTooLongError, match="answered 400"):
             await backends.get("default").complete(asked("word " * 5_000), remaining=60)
@@ -63,8 +63,8 @@ async def test_it_refuses_a_chat_that_is_longer_than_its_context(model: dict[str
     ("method", "path"),
     [(method, path) for path in PATHS for method in ("GET", "POST", "OPTIONS")],
 )
-async def test_a_web_page_gets_nothing_of_it(model: dict[str, str], method: str, path: str) -> None:
-    """Neither from another origin, nor by a name of its own that points here (DNS rebinding)."""
+async def test_a_web_page_cannot_use_it(model: dict[str, str], method: str, path: str) -> None:
+    """Neither from another origin, nor by its own host name that resolves here (DNS rebinding)."""
     base = model["url"].removesuffix("/poise/v1")
     chat = b'{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}'
     asked = {"origin": "http://evil.example", "host": "evil.example", "content-type": "text/plain"}

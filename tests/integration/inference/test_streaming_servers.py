@@ -1,4 +1,4 @@
-"""Servers that stream: words as they come, and what a server may do wrong in the middle of them."""
+"""Servers that stream, and their failures in the middle of a stream."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ async def read_request(reader: asyncio.StreamReader) -> dict[str, object]:
 
 
 def writing(*parts: bytes, asked: list[dict[str, object]] | None = None) -> Script:
-    """Each connection gets these parts, written one by one, and is closed."""
+    """Write these parts one by one on each connection, then close it."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = await read_request(reader)
@@ -65,7 +65,7 @@ def writing(*parts: bytes, asked: list[dict[str, object]] | None = None) -> Scri
 
 
 class Words:
-    """What was written as it came."""
+    """Collects the deltas."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -84,7 +84,7 @@ async def ask(backends: Backends, words: Words | None, remaining: float = 30) ->
 
 
 @pytest.mark.parametrize("pieces", ["whole", "byte by byte"])
-async def test_words_come_as_they_are_written(serve: Serve, pieces: str) -> None:
+async def test_deltas_are_streamed(serve: Serve, pieces: str) -> None:
     body = b": hello\n\n" + chunk("") + WORDS + chunk(" 語 😀") + STOP + USAGE + DONE
     parts = [HEAD + body] if pieces == "whole" else [HEAD, *(bytes([byte]) for byte in body)]
     asked: list[dict[str, object]] = []
@@ -99,7 +99,7 @@ async def test_words_come_as_they_are_written(serve: Serve, pieces: str) -> None
     assert (asked[0]["stream"], asked[0]["stream_options"]) == (True, {"include_usage": True})
 
 
-async def test_a_word_is_there_before_the_next_is_written(serve: Serve) -> None:
+async def test_a_delta_arrives_before_the_next_is_written(serve: Serve) -> None:
     seen = asyncio.Event()
 
     async def waits(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,8 +117,8 @@ async def test_a_word_is_there_before_the_next_is_written(serve: Serve) -> None:
     assert completion.text == "Because."
 
 
-async def test_a_slow_asker_holds_the_server_up(serve: Serve) -> None:
-    """Words that nobody takes stay with the server: here is no place where they could pile up."""
+async def test_a_slow_caller_slows_the_server_down(serve: Serve) -> None:
+    """Deltas that the caller does not take stay in the server: the tier does not buffer them."""
     pieces, sent, takes, stuck = 4_000, 0, asyncio.Event(), asyncio.Event()
 
     async def writes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,7 +139,7 @@ async def test_a_slow_asker_holds_the_server_up(serve: Serve) -> None:
         task = asyncio.create_task(backends.get("default").complete(ASKED, remaining=30, write=write))
         await stuck.wait()
         before = -1
-        while before != sent:  # until the buffers between the two sockets are full
+        while before != sent:  # until the socket buffers are full
             before = sent
             await asyncio.sleep(0.05)
         assert sent < pieces
@@ -147,7 +147,7 @@ async def test_a_slow_asker_holds_the_server_up(serve: Serve) -> None:
         assert len((await task).text) == pieces * 1_000
 
 
-async def test_nobody_asked_for_words(serve: Serve) -> None:
+async def test_without_a_stream_a_single_response_is_requested(serve: Serve) -> None:
     answer = json.dumps({"choices": [{"message": {"content": "Because."}, "finish_reason": "stop"}]}).encode()
     plain = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer)
     asked: list[dict[str, object]] = []
@@ -156,24 +156,24 @@ async def test_nobody_asked_for_words(serve: Serve) -> None:
             assert (await ask(backends, None)).text == "Because."
         async with one(url, stream=False) as backends:
             assert (await ask(backends, Words())).text == "Because."
-        async with one(url) as backends:  # and one that was asked to stream, and answers in one piece all the same
+        async with one(url) as backends:  # and a server that ignores `stream` and sends one response
             words = Words()
             assert (await ask(backends, words)).text == "Because."
     assert ["stream" in body for body in asked] == [False, False, True]
     assert words.said == []
 
 
-async def test_the_end_may_be_said_in_either_way(serve: Serve) -> None:
+async def test_either_form_of_the_end_is_accepted(serve: Serve) -> None:
     for body in (WORDS + STOP, WORDS + DONE, WORDS + STOP + USAGE, WORDS + STOP.rstrip(b"\n")):
         async with serve(writing(HEAD + body)) as url, one(url) as backends:
             assert (await ask(backends, Words())).text == "Because."
 
 
-async def test_what_comes_after_the_end_is_passed_over_and_not_waited_for(serve: Serve) -> None:
+async def test_data_after_the_end_is_ignored(serve: Serve) -> None:
     async def lingers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(HEAD + WORDS + STOP + DONE + chunk("more"))
-        await reader.read()  # until the client hangs up
+        await reader.read()  # until the client disconnects
 
     async with serve(lingers) as url, one(url, concurrency=1) as backends:
         for _ in range(2):
@@ -198,15 +198,13 @@ async def test_what_comes_after_the_end_is_passed_over_and_not_waited_for(serve:
     ],
     ids=["cut off", "empty", "only done", "nonsense", "error", "refused", "too long", "quotes", "endless"],
 )  # fmt: skip
-async def test_a_stream_that_goes_wrong_has_one_meaning(
-    serve: Serve, body: bytes, error: type[Exception], says: str
-) -> None:
+async def test_each_stream_failure_has_one_error(serve: Serve, body: bytes, error: type[Exception], says: str) -> None:
     async with serve(writing(HEAD + body)) as url, one(url, api_key="sk-secret") as backends:
         with pytest.raises(error, match=says):
             await ask(backends, Words())
 
 
-async def test_a_connection_that_breaks_in_the_middle_of_a_chunked_body_is_retryable(serve: Serve) -> None:
+async def test_a_connection_lost_within_a_chunked_body_is_retryable(serve: Serve) -> None:
     head = HEAD.replace(b"connection: close", b"transfer-encoding: chunked")
     async with serve(writing(head + b"%x\r\n%b\r\n" % (len(WORDS), WORDS))) as url, one(url) as backends:
         words = Words()
@@ -215,7 +213,7 @@ async def test_a_connection_that_breaks_in_the_middle_of_a_chunked_body_is_retry
     assert words.said == ["Be", "cause."]
 
 
-async def test_a_server_that_falls_silent_is_given_up_at_the_deadline_and_its_place_is_free(serve: Serve) -> None:
+async def test_a_silent_server_is_abandoned_at_the_deadline_and_its_slot_released(serve: Serve) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(HEAD + chunk("Be"))
@@ -227,10 +225,8 @@ async def test_a_server_that_falls_silent_is_given_up_at_the_deadline_and_its_pl
                 await ask(backends, Words(), remaining=0.2)
 
 
-async def test_a_stream_that_is_cut_off_is_begun_anew_and_its_asker_knows(
-    serve: Serve, mesh_settings: MeshSettings
-) -> None:
-    """Over Kafka: the first connection breaks in the middle, the second is whole."""
+async def test_a_truncated_stream_is_restarted_with_a_reset(serve: Serve, mesh_settings: MeshSettings) -> None:
+    """Over Kafka: the first connection breaks in the middle, the second is complete."""
     connections, seen = 0, asyncio.Event()
 
     async def second_time_lucky(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -35,7 +35,7 @@ async def inference(settings: MeshSettings, url: str, **backend: str) -> AsyncIt
 
 
 def scripted(*answers: bytes) -> Script:
-    """Answers its requests in turn, over all connections."""
+    """Sends its responses in order, over all connections."""
     left = list(answers)
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,14 +62,14 @@ async def test_a_real_model_answers_over_kafka(mesh_settings: MeshSettings, mode
     assert completion.backend == "default"
 
 
-async def test_a_failure_that_passes_is_tried_again(mesh_settings: MeshSettings, serve: Serve) -> None:
+async def test_a_transient_failure_is_retried(mesh_settings: MeshSettings, serve: Serve) -> None:
     script = scripted(response("503 Busy", b""), response("200 OK", b"{}"), OK)
     async with serve(script) as url, inference(mesh_settings, url) as mesh:
         completion = await mesh.rpc.call(ASKED, CallOptions(run=str(uuid4()), step="generate"))
     assert completion.text == "Yes."
 
 
-async def test_a_refusal_is_a_fault_with_what_the_server_said(mesh_settings: MeshSettings, serve: Serve) -> None:
+async def test_an_error_response_is_a_fault_with_the_servers_message(mesh_settings: MeshSettings, serve: Serve) -> None:
     script = scripted(response("400 No", b'{"error": {"message": "no such model"}}'))
     async with serve(script) as url, inference(mesh_settings, url) as mesh:
         with pytest.raises(FaultError) as caught:
@@ -81,7 +81,7 @@ async def test_a_refusal_is_a_fault_with_what_the_server_said(mesh_settings: Mes
 SLOW = b"HTTP/1.1 429 Slow\r\ncontent-length: 0\r\nretry-after-ms: 40\r\n\r\n"
 
 
-async def test_a_rate_limit_is_waited_for_longer_than_any_number_of_tries(
+async def test_a_rate_limit_is_retried_beyond_the_usual_number_of_attempts(
     mesh_settings: MeshSettings, serve: Serve
 ) -> None:
     async with serve(scripted(*[SLOW] * 7, OK)) as url, inference(mesh_settings, url) as mesh:
@@ -89,7 +89,7 @@ async def test_a_rate_limit_is_waited_for_longer_than_any_number_of_tries(
     assert completion.text == "Yes."
 
 
-async def test_a_caller_without_patience_has_the_rate_limit_at_once_and_nothing_is_kept(
+async def test_a_caller_without_max_wait_gets_the_rate_limit_at_once_and_nothing_is_stored(
     mesh_settings: MeshSettings, serve: Serve
 ) -> None:
     run, hasty = str(uuid4()), ASKED.model_copy(update={"patience": 0.0})
@@ -100,14 +100,14 @@ async def test_a_caller_without_patience_has_the_rate_limit_at_once_and_nothing_
         assert (fault.type, fault.status, fault.retry_after) == ("urn:poise:rate-limited", 429, 0.04)
         letters = await mesh.logs.read_topic("poise.inference.dead")
         assert not [letter for letter in letters if letter.header("poise-run") == run]
-        # The fault is not kept as the step's end either: asked again, it is worked out.
+        # The fault is not stored as the step's result: a retry executes the step.
         assert (await mesh.rpc.call(hasty, CallOptions(run=run, step="generate"))).text == "Yes."
 
 
 @pytest.mark.parametrize(
     ("code", "name"), [("content_filter", "content-filtered"), ("context_length_exceeded", "context-too-long")]
 )
-async def test_what_no_other_try_would_change_is_not_tried_again_and_leaves_no_dead_letter(
+async def test_a_terminal_error_is_not_retried_and_leaves_no_dead_letter(
     mesh_settings: MeshSettings, serve: Serve, code: str, name: str
 ) -> None:
     run, refused = str(uuid4()), response("400 No", json.dumps({"error": {"message": "no", "code": code}}).encode())

@@ -1,4 +1,4 @@
-"""Which epochs are refused: those that cannot be, and never one of a document that was acknowledged."""
+"""Unreachable epochs are rejected, and never the epoch of an acknowledged document."""
 
 import asyncio
 from uuid import uuid4
@@ -19,7 +19,7 @@ from poise_labs.drill.runner import unreachable_epoch
 pytestmark = pytest.mark.integration
 
 
-async def test_an_epoch_of_what_was_just_ingested_is_never_refused(mesh_settings: MeshSettings) -> None:
+async def test_the_epoch_of_a_new_document_is_accepted(mesh_settings: MeshSettings) -> None:
     async with Poise(mesh_settings.broker) as poise, EpochValidator(poise.mesh.logs.access) as check:
 
         async def ingest_and_check(number: int) -> None:
@@ -29,7 +29,7 @@ async def test_an_epoch_of_what_was_just_ingested_is_never_refused(mesh_settings
             await asyncio.gather(*(ingest_and_check(number) for number in range(20)))
 
 
-async def test_what_is_acknowledged_behind_an_open_transaction_counts(mesh_settings: MeshSettings) -> None:
+async def test_a_record_behind_an_open_transaction_counts(mesh_settings: MeshSettings) -> None:
     name = f"open-{uuid4().hex[:8]}"
     producer = AIOKafkaProducer(
         bootstrap_servers=mesh_settings.broker, transactional_id=name, transaction_timeout_ms=10_000
@@ -46,7 +46,7 @@ async def test_what_is_acknowledged_behind_an_open_transaction_counts(mesh_setti
         await producer.stop()
 
 
-async def test_one_beyond_an_end_is_refused_until_the_log_has_come_there(mesh_settings: MeshSettings) -> None:
+async def test_an_epoch_beyond_the_end_offset_is_rejected_until_the_log_reaches_it(mesh_settings: MeshSettings) -> None:
     async with WorkerRuntime(mesh_settings, tier="client") as mesh, EpochValidator(mesh.logs.access) as check:
         last = await mesh.producer.publish(DOCUMENTS, None, key="k", partition=3)
         following = Epoch(await mesh.logs.topic_id(DOCUMENTS.name), {3: (last.offset + 1, 0.0)})
@@ -56,7 +56,7 @@ async def test_one_beyond_an_end_is_refused_until_the_log_has_come_there(mesh_se
         await check.validate(following)
 
 
-async def test_the_epoch_that_the_drill_has_an_index_be_behind_is_not_refused(mesh_settings: MeshSettings) -> None:
+async def test_the_drills_epoch_ahead_of_the_index_is_accepted(mesh_settings: MeshSettings) -> None:
     async with Poise(mesh_settings.broker) as poise, EpochValidator(poise.mesh.logs.access) as check:
         epoch = await poise.ingest({"known": "text"})
         behind = await unreachable_epoch(poise, epoch)
@@ -64,7 +64,7 @@ async def test_the_epoch_that_the_drill_has_an_index_be_behind_is_not_refused(me
         await check.validate(behind)
 
 
-async def test_nothing_is_refused_while_the_broker_does_not_say(
+async def test_every_epoch_is_accepted_while_the_broker_is_down(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with WorkerRuntime(mesh_settings, tier="client") as mesh, EpochValidator(mesh.logs.access) as check:

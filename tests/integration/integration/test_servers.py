@@ -1,4 +1,4 @@
-"""Real HTTP servers that answer with nothing, refuse, fail, hang and talk nonsense: each has one meaning."""
+"""Real HTTP servers that send nothing, reject, fail, hang or send garbage: each has one error."""
 
 import asyncio
 import gzip
@@ -36,7 +36,7 @@ async def ask(apis: ApiClients, given: Mapping[str, str] = QUESTION, remaining: 
     return await apis.get("weather").fetch(given, remaining=remaining)
 
 
-async def test_it_is_asked_as_its_settings_say() -> None:
+async def test_the_request_follows_the_settings() -> None:
     more = {
         "method": "POST",
         "headers": {"Authorization": "Bearer {key}"},
@@ -87,7 +87,7 @@ async def test_it_is_asked_as_its_settings_say() -> None:
         (b"", ApiFailedError, "gave no answer"),
     ],
 )
-async def test_each_failure_has_one_meaning(answer: bytes, error: type[PoiseError], says: str) -> None:
+async def test_each_failure_has_one_error(answer: bytes, error: type[PoiseError], says: str) -> None:
     async with scripted_server(answer) as server, one(server.url, max_bytes=1_000, concurrency=1) as apis:
         with pytest.raises(error, match=says) as caught:
             await ask(apis)
@@ -97,7 +97,7 @@ async def test_each_failure_has_one_meaning(answer: bytes, error: type[PoiseErro
         assert caught.value.fault().retry_after == 7.0
 
 
-async def test_its_secrets_are_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_secrets_are_redacted(caplog: pytest.LogCaptureFixture) -> None:
     more = {"headers": {"X-Key": "{key}", "Authorization": "Basic dXNlcjpwdw=="}, "secrets": {"key": "s3cret&"}}
     told = b"key s3cret& or s3cret%26 and dXNlcjpwdw== are wrong"
     said = http_response("200 OK", json.dumps({"today": {"text": f"You sent {told.decode()}"}}).encode())
@@ -110,7 +110,7 @@ async def test_its_secrets_are_shown_to_nobody(caplog: pytest.LogCaptureFixture)
     assert not [secret for secret in ("s3cret", "dXNlcjpwdw") if secret in shown]
 
 
-async def test_nor_are_they_when_what_quotes_them_is_escaped() -> None:
+async def test_escaped_secrets_are_redacted() -> None:
     more = {"headers": {"Authorization": "Bearer {key}"}, "secrets": {"key": 'a/b"c'}}
     slashes, numbers = rb"You sent a\/b\"c", b"You sent " + b"".join(b"\\u%04x" % byte for byte in b'a/b"c')
     said = [http_response("200 OK", b'{"today": {"text": "%b"}}' % text) for text in (slashes, numbers)]
@@ -120,15 +120,15 @@ async def test_nor_are_they_when_what_quotes_them_is_escaped() -> None:
             await ask(apis)
 
 
-async def test_one_that_hangs_is_given_up_at_its_timeout_and_its_connection_is_closed() -> None:
+async def test_a_hanging_server_is_abandoned_at_its_timeout_and_its_connection_closed() -> None:
     async with scripted_server(HANG) as server, one(server.url, timeout=0.2, concurrency=1) as apis:
-        for _ in range(2):  # the only place is free again
+        for _ in range(2):  # the only slot was released
             with pytest.raises(ApiFailedError, match=r"did not answer within 0\.2 s: see its timeout"):
                 await ask(apis)
         await asyncio.wait_for(server.disconnected.wait(), 10)
 
 
-async def test_one_that_hangs_leaves_time_for_what_stands_in() -> None:
+async def test_a_hanging_server_leaves_time_for_the_fallback() -> None:
     async with scripted_server(HANG) as server, one(server.url) as apis:
         with pytest.raises(DeadlineExceededError, match=r"within 0\.18 s, all that was left"):
             await ask(apis, remaining=0.2)
@@ -138,7 +138,7 @@ def resting() -> list[float]:
     return [value for value, attributes in observations(semconv.INTEGRATION_OPEN) if attributes]
 
 
-async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_repeated_failures_open_the_circuit_and_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "poise_services.integration"):
         async with scripted_server(http_response("500 Oops", b"")) as server, one(server.url) as apis:
             assert resting() == [0.0]
@@ -160,7 +160,7 @@ async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest
     assert resting() == []
 
 
-async def test_one_that_wants_fewer_requests_gets_none_for_as_long() -> None:
+async def test_a_rate_limit_opens_the_circuit_for_its_retry_after() -> None:
     slow = http_response("429 Slow", b"", "retry-after: 900000")
     async with scripted_server(slow) as server, one(server.url) as apis:
         with pytest.raises(RateLimitedError):
@@ -171,7 +171,7 @@ async def test_one_that_wants_fewer_requests_gets_none_for_as_long() -> None:
 
 
 @pytest.mark.parametrize("answer", [http_response("200 OK", b"{}"), http_response("404 No", b"")], ids=["empty", "404"])
-async def test_one_that_answers_is_asked_however_little_it_says(answer: bytes) -> None:
+async def test_empty_and_rejected_responses_do_not_open_the_circuit(answer: bytes) -> None:
     async with scripted_server(answer) as server, one(server.url) as apis:
         for _ in range(8):
             with pytest.raises((EmptyResponseError, ApiRefusedError)):
@@ -179,10 +179,10 @@ async def test_one_that_answers_is_asked_however_little_it_says(answer: bytes) -
         assert len(server.requests) == 8
 
 
-async def test_no_more_requests_at_once_than_places() -> None:
+async def test_concurrency_is_limited() -> None:
     async with scripted_server(HANG) as server, one(server.url, concurrency=2, timeout=30) as apis:
         asking = [asyncio.create_task(ask(apis, remaining=remaining)) for remaining in (30.0, 30.0, 1.0, 1.0)]
-        ended = await asyncio.gather(*asking[2:], return_exceptions=True)  # the others still have the places
+        ended = await asyncio.gather(*asking[2:], return_exceptions=True)  # the others still hold the slots
         assert {type(error) for error in ended} == {DeadlineExceededError}
         assert len(server.requests) == 2
         for one_asking in asking:
@@ -190,7 +190,7 @@ async def test_no_more_requests_at_once_than_places() -> None:
         await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def test_one_that_nobody_configured_is_named() -> None:
+async def test_an_unknown_integration_is_named() -> None:
     async with one("http://127.0.0.1:9") as apis:
         with pytest.raises(UnknownIntegrationError, match="no integration 'whether', only weather"):
             apis.get("whether")

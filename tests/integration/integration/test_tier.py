@@ -1,4 +1,4 @@
-"""The tier behind a real Kafka and a real Valkey: an answer, a typed fault, or the last good answer, marked."""
+"""The tier on a real Kafka and a real Valkey: a response, a typed fault, or the last good response, marked as stale."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -47,15 +47,15 @@ async def fetch(
     return await mesh.rpc.call(request, CallOptions(run=run or str(uuid4()), step="fetch.weather", tenant=tenant))
 
 
-async def letters(mesh: WorkerRuntime, run: str) -> list[str | None]:
+async def dead_letter_errors(mesh: WorkerRuntime, run: str) -> list[str | None]:
     return [
-        letter.header("poise-dead-error")
-        for letter in await mesh.logs.read_topic(dead_letter_topic_name("integration"))
-        if letter.header("poise-run") == run
+        entry.header("poise-dead-error")
+        for entry in await mesh.logs.read_topic(dead_letter_topic_name("integration"))
+        if entry.header("poise-run") == run
     ]
 
 
-async def test_what_it_says_comes_back_with_its_source(mesh_settings: MeshSettings) -> None:
+async def test_a_response_is_returned_with_its_source(mesh_settings: MeshSettings) -> None:
     async with scripted_server(OK) as server, integration(mesh_settings, server.url) as mesh:
         assert await fetch(mesh) == Fetched(integration="weather", text="It rains.", source="The weather office")
 
@@ -70,7 +70,7 @@ async def test_what_it_says_comes_back_with_its_source(mesh_settings: MeshSettin
     ],
     ids=["empty", "404", "500", "429"],
 )
-async def test_what_fails_is_a_fault_for_whoever_waits_and_no_dead_letter(
+async def test_a_failure_is_a_fault_for_the_caller_and_no_dead_letter(
     mesh_settings: MeshSettings, answer: bytes, type_: str, tries: int
 ) -> None:
     run = str(uuid4())
@@ -79,10 +79,10 @@ async def test_what_fails_is_a_fault_for_whoever_waits_and_no_dead_letter(
             await fetch(mesh, run=run)
         assert caught.value.fault().type == f"urn:poise:{type_}"
         assert len(server.requests) == tries
-        assert await letters(mesh, run) == []
+        assert await dead_letter_errors(mesh, run) == []
 
 
-async def test_a_failure_that_passes_is_tried_again(mesh_settings: MeshSettings) -> None:
+async def test_a_transient_failure_is_retried(mesh_settings: MeshSettings) -> None:
     async with (
         scripted_server(http_response("503 Busy", b""), OK) as server,
         integration(mesh_settings, server.url) as mesh,
@@ -91,7 +91,7 @@ async def test_a_failure_that_passes_is_tried_again(mesh_settings: MeshSettings)
         assert len(server.requests) == 2
 
 
-async def test_a_parameter_that_is_missing_is_named(mesh_settings: MeshSettings) -> None:
+async def test_a_missing_parameter_is_named(mesh_settings: MeshSettings) -> None:
     async with scripted_server(OK) as server, integration(mesh_settings, server.url) as mesh:
         with pytest.raises(FaultError) as caught:
             await mesh.rpc.call(Fetch(integration="weather"), CallOptions(run=str(uuid4()), step="fetch"))
@@ -103,7 +103,7 @@ async def test_a_parameter_that_is_missing_is_named(mesh_settings: MeshSettings)
 @pytest.mark.parametrize(
     "answer", [EMPTY, http_response("500 Oops", b""), http_response("401 No", b"")], ids=["empty", "500", "401"]
 )
-async def test_its_last_good_answer_stands_in_marked_with_age_and_reason(
+async def test_the_last_good_response_replaces_a_failure_with_age_and_reason(
     mesh_settings: MeshSettings, answer: bytes
 ) -> None:
     tenant = uuid4().hex
@@ -114,20 +114,20 @@ async def test_its_last_good_answer_stands_in_marked_with_age_and_reason(
         assert 0 < stale.age < 60
         assert stale.reason is not None
         assert stale.reason.startswith("integration weather answered")
-        assert len(server.requests) == 2  # it stands in at once
+        assert len(server.requests) == 2  # without retries
         for other in ({"question": "Snow?"}, {"tenant": "another"}):
             with pytest.raises(FaultError):
                 await fetch(mesh, **({"tenant": tenant} | other))
 
 
-async def test_nothing_stands_in_where_nothing_is_kept(mesh_settings: MeshSettings) -> None:
+async def test_without_stale_if_error_there_is_no_fallback(mesh_settings: MeshSettings) -> None:
     async with scripted_server(OK, EMPTY) as server, integration(mesh_settings, server.url) as mesh:
         await fetch(mesh)
         with pytest.raises(FaultError, match="answered 200 with nothing in it"):
             await fetch(mesh)
 
 
-async def test_without_a_cache_it_answers_all_the_same(mesh_settings: MeshSettings) -> None:
+async def test_without_redis_it_still_answers(mesh_settings: MeshSettings) -> None:
     settings = mesh_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     async with scripted_server(OK, EMPTY) as server, integration(settings, server.url, stale_if_error=60) as mesh:
         assert (await fetch(mesh)).text == "It rains."

@@ -1,4 +1,4 @@
-"""Retrieval workers in this process, on real Kafka, with an embedder that a test can count and hold."""
+"""Retrieval workers in this process, on a real Kafka, with an embedder that tests can inspect and pause."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ from poise_services.retrieval.settings import RetrievalSettings
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A Kafka of these tests' own: what others ingest would be found here."""
+    """A separate Kafka, because these tests would find the documents of others."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
@@ -62,13 +62,13 @@ async def _serving(
 
 @pytest.fixture
 def following(mesh_settings: MeshSettings) -> StartWorker:
-    """`following()` is a worker that follows and can publish, but serves nothing."""
+    """`following()` starts a worker that reads the log and can publish, but serves no requests."""
     return partial(_following, mesh_settings)
 
 
 @pytest.fixture
 def serving(mesh_settings: MeshSettings) -> StartWorker:
-    """`serving()` is a whole worker, stopped as a signal would stop it."""
+    """`serving()` starts a whole worker, and stops it like a signal."""
     return partial(_serving, mesh_settings)
 
 
@@ -80,5 +80,5 @@ async def client(mesh_settings: MeshSettings) -> AsyncIterator[RetrievalClient]:
 
 @pytest.fixture
 def key() -> str:
-    """A document's id that no other test uses."""
+    """A unique document id."""
     return f"doc-{uuid4().hex[:12]}"

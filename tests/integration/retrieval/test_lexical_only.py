@@ -1,4 +1,4 @@
-"""Searching goes on by words alone while queries have no vectors, and documents wait for theirs."""
+"""Search is sparse only while queries have no vectors; documents wait for the model."""
 
 import logging
 import shutil
@@ -15,7 +15,7 @@ from poise_services.retrieval.embedding import MiniLm
 pytestmark = pytest.mark.integration
 
 
-async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_documents_wait(
+async def test_without_a_model_search_is_sparse_only_and_documents_wait(
     client: RetrievalClient, serving: StartWorker, key: str, tmp_path: Path
 ) -> None:
     async with serving("a"):
@@ -30,7 +30,7 @@ async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_docum
         assert [passage.text for passage in found.passages if passage.id == f"{key}#0"]
 
         second = await client.put(key, "the axolotl lives in Xochimilco")
-        with pytest.raises(FaultError) as caught:  # the epoch is honoured all the same
+        with pytest.raises(FaultError) as caught:  # the epoch is still respected
             await client.search("axolotl", after=second, max_wait=1.5)
         assert caught.value.fault().type == "urn:poise:deadline-exceeded"
 
@@ -43,7 +43,7 @@ async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_docum
     assert not [letter for letter in letters if letter.key == key.encode()]
 
 
-async def test_a_query_that_is_embedded_too_slowly_is_searched_by_words_and_that_is_said_once(
+async def test_a_slow_query_embedding_makes_search_sparse_only_and_is_logged_once(
     client: RetrievalClient, serving: StartWorker, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving() as worker:

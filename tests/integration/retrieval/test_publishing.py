@@ -1,4 +1,4 @@
-"""Documents become passages: what readers see, and what the log says, whoever repeats or comes late."""
+"""Publishing passages: what readers see and what the log contains, with repeated and late deliveries."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.integration
 
 
 def text_of(*words: str) -> str:
-    """A text of as many passages, each with one of the words."""
+    """Return a text with one passage per word."""
     return "\n\n".join(f"{word} " * 90 for word in words)
 
 
 def compacted(records: Iterable[Record]) -> dict[str, tuple[int, Part | Manifest]]:
-    """What is left of a log when compaction is done: version and body by key."""
+    """Return what compaction leaves of a log: version and body by key."""
     left = {(record.key or b"").decode(): record for record in records}
     return {
         key: (int(record.header("poise-doc-version") or ""), _body(record))
@@ -40,7 +40,7 @@ def words_in(found: Passages, key: str) -> set[str]:
     return {passage.text.split()[0] for passage in found.passages if passage.id.startswith(f"{key}#")}
 
 
-async def test_what_is_said_is_found_replaced_and_deleted(
+async def test_a_document_is_found_replaced_and_deleted(
     client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
     async with serving() as worker:
@@ -60,9 +60,7 @@ async def test_what_is_said_is_found_replaced_and_deleted(
         assert (await worker.corpus.visible_version(key)).version == third.offset
 
 
-async def test_the_log_says_the_same_once_it_is_compacted(
-    client: RetrievalClient, serving: StartWorker, key: str
-) -> None:
+async def test_the_compacted_log_has_the_same_state(client: RetrievalClient, serving: StartWorker, key: str) -> None:
     async with serving():
         await client.search("x", after=await client.put(key, text_of("aardvark", "badger", "capybara")))
         second = await client.put(key, text_of("dingo"))
@@ -102,7 +100,7 @@ async def test_one_worker_embeds_and_every_worker_finds(
         )
 
 
-async def test_a_new_replica_builds_itself_and_a_restarted_one_goes_on(
+async def test_a_new_replica_builds_its_index_and_a_restarted_one_resumes(
     client: RetrievalClient, serving: StartWorker, following: StartWorker, key: str
 ) -> None:
     async with serving("a"):
@@ -119,7 +117,9 @@ async def test_a_new_replica_builds_itself_and_a_restarted_one_goes_on(
         assert len(worker.corpus._store.index) == passages
 
 
-async def test_the_same_words_are_not_embedded_again(client: RetrievalClient, serving: StartWorker, key: str) -> None:
+async def test_unchanged_passages_are_not_embedded_again(
+    client: RetrievalClient, serving: StartWorker, key: str
+) -> None:
     async with serving() as worker:
         await client.search("x", after=await client.put(key, text_of("aardvark", "badger")))
         worker.embedder.embedded_texts.clear()
@@ -127,9 +127,7 @@ async def test_the_same_words_are_not_embedded_again(client: RetrievalClient, se
         assert [text.split()[0] for text in worker.embedder.embedded_texts] == ["capybara"]
 
 
-async def test_an_old_version_that_comes_late_changes_nothing(
-    client: RetrievalClient, following: StartWorker, key: str
-) -> None:
+async def test_a_late_old_version_changes_nothing(client: RetrievalClient, following: StartWorker, key: str) -> None:
     async with following() as worker:
         old, new = await client.put(key, None), await client.put(key, None)
         await worker.handle_document(key, text_of("new"), new)
@@ -139,10 +137,10 @@ async def test_an_old_version_that_comes_late_changes_nothing(
         assert await client.passage_records(key) == before
 
 
-async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(
+async def test_a_newer_version_is_written_again_after_an_overlapping_old_one(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
-    """A rebalance: one worker is still embedding version 1 while its new owner does 1 again, and then 2."""
+    """A rebalance: one worker still embeds version 1 while the new owner handles 1 again, and then 2."""
     async with following("a") as zombie, following("b") as owner:
         old, new = await client.put(key, None), await client.put(key, None)
         zombie.embedder.resumed.clear()
@@ -165,7 +163,7 @@ async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(
         assert [part.content.text.split()[0] for part in await replica.corpus.stored_passages(key)] == ["new", "newer"]
 
 
-async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(
+async def test_a_deletion_is_not_undone_by_an_overlapping_version(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
     async with following("a") as zombie, following("b") as owner:
@@ -181,7 +179,7 @@ async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(
         assert await zombie.corpus.stored_passages(key) == []
 
 
-async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(
+async def test_a_document_with_an_invalid_key_becomes_a_dead_letter(
     client: RetrievalClient, serving: StartWorker
 ) -> None:
     async with serving():
@@ -190,11 +188,11 @@ async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(
         assert "key: is not UTF-8" in await _dead_letter(client, key)
         key = f"a\nline {uuid4().hex}".encode()
         await client.mesh.producer.send(DOCUMENTS.name, None, key=key, headers=[])
-        assert "key: is no document's id" in await _dead_letter(client, key)
+        assert "key: is not a document id" in await _dead_letter(client, key)
 
 
 async def _dead_letter(client: RetrievalClient, key: bytes) -> str:
-    """Why the message with this key could not be handled."""
+    """Return the error message of the dead letter with this key."""
     async with asyncio.timeout(20), client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as follower:
         async for records in follower:
             for record in records:
@@ -203,7 +201,7 @@ async def _dead_letter(client: RetrievalClient, key: bytes) -> str:
     raise AssertionError("following does not end")
 
 
-async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
+async def test_an_index_failure_ends_the_worker_with_a_one_line_error(
     client: RetrievalClient, following: StartWorker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_version: AssembledVersion, _now: float) -> None:
@@ -219,11 +217,11 @@ async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
         await work()
 
 
-async def test_deletions_of_what_was_never_there_are_forgotten(
+async def test_deletions_of_documents_that_never_existed_expire(
     client: RetrievalClient, serving: StartWorker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not announced, few at a time, and gone from log and metadata; what is there is deleted as ever."""
-    word = f"w{uuid4().hex}"  # other tests' documents are in the same log
+    """They are not announced, and expire from log and metadata a few at a time; real deletions do not."""
+    word = f"w{uuid4().hex}"  # the log has documents of other tests
     monkeypatch.setattr(publishing, "MAX_ABSENT", 3)
     async with serving() as worker:
         there = await client.put(key, text_of(word))
@@ -259,7 +257,7 @@ async def test_deletions_of_what_was_never_there_are_forgotten(
 
 
 @pytest.mark.timeout(120)
-async def test_documents_that_held_a_worker_for_a_minute_are_found_like_any_other(
+async def test_documents_with_slow_patterns_are_handled_in_time(
     client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
     async with serving():

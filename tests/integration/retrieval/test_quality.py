@@ -1,4 +1,4 @@
-"""Finding: the real model on some of the demo corpus puts the passage that answers among the first two."""
+"""Search quality: with the real model and part of the demo corpus, the answering passage is among the first two."""
 
 import pydoc_data.topics
 from pathlib import Path
@@ -23,7 +23,7 @@ ANSWERS = {
 }
 
 
-async def test_the_passage_that_answers_is_among_the_first_two(tmp_path: Path) -> None:
+async def test_the_answering_passage_is_among_the_first_two(tmp_path: Path) -> None:
     async with MiniLm(embedding_threads=2) as embedder:
         index = Index(tmp_path, embedder.model)
         for number, topic in enumerate(TOPICS):
@@ -52,7 +52,7 @@ async def test_the_passage_that_answers_is_among_the_first_two(tmp_path: Path) -
     assert not missed
 
 
-async def test_any_query_may_be_asked(tmp_path: Path) -> None:
+async def test_any_query_is_accepted(tmp_path: Path) -> None:
     async with MiniLm() as embedder:
         index = Index(tmp_path, embedder.model)
         for query in ("", "?", "is", "==", "x" * 10_000, "\x00", "日本語"):

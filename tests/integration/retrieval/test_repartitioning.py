@@ -1,4 +1,4 @@
-"""Documents and deletions in other partitions than their keys': moved once, in order, and harmless afterwards."""
+"""Documents and deletions outside of their keys' partitions are moved once and in order."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,13 +31,13 @@ def words_in(found: Passages, key: str) -> set[str]:
 
 
 async def astray(client: RetrievalClient, key: str, by: int = 1) -> int:
-    """A partition that the key does not belong in."""
+    """Return a partition other than the key's."""
     right = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
     return (right + by) % DOCUMENTS.partitions
 
 
 async def written_of(mesh: WorkerRuntime, key: str) -> list[Record]:
-    """Every record of a document in `poise.documents`, by partition and offset."""
+    """Return the records of a document in `poise.documents`, by partition and offset."""
     found = [record for record in await mesh.logs.read_topic(DOCUMENTS.name) if record.key == key.encode()]
     return sorted(found, key=lambda record: (record.partition, record.offset))
 
@@ -64,10 +64,10 @@ def key_that_crc32_puts_elsewhere(broker: str, value: Callable[[str], bytes], ke
     raise AssertionError("crc32 and murmur2 agree a hundred times")
 
 
-async def test_what_librdkafka_writes_by_default_is_found_and_deleted(
+async def test_documents_partitioned_by_librdkafkas_default_are_found_and_deleted(
     client: RetrievalClient, serving: StartWorker, kafka: str, key: str
 ) -> None:
-    """And the epoch of the place where it stands is one to wait for."""
+    """The epoch of its position in the wrong partition can be waited for."""
     async with serving() as worker:
         name, at = await asyncio.to_thread(key_that_crc32_puts_elsewhere, kafka, lambda n: document(n, "first"), key)
         assert words_in(await client.search("first", after=at), name) == {"first"}
@@ -82,10 +82,10 @@ async def test_what_librdkafka_writes_by_default_is_found_and_deleted(
     assert (seen.version, seen.parts) == (copies[-1].offset, 0)
 
 
-async def test_a_deleted_document_is_forgotten_by_every_partition(
+async def test_a_deletion_removes_the_document_from_every_partition(
     client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
-    """Deleted where it belongs, its text would stay where it was written first."""
+    """Without that, its text would stay in the partition that it was written to."""
     async with serving():
         wrong = await astray(client, key)
         await client.search("x", after=await put(client.mesh, key, "secret", wrong))
@@ -100,7 +100,7 @@ async def test_a_deleted_document_is_forgotten_by_every_partition(
 
 
 @pytest.mark.parametrize("value", ["again", None])
-async def test_what_was_moved_already_does_not_circle(
+async def test_a_moved_copy_is_not_moved_again(
     client: RetrievalClient, serving: StartWorker, key: str, value: str | None
 ) -> None:
     async with serving():
@@ -118,7 +118,7 @@ async def test_what_was_moved_already_does_not_circle(
 
 
 async def deliver(worker: RetrievalWorker, record: Record) -> None:
-    """As if its group had handed it that record."""
+    """Handle a record as if the consumer group had delivered it."""
     context = context_of(worker.mesh, record)
     if record.value is None:
         await worker.publisher.delete(Deletion(), context)
@@ -131,10 +131,8 @@ async def record_at(mesh: WorkerRuntime, at: Position) -> Record:
     return found
 
 
-async def test_a_record_that_is_delivered_again_is_copied_once(
-    client: RetrievalClient, following: StartWorker, key: str
-) -> None:
-    """By another worker, with an index of its own, that starts over from the beginning of the log."""
+async def test_a_redelivered_record_is_copied_once(client: RetrievalClient, following: StartWorker, key: str) -> None:
+    """The redelivery is to another worker, whose index starts at the beginning of the log."""
     async with following("a") as one:
         stray = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key)))
         await deliver(one, stray)
@@ -151,10 +149,10 @@ async def test_a_record_that_is_delivered_again_is_copied_once(
     assert epoch.reached(Epoch(epoch.topic_id, {stray.partition: (stray.offset, 0.0)}))
 
 
-async def test_between_partitions_the_time_of_writing_decides_and_the_log_ends_with_what_is_seen(
+async def test_across_partitions_the_write_time_decides_and_the_log_ends_with_the_visible_version(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
-    """A client that takes partitions in turn: the older one is moved last."""
+    """With a round-robin client, the older version is moved last."""
     async with following("a") as worker:
         old = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key, 1)))
         new = await record_at(client.mesh, await put(client.mesh, key, "new", await astray(client, key, 2)))
@@ -180,7 +178,7 @@ async def test_between_partitions_the_time_of_writing_decides_and_the_log_ends_w
     assert epoch.reached(Epoch(epoch.topic_id, strays))
 
 
-async def test_a_client_whose_clock_is_set_back_keeps_its_order(
+async def test_a_client_clock_that_is_set_back_does_not_change_the_order(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
     async with following() as worker:
@@ -196,7 +194,7 @@ async def test_a_client_whose_clock_is_set_back_keeps_its_order(
         assert [part.content.text.split()[0] for part in await worker.corpus.stored_passages(key)] == ["second"]
 
 
-async def test_an_epoch_does_not_come_before_the_copy_can_be_found(
+async def test_an_epoch_is_not_reached_before_the_copy_can_be_found(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
     async with following() as worker:
@@ -213,23 +211,23 @@ async def test_an_epoch_does_not_come_before_the_copy_can_be_found(
 
 
 async def keys_of(client: RetrievalClient, key: str, partition: int, number: int) -> list[str]:
-    """Keys that belong in a partition."""
+    """Return keys whose partition is this one."""
     names = [f"{key}-{n}" for n in range(40 * number)]
     found = [name for name in names if await client.mesh.logs.partition_of(DOCUMENTS.name, name.encode()) == partition]
     return found[:number]
 
 
-async def test_a_deletion_that_was_handled_late_deletes_what_is_moved_after_it(
+async def test_a_deletion_handled_late_deletes_a_copy_moved_after_it(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
-    """Both waited for hours: the deletion is remembered from when it was handled, not from when it was written."""
+    """Both waited for hours: a deletion is retained from when it was handled, not from when it was written."""
     async with following() as worker:
         home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))
         gone = await record_at(client.mesh, await client.put(key, None))
         stray, gone = (replace(r, timestamp=r.timestamp - n * HOUR) for r, n in ((stray, 3), (gone, 2)))
         await deliver(worker, gone)
-        for name in await keys_of(client, key, home, 3):  # the next in the partition have old ones forgotten
+        for name in await keys_of(client, key, home, 3):  # handling further records expires old ones
             await deliver(worker, await record_at(client.mesh, await client.put(name, None)))
         await deliver(worker, stray)
         (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_FROM)]
@@ -238,7 +236,7 @@ async def test_a_deletion_that_was_handled_late_deletes_what_is_moved_after_it(
         assert (await worker.corpus.visible_version(key)).parts == 0
 
 
-async def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_by_log_and_replicas(
+async def test_notes_of_moved_absent_deletions_expire_in_log_and_replicas(
     client: RetrievalClient, following: StartWorker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "ABSENT_RETENTION", 0.0)

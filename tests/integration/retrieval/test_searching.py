@@ -1,4 +1,4 @@
-"""Asking: what a request may say about its epoch, and what it gets."""
+"""Requests with a minimum epoch, and the size of replies."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ async def ask(client: RetrievalClient, min_epoch: str | None, within: float = 20
     )
 
 
-async def test_an_epoch_that_is_none_is_refused_by_name(client: RetrievalClient, serving: StartWorker) -> None:
+async def test_an_invalid_epoch_is_rejected_by_name(client: RetrievalClient, serving: StartWorker) -> None:
     async with serving():
         with pytest.raises(FaultError, match="poise-min-epoch: an epoch begins with e1") as error:
             await ask(client, "yesterday")
@@ -44,7 +44,7 @@ async def test_an_epoch_that_is_none_is_refused_by_name(client: RetrievalClient,
         (None, (6, 0), "names partition 6 of poise.documents, which has 6"),
     ],
 )
-async def test_an_epoch_that_cannot_come_is_refused_at_once(
+async def test_an_unreachable_epoch_is_rejected_at_once(
     client: RetrievalClient, serving: StartWorker, topic_id: str | None, part: tuple[int, int], told: str
 ) -> None:
     async with serving():
@@ -56,7 +56,7 @@ async def test_an_epoch_that_cannot_come_is_refused_at_once(
     assert (fault.type, [one.field for one in fault.errors]) == ("urn:poise:invalid", ["poise-min-epoch"])
 
 
-async def test_an_epoch_that_never_comes_is_a_fault_before_the_deadline(
+async def test_an_epoch_that_is_never_reached_is_a_fault_before_the_deadline(
     client: RetrievalClient, serving: StartWorker
 ) -> None:
     async with serving():
@@ -65,7 +65,7 @@ async def test_an_epoch_that_never_comes_is_a_fault_before_the_deadline(
         assert error.value.fault().type == "urn:poise:deadline-exceeded"
 
 
-async def test_those_who_wait_for_an_epoch_hold_up_nobody(client: RetrievalClient, serving: StartWorker) -> None:
+async def test_requests_waiting_for_an_epoch_block_no_others(client: RetrievalClient, serving: StartWorker) -> None:
     async with serving():
         never = await never_reached(client)
         waiting = [asyncio.create_task(ask(client, never, within=LONG)) for _ in range(MANY)]
@@ -83,14 +83,14 @@ async def test_those_who_wait_for_an_epoch_hold_up_nobody(client: RetrievalClien
 
 
 async def never_reached(client: RetrievalClient) -> str:
-    """An epoch that an index might come to, and will not: of a document that is a dead letter."""
+    """Return a valid epoch that is never reached: of a document that becomes a dead letter."""
     return await client.epoch_at(
         await client.mesh.producer.send(DOCUMENTS.name, b"no document", key=b"none", headers=[])
     )
 
 
 async def first_of(tasks: list[asyncio.Task[Passages]], number: int) -> list[asyncio.Task[Passages]]:
-    """As many of the tasks, when they have ended."""
+    """Return that many tasks once they are done."""
     async with asyncio.timeout(LONG / 2):
         while len(ended := [task for task in tasks if task.done()]) < number:
             running = [task for task in tasks if not task.done()]
@@ -111,7 +111,7 @@ async def test_a_request_waits_for_its_epoch(client: RetrievalClient, serving: S
         assert found.passages[0].text == "the axolotl regrows"
 
 
-async def test_documents_that_are_mostly_white_space_are_found_like_others(
+async def test_documents_that_are_mostly_white_space_are_found(
     client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
     async with serving():
@@ -123,10 +123,10 @@ async def test_documents_that_are_mostly_white_space_are_found_like_others(
         assert found.reason is None
 
 
-async def test_passages_that_have_no_room_in_the_reply_are_left_out_and_that_is_said(
+async def test_passages_that_do_not_fit_the_reply_are_dropped_with_a_reason(
     client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
-    """They cannot be so large, unless an older version published them."""
+    """Only an older version of Poise publishes passages of this size."""
     async with serving() as worker:
         for number in range(2):
             document = f"{key}-{number}"

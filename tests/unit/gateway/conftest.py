@@ -1,4 +1,4 @@
-"""A gateway whose mesh is a stand-in: it takes what the real one takes, and answers what a test says."""
+"""A gateway on a fake mesh with the real one's interface and scripted responses."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -22,8 +22,8 @@ from poise_services.gateway.settings import GatewaySettings
 
 
 @dataclass
-class StandIn:
-    """Remembers what it was asked; `error` is raised by whatever is asked next."""
+class FakeMesh:
+    """Records calls; raises `error` on the next one."""
 
     settings: MeshSettings = field(default_factory=MeshSettings)
     error: PoiseError | None = None
@@ -32,25 +32,25 @@ class StandIn:
     records: dict[str, list[Record]] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=lambda: {"started": True, "broker": True})
     words: list[Delta | Reset] = field(default_factory=list)
-    """What is streamed before the answer."""
+    """Streamed before the answer."""
     cancelled: list[str] = field(default_factory=list)
     looked: list[tuple[str, tuple[Window, ...]]] = field(default_factory=list)
-    """The runs that were looked for, and where."""
+    """The runs that were looked up, and the windows."""
     looking: Callable[[str], Awaitable[None]] | None = None
-    """What a look-up takes its time with."""
+    """Awaited during a look-up."""
     hold: asyncio.Event | None = None
     given_up: int = 0
 
     @property
-    def rpc(self) -> "StandIn":
+    def rpc(self) -> "FakeMesh":
         return self
 
     @property
-    def producer(self) -> "StandIn":
+    def producer(self) -> "FakeMesh":
         return self
 
     @property
-    def logs(self) -> "StandIn":
+    def logs(self) -> "FakeMesh":
         return self
 
     @property
@@ -86,7 +86,7 @@ class StandIn:
         self.cancelled.append(run)
 
     @property
-    def lookups(self) -> "StandIn":
+    def lookups(self) -> "FakeMesh":
         return self
 
     async def last_of_key(self, topic: str, key: str, windows: Sequence[Window]) -> Record | None:
@@ -107,9 +107,9 @@ class StandIn:
 
 
 @pytest.fixture
-def mesh() -> StandIn:
-    """The stand-in."""
-    return StandIn()
+def mesh() -> FakeMesh:
+    """The fake mesh."""
+    return FakeMesh()
 
 
 @pytest.fixture
@@ -119,14 +119,14 @@ def settings() -> GatewaySettings:
 
 
 @pytest.fixture
-def gateway(mesh: StandIn, settings: GatewaySettings) -> Gateway:
+def gateway(mesh: FakeMesh, settings: GatewaySettings) -> Gateway:
     """The gateway."""
     return Gateway(cast(WorkerRuntime, mesh), settings)
 
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of its; an error that the gateway does not handle is a 500, as it is to real clients."""
+    """A client of the gateway; an unhandled error is a 500, as for real clients."""
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
@@ -134,7 +134,7 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 def problem() -> Callable[[httpx2.Response], tuple[int, str, list[str]]]:
-    """Status, kind and named fields of a problem; checks its form."""
+    """Return status, type and fields of a problem response; check its form."""
 
     def read(response: httpx2.Response) -> tuple[int, str, list[str]]:
         assert response.headers["content-type"] == "application/problem+json"
@@ -149,7 +149,7 @@ def problem() -> Callable[[httpx2.Response], tuple[int, str, list[str]]]:
 
 
 @pytest.fixture
-def held(mesh: StandIn) -> Iterator[asyncio.Event]:
+def held(mesh: FakeMesh) -> Iterator[asyncio.Event]:
     """Asks wait for this event."""
     mesh.hold = asyncio.Event()
     yield mesh.hold

@@ -1,4 +1,4 @@
-"""The admin interface: off unless a token is set, and only for whoever has it."""
+"""The admin interface: off without a token, and restricted to requests with the token."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
@@ -13,7 +13,7 @@ from poise_services.gateway.settings import GatewaySettings
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 
-TOKEN = "a-token-that-is-long-ënough, à"  # noqa: S105 - of this test alone; it ends in the bytes 0xC3 0xA0
+TOKEN = "a-token-that-is-long-ënough, à"  # noqa: S105 - used in this test only; it ends in the bytes 0xC3 0xA0
 LETTERS = "/v1/admin/dead-letters"
 REQUESTS = [
     ("GET", LETTERS),
@@ -25,7 +25,7 @@ REQUESTS = [
 
 @pytest.fixture
 async def guarded(mesh: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a gateway that has a token; the mesh behind it knows no dead letters, and would fail if asked."""
+    """A client of a gateway with a token; its mesh has no dead letters and fails when they are read."""
     gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(admin_token=SecretStr(TOKEN)))
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -37,7 +37,7 @@ def bearer(token: str) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
-async def test_it_is_off_unless_it_is_turned_on(
+async def test_the_admin_interface_is_off_without_a_token(
     client: httpx2.AsyncClient, problem: Problem, method: str, path: str
 ) -> None:
     response = await client.request(method, path, headers=bearer(TOKEN))
@@ -59,7 +59,7 @@ async def test_it_is_off_unless_it_is_turned_on(
         {b"authorization": b"Bearer \xff\xfe"},
     ],
 )
-async def test_it_is_for_whoever_has_the_token(
+async def test_a_missing_or_wrong_token_is_401(
     guarded: httpx2.AsyncClient, problem: Problem, method: str, path: str, headers: dict[bytes, bytes]
 ) -> None:
     response = await guarded.request(method, path, headers=headers)
@@ -82,7 +82,7 @@ async def test_it_is_for_whoever_has_the_token(
         ("purge", {"all": True, "limit": 10_001}, "limit"),
     ],
 )
-async def test_what_is_wrong_is_named(
+async def test_an_invalid_field_is_named(
     guarded: httpx2.AsyncClient, problem: Problem, path: str, body: dict[str, Any], field: str
 ) -> None:
     response = await guarded.post(f"{LETTERS}/{path}", json=body, headers=bearer(TOKEN))
@@ -90,24 +90,24 @@ async def test_what_is_wrong_is_named(
 
 
 @pytest.mark.parametrize("query", ["limit=many", "older_than=1", "tier=a&limit=0", "lmit=1"])
-async def test_a_parameter_that_is_wrong_is_named(guarded: httpx2.AsyncClient, problem: Problem, query: str) -> None:
+async def test_an_invalid_query_parameter_is_named(guarded: httpx2.AsyncClient, problem: Problem, query: str) -> None:
     status, kind, [field] = problem(await guarded.get(f"{LETTERS}?{query}", headers=bearer(TOKEN)))
     assert (status, kind) == (400, "urn:poise:invalid")
     assert field in query
 
 
-async def test_a_body_must_say_that_it_is_json(guarded: httpx2.AsyncClient, problem: Problem) -> None:
+async def test_a_body_without_json_content_type_is_rejected(guarded: httpx2.AsyncClient, problem: Problem) -> None:
     response = await guarded.post(f"{LETTERS}/purge", content=b'{"all": true}', headers=bearer(TOKEN))
     assert problem(response)[:2] == (415, "urn:poise:unsupported-media-type")
 
 
-async def test_whoever_has_the_token_is_let_in(guarded: httpx2.AsyncClient, problem: Problem) -> None:
+async def test_a_request_with_the_token_is_handled(guarded: httpx2.AsyncClient, problem: Problem) -> None:
     for headers in (bearer(TOKEN), {b"authorization": f"bearer  {TOKEN}\t".encode()}):
         response = await guarded.post(f"{LETTERS}/purge", json={}, headers=headers)
         assert problem(response) == (400, "urn:poise:invalid", ["ids"])
 
 
-def test_a_token_is_long_and_is_not_shown() -> None:
+def test_a_short_token_is_rejected_and_no_token_is_shown() -> None:
     with pytest.raises(ValidationError):
         GatewaySettings(admin_token=SecretStr("short"))
     assert TOKEN not in repr(GatewaySettings(admin_token=SecretStr(TOKEN)))

@@ -1,4 +1,4 @@
-"""Whatever is sent, the gateway answers with what it promises, and never fails."""
+"""Any input gets a documented response and never an unhandled error."""
 
 import json
 from typing import Any, cast
@@ -31,14 +31,14 @@ PROMISED = {200, 202, 400, 413, 504}
 
 @pytest.fixture
 def transport(mesh: Any) -> httpx2.ASGITransport:
-    """The gateway; what it fails on is raised."""
+    """A client that raises the gateway's unhandled errors."""
     return httpx2.ASGITransport(Gateway(cast(WorkerRuntime, mesh), GatewaySettings()).app)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=ANY_JSON, headers=HEADERS, path=PATHS)
 async def test_any_json(transport: httpx2.ASGITransport, body: Any, headers: dict[str, bytes], path: str) -> None:
-    content = json.dumps(body).encode()  # which allows what is no JSON, such as NaN and lone surrogates
+    content = json.dumps(body).encode()  # also encodes what JSON does not allow, such as NaN and lone surrogates
     raw = [(name.encode(), value) for name, value in headers.items()] + [(b"content-type", b"application/json")]
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.post(path, content=content, headers=raw)

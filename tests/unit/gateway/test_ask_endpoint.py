@@ -1,4 +1,4 @@
-"""POST /v1/ask: what the run is given, and what comes of it."""
+"""POST /v1/ask: the call's options, and the response."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ EPOCH = "e1.topic.0~41~1764000000000"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-async def test_an_ask_becomes_a_run(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_an_ask_starts_a_run(client: httpx2.AsyncClient, mesh: Any) -> None:
     response = await client.post("/v1/ask", json={"question": "Why?"})
     run = response.headers["poise-run"]
     assert response.status_code == 200
@@ -33,7 +33,7 @@ async def test_an_ask_becomes_a_run(client: httpx2.AsyncClient, mesh: Any) -> No
     assert called == {"request": Ask(question="Why?"), "run": run, "step": "ask", "key": run, "lane": "interactive"}
 
 
-async def test_a_conversation_keeps_its_order(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_a_conversation_is_the_record_key(client: httpx2.AsyncClient, mesh: Any) -> None:
     await client.post("/v1/ask", json={"question": "Why?", "conversation": "c-1"})
     assert mesh.called[0]["key"] == "c-1"
 
@@ -50,18 +50,20 @@ async def test_a_conversation_keeps_its_order(client: httpx2.AsyncClient, mesh: 
         ("\xe9", None),
     ],
 )
-async def test_cache_control_is_heard(client: httpx2.AsyncClient, mesh: Any, said: str, heard: str | None) -> None:
+async def test_cache_control_sets_the_caching(
+    client: httpx2.AsyncClient, mesh: Any, said: str, heard: str | None
+) -> None:
     await client.post("/v1/ask", json={"question": "Why?"}, headers=[(b"cache-control", said.encode("latin-1"))])
     assert mesh.called[0]["request"] == Ask(question="Why?", cache=heard)
 
 
-async def test_what_the_body_says_of_the_cache_counts_first(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_the_bodys_caching_takes_precedence(client: httpx2.AsyncClient, mesh: Any) -> None:
     body = {"question": "Why?", "cache": "no-cache"}
     await client.post("/v1/ask", json=body, headers={"cache-control": "no-store"})
     assert mesh.called[0]["request"] == Ask(question="Why?", cache="no-cache")
 
 
-async def test_headers_ask_for_a_deadline_an_epoch_and_a_trace(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_headers_set_deadline_epoch_and_trace(client: httpx2.AsyncClient, mesh: Any) -> None:
     wanted = round(time.time() + 7, 3)
     headers = {"poise-deadline": str(round(wanted * 1_000)), "poise-min-epoch": EPOCH, "traceparent": PARENT}
     response = await client.post("/v1/ask", json={"question": "Why?"}, headers=headers)
@@ -74,20 +76,20 @@ async def test_headers_ask_for_a_deadline_an_epoch_and_a_trace(client: httpx2.As
     ("body", "header", "language"),
     [({}, "en;q=0.5, de-AT", "de-AT"), ({"language": "fr"}, "de", "fr"), ({}, "*", None)],
 )
-async def test_the_readers_language_is_the_bodys_or_the_browsers(
+async def test_the_language_is_the_bodys_or_accept_language(
     client: httpx2.AsyncClient, mesh: Any, body: dict[str, str], header: str, language: str | None
 ) -> None:
     await client.post("/v1/ask", json={"question": "Why?", **body}, headers={"accept-language": header})
     assert mesh.called[0]["request"].language == language
 
 
-async def test_a_deadline_far_off_is_for_the_call_to_bring_forward(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_a_late_deadline_is_clamped_by_the_call(client: httpx2.AsyncClient, mesh: Any) -> None:
     headers = {"poise-deadline": str(round((time.time() + 3_600) * 1_000))}
     await client.post("/v1/ask", json={"question": "Why?"}, headers=headers)
     assert 3_599 < mesh.called[0]["deadline"] - time.time() <= 3_600
 
 
-async def test_who_asks_is_not_for_the_client_to_say(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_identity_headers_of_a_client_are_ignored(client: httpx2.AsyncClient, mesh: Any) -> None:
     headers = {"poise-run": "mine", "poise-tenant": "theirs", "poise-step": "x", "poise-attempt": "many"}
     response = await client.post("/v1/ask", json={"question": "Why?"}, headers=headers)
     assert response.headers["poise-run"] != "mine"
@@ -110,7 +112,7 @@ async def test_who_asks_is_not_for_the_client_to_say(client: httpx2.AsyncClient,
         ),
     ],
 )
-async def test_a_run_that_fails_says_why(
+async def test_a_fault_becomes_a_problem_response(
     client: httpx2.AsyncClient, mesh: Any, problem: Problem, error: PoiseError, expected: tuple[int, str, list[str]]
 ) -> None:
     mesh.error = error
@@ -119,21 +121,23 @@ async def test_a_run_that_fails_says_why(
     assert response.headers["poise-run"] == mesh.called[0]["run"]
 
 
-async def test_when_to_come_again_is_passed_on(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_retry_after_is_passed_on(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     mesh.error = RetryableError("not now", retry_after=1.2)
     response = await client.post("/v1/ask", json={"question": "Why?"})
     assert problem(response) == (503, "urn:poise:temporary", [])
     assert response.headers["retry-after"] == "2"
 
 
-async def test_a_bug_is_a_problem_that_tells_nothing(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_an_unexpected_error_is_a_problem_without_details(
+    client: httpx2.AsyncClient, mesh: Any, problem: Problem
+) -> None:
     mesh.error = ValueError("secret")
     response = await client.post("/v1/ask", json={"question": "Why?"})
     assert problem(response) == (500, "urn:poise:internal", [])
     assert "secret" not in response.text
 
 
-async def test_more_asks_than_may_wait_are_refused(
+async def test_asks_beyond_the_limit_are_rejected(
     client: httpx2.AsyncClient, gateway: Gateway, problem: Problem, held: asyncio.Event
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -148,7 +152,7 @@ async def test_more_asks_than_may_wait_are_refused(
     assert gateway.asks.pending == 0
 
 
-async def test_whoever_still_waits_when_the_gateway_leaves_is_told(
+async def test_pending_asks_get_503_at_shutdown(
     client: httpx2.AsyncClient, gateway: Gateway, mesh: Any, problem: Problem, held: asyncio.Event
 ) -> None:
     waiting = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
@@ -160,7 +164,7 @@ async def test_whoever_still_waits_when_the_gateway_leaves_is_told(
     assert (mesh.given_up, gateway.asks.pending) == (1, 0)
 
 
-async def test_a_client_that_goes_takes_its_ask_with_it(gateway: Gateway, mesh: Any, held: asyncio.Event) -> None:
+async def test_a_disconnect_abandons_the_ask(gateway: Gateway, mesh: Any, held: asyncio.Event) -> None:
     body = {"type": "http.request", "body": b'{"question": "Why?"}', "more_body": False}
     gone = asyncio.Event()
     received = [body]
@@ -172,7 +176,7 @@ async def test_a_client_that_goes_takes_its_ask_with_it(gateway: Gateway, mesh: 
         return {"type": "http.disconnect"}
 
     async def send(_message: Any) -> None:
-        """Nobody reads it."""
+        """Drop the response."""
 
     scope = {
         "type": "http",

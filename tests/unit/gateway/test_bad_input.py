@@ -1,4 +1,4 @@
-"""Bad input, and what it gets: a problem that names the field, never a crash."""
+"""Invalid input gets a problem response that names the field."""
 
 import json
 import time
@@ -42,7 +42,7 @@ def ms(seconds: float) -> str:
         ('\ufeff\ufeff{"question": "Why?"}', ["body"]),
     ],
 )
-async def test_an_ask_that_is_none(
+async def test_an_invalid_ask(
     client: httpx2.AsyncClient, problem: Problem, body: str | bytes, fields: list[str]
 ) -> None:
     assert problem(await client.post("/v1/ask", content=body, headers=JSON)) == (400, INVALID, fields)
@@ -70,14 +70,14 @@ async def test_an_ask_that_is_none(
         (json.dumps({"id": "a", "text": "x" * 2_500_000}), 413, ["body"]),
     ],
 )
-async def test_documents_that_are_none(
+async def test_invalid_documents(
     client: httpx2.AsyncClient, problem: Problem, body: str, status: int, fields: list[str]
 ) -> None:
     kind = INVALID if status == 400 else "urn:poise:too-large"
     assert problem(await client.post("/v1/documents", content=body, headers=JSON)) == (status, kind, fields)
 
 
-async def test_a_body_with_many_wrong_fields_names_the_first(client: httpx2.AsyncClient, problem: Problem) -> None:
+async def test_a_body_with_many_invalid_fields_names_the_first(client: httpx2.AsyncClient, problem: Problem) -> None:
     response = await client.post("/v1/ask", json={"question": "Why?"} | {f"field{n}": n for n in range(500)})
     assert len(problem(response)[2]) == 20
     assert "and 480 more" in response.json()["detail"]
@@ -98,7 +98,7 @@ async def test_a_body_that_is_too_large(client: httpx2.AsyncClient, problem: Pro
     "given", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "x+json"]
 )
 @pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents", "/v1/feedback"])
-async def test_a_body_that_does_not_say_it_is_json(
+async def test_a_body_without_json_content_type(
     client: httpx2.AsyncClient, problem: Problem, path: str, given: str | None
 ) -> None:
     headers = {"content-type": given} if given else {}
@@ -107,7 +107,7 @@ async def test_a_body_that_does_not_say_it_is_json(
 
 
 @pytest.mark.parametrize("given", ["application/json", "Application/JSON; charset=utf-8", "application/merge+json"])
-async def test_a_body_that_says_it_is_json(client: httpx2.AsyncClient, given: str) -> None:
+async def test_a_body_with_json_content_type(client: httpx2.AsyncClient, given: str) -> None:
     response = await client.post("/v1/ask", content=b'{"question": "Why?"}', headers={"content-type": given})
     assert response.status_code == 200
 
@@ -131,7 +131,7 @@ async def test_a_body_that_says_it_is_json(client: httpx2.AsyncClient, given: st
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents", "/v1/feedback"])
-async def test_an_absurd_header(
+async def test_an_invalid_header(
     client: httpx2.AsyncClient, problem: Problem, path: str, header: str, value: bytes
 ) -> None:
     response = await client.post(path, json={"question": "Why?"}, headers=[(header.encode(), value)])
@@ -156,7 +156,7 @@ async def test_a_deadline_that_has_passed(client: httpx2.AsyncClient, problem: P
         ("POST", "/healthz", NOT_ALLOWED),
     ],
 )
-async def test_a_path_or_method_that_is_not_there(
+async def test_an_unknown_path_or_method(
     client: httpx2.AsyncClient, problem: Problem, method: str, path: str, expected: tuple[int, str]
 ) -> None:
     response = await client.request(method, path)

@@ -1,4 +1,4 @@
-"""How many connections and bytes there may be, and who makes room."""
+"""Limits of connections and bytes, and which idle connection is closed."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_a_peer_is_an_address_or_an_ipv6_network(address: str | None, peer: str)
 
 
 class Closing:
-    """Connections that wait for a request, and those of them that were closed to make room."""
+    """Idle connections, and those of them that were closed to make room."""
 
     def __init__(self, connections: Connections) -> None:
         self.closed: list[str] = []
@@ -40,7 +40,7 @@ class Closing:
         self._connections.remove(peer)
 
 
-def test_the_one_that_has_waited_longest_makes_room() -> None:
+def test_the_longest_idle_connection_is_closed() -> None:
     connections = Connections(HttpLimits(max_connections=3), 1)
     waiting = Closing(connections)
     for name in "abcde":
@@ -49,7 +49,7 @@ def test_the_one_that_has_waited_longest_makes_room() -> None:
     assert len(connections) == 3
 
 
-def test_one_address_makes_room_for_itself_alone() -> None:
+def test_an_address_at_its_limit_closes_only_its_own_idle_connection() -> None:
     connections = Connections(HttpLimits(max_connections=10, max_connections_per_peer=2), 1)
     waiting = Closing(connections)
     waiting.waits("theirs", "other")
@@ -58,7 +58,7 @@ def test_one_address_makes_room_for_itself_alone() -> None:
     assert waiting.closed == ["a"]
 
 
-def test_requests_under_way_make_no_room() -> None:
+def test_connections_with_a_request_are_not_closed() -> None:
     connections = Connections(HttpLimits(max_connections=3, max_connections_per_peer=2), 1)
     connections.add("a")
     connections.add("a")
@@ -75,7 +75,7 @@ def test_requests_under_way_make_no_room() -> None:
     assert connections.is_over_capacity()
 
 
-def test_large_requests_leave_half_of_the_budget_to_small_ones() -> None:
+def test_half_of_the_budget_is_reserved_for_small_requests() -> None:
     budget = ByteBudget(10 * SMALL_REQUEST_BYTES)
     assert budget.reserve(5 * SMALL_REQUEST_BYTES, 0)
     assert not budget.reserve(SMALL_REQUEST_BYTES + 1, 0)
@@ -92,5 +92,5 @@ def test_the_largest_document_must_fit_the_budget() -> None:
         GatewaySettings(max_documents_bytes=40_000_000)
 
 
-def test_a_connection_is_kept_for_longer_than_clients_and_load_balancers_keep_theirs() -> None:
+def test_the_idle_timeout_is_longer_than_that_of_clients_and_load_balancers() -> None:
     assert HttpLimits().idle_timeout > 60

@@ -1,4 +1,4 @@
-"""POST and DELETE /v1/documents: what is published, and the epoch that comes back."""
+"""POST and DELETE /v1/documents: the published records and the returned epoch."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from poise.errors import UnavailableError
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 
 
-async def test_a_document_is_published_by_its_id(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_a_document_is_published_with_its_id_as_key(client: httpx2.AsyncClient, mesh: Any) -> None:
     response = await client.post("/v1/documents", json={"id": "guide/a.md", "text": "# A", "format": "markdown"})
     assert response.status_code == 202
     assert response.json()["documents"] == [{"id": "guide/a.md", "partition": 1, "offset": 1}]
@@ -21,16 +21,16 @@ async def test_a_document_is_published_by_its_id(client: httpx2.AsyncClient, mes
 
 
 @pytest.mark.parametrize(
-    ("given", "known_by"), [({"source": "The A of things"}, "The A of things"), ({"source": None}, "a"), ({}, "a")]
+    ("fields", "source"), [({"source": "The A of things"}, "The A of things"), ({"source": None}, "a"), ({}, "a")]
 )
-async def test_a_source_is_what_readers_know_it_by(
-    client: httpx2.AsyncClient, mesh: Any, given: dict[str, Any], known_by: str
+async def test_the_source_defaults_to_the_id(
+    client: httpx2.AsyncClient, mesh: Any, fields: dict[str, Any], source: str
 ) -> None:
-    await client.post("/v1/documents", json={"id": "a", "text": "A"} | given)
-    assert mesh.published[0][1].source == known_by
+    await client.post("/v1/documents", json={"id": "a", "text": "A"} | fields)
+    assert mesh.published[0][1].source == source
 
 
-async def test_a_list_comes_back_with_the_epoch_that_has_them_all(client: httpx2.AsyncClient) -> None:
+async def test_the_epoch_of_a_list_covers_all_documents(client: httpx2.AsyncClient) -> None:
     response = await client.post("/v1/documents", json=[{"id": str(number), "text": "A"} for number in range(5)])
     body = response.json()
     assert [landed["id"] for landed in body["documents"]] == ["0", "1", "2", "3", "4"]
@@ -39,14 +39,14 @@ async def test_a_list_comes_back_with_the_epoch_that_has_them_all(client: httpx2
     assert {partition: offset for partition, (offset, _) in epoch.parts.items()} == {0: 4, 1: 5}
 
 
-async def test_a_byte_order_mark_changes_nothing(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_a_byte_order_mark_is_ignored(client: httpx2.AsyncClient, mesh: Any) -> None:
     headers = {"content-type": "application/json"}
     for body in ('\ufeff{"id": "a", "text": "b"}', '\ufeff[{"id": "c", "text": "d"}]'):
         assert (await client.post("/v1/documents", content=body, headers=headers)).status_code == 202
     assert [key for key, _ in mesh.published] == ["a", "c"]
 
 
-async def test_a_document_as_large_as_may_be(client: httpx2.AsyncClient) -> None:
+async def test_the_largest_document_is_accepted(client: httpx2.AsyncClient) -> None:
     body = json.dumps({"id": "a", "text": "x" * 800_000}).encode()
     headers = {"content-type": "application/json"}
     assert (await client.post("/v1/documents", content=body, headers=headers)).status_code == 202

@@ -1,4 +1,4 @@
-"""POST /v1/ask with `Accept: text/event-stream`: what is written, and what comes of an error when."""
+"""POST /v1/ask with `Accept: text/event-stream`: the events, and errors before and after the first one."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -22,7 +22,7 @@ WORDS: list[Delta | Reset] = [
 ]
 
 
-async def test_words_are_events_and_the_answer_is_the_last(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_deltas_are_events_and_the_answer_is_the_last(client: httpx2.AsyncClient, mesh: Any) -> None:
     mesh.words = WORDS
     response = await client.post("/v1/ask", json={"question": "Why?"}, headers=STREAM)
     run = response.headers["poise-run"]
@@ -55,7 +55,7 @@ async def test_words_are_events_and_the_answer_is_the_last(client: httpx2.AsyncC
         ("", False),
     ],
 )
-async def test_who_accepts_events_gets_them(client: httpx2.AsyncClient, accept: str, *, streams: bool) -> None:
+async def test_accept_selects_the_event_stream(client: httpx2.AsyncClient, accept: str, *, streams: bool) -> None:
     response = await client.post("/v1/ask", json={"question": "Why?"}, headers={"accept": accept})
     assert response.headers["content-type"].startswith("text/event-stream") == streams
 
@@ -70,7 +70,7 @@ async def test_an_error_before_the_first_event_is_a_problem(
     assert gateway.asks.pending == 0
 
 
-async def test_an_error_after_it_is_the_last_event(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_an_error_after_the_first_event_is_the_last_event(client: httpx2.AsyncClient, mesh: Any) -> None:
     mesh.words, mesh.error = WORDS[:1], TerminalError("the model broke")
     response = await client.post("/v1/ask", json={"question": "Why?"}, headers=STREAM)
     assert response.status_code == 200
@@ -79,7 +79,7 @@ async def test_an_error_after_it_is_the_last_event(client: httpx2.AsyncClient, m
     assert "the model broke" in last
 
 
-async def test_a_bug_after_it_is_a_fault_that_says_nothing_of_it(
+async def test_an_unexpected_error_after_the_first_event_is_a_fault_without_details(
     client: httpx2.AsyncClient, mesh: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     mesh.words, mesh.error = WORDS[:1], KeyError("secret")
@@ -89,7 +89,7 @@ async def test_a_bug_after_it_is_a_fault_that_says_nothing_of_it(
     assert "secret" in caplog.text
 
 
-async def test_when_the_gateway_leaves_the_stream_says_so(
+async def test_shutdown_ends_a_stream_with_a_fault(
     client: httpx2.AsyncClient, mesh: Any, gateway: Gateway, held: asyncio.Event
 ) -> None:
     mesh.words = WORDS
@@ -102,7 +102,7 @@ async def test_when_the_gateway_leaves_the_stream_says_so(
     assert (mesh.given_up, gateway.asks.pending, held.is_set()) == (1, 0, False)
 
 
-async def test_asks_that_stream_count_among_those_that_wait(
+async def test_streaming_asks_count_as_pending(
     client: httpx2.AsyncClient, mesh: Any, gateway: Gateway, held: asyncio.Event, problem: Problem
 ) -> None:
     asking = [asyncio.create_task(client.post("/v1/ask", json={"question": "?"}, headers=STREAM)) for _ in range(2)]
@@ -114,7 +114,7 @@ async def test_asks_that_stream_count_among_those_that_wait(
     assert gateway.asks.pending == 0
 
 
-async def test_silence_is_filled_with_comments_and_nothing_is_lost_by_it() -> None:
+async def test_comments_fill_silence_without_losing_items() -> None:
     written: list[bytes] = []
     commented = asyncio.Event()
 
@@ -132,7 +132,7 @@ async def test_silence_is_filled_with_comments_and_nothing_is_lost_by_it() -> No
     assert written[-1] == b'id: 0\nevent: delta\ndata: {"text":"No\\n"}\n\n'
 
 
-async def test_whoever_stops_listening_closes_the_items() -> None:
+async def test_a_disconnect_closes_the_items() -> None:
     closed, waiting = asyncio.Event(), asyncio.Event()
 
     async def items() -> AsyncGenerator[Delta | Reset | Answer]:
@@ -153,7 +153,7 @@ async def test_whoever_stops_listening_closes_the_items() -> None:
     assert closed.is_set()
 
 
-async def test_whoever_stops_reading_in_the_middle_of_an_event_closes_them_too() -> None:
+async def test_a_disconnect_during_a_write_closes_the_items() -> None:
     closed, writing = asyncio.Event(), asyncio.Event()
 
     async def items() -> AsyncGenerator[Delta | Reset | Answer]:

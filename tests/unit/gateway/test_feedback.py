@@ -1,4 +1,4 @@
-"""POST /v1/feedback: what is published, what it is known by, and what is refused."""
+"""POST /v1/feedback: the published records, their ids, and what is rejected."""
 
 import json
 import time
@@ -23,7 +23,7 @@ def a_run(ago: float = 0.0) -> str:
     return new_run_id(time.time() - ago, Random())
 
 
-async def test_feedback_is_published_by_its_run(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_feedback_is_published_with_its_run_as_key(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = a_run()
     said = {"thumb": "down", "rating": 2, "correction": "It does nothing, 語.", "comment": "Too long."}
     response = await client.post("/v1/feedback", json={"run_id": run, "id": "ada", **said})
@@ -31,8 +31,8 @@ async def test_feedback_is_published_by_its_run(client: httpx2.AsyncClient, mesh
     assert mesh.published == [(run, Feedback.model_validate({"run_id": run, "id": "ada", **said}))]
 
 
-async def test_without_an_id_there_is_one_for_the_run(client: httpx2.AsyncClient, mesh: Any) -> None:
-    run = derive_run_id("poise.ask.interactive", 0, 7, 1.0)  # of an ask that came by Kafka, which says no time
+async def test_the_id_defaults_to_the_run(client: httpx2.AsyncClient, mesh: Any) -> None:
+    run = derive_run_id("poise.ask.interactive", 0, 7, 1.0)  # of an ask from Kafka, without a start time in its id
     response = await client.post("/v1/feedback", json={"run_id": run, "thumb": "up"})
     assert response.json() == {"run_id": run, "id": run}
     assert mesh.published == [(run, Feedback(run_id=run, thumb="up"))]
@@ -64,7 +64,7 @@ async def test_without_an_id_there_is_one_for_the_run(client: httpx2.AsyncClient
         ({"run_id": a_run().upper()}, ["run_id"]),
     ],
 )
-async def test_feedback_that_is_none(
+async def test_invalid_feedback(
     client: httpx2.AsyncClient, mesh: Any, problem: Problem, changes: dict[str, Any], fields: list[str]
 ) -> None:
     response = await client.post("/v1/feedback", json={"run_id": a_run(), "thumb": "up"} | changes)
@@ -81,7 +81,7 @@ async def test_a_run_that_can_have_no_record(
     assert mesh.published == []
 
 
-async def test_the_longest_that_may_be_said(client: httpx2.AsyncClient, problem: Problem) -> None:
+async def test_the_longest_feedback_is_accepted(client: httpx2.AsyncClient, problem: Problem) -> None:
     said = {"run_id": a_run(), "correction": "語" * 10_000, "comment": "\N{GRINNING FACE}" * 10_000}
     headers = {"content-type": "application/json"}
     response = await client.post("/v1/feedback", content=json.dumps(said).encode(), headers=headers)

@@ -1,4 +1,4 @@
-"""Health, and the OpenAPI page: it shows every endpoint, and its examples are true."""
+"""Health, and the OpenAPI page: it shows every endpoint, and its examples are valid."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,16 +23,16 @@ from poise_services.gateway.runs import RunView
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 
 
-async def test_it_lives(client: httpx2.AsyncClient) -> None:
+async def test_liveness(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/healthz")).json() == {"status": "ok"}
 
 
-async def test_it_is_ready_when_every_condition_is_met(client: httpx2.AsyncClient) -> None:
+async def test_readiness_when_every_condition_is_met(client: httpx2.AsyncClient) -> None:
     response = await client.get("/readyz")
     assert (response.status_code, response.json()["ready"]) == (200, True)
 
 
-async def test_what_is_missing_is_named(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_an_unmet_condition_is_named(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     mesh.checks["broker"] = False
     assert problem(await client.get("/readyz")) == (503, "urn:poise:unavailable", ["broker"])
 
@@ -92,7 +92,7 @@ async def test_the_page_loads_nothing_from_elsewhere(client: httpx2.AsyncClient)
         assert (await client.get(path)).status_code == 404
 
 
-async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
+async def test_the_examples_are_valid(client: httpx2.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
 
     def example(path: str, method: str, *where: str) -> Any:
@@ -122,7 +122,7 @@ async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_head_answers_as_get_does(client: httpx2.AsyncClient, mesh: Any, path: str) -> None:
+async def test_head_responds_like_get(client: httpx2.AsyncClient, mesh: Any, path: str) -> None:
     for broker in (True, False):
         mesh.checks["broker"] = broker
         got, head = await client.get(path), await client.head(path)

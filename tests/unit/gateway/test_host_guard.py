@@ -1,4 +1,4 @@
-"""A web page cannot speak to the gateway: not by a name of its own (DNS rebinding), nor from another origin."""
+"""A web page cannot use the gateway: neither by its own host name (DNS rebinding) nor from another origin."""
 
 from collections.abc import Callable
 
@@ -22,13 +22,15 @@ EVIL = "evil.example:8080"
         ("GET", "/nowhere"),
     ],
 )
-async def test_another_host_is_refused(client: httpx2.AsyncClient, problem: Problem, method: str, path: str) -> None:
+async def test_an_unknown_host_is_rejected(
+    client: httpx2.AsyncClient, problem: Problem, method: str, path: str
+) -> None:
     response = await client.request(method, path, headers={"host": EVIL})
     assert problem(response) == (421, "urn:poise:misdirected", [])
 
 
 @pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents/a", "/v1/admin/dead-letters/purge", "/healthz"])
-async def test_another_origin_is_granted_nothing(client: httpx2.AsyncClient, problem: Problem, path: str) -> None:
+async def test_a_preflight_of_another_origin_is_denied(client: httpx2.AsyncClient, problem: Problem, path: str) -> None:
     asked = {
         "origin": "http://evil.example",
         "access-control-request-method": "DELETE",

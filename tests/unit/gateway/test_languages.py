@@ -28,12 +28,12 @@ from poise_services.gateway.languages import preferred_language
         (",,;q=1,\x00", None),
     ],
 )
-def test_the_first_choice(header: str | None, language: str | None) -> None:
+def test_the_most_preferred_language_is_used(header: str | None, language: str | None) -> None:
     assert preferred_language(header) == language
 
 
 @given(st.text(alphabet="ade-*,;q=.01 \t\x00é", max_size=60))
-def test_whatever_is_sent_an_ask_can_carry_what_is_heard(header: str) -> None:
+def test_any_header_gives_a_valid_language_or_none(header: str) -> None:
     language = preferred_language(header)
     assert language is None or re.fullmatch(LANGUAGE_TAG, language)
     assert Ask(question="Why?", language=language).language == language

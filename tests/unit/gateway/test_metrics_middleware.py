@@ -1,4 +1,4 @@
-"""Each request is measured by its route, never by the path as it was sent."""
+"""Requests are measured by route, never by the raw path."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ Measured = list[tuple[str, str | None, int]]
 
 @pytest.fixture
 def measured() -> Iterator[Measured]:
-    """Method, route and status of what was measured."""
+    """Method, route and status of each measurement."""
     found: Measured = []
 
     def note(value: float, attributes: Mapping[str, Any] | None) -> None:

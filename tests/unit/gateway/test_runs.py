@@ -1,4 +1,4 @@
-"""GET /v1/runs/{id}: what became of a run."""
+"""GET and DELETE /v1/runs/{id}."""
 
 import asyncio
 import time
@@ -47,7 +47,7 @@ async def test_a_run_is_cancelled(client: httpx2.AsyncClient, mesh: Any) -> None
     assert mesh.cancelled == [run]
 
 
-async def test_what_can_be_no_run_is_not_cancelled(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_an_invalid_run_id_is_not_cancelled(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     for run in ("x", str(uuid4()), "%00", a_run().upper()):
         assert problem(await client.delete(f"/v1/runs/{run}")) == NOT_FOUND
     assert mesh.cancelled == []
@@ -63,13 +63,13 @@ async def test_a_finished_run_has_its_record(client: httpx2.AsyncClient, mesh: A
     assert (body["outcome"], "fault" in body) == ("answered", False)
 
 
-async def test_a_run_that_came_by_kafka_is_found(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_a_run_started_over_kafka_is_found(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = derive_run_id("poise.ask.interactive", 3, 42, 1_800_000_000.0)
     mesh.records[run] = [record_of(run)]
     assert (await client.get(f"/v1/runs/{run}")).status_code == 200
 
 
-async def test_a_run_under_way_here_says_so_and_then_that_it_has_ended(
+async def test_a_run_of_this_gateway_is_running_and_then_finished(
     client: httpx2.AsyncClient, mesh: Any, held: asyncio.Event
 ) -> None:
     asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
@@ -91,7 +91,7 @@ async def test_a_run_under_way_here_says_so_and_then_that_it_has_ended(
         (TerminalError("there is nothing to be done"), "failed"),
     ],
 )
-async def test_a_run_without_an_answer_says_why(
+async def test_a_run_without_an_answer_has_its_fault(
     client: httpx2.AsyncClient, mesh: Any, error: PoiseError, outcome: str
 ) -> None:
     mesh.error = error
@@ -102,7 +102,7 @@ async def test_a_run_without_an_answer_says_why(
     assert "record" not in shown
 
 
-async def test_a_run_whose_client_has_gone_is_cancelled(
+async def test_a_run_whose_client_disconnected_is_cancelled(
     client: httpx2.AsyncClient, mesh: Any, gateway: Gateway, held: asyncio.Event
 ) -> None:
     asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
@@ -113,7 +113,7 @@ async def test_a_run_whose_client_has_gone_is_cancelled(
     assert (await client.get(f"/v1/runs/{mesh.called[0]['run']}")).json()["outcome"] == "cancelled"
 
 
-async def test_a_record_says_why_to_a_gateway_that_was_not_asked(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_another_gateway_reads_the_fault_from_the_record(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = a_run()
     fault = DeadlineExceededError("no reply before the deadline").fault()
     record = RunRecord(
@@ -137,24 +137,24 @@ async def test_a_record_says_why_to_a_gateway_that_was_not_asked(client: httpx2.
     ],
     ids=["nonsense", "another kind", "upper case", "without dashes", "too old", "of the future"],
 )
-async def test_what_cannot_have_a_record_is_not_looked_for(
+async def test_an_id_that_cannot_have_a_record_is_not_looked_up(
     client: httpx2.AsyncClient, mesh: Any, problem: Problem, run: str
 ) -> None:
     mesh.error = SetupError("was asked")
     assert problem(await client.get(f"/v1/runs/{run}")) == NOT_FOUND
 
 
-async def test_a_run_without_a_record_is_not_there(client: httpx2.AsyncClient, problem: Problem) -> None:
+async def test_a_run_without_a_record_is_404(client: httpx2.AsyncClient, problem: Problem) -> None:
     assert problem(await client.get(f"/v1/runs/{a_run()}")) == NOT_FOUND
 
 
-async def test_the_run_of_another_tenant_is_not_there(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_the_run_of_another_tenant_is_404(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     run = a_run()
     mesh.records[run] = [record_of(run, tenant="another")]
     assert problem(await client.get(f"/v1/runs/{run}")) == NOT_FOUND
 
 
-async def test_a_record_that_cannot_be_read_says_so(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_an_unreadable_record_is_a_problem(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     run = a_run()
     mesh.records[run] = [record_of(run, body=b"{}")]
     assert problem(await client.get(f"/v1/runs/{run}")) == (500, "urn:poise:failed", [])
@@ -170,14 +170,14 @@ async def test_without_a_broker_the_records_are_unavailable(
 BY_KAFKA = derive_run_id("poise.ask.interactive", 3, 42, 1_800_000_000.0)
 
 
-async def test_a_run_is_looked_for_where_its_id_says_first(client: httpx2.AsyncClient, mesh: Any) -> None:
+async def test_a_run_is_first_looked_up_near_its_start_time(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = a_run(ago=3_600)
     await client.get(f"/v1/runs/{run}")
     (_, near), (_, far) = mesh.looked
     assert [(window.end or 0.0) - window.start for window in (*near, *far)] == pytest.approx([602.0, 24_600.0])
 
 
-async def test_searches_of_whole_partitions_hold_up_no_other_look_up_and_end_in_time(
+async def test_searches_of_whole_partitions_block_no_other_lookup_and_time_out(
     client: httpx2.AsyncClient,
     mesh: Any,
     problem: Problem,

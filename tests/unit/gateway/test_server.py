@@ -10,7 +10,7 @@ from poise_services.gateway.server import _bound_socket
 from poise_services.gateway.settings import GatewaySettings
 
 
-async def test_answers_are_not_held_back() -> None:
+async def test_nagles_algorithm_is_off() -> None:
     accepted = asyncio.Queue[asyncio.StreamWriter]()
     with _bound_socket(GatewaySettings(port=0)) as listener:
         server = await asyncio.start_server(lambda _reader, writer: accepted.put_nowait(writer), sock=listener)
@@ -22,18 +22,18 @@ async def test_answers_are_not_held_back() -> None:
         server.close()
 
 
-def test_nobody_can_knock_before_it_serves() -> None:
+def test_the_socket_does_not_listen_before_the_server_starts() -> None:
     with _bound_socket(GatewaySettings(port=0)) as listener, socket.socket() as client:
         assert client.connect_ex(listener.getsockname()) != 0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_it_takes_any_host(host: str) -> None:
+def test_any_host_can_be_bound(host: str) -> None:
     with _bound_socket(GatewaySettings(host=host, port=0)) as listener:
         assert listener.getsockname()[1] > 0
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"])
-def test_a_host_that_is_not_ours_is_refused(host: str) -> None:
+def test_a_foreign_address_cannot_be_bound(host: str) -> None:
     with pytest.raises(SetupError, match="POISE_GATEWAY_HOST"), _bound_socket(GatewaySettings(host=host, port=0)):
         pass

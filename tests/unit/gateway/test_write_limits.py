@@ -1,4 +1,4 @@
-"""Writes that cost a client nothing: so many of each client, so many of all, and 429 with when to come again."""
+"""Rate limits for cheap writes, per client and in total: 429 with `Retry-After`."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LIMITS = HttpLimits(writes_per_second=3, writes_per_second_per_peer=2, unknown_c
 
 @pytest.fixture
 def limited(mesh: Any) -> Callable[[str], httpx2.AsyncClient]:
-    """Clients, by their address, of one gateway that takes few writes."""
+    """Clients, by their address, of one gateway with low write limits."""
     gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(limits=LIMITS))
 
     def at(address: str) -> httpx2.AsyncClient:
@@ -45,7 +45,7 @@ async def statuses(client: httpx2.AsyncClient, count: int, *request: Any, **name
         ("POST", "/v1/feedback", {"run_id": a_run(), "thumb": "up"}),
     ],
 )
-async def test_one_client_has_its_share_and_no_more(
+async def test_one_client_is_limited_to_its_share(
     limited: Callable[[str], httpx2.AsyncClient], problem: Problem, method: str, path: str, body: object
 ) -> None:
     async with limited("203.0.113.1") as client, limited("203.0.113.2") as other, limited("2001:db8::1") as third:
@@ -59,7 +59,7 @@ async def test_one_client_has_its_share_and_no_more(
         assert (await third.post("/v1/ask", json={"question": "Why?"})).status_code == 200
 
 
-async def test_cancels_are_such_writes_too(mesh: Any, problem: Problem) -> None:
+async def test_cancels_count_as_writes(mesh: Any, problem: Problem) -> None:
     limits = LIMITS.model_copy(update={"unknown_cancels_per_hour": 100_000})
     gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(limits=limits))
     transport = httpx2.ASGITransport(gateway.app, client=("203.0.113.1", 1))
@@ -70,7 +70,9 @@ async def test_cancels_are_such_writes_too(mesh: Any, problem: Problem) -> None:
     assert "deletions, cancels and feedback" in refused.json()["detail"]
 
 
-async def test_cancels_of_runs_that_nobody_has_are_few(limited: Callable[[str], httpx2.AsyncClient], mesh: Any) -> None:
+async def test_cancels_of_unknown_runs_have_a_lower_limit(
+    limited: Callable[[str], httpx2.AsyncClient], mesh: Any
+) -> None:
     async with limited("203.0.113.1") as client:
         assert await statuses(client, 3, "DELETE", f"/v1/runs/{a_run()}") == [202] * 3
         refused = await client.delete(f"/v1/runs/{a_run(1)}")
@@ -80,9 +82,7 @@ async def test_cancels_of_runs_that_nobody_has_are_few(limited: Callable[[str], 
 
 
 @pytest.mark.parametrize("ago", [-3_600.0, 7 * 3_600.0])
-async def test_a_run_that_cannot_be_under_way_is_not_cancelled(
-    client: httpx2.AsyncClient, mesh: Any, ago: float
-) -> None:
+async def test_a_run_that_cannot_be_running_is_not_cancelled(client: httpx2.AsyncClient, mesh: Any, ago: float) -> None:
     assert (await client.delete(f"/v1/runs/{a_run(ago=ago)}")).status_code == 404
     assert mesh.cancelled == []
     by_place = derive_run_id("poise.ask.batch", 0, 7, 1.0)

@@ -1,4 +1,4 @@
-"""OpenAI's form of a chat, written and read."""
+"""Chats in OpenAI's format: encoding requests and parsing responses."""
 
 import json
 
@@ -20,7 +20,7 @@ def read(answered: object) -> Completion:
     return parse_completion(json.dumps(answered).encode(), name="default", backend=BACKEND)
 
 
-def test_the_body_says_what_is_asked() -> None:
+def test_the_request_body() -> None:
     assert request_body(ASKED.model_copy(update={"stop": ("\n",), "max_tokens": 9}), BACKEND) == {
         "model": "small",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}],
@@ -30,14 +30,14 @@ def test_the_body_says_what_is_asked() -> None:
     }
 
 
-def test_the_limit_of_tokens_goes_by_the_name_the_server_knows() -> None:
+def test_the_token_limit_has_the_servers_name() -> None:
     body = request_body(ASKED, BACKEND.model_copy(update={"max_tokens_name": "max_completion_tokens"}))
     assert body["max_completion_tokens"] == 128
     assert "max_tokens" not in body
     assert "stop" not in body
 
 
-def test_a_completion_is_read_whole() -> None:
+def test_a_completion_is_parsed() -> None:
     answered = {
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "Because."}, "finish_reason": "stop"}],
         "model": "small-2",
@@ -53,7 +53,7 @@ def test_a_completion_is_read_whole() -> None:
     )
 
 
-def test_what_the_server_leaves_out_is_made_up_for() -> None:
+def test_missing_fields_have_defaults() -> None:
     completion = read({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": None}})
     assert (completion.model, completion.finish_reason, completion.usage) == ("small", "unknown", Usage())
 
@@ -63,7 +63,7 @@ def test_an_empty_text_is_a_completion() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "I was about to"])
-def test_a_filtered_answer_is_none_even_where_a_part_of_it_is_there(content: str | None) -> None:
+def test_a_filtered_answer_is_rejected_even_with_partial_text(content: str | None) -> None:
     with pytest.raises(ContentFilteredError, match="its filter kept back"):
         read({"choices": [{"message": {"content": content}, "finish_reason": "content_filter"}]})
 
@@ -83,15 +83,15 @@ def test_a_filtered_answer_is_none_even_where_a_part_of_it_is_there(content: str
         (b'{"choices": [{"message": {"content": 7}}]}', "choices.0.message.content"),
     ],
 )
-def test_a_200_with_nothing_in_it_says_so(answered: bytes, why: str) -> None:
+def test_an_empty_200_names_what_is_missing(answered: bytes, why: str) -> None:
     with pytest.raises(RetryableError, match="answered 200 without a completion in it") as caught:
         parse_completion(answered, name="default", backend=BACKEND)
     assert why in str(caught.value)
 
 
 @given(st.binary(max_size=2_000))
-def test_no_answer_breaks_the_reader(answered: bytes) -> None:
+def test_no_response_breaks_the_parser(answered: bytes) -> None:
     try:
         parse_completion(answered, name="default", backend=BACKEND)
     except RetryableError as error:
-        assert len(str(error)) < 1_500  # noqa: PT017 - most answers raise, some may not
+        assert len(str(error)) < 1_500  # noqa: PT017 - most responses raise, some may not

@@ -1,4 +1,4 @@
-"""What a model server's refusal means."""
+"""The errors that a model server's error responses become."""
 
 import json
 
@@ -15,16 +15,16 @@ def refused(status: int, answered: object) -> PoiseError:
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 501, 502, 503, 504, 529])
-def test_what_passes_is_worth_another_try(status: int) -> None:
+def test_transient_errors_are_retryable(status: int) -> None:
     assert isinstance(refused(status, {}), RetryableError)
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 400, 401, 403, 404, 405, 413, 422, 451])
-def test_what_stays_is_not(status: int) -> None:
+def test_permanent_errors_are_terminal(status: int) -> None:
     assert type(refused(status, {"error": {"message": "no"}})) is TerminalError
 
 
-def test_the_wait_that_was_asked_for_is_passed_on() -> None:
+def test_retry_after_is_passed_on() -> None:
     error = error_for_response(429, b"slow down", name="default", retry_after=3.0)
     assert isinstance(error, RetryableError)
     assert error.retry_after == 3.0
@@ -41,7 +41,7 @@ def test_the_wait_that_was_asked_for_is_passed_on() -> None:
     ],
     ids=["openai", "llama.cpp", "vllm", "words"],
 )
-def test_a_context_too_long_is_told_apart(answered: object) -> None:
+def test_a_context_overflow_is_recognised(answered: object) -> None:
     error = refused(400, answered)
     assert isinstance(error, ContextTooLongError)
     assert error.fault().type == "urn:poise:context-too-long"
@@ -58,7 +58,7 @@ def test_a_context_too_long_is_told_apart(answered: object) -> None:
     ],
     ids=["openai", "mistral", "anthropic", "in a stream", "no body"],
 )
-def test_a_rate_limit_is_told_apart(status: int, answered: object) -> None:
+def test_a_rate_limit_is_recognised(status: int, answered: object) -> None:
     error = error_for_response(status, json.dumps(answered).encode(), name="default", retry_after=3.0)
     assert isinstance(error, RateLimitedError)
     assert error.max_wait is None
@@ -67,7 +67,7 @@ def test_a_rate_limit_is_told_apart(status: int, answered: object) -> None:
 
 
 @pytest.mark.parametrize("code", [None, "insufficient_quota"])
-def test_a_quota_that_is_used_up_is_not_waited_for(code: str | None) -> None:
+def test_an_exhausted_quota_is_not_retried(code: str | None) -> None:
     error = refused(429, {"error": {"message": "quota", "type": "insufficient_quota", "code": code}})
     assert isinstance(error, RateLimitedError)
     assert error.max_wait == 0
@@ -83,7 +83,7 @@ def test_a_quota_that_is_used_up_is_not_waited_for(code: str | None) -> None:
     ],
     ids=["azure", "azure's inner", "openai", "in a stream"],
 )
-def test_a_content_filter_is_told_apart(status: int, answered: object) -> None:
+def test_a_content_filter_is_recognised(status: int, answered: object) -> None:
     error = refused(status, answered)
     assert isinstance(error, ContentFilteredError)
     assert error.fault().type == "urn:poise:content-filtered"
@@ -101,12 +101,12 @@ def test_a_content_filter_is_told_apart(status: int, answered: object) -> None:
         (b"x" * 10_000, "x" * 299 + "…"),
     ],
 )
-def test_what_the_server_said_is_passed_on_in_one_short_line(answered: bytes, said: str) -> None:
+def test_the_servers_message_is_one_short_line(answered: bytes, said: str) -> None:
     assert str(error_for_response(404, answered, name="default")) == f"backend default answered 404: {said}"
 
 
 @given(st.integers(min_value=100, max_value=999), st.binary(max_size=2_000))
-def test_no_refusal_breaks_the_reader(status: int, answered: bytes) -> None:
+def test_no_error_response_breaks_the_parser(status: int, answered: bytes) -> None:
     error = error_for_response(status, answered, name="default")
     assert isinstance(error, RetryableError | TerminalError)
     assert len(str(error)) < 400

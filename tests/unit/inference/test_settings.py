@@ -1,4 +1,4 @@
-"""The inference tier's settings: read from the environment or a file, refused with a reason, secrets never shown."""
+"""The inference tier's settings: read from the environment or a file, rejected with a reason, secrets never shown."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ from poise_services.inference.settings import Backend, InferenceSettings
 VARIABLE = "POISE_INFERENCE_BACKENDS"
 
 
-def test_backends_come_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backends_from_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, '{"default": {"url": "http://127.0.0.1:8080", "model": "m"}}')
     assert InferenceSettings.load().backends["default"].model == "m"
 
 
-def test_backends_come_as_nested_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backends_from_nested_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{VARIABLE}__small__URL", "http://127.0.0.1:8080")
     monkeypatch.setenv(f"{VARIABLE}__small__MODEL", "m")
     assert InferenceSettings.load().backends["small"].concurrency == 8
 
 
-def test_backends_come_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_backends_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "poise.toml"
     path.write_text('[inference.backends.default]\nurl = "http://127.0.0.1:8080"\nmodel = "m"\ntimeout = 7\n')
     monkeypatch.setenv("POISE_CONFIG", str(path))
@@ -42,13 +42,13 @@ def test_backends_come_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ('{"a": {"url": "http://h", "model": "m", "concurrency": 0}}', "CONCURRENCY"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch, value: str, says: str) -> None:
+def test_invalid_settings_are_rejected_with_the_reason(monkeypatch: pytest.MonkeyPatch, value: str, says: str) -> None:
     monkeypatch.setenv(VARIABLE, value)
     with pytest.raises(SetupError, match=says):
         InferenceSettings.load()
 
 
-def test_without_any_backend_it_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_backend_the_error_says_how_to_configure_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(SetupError, match="no model server is configured: set it to"):
         InferenceSettings.load()

@@ -1,4 +1,4 @@
-"""Server-sent events, however their bytes are cut."""
+"""Server-sent events, with any chunk boundaries."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ def read(*chunks: bytes, limit: int = 10_000) -> list[bytes]:
         ("data: 語\n\n".encode(), ["語".encode()]),
     ],
 )
-def test_events_are_read(body: bytes, events: list[bytes]) -> None:
+def test_events_are_parsed(body: bytes, events: list[bytes]) -> None:
     assert read(body) == events
     assert read(*(bytes([byte]) for byte in body)) == events
 
@@ -60,13 +60,13 @@ _BODIES = st.lists(st.tuples(_LINES, st.sampled_from([b"\n", b"\r\n"]))).map(lam
 
 
 @given(_BODIES, st.lists(st.integers(0, 100), max_size=8))
-def test_where_it_is_cut_makes_no_difference(body: bytes, cuts: list[int]) -> None:
+def test_chunk_boundaries_make_no_difference(body: bytes, cuts: list[int]) -> None:
     bounds = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     assert read(*(body[start:end] for start, end in pairwise(bounds))) == read(body)
 
 
 @given(st.lists(st.binary(max_size=40)))
-def test_no_bytes_are_too_strange(chunks: list[bytes]) -> None:
+def test_no_bytes_break_the_parser(chunks: list[bytes]) -> None:
     assert all(b"\n" not in line for data in read(*chunks) for line in data.split(b"\n"))
 
 

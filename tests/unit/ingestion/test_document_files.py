@@ -27,7 +27,7 @@ def why(content: str | bytes, path: Path) -> str:
     return refused.reason
 
 
-def test_ids_are_the_paths_below_what_is_given(tmp_path: Path) -> None:
+def test_ids_are_relative_paths(tmp_path: Path) -> None:
     for name in ("b.md", "a.TXT", "sub/c.rst", "sub/deeper/d.markdown"):
         write(tmp_path / name)
     assert ids(tmp_path) == ["a.TXT", "b.md", "sub/c.rst", "sub/deeper/d.markdown"]
@@ -35,7 +35,7 @@ def test_ids_are_the_paths_below_what_is_given(tmp_path: Path) -> None:
     assert ids(tmp_path / "b.md", prefix="book/") == ["book/b.md"]
 
 
-def test_hidden_files_and_other_kinds_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_other_file_types_are_skipped(tmp_path: Path) -> None:
     for name in (".hidden.md", ".git/x.md", "a.pdf", "b.py", "c.md"):
         write(tmp_path / name)
     found = find_files([tmp_path])
@@ -55,7 +55,7 @@ def test_a_file_named_twice_is_one_document(tmp_path: Path) -> None:
     assert ids(tmp_path, file) == ["a.md"]
 
 
-def test_two_files_of_one_id_are_refused(tmp_path: Path) -> None:
+def test_two_files_with_one_id_are_rejected(tmp_path: Path) -> None:
     one, two = write(tmp_path / "one/a.md"), write(tmp_path / "two/a.md")
     found = find_files([one.parent, two.parent])
     assert [file.path for file in found.files] == [one]
@@ -64,7 +64,7 @@ def test_two_files_of_one_id_are_refused(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_not_there_or_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_file_or_another_file_type_is_rejected_by_name(tmp_path: Path) -> None:
     found = find_files([tmp_path / "no.md", write(tmp_path / "a.pdf")])
     assert [str(refusal) for refusal in found.rejected] == [
         f"{tmp_path}/no.md: there is no such file or folder",
@@ -79,7 +79,7 @@ def test_a_file_becomes_a_document(tmp_path: Path) -> None:
     )
 
 
-def test_what_has_no_title_is_known_by_its_path(tmp_path: Path) -> None:
+def test_without_a_title_the_source_is_the_path(tmp_path: Path) -> None:
     assert source_name(DocumentFile(tmp_path, "a.md", "markdown"), "## two\ntext") == "a.md"
     assert source_name(DocumentFile(tmp_path, "a.txt", "text"), "# one\ntext") == "a.txt"
 
@@ -96,18 +96,18 @@ def test_what_has_no_title_is_known_by_its_path(tmp_path: Path) -> None:
         (("\u4e16" * 400_000).encode(), "is too large: 1200041 bytes as JSON; the limit is 1000000"),
     ],
 )
-def test_what_cannot_be_a_document_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_an_invalid_document_is_rejected(tmp_path: Path, content: bytes, said: str) -> None:
     assert why(content, tmp_path / "a.txt") == said
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     assert read_document(DocumentFile(tmp_path / "pipe.txt", "pipe.txt", "text")) == RejectedDocument(
         f"{tmp_path}/pipe.txt", "is not a regular file"
     )
 
 
-def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
     write(path)
     [file] = find_files([tmp_path]).files

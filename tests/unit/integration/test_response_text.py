@@ -1,4 +1,4 @@
-"""What an API's answer holds, and that an empty one is an error."""
+"""The text of an API's response; an empty response is an error."""
 
 import json
 
@@ -21,7 +21,7 @@ def read(answered: bytes, pointer: str | None = None) -> str:
      b"\xef\xbb\xbf", b"\xef\xbb\xbf{}", b"\x00"],
 )  # fmt: skip
 @pytest.mark.parametrize("pointer", [None, "", "/results"])
-def test_a_200_with_nothing_in_it_is_an_error(answered: bytes, pointer: str | None) -> None:
+def test_an_empty_200_is_an_error(answered: bytes, pointer: str | None) -> None:
     with pytest.raises(EmptyResponseError, match="integration weather answered 200 with nothing") as caught:
         read(answered, pointer)
     fault = caught.value.fault()
@@ -55,24 +55,24 @@ def test_a_pointer_that_finds_nothing_is_an_error(pointer: str) -> None:
         (b"[" * 700 + b"1" + b"]" * 700, None, "[" * 700 + "1" + "]" * 700),
     ],
 )
-def test_what_matters_is_what_is_read(answered: bytes, pointer: str | None, text: str) -> None:
+def test_the_addressed_part_is_returned(answered: bytes, pointer: str | None, text: str) -> None:
     assert read(answered, pointer) == text
 
 
 @pytest.mark.parametrize("answered", [b"<html>", b"[" * 100_000, b"[" * 700 + b"1" + b"]" * 700, b'{"a": '])
-def test_what_is_no_json_has_no_part(answered: bytes) -> None:
+def test_a_pointer_requires_json(answered: bytes) -> None:
     with pytest.raises(ApiFailedError, match="no JSON"):
         read(answered, "/a")
 
 
-def test_what_fits_no_reply_is_refused() -> None:
+def test_a_text_too_large_for_a_reply_is_rejected() -> None:
     assert len(read(b"x" * MAX_TEXT_CHARS)) == MAX_TEXT_CHARS
     with pytest.raises(ApiRefusedError, match="pointer"):
         read(b"x" * (MAX_TEXT_CHARS + 1))
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, "", "/a", "/0"]))
-def test_no_answer_breaks_the_reader(answered: bytes, pointer: str | None) -> None:
+def test_no_response_breaks_the_parser(answered: bytes, pointer: str | None) -> None:
     try:
         assert read(answered, pointer).strip()
     except PoiseError as error:

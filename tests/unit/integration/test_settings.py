@@ -1,4 +1,4 @@
-"""What an integration's settings may be, and that its secrets show nowhere."""
+"""The integration tier's settings: what is rejected, and that secrets are never shown."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ body = {query = {text = "{question}", words = ["{question}", "now"]}, limit = 3}
 """
 
 
-def test_the_file_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integrations_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "poise.toml"
     file.write_text(FILE)
     monkeypatch.setenv("POISE_CONFIG", str(file))
@@ -40,14 +40,14 @@ def test_the_file_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert set(weather.redacted_values()) == {"k-2", "t-1", "Bearer t-1", "Bearer%20t-1"}
 
 
-def test_none_is_one_line_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_integration_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POISE_INTEGRATION_INTEGRATIONS", raising=False)
     monkeypatch.delenv("POISE_CONFIG", raising=False)
     with pytest.raises(SetupError, match=r"POISE_INTEGRATION_INTEGRATIONS: .*no integration is configured"):
         IntegrationSettings.load()
 
 
-def test_a_file_need_not_speak_of_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_ignores_the_tables_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "poise.toml"
     file.write_text(FILE)
     monkeypatch.setenv("POISE_CONFIG", str(file))
@@ -74,7 +74,7 @@ def test_a_file_need_not_speak_of_every_process(tmp_path: Path, monkeypatch: pyt
         ({"url": "https://host/", "headers": {"X-Key": "secret@é"}}, "X-Key must be printable"),
     ],
 )
-def test_what_contradicts_itself_is_refused(given: dict[str, object], why: str) -> None:
+def test_inconsistent_settings_are_rejected(given: dict[str, object], why: str) -> None:
     with pytest.raises(ValidationError, match=why) as caught:
         Api.model_validate(given)
     assert "secret@" not in str(caught.value)

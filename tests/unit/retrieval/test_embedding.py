@@ -1,4 +1,4 @@
-"""Embedding: the model and its tokenizer are the ones they say they are, and a query need not wait for documents."""
+"""The embedding model and its tokenizer are the documented ones, and queries do not wait for documents."""
 
 import asyncio
 import hashlib
@@ -43,7 +43,7 @@ async def test_the_vocabulary_is_that_of_bert_base_uncased(embedder: MiniLm) -> 
     assert model._tokenizer.encode("Unaffable").ids == [101, 14477, 20961, 3468, 102]
 
 
-async def test_texts_that_mean_alike_are_near(embedder: MiniLm) -> None:
+async def test_texts_with_similar_meaning_are_near(embedder: MiniLm) -> None:
     guitar, instrument, market = await embedder.embed_texts(
         ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell sharply."]
     )
@@ -54,7 +54,7 @@ async def test_texts_that_mean_alike_are_near(embedder: MiniLm) -> None:
     assert guitar @ market < 0.1
 
 
-async def test_a_query_is_embedded_as_a_text_is(embedder: MiniLm) -> None:
+async def test_queries_and_texts_have_the_same_vectors(embedder: MiniLm) -> None:
     (text,) = await embedder.embed_texts(["the same"])
     assert (await embedder.embed_query("the same") == text).all()
 
@@ -74,7 +74,7 @@ async def test_a_query_does_not_wait_for_documents(embedder: MiniLm) -> None:
     documents.cancel()
 
 
-async def test_a_vector_travels_unchanged(embedder: MiniLm) -> None:
+async def test_a_vector_round_trips_unchanged(embedder: MiniLm) -> None:
     vector = await embedder.embed_query("a question")
     assert (decode_vector(encode_vector(vector), 384) == vector).all()
     for text, why in (("no base64!", "base64"), (encode_vector(vector[:5]), "384 dimensions")):
@@ -83,7 +83,7 @@ async def test_a_vector_travels_unchanged(embedder: MiniLm) -> None:
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"no model" * 1_000], ids=["no file", "empty", "no model"])
-async def test_a_model_that_cannot_be_loaded_is_said_once_and_taken_up_when_it_is_there(
+async def test_a_load_failure_is_logged_once_and_the_model_is_used_when_it_appears(
     damage: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "model.onnx"
@@ -106,7 +106,7 @@ async def test_a_model_that_cannot_be_loaded_is_said_once_and_taken_up_when_it_i
     assert said[1] == "the embedding model is loaded"
 
 
-async def test_a_model_that_is_never_there_keeps_nobody_from_leaving(tmp_path: Path) -> None:
+async def test_a_missing_model_does_not_delay_shutdown(tmp_path: Path) -> None:
     async with MiniLm(file=tmp_path / "none") as embedder:
         await embedder.wait_load_attempted()
 
@@ -117,7 +117,7 @@ async def test_a_model_that_is_never_there_keeps_nobody_from_leaving(tmp_path: P
 PART = "embedding model"
 
 
-async def test_a_model_that_cannot_be_loaded_leaves_its_process_ready(tmp_path: Path) -> None:
+async def test_a_load_failure_leaves_the_process_ready(tmp_path: Path) -> None:
     process = ProcessOnClock()
     async with MiniLm(file=tmp_path / "none", load_retry_interval=0.01, liveness=process.liveness) as embedder:
         await embedder.wait_load_attempted()
@@ -125,8 +125,8 @@ async def test_a_model_that_cannot_be_loaded_leaves_its_process_ready(tmp_path: 
     assert process.liveness.conditions() == {}
 
 
-async def test_a_model_whose_loading_hangs_is_found(tmp_path: Path) -> None:
-    """As on a file system that does not answer; a process that only begins is told too."""
+async def test_hanging_loading_is_detected(tmp_path: Path) -> None:
+    """As on a file system that does not respond; a process that is still starting detects it too."""
     process, file = ProcessOnClock(), tmp_path / "model.onnx"
     os.mkfifo(file)
     async with MiniLm(file=file, liveness=process.liveness) as embedder:
@@ -135,25 +135,25 @@ async def test_a_model_whose_loading_hangs_is_found(tmp_path: Path) -> None:
         process.assert_stall_ends_process(PART)
         with pytest.raises(SetupError, match=f"{PART} has made no progress for"):
             await starting
-        await asyncio.to_thread(file.write_bytes, b"no model")  # or its thread would keep this one
+        await asyncio.to_thread(file.write_bytes, b"no model")  # so that the thread ends and does not block this one
 
 
-async def test_a_thread_of_queries_that_hangs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_query_thread_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "CHECK_INTERVAL", 0.001)
     process, go_on = ProcessOnClock(), threading.Event()
     async with MiniLm(liveness=process.liveness) as embedder:
         await embedder.embed_query("a question")
         await process.assert_makes_progress(PART)
         embedder._queries.submit(go_on.wait)
-        await asyncio.sleep(0.1)  # a turn whose work the thread had done before is over
+        await asyncio.sleep(0.1)  # the check whose work the thread had already done is over
         process.clock.now += STALLS_AFTER + 1
-        await asyncio.sleep(0.1)  # for so many turns as there would be, were it not for the thread
+        await asyncio.sleep(0.1)  # for the number of checks that a working thread would have passed
         go_on.set()
         assert not process.liveness.conditions()[PART]
         process.assert_stall_ends_process(PART)
 
 
-async def test_loading_that_dies_ends_the_process() -> None:
+async def test_a_crash_while_loading_ends_the_process() -> None:
     liveness = Liveness()
     async with MiniLm(liveness=liveness) as embedder:
         await embedder.wait_loaded()

@@ -1,4 +1,4 @@
-"""Epochs: the text form, the order partition by partition, the lowest of several."""
+"""Epochs: encoding, the order by partition, and the lowest of several."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ epochs = st.dictionaries(st.integers(0, 5), reached).map(lambda parts: Epoch(TOP
 
 
 @given(epochs)
-def test_text_and_back(epoch: Epoch) -> None:
+def test_encode_and_decode(epoch: Epoch) -> None:
     text = epoch.encode()
     assert Epoch.decode(text) == epoch
     assert hash(Epoch.decode(text)) == hash(epoch)
@@ -33,7 +33,7 @@ def test_text_and_back(epoch: Epoch) -> None:
         ("e1.topic.0~1~2.0~1~3", "each partition once"),
     ],
 )
-def test_what_is_no_epoch_says_why(text: str, why: str) -> None:
+def test_an_invalid_epoch_is_rejected_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Epoch.decode(text)
 
@@ -59,13 +59,13 @@ def test_order_is_reflexive_and_the_lowest_of_one_is_itself(epoch: Epoch) -> Non
 
 
 @given(epochs, st.integers(0, 5), reached)
-def test_applying_only_moves_up(epoch: Epoch, partition: int, at: tuple[int, float]) -> None:
+def test_an_offset_only_increases(epoch: Epoch, partition: int, at: tuple[int, float]) -> None:
     after = epoch.with_offset(partition, *at)
     assert after.reached(epoch)
     assert after.parts[partition][0] == max(at[0], epoch.parts.get(partition, (-1, 0))[0])
 
 
-def test_a_topic_made_anew_is_never_reached() -> None:
+def test_the_epoch_of_a_recreated_topic_is_never_reached() -> None:
     assert not Epoch("new", {0: (9, 1.0)}).reached(Epoch("old", {0: (1, 1.0)}))
     with pytest.raises(ValueError, match="one topic"):
         Epoch.lowest([Epoch("new"), Epoch("old")])

@@ -1,4 +1,4 @@
-"""The metadata: how long it is remembered that something was never there, or was moved."""
+"""Index metadata: the retention of absent deletions and of notes of moved records."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +29,8 @@ def to_forget(metadata: IndexMetadata, before: float, most: int = MOST) -> list[
     return metadata.expired_deletions(0, before=before, most=most, limit=10)
 
 
-def test_a_deletion_of_what_was_not_there_is_remembered_from_when_it_is_handled(metadata: IndexMetadata) -> None:
-    """However long it waited for that: what it deletes may have waited for as long."""
+def test_an_absent_deletion_is_retained_from_when_it_was_handled(metadata: IndexMetadata) -> None:
+    """A deletion may wait long to be handled, and so may the document that it deletes."""
     for number, name in enumerate("ab"):
         metadata.record_version(deleted(name, number, published=NOW - 5 * HOUR), NOW)
     assert to_forget(metadata, before=NOW) == []
@@ -38,8 +38,8 @@ def test_a_deletion_of_what_was_not_there_is_remembered_from_when_it_is_handled(
     assert to_forget(metadata, before=NOW, most=1) == [("a", 0)]
 
 
-def test_the_last_deletion_of_what_was_not_there_is_kept(metadata: IndexMetadata) -> None:
-    """A replica that is built from the log comes by it to the epoch that this one has."""
+def test_the_last_absent_deletion_is_retained(metadata: IndexMetadata) -> None:
+    """A replica that is built from the log needs it to reach the same epoch."""
     metadata.record_version(deleted("a", 0), NOW)
     metadata.record_version(deleted("b", 1), NOW)
     metadata.record_moved(Moved(document="x", partition=1, version=7, published=NOW), 0, 9, NOW)
@@ -53,7 +53,7 @@ def test_the_last_deletion_of_what_was_not_there_is_kept(metadata: IndexMetadata
 
 
 def move(metadata: IndexMetadata, name: str, offset: int, *, deletion: bool = True, now: float = NOW) -> None:
-    """Note that a record of partition 0 was copied to partition 1, where its copy has the same offset."""
+    """Apply the note that a record of partition 0 was copied to partition 1, at the same offset."""
     noted = Moved(document=name, partition=1, version=offset, published=now, deletion=deletion or None)
     metadata.record_moved(noted, 0, offset, now)
 
@@ -67,13 +67,13 @@ def moves_to_forget(metadata: IndexMetadata, before: float = NOW + 1, most: int 
     return metadata.expired_moved_deletions(0, before=before, most=most, limit=10)
 
 
-def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_but_for_the_last(
+def test_notes_of_moved_absent_deletions_expire_except_the_last(
     metadata: IndexMetadata,
 ) -> None:
     for offset, name in enumerate("abc"):
         move(metadata, name, offset)
         handle(metadata, name, offset)
-    metadata.forget_deletion("a", 0)  # its own deletion may be forgotten first
+    metadata.forget_deletion("a", 0)  # the deletion itself may expire first
     assert moves_to_forget(metadata, before=NOW) == []
     assert moves_to_forget(metadata) == [("a", 0), ("b", 1)]
     assert moves_to_forget(metadata, before=NOW, most=2) == [("a", 0)]
@@ -85,7 +85,7 @@ def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_but_for_
     assert metadata.moved_records("b")[0].offset == 7
 
 
-def test_that_a_document_was_moved_or_one_that_was_there_deleted_is_not_forgotten(metadata: IndexMetadata) -> None:
+def test_notes_of_moved_documents_and_real_deletions_do_not_expire(metadata: IndexMetadata) -> None:
     move(metadata, "said", 0, deletion=False)
     handle(metadata, "said", 0, absent=False)
     move(metadata, "was there", 1)

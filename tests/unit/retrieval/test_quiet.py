@@ -1,4 +1,4 @@
-"""The embedding model tells nobody that it is used."""
+"""Loading the embedding model sends no telemetry and writes nothing to the home folder."""
 
 import os
 import subprocess

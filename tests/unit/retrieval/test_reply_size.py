@@ -1,4 +1,4 @@
-"""Fitting: a reply is never larger than its topic takes, and says what it left out."""
+"""A reply never exceeds the record limit of its topic, and says what was dropped."""
 
 import pytest
 from hypothesis import given
@@ -16,13 +16,13 @@ def found(*texts: str, reason: str | None = None) -> Passages:
     return Passages(passages=passages, epoch="e1.AAAA.0~1~1000", mode="hybrid", reason=reason)
 
 
-def test_what_has_room_is_left_as_it_is() -> None:
+def test_passages_that_fit_are_unchanged() -> None:
     small, just = found("a", "b"), found("x" * 5_000, "\x00" * 1_000)
     assert fit_to_size(small, 10_000) is small
     assert fit_to_size(just, len(just.encode())) is just
 
 
-def test_the_first_that_has_no_room_is_shortened_and_the_others_go() -> None:
+def test_the_first_passage_that_does_not_fit_is_shortened_and_the_rest_dropped() -> None:
     reply = fit_to_size(found("a" * 600_000, "b" * 600_000, "c" * 600_000), 1_000_000)
     assert [passage.text[:1] for passage in reply.passages] == ["a", "b"]
     assert len(reply.passages[0].text) == 600_000
@@ -31,13 +31,13 @@ def test_the_first_that_has_no_room_is_shortened_and_the_others_go() -> None:
     assert 990_000 < len(reply.encode()) <= 1_000_000
 
 
-def test_a_rest_that_is_worth_nothing_is_left_out() -> None:
+def test_a_remainder_that_is_too_short_is_dropped() -> None:
     reply = fit_to_size(found("a" * 600, "b" * 600, reason="by words alone"), 1_450)
     assert [passage.text[:1] for passage in reply.passages] == ["a"]
     assert reply.reason == "by words alone; only 1 of 2 passages fit into the reply"
 
 
-def test_where_nothing_has_room_nothing_was_found_and_the_reason_is_told() -> None:
+def test_if_nothing_fits_the_reply_is_empty_with_a_reason() -> None:
     reply = fit_to_size(found("a" * 600), 100)
     assert (reply.passages, reply.mode, reply.reason) == ((), "none", "only 0 of 1 passages fit into the reply")
 
@@ -46,7 +46,7 @@ def test_where_nothing_has_room_nothing_was_found_and_the_reason_is_told() -> No
     texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3_000), max_size=12),
     room=st.integers(1_000, 20_000),
 )
-def test_a_reply_never_takes_more_than_it_may(texts: list[str], room: int) -> None:
+def test_a_reply_never_exceeds_its_limit(texts: list[str], room: int) -> None:
     whole = found(*texts)
     reply = fit_to_size(whole, room)
     assert len(reply.encode()) <= room
@@ -56,7 +56,7 @@ def test_a_reply_never_takes_more_than_it_may(texts: list[str], room: int) -> No
 
 
 @pytest.mark.parametrize("character", ["a", "é", "語", "😀", "\x00", '"', "\\"])
-def test_bytes_count_and_not_characters(character: str) -> None:
+def test_the_limit_is_in_bytes_not_characters(character: str) -> None:
     reply = fit_to_size(found(character * 5_000, character * 5_000), 4 * MIN_SHORTENED_BYTES)
     assert len(reply.passages) == 1
     assert 3 * MIN_SHORTENED_BYTES < len(reply.encode()) <= 4 * MIN_SHORTENED_BYTES

@@ -1,4 +1,4 @@
-"""Splitting: nothing is lost, nothing too large, and passages end where their author paused."""
+"""Splitting: no word is lost, no passage is too large, and passages end at paragraphs."""
 
 import pydoc_data.topics
 from typing import Literal
@@ -90,11 +90,11 @@ def test_an_overlined_title_is_one() -> None:
 
 
 @pytest.mark.parametrize("text", ["a  b\n-  -\n1  2", "term\n    meaning", "no\n=", "a\nTitle\n====="])
-def test_what_only_looks_like_a_title(text: str) -> None:
+def test_lines_that_are_not_titles(text: str) -> None:
     assert [piece.heading for piece in split(text)] == [()]
 
 
-def test_what_belongs_together_stays_together() -> None:
+def test_related_blocks_stay_together() -> None:
     long = "word " * 60
     text = f"{long}\n\nIt goes like this:\n\n   code()\n\n{long}\n\n{long}"
     assert [estimate_tokens(piece.text) for piece in split(text)] == [127, 60]
@@ -112,7 +112,7 @@ def test_what_belongs_together_stays_together() -> None:
         "|" + ("\u2003" * 63 + "|") * 3_000,
     ],
 )
-def test_white_space_makes_no_passage_large(text: str, form: Literal["text", "markdown"]) -> None:
+def test_white_space_counts_in_a_passages_size(text: str, form: Literal["text", "markdown"]) -> None:
     pieces = split(text, form)
     assert max(len(piece.text.encode()) for piece in pieces) < 50_000
     assert " ".join(piece.text for piece in pieces).split() == text.split()
@@ -128,7 +128,7 @@ def test_the_demo_corpus() -> None:
 
 
 def cost(text: str, form: Literal["text", "markdown"]) -> tuple[int, int]:
-    """How many passages a document becomes, and how many characters all of them have with their titles."""
+    """Return the number of a document's passages, and their total characters including titles."""
     pieces = split(text, form)
     assert all(sum(map(len, piece.heading)) <= MAX_HEADING_CHARS for piece in pieces)
     assert all(estimate_tokens(piece.text) <= MAX_TOKENS for piece in pieces)
@@ -155,14 +155,16 @@ ALL_MARKS = "".join(f"{'t' * 150}\n{mark * 150}\n\n" for mark in '=-~^"#+*')
         ("|a" * 9_000, "text"),
     ],
 )
-def test_what_a_document_becomes_is_bounded_by_its_length(text: str, form: Literal["text", "markdown"]) -> None:
+def test_the_number_of_passages_is_bounded_by_the_documents_length(
+    text: str, form: Literal["text", "markdown"]
+) -> None:
     passages, chars = cost(text, form)
     assert passages <= FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE
     assert chars <= 2 * len(text) + (MAX_HEADING_CHARS + 16 * len(TITLE_SEPARATOR)) * passages
 
 
 @given(texts, st.sampled_from(["text", "markdown"]))
-def test_it_is_so_for_any_text(text: str, form: Literal["text", "markdown"]) -> None:
+def test_the_bound_holds_for_any_text(text: str, form: Literal["text", "markdown"]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "FREE_PASSAGES", 1)
         assert cost(text, form)[0] <= 1 + len(text) // CHARS_PER_PASSAGE
@@ -178,7 +180,7 @@ def test_merged_passages_keep_every_title_and_text_in_order() -> None:
     assert places == sorted(places)
 
 
-def test_of_many_titles_the_nearest_go_with_a_passage_and_none_is_lost() -> None:
+def test_a_passage_carries_the_nearest_titles_and_none_is_lost() -> None:
     text = "".join(f"{'#' * level} {level}{'x' * 150}\n\n" for level in range(1, 6)) + "Text.\n"
     pieces = split(text, "markdown")
     assert pieces[-1] == Chunk((f"4{'x' * 150}", f"5{'x' * 150}"), "Text.")

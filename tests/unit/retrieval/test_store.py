@@ -1,4 +1,4 @@
-"""The store: an index on disk that switches whole versions, survives a crash and heals by building itself anew."""
+"""The index store: it switches whole versions, survives a crash and rebuilds itself if damaged."""
 
 import os
 import pickle
@@ -31,7 +31,7 @@ def vector(text: str) -> np.ndarray:
 
 
 class Log:
-    """One partition of poise.passages, as the store reads it."""
+    """One partition of `poise.passages`, as the store reads it."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -87,7 +87,7 @@ def log() -> Log:
     return log
 
 
-def test_search_finds_by_words_and_says_where_from(tmp_path: Path, log: Log) -> None:
+def test_a_search_returns_source_and_part(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         best = store.index.search("lion", vector(""), limit=10, candidates=50)[0]
@@ -96,7 +96,7 @@ def test_search_finds_by_words_and_says_where_from(tmp_path: Path, log: Log) -> 
         assert store.epoch.parts == {0: (4, 4.0)}
 
 
-def test_search_finds_by_words_alone(tmp_path: Path, log: Log) -> None:
+def test_a_sparse_search(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         found = store.index.search("does a lion sleep", None, limit=10, candidates=50)
@@ -104,7 +104,7 @@ def test_search_finds_by_words_alone(tmp_path: Path, log: Log) -> None:
         assert store.index.search("what does it do", None, limit=10, candidates=50) == []
 
 
-def test_search_finds_by_meaning(tmp_path: Path, log: Log) -> None:
+def test_a_dense_search(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         found = store.index.search("nothing of the kind", vector("the zebra grazes"), limit=1, candidates=50)
@@ -112,7 +112,7 @@ def test_search_finds_by_meaning(tmp_path: Path, log: Log) -> None:
         assert texts_for(store, "what is it")
 
 
-def test_a_text_is_found_once(tmp_path: Path) -> None:
+def test_duplicate_texts_are_returned_once(tmp_path: Path) -> None:
     log = Log()
     log.say("a", 1, ["the same words"])
     log.say("b", 2, ["the same words"])
@@ -121,7 +121,7 @@ def test_a_text_is_found_once(tmp_path: Path) -> None:
         assert texts_for(store, "same words") == ["the same words"]
 
 
-def test_a_version_is_seen_at_its_manifest_and_takes_the_surplus_along(tmp_path: Path, log: Log) -> None:
+def test_a_version_is_visible_at_its_manifest_and_drops_surplus_parts(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         before = len(log.records)
@@ -136,7 +136,7 @@ def test_a_version_is_seen_at_its_manifest_and_takes_the_surplus_along(tmp_path:
         assert store.metadata.version_of("a").version == 9
 
 
-def test_stored_parts_come_back_as_they_were(tmp_path: Path, log: Log) -> None:
+def test_stored_passages_round_trip(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         first, second = store.index.get_passages("a", 2)
@@ -148,7 +148,7 @@ def test_stored_parts_come_back_as_they_were(tmp_path: Path, log: Log) -> None:
         assert first.vector.tolist() == vector("the zebra grazes").tolist()
 
 
-def test_a_part_of_another_model_is_found_by_its_words(tmp_path: Path) -> None:
+def test_a_part_of_another_model_is_found_by_sparse_search(tmp_path: Path) -> None:
     log = Log()
     log.say("a", 1, ["the platypus swims"], model="another")
     with opened(tmp_path) as store:
@@ -157,7 +157,7 @@ def test_a_part_of_another_model_is_found_by_its_words(tmp_path: Path) -> None:
         assert store.index.get_passages("a", 1)[0].vector is None
 
 
-def test_what_cannot_be_read_changes_nothing(tmp_path: Path, log: Log) -> None:
+def test_an_unreadable_record_changes_nothing(tmp_path: Path, log: Log) -> None:
     junk = Record("poise.passages", 0, 99, 1.0, b"x", b"{", (("poise-doc-version", b"5"),))
     with opened(tmp_path) as store:
         with pytest.raises(ValueError, match="kind None is not known"):
@@ -167,9 +167,7 @@ def test_what_cannot_be_read_changes_nothing(tmp_path: Path, log: Log) -> None:
         assert len(store.index) == 3
 
 
-def test_an_index_that_cannot_be_written_is_not_the_fault_of_a_record(
-    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_error_is_not_attributed_to_a_record(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_version: AssembledVersion, _now: float) -> None:
         raise ValueError("no space left on device")
 
@@ -179,7 +177,7 @@ def test_an_index_that_cannot_be_written_is_not_the_fault_of_a_record(
             apply(store, log.records)
 
 
-def test_it_goes_on_where_it_was_closed(tmp_path: Path, log: Log) -> None:
+def test_it_resumes_after_a_close(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     with opened(tmp_path) as again:
@@ -188,9 +186,9 @@ def test_it_goes_on_where_it_was_closed(tmp_path: Path, log: Log) -> None:
         assert len(again.index) == 3
 
 
-def test_it_reads_again_what_was_incomplete(tmp_path: Path, log: Log) -> None:
+def test_it_reads_incomplete_versions_again(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
-        apply(store, log.records[:4])  # a whole, b without its manifest
+        apply(store, log.records[:4])  # document a complete, b without its manifest
     with opened(tmp_path) as again:
         assert again.next_offsets == {0: 3}
         apply(again, log.records[3:])
@@ -233,7 +231,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite", "passages/edge_config.json", "passages/segments"])
-def test_a_damaged_folder_is_built_anew(tmp_path: Path, log: Log, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_folder_is_rebuilt(tmp_path: Path, log: Log, name: str, caplog: pytest.LogCaptureFixture) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     damaged = tmp_path / "0" / name
@@ -256,14 +254,14 @@ def test_a_damaged_folder_is_built_anew(tmp_path: Path, log: Log, name: str, cap
         StoreOrigin("docs-1", "passages-1", "n"),
     ],
 )
-def test_a_store_of_another_origin_is_built_anew(tmp_path: Path, log: Log, origin: StoreOrigin) -> None:
+def test_a_store_of_another_origin_is_rebuilt(tmp_path: Path, log: Log, origin: StoreOrigin) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     with opened(tmp_path, origin) as again:
         assert (again.next_offsets, len(again.index)) == ({}, 0)
 
 
-def test_documents_made_anew_without_passages_are_refused(tmp_path: Path, log: Log) -> None:
+def test_recreated_documents_without_recreated_passages_are_rejected(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     other = StoreOrigin("docs-2", "passages-1", "m")
@@ -271,14 +269,14 @@ def test_documents_made_anew_without_passages_are_refused(tmp_path: Path, log: L
         pass
 
 
-def test_documents_made_anew_before_there_was_a_passage_are_the_documents_now(tmp_path: Path) -> None:
+def test_recreated_documents_are_accepted_while_there_is_no_passage(tmp_path: Path) -> None:
     with opened(tmp_path):
         pass
     with opened(tmp_path, StoreOrigin("docs-2", "passages-1", "m")) as store:
         assert store.epoch.topic_id == "docs-2"
 
 
-def test_a_store_that_is_renewed_is_empty(tmp_path: Path, log: Log) -> None:
+def test_a_recreated_store_is_empty(tmp_path: Path, log: Log) -> None:
     with IndexSlot(tmp_path) as slot:
         store = slot.open(ORIGIN, checkpoint_interval=NEVER)
         apply(store, log.records)
@@ -292,7 +290,7 @@ def test_a_store_that_is_renewed_is_empty(tmp_path: Path, log: Log) -> None:
         assert len(reopened.index) == 3
 
 
-def test_each_worker_has_a_slot_of_its_own(tmp_path: Path) -> None:
+def test_each_worker_has_its_own_slot(tmp_path: Path) -> None:
     with IndexSlot(tmp_path) as first:
         with IndexSlot(tmp_path) as second:
             assert (first.folder.name, second.folder.name) == ("0", "1")
@@ -300,7 +298,7 @@ def test_each_worker_has_a_slot_of_its_own(tmp_path: Path) -> None:
             assert third.folder.name == "1"
 
 
-def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="POISE_STATE_DIR"):
         IndexSlot(tmp_path / "file")

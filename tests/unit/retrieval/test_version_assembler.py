@@ -1,4 +1,4 @@
-"""Assembly: whatever the order, nobody sees half a document or an older one again."""
+"""In any order of records, readers never see a partial document, or an older version after a newer one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ DOCUMENTS = ("a", "b")
 
 @dataclass
 class Log:
-    """One partition of poise.passages: (key, version, message or tombstone)."""
+    """One partition of `poise.passages`: (key, version, message or tombstone)."""
 
     records: list[tuple[str, int, Part | Manifest | None]] = field(default_factory=list)
 
@@ -55,7 +55,7 @@ def part(document: str, number: int, index: int) -> Part:
 
 
 def writing(document: str, number: int, parts: int, before: int) -> list[tuple[str, int, Part | Manifest | None]]:
-    """What a writer publishes for a version: parts, tombstones, manifest."""
+    """Return the records of a version: parts, tombstones, manifest."""
     return [
         *((f"{document}#{index}", number, part(document, number, index)) for index in range(parts)),
         *((f"{document}#{index}", number, None) for index in range(parts, before)),
@@ -75,7 +75,7 @@ def in_turn(history: list[tuple[str, int]]) -> Log:
 
 
 @given(histories, st.data())
-def test_the_newest_version_is_seen_from_the_whole_log_the_compacted_one_and_after_a_restart(
+def test_the_newest_version_is_visible_from_the_whole_log_the_compacted_log_and_after_a_restart(
     history: list[tuple[str, int]], data: st.DataObject
 ) -> None:
     log = in_turn(history)
@@ -95,10 +95,10 @@ def test_the_newest_version_is_seen_from_the_whole_log_the_compacted_one_and_aft
 
 
 @given(histories, st.randoms(use_true_random=False), st.integers(0, 3))
-def test_writers_that_overlap_never_show_half_a_document_or_an_old_one(
+def test_overlapping_writers_never_show_a_partial_or_old_document(
     history: list[tuple[str, int]], random: Random, repeats: int
 ) -> None:
-    """Each writer keeps its own order, but they interleave and repeat: zombies, redeliveries, retries."""
+    """Each writer's records stay in order; writers interleave and repeat: zombies, redeliveries, retries."""
     writers = [writing(document, number, parts, 4) for number, (document, parts) in enumerate(history)]
     writers += [list(random.choice(writers)) for _ in range(repeats)]
     log = Log()
@@ -111,7 +111,7 @@ def test_writers_that_overlap_never_show_half_a_document_or_an_old_one(
     assert {name: version.number for name, version in reader.seen.items()} == newest
 
 
-def test_reading_resumes_at_the_earliest_record_of_what_is_incomplete() -> None:
+def test_reading_resumes_at_the_earliest_record_of_an_incomplete_version() -> None:
     assembly = VersionAssembler()
     assembly.add(part("a", 3, 0), partition=1, offset=10, number=3, current=-1)
     assembly.add(part("a", 3, 1), partition=1, offset=12, number=3, current=-1)
