@@ -23,8 +23,8 @@ Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Worke
 
 
 async def generate(ask: Ask, context: Context) -> Answer:
-    asked = Generate(messages=(ChatMessage(role="user", content=ask.question),))
-    reply = await context.call(asked, step="generate")
+    request = Generate(messages=(ChatMessage(role="user", content=ask.question),))
+    reply = await context.call(request, step="generate")
     return Answer(run_id=context.run, text=reply.text, rung="primary")
 
 
@@ -32,12 +32,12 @@ class Model:
     """A model server that never responds; signals a request, and the closing of its connection."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.closed = asyncio.Event()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        self.asked.set()
+        self.requested.set()
         await reader.read()
         self.closed.set()
         writer.close()
@@ -66,7 +66,7 @@ async def _listening(model: Model) -> AsyncIterator[str]:
 async def test_a_disconnect_closes_the_connection_to_the_model(open_gateway: Open, model: Model) -> None:
     async with open_gateway(generate) as (client, _):
         asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
-        await asyncio.wait_for(model.asked.wait(), WITHIN)
+        await asyncio.wait_for(model.requested.wait(), WITHIN)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
@@ -82,10 +82,10 @@ async def test_a_run_is_cancelled_by_its_id_and_its_client_receives_a_fault(open
 
     async with open_gateway(noted) as (client, _):
         asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
-        await asyncio.wait_for(model.asked.wait(), WITHIN)
+        await asyncio.wait_for(model.requested.wait(), WITHIN)
         await until(lambda: len(runs) == 1)
         response = await client.delete(f"/v1/runs/{runs[0]}")
         assert (response.status_code, response.json()) == (202, {"run_id": runs[0]})
-        told = await asking
-        assert (told.status_code, told.json()["type"]) == (499, "urn:poise:cancelled")
+        response = await asking
+        assert (response.status_code, response.json()["type"]) == (499, "urn:poise:cancelled")
         await asyncio.wait_for(model.closed.wait(), WITHIN)

@@ -89,10 +89,10 @@ async def test_a_fault_before_the_first_delta_is_a_problem_and_after_it_an_event
     async with open_gateway(breaks) as (client, _):
         before = await client.post("/v1/ask", json=ASK, headers=STREAM)
         async with client.stream("POST", "/v1/ask", json={"question": "later"}, headers=STREAM) as after:
-            told = [event async for event in events(after)]
+            received = [event async for event in events(after)]
     assert (before.status_code, before.headers["content-type"]) == (500, "application/problem+json")
-    assert (after.status_code, [name for name, _ in told]) == (200, ["delta", "fault"])
-    assert told[-1][1]["detail"] == before.json()["detail"] == "there is nothing to be done"
+    assert (after.status_code, [name for name, _ in received]) == (200, ["delta", "fault"])
+    assert received[-1][1]["detail"] == before.json()["detail"] == "there is nothing to be done"
 
 
 async def test_the_deadline_ends_a_silent_stream(open_gateway: Open) -> None:
@@ -104,9 +104,9 @@ async def test_the_deadline_ends_a_silent_stream(open_gateway: Open) -> None:
     async with open_gateway(hangs) as (client, _):
         headers = STREAM | {"poise-deadline": str(round((time.time() + 3) * 1_000))}
         async with client.stream("POST", "/v1/ask", json=ASK, headers=headers) as response:
-            told = [event async for event in events(response)]
-    assert [name for name, _ in told] == ["delta", "fault"]
-    assert told[-1][1]["type"] == "urn:poise:deadline-exceeded"
+            received = [event async for event in events(response)]
+    assert [name for name, _ in received] == ["delta", "fault"]
+    assert received[-1][1]["type"] == "urn:poise:deadline-exceeded"
 
 
 async def test_a_disconnect_abandons_the_call(open_gateway: Open) -> None:

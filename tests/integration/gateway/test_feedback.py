@@ -51,7 +51,7 @@ async def said_of(mesh: WorkerRuntime, policy: str, messages: int) -> VariantSum
             if sum(score.feedback is not None for score in found) >= messages and any(not s.feedback for s in found):
                 (summary,) = summarise_by_variant(found)
                 return summary
-    raise AssertionError("a follower ends only when it is told to")
+    raise AssertionError("a log reader does not end by itself")
 
 
 async def test_feedback_is_joined_to_the_scores_of_its_run(open_gateway: Open, mesh_settings: MeshSettings) -> None:

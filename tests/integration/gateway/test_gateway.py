@@ -152,13 +152,13 @@ async def test_documents_are_published_and_their_epoch_has_their_positions(open_
         assert deleted.status_code == 202
         epoch = Epoch.decode(response.json()["epoch"])
         assert epoch.topic_id == await mesh.logs.topic_id(DOCUMENTS.name)
-        for landed in response.json()["documents"]:
-            (first, *later) = await mesh.logs.read_key(DOCUMENTS.name, landed["id"])
-            assert (first.partition, first.offset) == (landed["partition"], landed["offset"])
+        for document in response.json()["documents"]:
+            (first, *later) = await mesh.logs.read_key(DOCUMENTS.name, document["id"])
+            assert (first.partition, first.offset) == (document["partition"], document["offset"])
             assert epoch.parts[first.partition][0] >= first.offset
-            assert Document.parse(first.value or b"") == Document(text=f"About {landed['id']}", source=landed["id"])
+            assert Document.parse(first.value or b"") == Document(text=f"About {document['id']}", source=document["id"])
             assert first.header("poise-kind") == "document/1"
-            assert [record.value for record in later] == ([None] if landed["id"] == ids[0] else [])
+            assert [record.value for record in later] == ([None] if document["id"] == ids[0] else [])
 
 
 async def test_the_largest_document_fits_the_broker(open_gateway: Open) -> None:

@@ -1,4 +1,4 @@
-"""Clients that send slowly or too much, open many connections or do not read are disconnected without harming others."""
+"""Clients that send too slowly or too much, open many connections or do not read are disconnected; others are not."""
 
 import asyncio
 import http.client
@@ -57,7 +57,7 @@ async def connected(client: httpx2.AsyncClient, *first: bytes) -> AsyncIterator[
             writer.close()
 
 
-async def told(reader: asyncio.StreamReader) -> tuple[int, str, str]:
+async def read_problem(reader: asyncio.StreamReader) -> tuple[int, str, str]:
     """Return status, type and headers of the problem that ends a connection; (0, "", "") if it ended without one."""
     try:
         answered = await reader.read()
@@ -82,9 +82,9 @@ async def test_a_slow_head_times_out(open_gateway: Open) -> None:
         connected(client, *[b"", HALF, HALF] * 100) as slow,
     ):
         await is_served(client)
-        ends = await asyncio.gather(*(told(reader) for reader, _ in slow))
+        ends = await asyncio.gather(*(read_problem(reader) for reader, _ in slow))
         assert {kind for _, kind, _ in ends[1::3] + ends[2::3]} == {"urn:poise:request-timeout"}
-        assert {status for status, _, _ in ends[::3]} == {0}, "nothing was asked, so there is nothing to answer"
+        assert {status for status, _, _ in ends[::3]} == {0}, "there was no request, so there is nothing to answer"
 
 
 async def test_a_slow_second_head_times_out(open_gateway: Open) -> None:
@@ -94,7 +94,7 @@ async def test_a_slow_second_head_times_out(open_gateway: Open) -> None:
     ):
         first = await reader.readuntil(b'{"status":"ok"}')
         assert first.startswith(b"HTTP/1.1 200")
-        assert (await told(reader))[:2] == (408, "urn:poise:request-timeout")
+        assert (await read_problem(reader))[:2] == (408, "urn:poise:request-timeout")
 
 
 async def test_a_flood_of_connections_does_not_block_other_clients(open_gateway: Open) -> None:
@@ -110,7 +110,7 @@ async def test_a_slow_body_times_out(open_gateway: Open) -> None:
     first = head("POST", "/v1/documents", JSON, "content-length: 100000") + b'{"id": "'
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, *[first] * 200) as slow:
         await is_served(client)
-        ends = await asyncio.gather(*(told(reader) for reader, _ in slow))
+        ends = await asyncio.gather(*(read_problem(reader) for reader, _ in slow))
         assert {(status, kind) for status, kind, _ in ends} == {(408, "urn:poise:request-timeout")}
     assert gauge(semconv.HTTP_BYTES) == 0
 
@@ -142,7 +142,7 @@ async def test_inflight_bytes_stay_within_their_budget(open_gateway: Open) -> No
             writer.write(head("POST", "/v1/documents", JSON, length) + chunk + b" " * 250_000)
             await asyncio.sleep(0)
             seen.append(gauge(semconv.HTTP_BYTES))
-        readers = [asyncio.create_task(told(reader)) for reader, _ in slow]
+        readers = [asyncio.create_task(read_problem(reader)) for reader, _ in slow]
 
         def nearly_all_are_refused() -> bool:
             seen.append(gauge(semconv.HTTP_BYTES))
@@ -200,7 +200,7 @@ async def test_expect_100_continue_gets_the_error_at_once(open_gateway: Open) ->
         connected(client, b"") as [(reader, writer)],
     ):
         writer.write(head("POST", "/v1/documents", JSON, "content-length: 4000000", "expect: 100-continue"))
-        assert (await told(reader))[:2] == (413, "urn:poise:too-large")
+        assert (await read_problem(reader))[:2] == (413, "urn:poise:too-large")
 
 
 async def test_an_unread_response_is_dropped(open_gateway: Open) -> None:
@@ -226,6 +226,6 @@ async def test_malformed_http_gets_a_problem(open_gateway: Open) -> None:
         ):
             async with connected(client, b"") as [(reader, writer)]:
                 writer.write(sent)
-                assert (await told(reader))[:2] == (status, "urn:poise:invalid")
+                assert (await read_problem(reader))[:2] == (status, "urn:poise:invalid")
         await is_served(client)
         await until(lambda: gauge(semconv.HTTP_BYTES) == 0)

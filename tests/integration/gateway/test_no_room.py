@@ -27,10 +27,10 @@ async def test_an_ask_beyond_the_queue_limit_gets_retry_after(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "SHED_AFTER", 0.5)
-    begun, answers = set[str](), asyncio.Event()
+    started, answers = set[str](), asyncio.Event()
 
     async def answer(ask: Ask, context: Context) -> Answer:
-        begun.add(ask.question)
+        started.add(ask.question)
         if ask.question != "quick":
             async with context.parked():
                 await answers.wait()
@@ -44,11 +44,15 @@ async def test_an_ask_beyond_the_queue_limit_gets_retry_after(
             return await client.post("/v1/ask", json=body, headers=headers, timeout=60)
 
         silent = [asyncio.create_task(post(f"silent {number}")) for number in range(ROOM)]
-        await until(lambda: len(begun) == ROOM)
-        told = await post("quick")
-        assert (told.status_code, told.json()["type"], told.headers["retry-after"]) == (503, "urn:poise:temporary", "5")
-        assert told.json()["retryable"] is True
-        assert "quick" not in begun
+        await until(lambda: len(started) == ROOM)
+        rejected = await post("quick")
+        assert (rejected.status_code, rejected.json()["type"], rejected.headers["retry-after"]) == (
+            503,
+            "urn:poise:temporary",
+            "5",
+        )
+        assert rejected.json()["retryable"] is True
+        assert "quick" not in started
         answers.set()
         assert (await post("quick")).status_code == 200
         assert [(await one).status_code for one in silent] == [200] * ROOM

@@ -19,11 +19,11 @@ HALF = "half of a pair: \ud800"
 
 
 async def test_an_unencodable_answer_is_one_fault_and_the_workflow_runs_once(open_gateway: Open) -> None:
-    begun: list[str] = []
+    started: list[str] = []
 
     @workflow("odd")
     async def odd(run: Run, ask: Ask) -> Answer:
-        begun.append(ask.question)
+        started.append(ask.question)
         answer = Answer(run_id=run.id, text="fine", rung="primary")
         if ask.question == "generations":
             run.annotations.generations += [Generation(variant="v", raw=HALF)]
@@ -39,4 +39,4 @@ async def test_an_unencodable_answer_is_one_fault_and_the_workflow_runs_once(ope
             assert (fault["status"], fault["retryable"]) == (500, False), fault
             assert [error["field"].partition(".")[0] for error in fault["errors"]] == [question], fault
         assert (await client.post("/v1/ask", json={"question": "fine", "workflow": "odd"})).status_code == 200
-    assert begun == ["text", "timings", "generations", "fine"]
+    assert started == ["text", "timings", "generations", "fine"]

@@ -1,4 +1,4 @@
-"""An ask for an unknown workflow: the caller gets a fault, and there is no dead letter."""
+"""An ask for an unknown workflow: the caller gets a fault, and there is no dead entry."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -30,5 +30,7 @@ async def test_an_unknown_workflow_is_a_fault_and_no_dead_letter(open_gateway: O
         assert (refused.status_code, refused.json()["type"]) == (400, "urn:poise:invalid")
         assert [error["field"] for error in refused.json()["errors"]] == ["workflow"]
         assert (await client.post("/v1/ask", json={"question": "?", "workflow": "brief"})).status_code == 200
-        letters = await DeadLetterAdmin(mesh.logs, mesh.settings.tenant).select(DeadLetterFilter(tier="orchestration"))
-    assert [letter.error for letter in letters if "nope" in letter.message] == []
+        dead_letters = await DeadLetterAdmin(mesh.logs, mesh.settings.tenant).select(
+            DeadLetterFilter(tier="orchestration")
+        )
+    assert [entry.error for entry in dead_letters if "nope" in entry.message] == []

@@ -176,18 +176,18 @@ async def test_concurrency_is_limited(serve: Serve) -> None:
 
 
 async def test_a_cancelled_request_closes_its_connection_and_releases_its_slot(serve: Serve) -> None:
-    asked, closed = asyncio.Queue[None](), asyncio.Queue[None]()
+    requested, closed = asyncio.Queue[None](), asyncio.Queue[None]()
 
     async def watched(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
-        asked.put_nowait(None)
+        requested.put_nowait(None)
         assert await reader.read() == b""
         closed.put_nowait(None)
 
     async with serve(watched) as url, one(url, concurrency=1) as backends:
         for _ in range(5):
             task = asyncio.create_task(ask(backends))
-            await asked.get()
+            await requested.get()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -28,7 +28,7 @@ PATHS = [
 QUESTION = "The sky is blue. Using the text above, answer in one word: What colour is the sky?"
 
 
-def asked(content: str, max_tokens: int = 12) -> Generate:
+def generate_request(content: str, max_tokens: int = 12) -> Generate:
     return Generate(messages=(ChatMessage(role="user", content=content),), max_tokens=max_tokens)
 
 
@@ -38,7 +38,7 @@ def settings(model: dict[str, str]) -> InferenceSettings:
 
 async def test_it_completes_a_chat(model: dict[str, str]) -> None:
     async with Backends(settings(model)) as backends:
-        completion = await backends.get("default").complete(asked(QUESTION), remaining=60)
+        completion = await backends.get("default").complete(generate_request(QUESTION), remaining=60)
     assert "sky" in completion.text.lower()
     assert completion.model == "smollm2-135m-instruct"
     assert (completion.backend, completion.finish_reason) == ("default", "stop")
@@ -48,7 +48,7 @@ async def test_it_completes_a_chat(model: dict[str, str]) -> None:
 
 async def test_it_stops_at_the_limit_of_tokens(model: dict[str, str]) -> None:
     async with Backends(settings(model)) as backends:
-        completion = await backends.get("default").complete(asked(QUESTION, max_tokens=3), remaining=60)
+        completion = await backends.get("default").complete(generate_request(QUESTION, max_tokens=3), remaining=60)
     assert completion.finish_reason == "length"
     assert completion.usage.completion_tokens == 3
 
@@ -56,7 +56,7 @@ async def test_it_stops_at_the_limit_of_tokens(model: dict[str, str]) -> None:
 async def test_it_rejects_a_chat_longer_than_its_context(model: dict[str, str]) -> None:
     async with Backends(settings(model)) as backends:
         with pytest.raises(ContextTooLongError, match="answered 400"):
-            await backends.get("default").complete(asked("word " * 5_000), remaining=60)
+            await backends.get("default").complete(generate_request("word " * 5_000), remaining=60)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ async def test_a_web_page_cannot_use_it(model: dict[str, str], method: str, path
     """Neither from another origin, nor by its own host name that resolves here (DNS rebinding)."""
     base = model["url"].removesuffix("/poise/v1")
     chat = b'{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}'
-    asked = {"origin": "http://evil.example", "host": "evil.example", "content-type": "text/plain"}
+    headers = {"origin": "http://evil.example", "host": "evil.example", "content-type": "text/plain"}
     preflight = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
     async with httpx2.AsyncClient(base_url=base, trust_env=False) as client:
-        response = await client.request(method, path, headers=asked | preflight, content=chat)
+        response = await client.request(method, path, headers=headers | preflight, content=chat)
     granted = [value for name, value in response.headers.items() if name.startswith("access-control-allow-")]
     assert set(granted) <= {"", "false"}
     if method == "OPTIONS":

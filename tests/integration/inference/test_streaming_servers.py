@@ -50,13 +50,13 @@ async def read_request(reader: asyncio.StreamReader) -> dict[str, object]:
     return body
 
 
-def writing(*parts: bytes, asked: list[dict[str, object]] | None = None) -> Script:
+def writing(*parts: bytes, bodies: list[dict[str, object]] | None = None) -> Script:
     """Write these parts one by one on each connection, then close it."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = await read_request(reader)
-        if asked is not None:
-            asked.append(body)
+        if bodies is not None:
+            bodies.append(body)
         for part in parts:
             writer.write(part)
             await writer.drain()
@@ -87,16 +87,16 @@ async def ask(backends: Backends, words: Words | None, remaining: float = 30) ->
 async def test_deltas_are_streamed(serve: Serve, pieces: str) -> None:
     body = b": hello\n\n" + chunk("") + WORDS + chunk(" 語 😀") + STOP + USAGE + DONE
     parts = [HEAD + body] if pieces == "whole" else [HEAD, *(bytes([byte]) for byte in body)]
-    asked: list[dict[str, object]] = []
+    bodies: list[dict[str, object]] = []
     words = Words()
-    async with serve(writing(*parts, asked=asked)) as url, one(url) as backends:
+    async with serve(writing(*parts, bodies=bodies)) as url, one(url) as backends:
         completion = await ask(backends, words)
     assert words.said == ["Be", "cause.", " 語 😀"]
     assert completion == Completion(
         text="Because. 語 😀", model="big", backend="default", finish_reason="stop",
         usage=Usage(prompt_tokens=3, completion_tokens=2),
     )  # fmt: skip
-    assert (asked[0]["stream"], asked[0]["stream_options"]) == (True, {"include_usage": True})
+    assert (bodies[0]["stream"], bodies[0]["stream_options"]) == (True, {"include_usage": True})
 
 
 async def test_a_delta_arrives_before_the_next_is_written(serve: Serve) -> None:
@@ -150,8 +150,8 @@ async def test_a_slow_caller_slows_the_server_down(serve: Serve) -> None:
 async def test_without_a_stream_a_single_response_is_requested(serve: Serve) -> None:
     answer = json.dumps({"choices": [{"message": {"content": "Because."}, "finish_reason": "stop"}]}).encode()
     plain = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer)
-    asked: list[dict[str, object]] = []
-    async with serve(writing(plain, asked=asked)) as url:
+    bodies: list[dict[str, object]] = []
+    async with serve(writing(plain, bodies=bodies)) as url:
         async with one(url) as backends:
             assert (await ask(backends, None)).text == "Because."
         async with one(url, stream=False) as backends:
@@ -159,7 +159,7 @@ async def test_without_a_stream_a_single_response_is_requested(serve: Serve) -> 
         async with one(url) as backends:  # and a server that ignores `stream` and sends one response
             words = Words()
             assert (await ask(backends, words)).text == "Because."
-    assert ["stream" in body for body in asked] == [False, False, True]
+    assert ["stream" in body for body in bodies] == [False, False, True]
     assert words.said == []
 
 

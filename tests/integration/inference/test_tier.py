@@ -98,8 +98,8 @@ async def test_a_caller_without_max_wait_gets_the_rate_limit_at_once_and_nothing
             await mesh.rpc.call(hasty, CallOptions(run=run, step="generate"))
         fault = caught.value.fault()
         assert (fault.type, fault.status, fault.retry_after) == ("urn:poise:rate-limited", 429, 0.04)
-        letters = await mesh.logs.read_topic("poise.inference.dead")
-        assert not [letter for letter in letters if letter.header("poise-run") == run]
+        dead_letters = await mesh.logs.read_topic("poise.inference.dead")
+        assert not [entry for entry in dead_letters if entry.header("poise-run") == run]
         # The fault is not stored as the step's result: a retry executes the step.
         assert (await mesh.rpc.call(hasty, CallOptions(run=run, step="generate"))).text == "Yes."
 
@@ -114,9 +114,9 @@ async def test_a_terminal_error_is_not_retried_and_leaves_no_dead_letter(
     async with serve(scripted(refused, OK)) as url, inference(mesh_settings, url) as mesh:
         with pytest.raises(FaultError) as caught:
             await mesh.rpc.call(ASKED, CallOptions(run=run, step="generate"))
-        letters = await mesh.logs.read_topic("poise.inference.dead")
+        dead_letters = await mesh.logs.read_topic("poise.inference.dead")
     assert (caught.value.fault().type, caught.value.fault().retryable) == (f"urn:poise:{name}", False)
-    assert not [letter for letter in letters if letter.header("poise-run") == run]
+    assert not [entry for entry in dead_letters if entry.header("poise-run") == run]
 
 
 async def test_at_the_deadline_the_request_to_the_model_is_closed(mesh_settings: MeshSettings, serve: Serve) -> None:

@@ -99,10 +99,10 @@ async def test_each_failure_has_one_error(answer: bytes, error: type[PoiseError]
 
 async def test_secrets_are_redacted(caplog: pytest.LogCaptureFixture) -> None:
     more = {"headers": {"X-Key": "{key}", "Authorization": "Basic dXNlcjpwdw=="}, "secrets": {"key": "s3cret&"}}
-    told = b"key s3cret& or s3cret%26 and dXNlcjpwdw== are wrong"
-    said = http_response("200 OK", json.dumps({"today": {"text": f"You sent {told.decode()}"}}).encode())
+    message = b"key s3cret& or s3cret%26 and dXNlcjpwdw== are wrong"
+    answer = http_response("200 OK", json.dumps({"today": {"text": f"You sent {message.decode()}"}}).encode())
     with caplog.at_level(logging.DEBUG):
-        async with scripted_server(http_response("401 No", told), said) as server, one(server.url, **more) as apis:
+        async with scripted_server(http_response("401 No", message), answer) as server, one(server.url, **more) as apis:
             with pytest.raises(ApiRefusedError, match=r"key \*\*\* or \*\*\* and \*\*\* are wrong"):
                 await ask(apis)
             assert await ask(apis) == "You sent key *** or *** and *** are wrong"
@@ -113,9 +113,9 @@ async def test_secrets_are_redacted(caplog: pytest.LogCaptureFixture) -> None:
 async def test_escaped_secrets_are_redacted() -> None:
     more = {"headers": {"Authorization": "Bearer {key}"}, "secrets": {"key": 'a/b"c'}}
     slashes, numbers = rb"You sent a\/b\"c", b"You sent " + b"".join(b"\\u%04x" % byte for byte in b'a/b"c')
-    said = [http_response("200 OK", b'{"today": {"text": "%b"}}' % text) for text in (slashes, numbers)]
-    async with scripted_server(*said, http_response("401 No", slashes)) as server, one(server.url, **more) as apis:
-        assert [await ask(apis) for _ in said] == ["You sent ***"] * 2
+    answer = [http_response("200 OK", b'{"today": {"text": "%b"}}' % text) for text in (slashes, numbers)]
+    async with scripted_server(*answer, http_response("401 No", slashes)) as server, one(server.url, **more) as apis:
+        assert [await ask(apis) for _ in answer] == ["You sent ***"] * 2
         with pytest.raises(ApiRefusedError, match=r"You sent \*\*\*$"):
             await ask(apis)
 
@@ -146,8 +146,8 @@ async def test_repeated_failures_open_the_circuit_and_are_logged_once(caplog: py
                 with pytest.raises(ApiFailedError):
                     await ask(apis)
             for _ in range(3):
-                told = r"kept failing, and is left alone for another \d s: integration weather answered 500"
-                with pytest.raises(CircuitOpenError, match=told) as caught:
+                message = r"kept failing, and is left alone for another \d s: integration weather answered 500"
+                with pytest.raises(CircuitOpenError, match=message) as caught:
                     await ask(apis)
             assert len(server.requests) == 5
             assert resting() == [1.0]

@@ -39,8 +39,8 @@ async def test_without_a_model_search_is_sparse_only_and_documents_wait(
         found = await client.search("where does the axolotl live", after=second)
         assert (found.mode, found.reason) == ("hybrid", None)
         assert (found.passages[0].id, found.passages[0].text) == (f"{key}#0", "the axolotl lives in Xochimilco")
-    letters = await client.mesh.logs.read_topic(dead_letter_topic_name("retrieval"))
-    assert not [letter for letter in letters if letter.key == key.encode()]
+    dead_letters = await client.mesh.logs.read_topic(dead_letter_topic_name("retrieval"))
+    assert not [entry for entry in dead_letters if entry.key == key.encode()]
 
 
 async def test_a_slow_query_embedding_makes_search_sparse_only_and_is_logged_once(

@@ -51,12 +51,12 @@ async def put(mesh: WorkerRuntime, key: str, word: str | None, partition: int | 
 def key_that_crc32_puts_elsewhere(broker: str, value: Callable[[str], bytes], key: str) -> tuple[str, Position]:
     """Write with librdkafka's own partitioner until it disagrees with murmur2."""
     producer = Producer({"bootstrap.servers": broker})
-    landed: list[Delivered] = []
+    delivered: list[Delivered] = []
     for number in range(100):
         name = f"{key}-{number}"
-        producer.produce(DOCUMENTS.name, value(name), key=name.encode(), on_delivery=lambda _, at: landed.append(at))
+        producer.produce(DOCUMENTS.name, value(name), key=name.encode(), on_delivery=lambda _, at: delivered.append(at))
         producer.flush(WITHIN)
-        partition, offset = landed[-1].partition(), landed[-1].offset()
+        partition, offset = delivered[-1].partition(), delivered[-1].offset()
         assert partition is not None
         assert offset is not None
         if partition != partition_for(name.encode(), DOCUMENTS.partitions):
@@ -106,8 +106,11 @@ async def test_a_moved_copy_is_not_moved_again(
     async with serving():
         wrong = await astray(client, key)
         await put(client.mesh, key, value, wrong, poise_moved_from="poise.documents/0/0")
-        async with asyncio.timeout(WITHIN), client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as letters:
-            async for records in letters:
+        async with (
+            asyncio.timeout(WITHIN),
+            client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as dead_letters,
+        ):
+            async for records in dead_letters:
                 if found := [record for record in records if record.key == key.encode()]:
                     break
     assert "was moved already" in (found[0].header("poise-dead-message") or "")

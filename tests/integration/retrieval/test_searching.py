@@ -37,7 +37,7 @@ async def test_an_invalid_epoch_is_rejected_by_name(client: RetrievalClient, ser
 
 
 @pytest.mark.parametrize(
-    ("topic_id", "part", "told"),
+    ("topic_id", "part", "message"),
     [
         ("another", (0, 1), "to a deleted poise.documents"),
         (None, (0, 10**9), "names offset 1000000000 of partition 0 of poise.documents, which ends at "),
@@ -45,12 +45,12 @@ async def test_an_invalid_epoch_is_rejected_by_name(client: RetrievalClient, ser
     ],
 )
 async def test_an_unreachable_epoch_is_rejected_at_once(
-    client: RetrievalClient, serving: StartWorker, topic_id: str | None, part: tuple[int, int], told: str
+    client: RetrievalClient, serving: StartWorker, topic_id: str | None, part: tuple[int, int], message: str
 ) -> None:
     async with serving():
         partition, offset = part
         never = Epoch(topic_id or await client.mesh.logs.topic_id(DOCUMENTS.name), {partition: (offset, 1.0)})
-        with pytest.raises(FaultError, match=told) as error:
+        with pytest.raises(FaultError, match=message) as error:
             await ask(client, never.encode(), within=LONG)
     fault = error.value.fault()
     assert (fault.type, [one.field for one in fault.errors]) == ("urn:poise:invalid", ["poise-min-epoch"])
@@ -102,11 +102,11 @@ async def test_a_request_waits_for_its_epoch(client: RetrievalClient, serving: S
     async with serving() as worker:
         worker.embedder.resumed.clear()
         position = await client.put(key, "the axolotl regrows")
-        asked = asyncio.create_task(client.search("axolotl", after=position))
+        search = asyncio.create_task(client.search("axolotl", after=position))
         await worker.embedder.started.wait()
-        assert not asked.done()
+        assert not search.done()
         worker.embedder.resumed.set()
-        found = await asked
+        found = await search
         assert Epoch.decode(found.epoch).reached(Epoch.decode(await client.epoch_at(position)))
         assert found.passages[0].text == "the axolotl regrows"
 

@@ -14,12 +14,12 @@ from poise_services.gateway.settings import GatewaySettings
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 
 TOKEN = "a-token-that-is-long-ënough, à"  # noqa: S105 - used in this test only; it ends in the bytes 0xC3 0xA0
-LETTERS = "/v1/admin/dead-letters"
+DEAD_LETTERS = "/v1/admin/dead-letters"
 REQUESTS = [
-    ("GET", LETTERS),
-    ("GET", f"{LETTERS}/retrieval/0/1"),
-    ("POST", f"{LETTERS}/redrive"),
-    ("POST", f"{LETTERS}/purge"),
+    ("GET", DEAD_LETTERS),
+    ("GET", f"{DEAD_LETTERS}/retrieval/0/1"),
+    ("POST", f"{DEAD_LETTERS}/redrive"),
+    ("POST", f"{DEAD_LETTERS}/purge"),
 ]
 
 
@@ -85,25 +85,25 @@ async def test_a_missing_or_wrong_token_is_401(
 async def test_an_invalid_field_is_named(
     guarded: httpx2.AsyncClient, problem: Problem, path: str, body: dict[str, Any], field: str
 ) -> None:
-    response = await guarded.post(f"{LETTERS}/{path}", json=body, headers=bearer(TOKEN))
+    response = await guarded.post(f"{DEAD_LETTERS}/{path}", json=body, headers=bearer(TOKEN))
     assert problem(response) == (400, "urn:poise:invalid", [field])
 
 
 @pytest.mark.parametrize("query", ["limit=many", "older_than=1", "tier=a&limit=0", "lmit=1"])
 async def test_an_invalid_query_parameter_is_named(guarded: httpx2.AsyncClient, problem: Problem, query: str) -> None:
-    status, kind, [field] = problem(await guarded.get(f"{LETTERS}?{query}", headers=bearer(TOKEN)))
+    status, kind, [field] = problem(await guarded.get(f"{DEAD_LETTERS}?{query}", headers=bearer(TOKEN)))
     assert (status, kind) == (400, "urn:poise:invalid")
     assert field in query
 
 
 async def test_a_body_without_json_content_type_is_rejected(guarded: httpx2.AsyncClient, problem: Problem) -> None:
-    response = await guarded.post(f"{LETTERS}/purge", content=b'{"all": true}', headers=bearer(TOKEN))
+    response = await guarded.post(f"{DEAD_LETTERS}/purge", content=b'{"all": true}', headers=bearer(TOKEN))
     assert problem(response)[:2] == (415, "urn:poise:unsupported-media-type")
 
 
 async def test_a_request_with_the_token_is_handled(guarded: httpx2.AsyncClient, problem: Problem) -> None:
     for headers in (bearer(TOKEN), {b"authorization": f"bearer  {TOKEN}\t".encode()}):
-        response = await guarded.post(f"{LETTERS}/purge", json={}, headers=headers)
+        response = await guarded.post(f"{DEAD_LETTERS}/purge", json={}, headers=headers)
         assert problem(response) == (400, "urn:poise:invalid", ["ids"])
 
 

@@ -39,7 +39,7 @@ async def test_a_conversation_is_the_record_key(client: httpx2.AsyncClient, mesh
 
 
 @pytest.mark.parametrize(
-    ("said", "heard"),
+    ("header", "caching"),
     [
         ("no-cache", "no-cache"),
         ("No-Store", "no-store"),
@@ -51,10 +51,10 @@ async def test_a_conversation_is_the_record_key(client: httpx2.AsyncClient, mesh
     ],
 )
 async def test_cache_control_sets_the_caching(
-    client: httpx2.AsyncClient, mesh: Any, said: str, heard: str | None
+    client: httpx2.AsyncClient, mesh: Any, header: str, caching: str | None
 ) -> None:
-    await client.post("/v1/ask", json={"question": "Why?"}, headers=[(b"cache-control", said.encode("latin-1"))])
-    assert mesh.called[0]["request"] == Ask(question="Why?", cache=heard)
+    await client.post("/v1/ask", json={"question": "Why?"}, headers=[(b"cache-control", header.encode("latin-1"))])
+    assert mesh.called[0]["request"] == Ask(question="Why?", cache=caching)
 
 
 async def test_the_bodys_caching_takes_precedence(client: httpx2.AsyncClient, mesh: Any) -> None:

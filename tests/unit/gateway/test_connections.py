@@ -68,7 +68,7 @@ def test_connections_with_a_request_are_not_closed() -> None:
     connections.add("b")
     with pytest.raises(RetryableError, match="too many connections"):
         connections.add("c")
-    assert not connections.is_over_capacity(), "it is told so"
+    assert not connections.is_over_capacity(), "it gets an error response"
     for _ in range(REFUSABLE_CONNECTIONS):
         with pytest.raises(RetryableError):
             connections.add("d")

@@ -33,7 +33,7 @@ async def test_the_source_defaults_to_the_id(
 async def test_the_epoch_of_a_list_covers_all_documents(client: httpx2.AsyncClient) -> None:
     response = await client.post("/v1/documents", json=[{"id": str(number), "text": "A"} for number in range(5)])
     body = response.json()
-    assert [landed["id"] for landed in body["documents"]] == ["0", "1", "2", "3", "4"]
+    assert [document["id"] for document in body["documents"]] == ["0", "1", "2", "3", "4"]
     epoch = Epoch.decode(body["epoch"])
     assert epoch.topic_id == "topic-id"
     assert {partition: offset for partition, (offset, _) in epoch.parts.items()} == {0: 4, 1: 5}

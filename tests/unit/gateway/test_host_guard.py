@@ -31,12 +31,12 @@ async def test_an_unknown_host_is_rejected(
 
 @pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents/a", "/v1/admin/dead-letters/purge", "/healthz"])
 async def test_a_preflight_of_another_origin_is_denied(client: httpx2.AsyncClient, problem: Problem, path: str) -> None:
-    asked = {
+    headers = {
         "origin": "http://evil.example",
         "access-control-request-method": "DELETE",
         "access-control-request-headers": "content-type",
     }
-    response = await client.options(path, headers=asked)
+    response = await client.options(path, headers=headers)
     assert problem(response)[:2] == (405, "urn:poise:method-not-allowed")
     assert not [name for name in response.headers if name.startswith("access-control-")]
     got = await client.get("/healthz", headers={"origin": "http://evil.example"})

@@ -33,17 +33,17 @@ texts = st.lists(st.one_of(lines, marks), max_size=60).map("\n".join)
 @example("| a | b |\n" * 300)
 def test_without_titles_every_word_stays_in_its_place(text: str) -> None:
     plain = "\n".join(line for line in text.split("\n") if not set(line.strip()) <= set('=-*~^"#+'))
-    pieces = split(plain)
-    assert "".join("".join(piece.text.split()) for piece in pieces) == "".join(plain.split())
-    assert all(piece.heading == () for piece in pieces)
+    chunks = split(plain)
+    assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(plain.split())
+    assert all(chunk.heading == () for chunk in chunks)
 
 
 @given(texts, st.sampled_from(["text", "markdown"]))
 def test_passages_are_bounded_and_the_same_each_time(text: str, form: Literal["text", "markdown"]) -> None:
-    pieces = split(text, form)
-    assert all(0 < estimate_tokens(piece.text) <= MAX_TOKENS or not estimate_tokens(text) for piece in pieces)
-    assert all(piece.text.strip() for piece in pieces)
-    assert pieces == split(text, form)
+    chunks = split(text, form)
+    assert all(0 < estimate_tokens(chunk.text) <= MAX_TOKENS or not estimate_tokens(text) for chunk in chunks)
+    assert all(chunk.text.strip() for chunk in chunks)
+    assert chunks == split(text, form)
 
 
 @given(texts.filter(str.strip))
@@ -58,12 +58,12 @@ def test_no_title_and_no_word_of_markdown_is_lost(sections: list[tuple[int, str,
     text = "\n\n".join(
         f"{'#' * level} {title}\n\n{body}" for (level, title, _), body in zip(sections, bodies, strict=True)
     )
-    pieces = split(text, "markdown")
-    written = " ".join(" ".join((*piece.heading, piece.text)) for piece in pieces).split()
+    chunks = split(text, "markdown")
+    written = " ".join(" ".join((*chunk.heading, chunk.text)) for chunk in chunks).split()
     assert {title for _, title, _ in sections} <= set(written)
-    told = "".join("".join(piece.text.split()) for piece in pieces)
+    joined = "".join("".join(chunk.text.split()) for chunk in chunks)
     for body in bodies:
-        assert "".join(body.split()) in told
+        assert "".join(body.split()) in joined
 
 
 def test_titles_of_restructured_text() -> None:
@@ -91,13 +91,13 @@ def test_an_overlined_title_is_one() -> None:
 
 @pytest.mark.parametrize("text", ["a  b\n-  -\n1  2", "term\n    meaning", "no\n=", "a\nTitle\n====="])
 def test_lines_that_are_not_titles(text: str) -> None:
-    assert [piece.heading for piece in split(text)] == [()]
+    assert [chunk.heading for chunk in split(text)] == [()]
 
 
 def test_related_blocks_stay_together() -> None:
     long = "word " * 60
     text = f"{long}\n\nIt goes like this:\n\n   code()\n\n{long}\n\n{long}"
-    assert [estimate_tokens(piece.text) for piece in split(text)] == [127, 60]
+    assert [estimate_tokens(chunk.text) for chunk in split(text)] == [127, 60]
     assert split(text)[0].text.endswith(f"It goes like this:\n\n   code()\n\n{long.strip()}")
 
 
@@ -113,15 +113,15 @@ def test_related_blocks_stay_together() -> None:
     ],
 )
 def test_white_space_counts_in_a_passages_size(text: str, form: Literal["text", "markdown"]) -> None:
-    pieces = split(text, form)
-    assert max(len(piece.text.encode()) for piece in pieces) < 50_000
-    assert " ".join(piece.text for piece in pieces).split() == text.split()
+    chunks = split(text, form)
+    assert max(len(chunk.text.encode()) for chunk in chunks) < 50_000
+    assert " ".join(chunk.text for chunk in chunks).split() == text.split()
 
 
 def test_the_demo_corpus() -> None:
-    pieces = [piece for text in pydoc_data.topics.topics.values() for piece in split(text)]
-    assert 700 < len(pieces) < 1_200
-    assert all(piece.heading for piece in pieces)
+    chunks = [chunk for text in pydoc_data.topics.topics.values() for chunk in split(text)]
+    assert 700 < len(chunks) < 1_200
+    assert all(chunk.heading for chunk in chunks)
     (passage,) = split(pydoc_data.topics.topics["pass"])
     assert passage.heading == ('The "pass" statement',)
     assert "null operation" in passage.text
@@ -129,10 +129,10 @@ def test_the_demo_corpus() -> None:
 
 def cost(text: str, form: Literal["text", "markdown"]) -> tuple[int, int]:
     """Return the number of a document's passages, and their total characters including titles."""
-    pieces = split(text, form)
-    assert all(sum(map(len, piece.heading)) <= MAX_HEADING_CHARS for piece in pieces)
-    assert all(estimate_tokens(piece.text) <= MAX_TOKENS for piece in pieces)
-    return len(pieces), sum(len(TITLE_SEPARATOR.join((*piece.heading, piece.text))) for piece in pieces)
+    chunks = split(text, form)
+    assert all(sum(map(len, chunk.heading)) <= MAX_HEADING_CHARS for chunk in chunks)
+    assert all(estimate_tokens(chunk.text) <= MAX_TOKENS for chunk in chunks)
+    return len(chunks), sum(len(TITLE_SEPARATOR.join((*chunk.heading, chunk.text))) for chunk in chunks)
 
 
 NESTED = "".join(f"{'#' * level} {'title ' * 30}{level}\n" for level in range(1, 6))
@@ -172,17 +172,17 @@ def test_the_bound_holds_for_any_text(text: str, form: Literal["text", "markdown
 
 def test_merged_passages_keep_every_title_and_text_in_order() -> None:
     text = "# Top\n\n" + "".join(f"## Title{number}\n\ntext{number}\n\n### Deep{number}\n\n" for number in range(200))
-    pieces = split(text, "markdown")
-    assert len(pieces) <= FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE
-    said = "\n".join("\n".join((*piece.heading, piece.text)) for piece in pieces)
-    assert pieces[0].heading == ("Top", "Title0")
+    chunks = split(text, "markdown")
+    assert len(chunks) <= FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE
+    said = "\n".join("\n".join((*chunk.heading, chunk.text)) for chunk in chunks)
+    assert chunks[0].heading == ("Top", "Title0")
     places = [said.index(f"{kind}{number}") for number in range(200) for kind in ("Title", "text", "Deep")]
     assert places == sorted(places)
 
 
 def test_a_passage_carries_the_nearest_titles_and_none_is_lost() -> None:
     text = "".join(f"{'#' * level} {level}{'x' * 150}\n\n" for level in range(1, 6)) + "Text.\n"
-    pieces = split(text, "markdown")
-    assert pieces[-1] == Chunk((f"4{'x' * 150}", f"5{'x' * 150}"), "Text.")
-    said = "\n".join("\n".join((*piece.heading, piece.text)) for piece in pieces)
+    chunks = split(text, "markdown")
+    assert chunks[-1] == Chunk((f"4{'x' * 150}", f"5{'x' * 150}"), "Text.")
+    said = "\n".join("\n".join((*chunk.heading, chunk.text)) for chunk in chunks)
     assert all(f"{level}{'x' * 150}" in said for level in range(1, 6))
