@@ -1,4 +1,4 @@
-"""The gateway as a process of its own."""
+"""Runs the gateway as a separate process."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ RunningGateway = tuple[asyncio.subprocess.Process, httpx2.AsyncClient]
 
 
 async def start_gateway(broker: str, port: int, **settings: str) -> asyncio.subprocess.Process:
-    """Start a gateway; what it says is for the test to read."""
+    """Start a gateway; its stderr is a pipe for the test to read."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT / 'shared'}{os.pathsep}{ROOT}",
@@ -33,7 +33,7 @@ async def start_gateway(broker: str, port: int, **settings: str) -> asyncio.subp
 
 @asynccontextmanager
 async def running_gateway(broker: str, **settings: str) -> AsyncIterator[RunningGateway]:
-    """A gateway that serves, and a client of it; killed if it has not ended by itself."""
+    """Yield a serving gateway and a client; kill the process if it still runs at the end."""
     port = free_port()
     process = await start_gateway(broker, port, **settings)
     assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""Messages that no contract allows, made from a seed: invalid by construction, and held against the contracts."""
+"""Malformed messages generated from a seed, and an independent check that the contracts reject them."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ _DOCUMENT_ID: Final = TypeAdapter(DocumentId)
 TARGETS: Final = tuple(topic for topic in CATALOGUE.values() if topic.tier is not None)
 """Every topic that a tier reads."""
 LARGEST: Final = 1_040_000
-"""Bytes of a body that still fits the topics' limit with its headers."""
+"""Bytes of the largest body that fits the topics' limit with its headers."""
 
 _GOOD: Final[Mapping[str, dict[str, Any]]] = {
     "ask/1": {"question": "x"},
@@ -64,7 +64,7 @@ _TEXTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MalformedMessage:
-    """One message that its topic does not allow."""
+    """A message that its topic's contract rejects."""
 
     defect: str
     topic: Topic
@@ -74,11 +74,11 @@ class MalformedMessage:
     partition: int | None = None
 
     def is_rejected(self, timestamp: float, partitions: int) -> bool:
-        """Whether the contracts refuse it; worked out here, apart from how the workers do it.
+        """Return whether the contracts reject it; computed here, independently of the workers' code.
 
         Args:
-            timestamp: The record's, unix seconds.
-            partitions: How many the topic has.
+            timestamp: The record's timestamp, unix seconds.
+            partitions: The topic's number of partitions.
         """
         try:
             envelope = Envelope.read(self.headers)
@@ -87,7 +87,7 @@ class MalformedMessage:
             return True
         return (
             self._misaddressed(envelope)
-            or envelope.stream_to is not None  # these tests name no place that may be
+            or envelope.stream_to is not None  # these tests use no valid stream address
             or self._misplaced(partitions)
             or self._unreadable(self.topic.accepts[0].kind if envelope.kind is None else envelope.kind)
         )
@@ -96,7 +96,7 @@ class MalformedMessage:
         to, partition = envelope.reply_to, envelope.reply_partition
         if to == "poise.replies":
             return partition is None or partition >= CATALOGUE[to].partitions
-        return to is not None  # the only topics in these tests are Poise's
+        return to is not None  # there are only Poise's topics in these tests
 
     def _misplaced(self, partitions: int) -> bool:
         if self.topic is not DOCUMENTS:
@@ -108,7 +108,7 @@ class MalformedMessage:
             return True
         return self.partition is not None and self.partition != partition_for(
             key.encode(), partitions
-        )  # and moved already
+        )  # and moved before
 
     def _unreadable(self, kind: str) -> bool:
         accepted = {accepts.kind: accepts for accepts in self.topic.accepts}
@@ -126,12 +126,12 @@ class MalformedMessage:
 
 
 def partition_for(key: bytes, partitions: int) -> int:
-    """The partition that murmur2 gives a key."""
+    """Return the murmur2 partition of a key."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def malformed_messages(seed: int) -> Iterator[MalformedMessage]:
-    """MalformedMessage messages without end, the same ones for the same seed."""
+    """Yield malformed messages endlessly; the same seed gives the same messages."""
     random = Random(seed)
     for number in itertools.count():
         topic = TARGETS[number % len(TARGETS)]
@@ -145,18 +145,18 @@ def _one(random: Random, topic: Topic, number: int) -> MalformedMessage:
     headers: Headers = [("correlation_id", b"h-%d" % number)]
     if random.random() < 0.2:
         headers += [("x-unknown", random.randbytes(random.randrange(200))), ("", b"")]
-    if random.random() < 0.3:  # whoever wrote it wants to be told: on Poise's own topic, or on none that exists
+    if random.random() < 0.3:  # the sender wants a reply: on Poise's topic, or on one that does not exist
         headers += [("reply_to", b"poise.replies"), ("poise-reply-partition", b"%d" % random.randrange(12))]
     if topic is DOCUMENTS and random.random() < 0.1:
         return _bad_key(random, good, headers)
     if random.random() < 0.5:
         how, body = _bad_body(random, kind, good)
-        if body is None:  # of a document it means deletion; aiokafka sends no record without both key and value
+        if body is None:  # a null document is a deletion; aiokafka sends no record without key and value
             body, key = (b"", key) if topic is DOCUMENTS else (None, key or b"k")
         return MalformedMessage(how, topic, key, body, headers)
     maker = random.choice(_BAD_HEADERS)
     if maker is _absurd_deadline and topic.deadlines is NO_DEADLINE:
-        maker = _no_number  # no deadline is absurd where work stays wanted for ever
+        maker = _no_number  # topics without deadlines accept any deadline
     how, more = maker(random)
     return MalformedMessage(how, topic, key, good, headers + more)
 
@@ -234,7 +234,7 @@ def _other_encoding(random: Random, _kind: str, good: bytes) -> bytes:
 
 def _missing(random: Random, kind: str, _good: bytes) -> bytes:
     left = {name: value for name, value in _GOOD[kind].items() if name != _NEEDED[kind]}
-    if random.random() < 0.01:  # thousands of fields that nobody knows
+    if random.random() < 0.01:  # thousands of unknown fields
         left |= {f"f{n}": n for n in range(5_000)}
     return json.dumps(left).encode()
 
@@ -247,7 +247,7 @@ def _many_mistakes(random: Random, kind: str, _good: bytes) -> bytes:
 
 
 def _size(random: Random) -> int:
-    """Mostly small; a few are as large as a topic takes."""
+    """Return a size: mostly small, occasionally the largest that a topic accepts."""
     return LARGEST if random.random() < 0.005 else random.choice((0, 1, 10, 100, 1_000))
 
 
@@ -343,11 +343,11 @@ _BAD_HEADERS: Final[tuple[Callable[[Random], tuple[str, Headers]], ...]] = (
 
 
 def _bad_key(random: Random, good: bytes, headers: Headers) -> MalformedMessage:
-    """A document whose key is no document's id, or that lies where its key does not belong."""
+    """Return a document whose key is not a document id, or that is not in its key's partition."""
     value = good if random.random() < 0.7 else None
     if random.random() < 0.5:
         key = random.choice((b"", b"\0", b"a\nb", b"\x7f", b"\xff\xfe", b"x" * 501, b"\xed\xa0\x80"))
-        return MalformedMessage("no document's id", DOCUMENTS, key, value, headers)
+        return MalformedMessage("not a document id", DOCUMENTS, key, value, headers)
     key = b"d%d" % random.randrange(10**6)
     right = partition_for(key, DOCUMENTS.partitions)
     moved: Headers = [("poise-moved-from", random.choice((b"poise.documents/0/1", b"", b"9" * 5_000)))]

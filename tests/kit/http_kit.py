@@ -1,4 +1,4 @@
-"""Real HTTP servers that answer as a test says, and note what they were asked."""
+"""Scripted HTTP servers on real connections, which record their requests."""
 
 import asyncio
 import re
@@ -7,19 +7,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 HANG = b"hang"
-"""In the place of an answer: none comes until the client goes."""
+"""Instead of a response: send nothing until the client disconnects."""
 
 
 @dataclass
 class ScriptedServer:
-    """A server: its answers go out in turn, over all connections; the last one again and again."""
+    """Sends its responses in order, over all connections, and repeats the last one."""
 
-    answers: list[bytes]
+    responses: list[bytes]
     url: str = ""
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     """Request line, headers in lower case, body."""
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a client has gone while its request hung."""
+    """Set when a client disconnects while its request hangs."""
 
     async def handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -29,33 +29,33 @@ class ScriptedServer:
                 length = re.search(r"content-length: (\d+)", headers.lower())
                 body = await reader.readexactly(int(length[1])) if length else b""
                 self.requests.append((line, headers.lower(), body))
-                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-                if answer is HANG:
+                response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+                if response is HANG:
                     await reader.read()
                     self.disconnected.set()
                     return
-                writer.write(answer)
+                writer.write(response)
                 await writer.drain()
-                if not answer.startswith(b"HTTP/"):
-                    return  # it hangs up
+                if not response.startswith(b"HTTP/"):
+                    return  # close the connection
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone
+            pass  # the client disconnected
         finally:
             writer.close()
 
 
 def http_response(status: str, body: bytes, *headers: str) -> bytes:
-    """An HTTP response."""
+    """Return an HTTP response."""
     return "\r\n".join([f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers]).encode() + b"\r\n\r\n" + body
 
 
 @asynccontextmanager
-async def scripted_server(*answers: bytes) -> AsyncIterator[ScriptedServer]:
-    """A server on loopback."""
-    made = ScriptedServer(list(answers))
-    server = await asyncio.start_server(made.handle_connection, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+async def scripted_server(*responses: bytes) -> AsyncIterator[ScriptedServer]:
+    """Start a server on loopback."""
+    scripted = ScriptedServer(list(responses))
+    server = await asyncio.start_server(scripted.handle_connection, "127.0.0.1", 0)
+    scripted.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield made
+        yield scripted
     finally:
         server.close()

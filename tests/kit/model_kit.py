@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 
 
 def completion(text: str) -> tuple[str, dict[str, object]]:
-    """A completion."""
+    """Return a completion response."""
     return "200 OK", {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
 
 
 def error_response(status: str, code: str) -> tuple[str, dict[str, object]]:
-    """An error in OpenAI's form."""
+    """Return an error response in OpenAI's format."""
     return status, {"error": {"message": f"it says {code}", "code": code}}
 
 
 @dataclass
 class FakeModelServer:
-    """One model server."""
+    """A model server."""
 
     answer: tuple[str, dict[str, object]] | None
-    """Status and body of all answers from now on; None = it hangs."""
+    """Status and body of the next responses; None = it hangs."""
     headers: tuple[str, ...] = ()
     request_count: int = 0
-    """Requests so far."""
+    """The number of requests so far."""
     url: str = ""
     _connections: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -49,14 +49,14 @@ class FakeModelServer:
                 await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
                 self.request_count += 1
                 if self.answer is None:
-                    await reader.read()  # until the client has gone
+                    await reader.read()  # until the client disconnects
                     return
                 status, said = self.answer
                 body = json.dumps(said).encode()
                 lines = (f"HTTP/1.1 {status}", "content-type: application/json", f"content-length: {len(body)}")
                 writer.write("\r\n".join((*lines, *self.headers)).encode() + b"\r\n\r\n" + body)
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone
+            pass  # the client disconnected
         finally:
             self._connections.discard(writer)
             writer.close()

@@ -1,4 +1,4 @@
-"""What the tests of retrieval share: a worker whose embedder can be counted and held, and whoever ingests and asks."""
+"""Shared by the retrieval tests: a worker whose embedder can be inspected and paused, and a client."""
 
 import asyncio
 import time
@@ -21,9 +21,9 @@ from poise_services.retrieval.publishing import PassagePublisher
 
 
 class RandomEmbedder:
-    """An embedder whose vectors are drawn from the text: the same for the same text, and without meaning."""
+    """An embedder with random vectors, seeded by the text: equal texts have equal vectors."""
 
-    model = "drawn"
+    model = "random"
 
     def __init__(self) -> None:
         self.embedded_texts: list[str] = []
@@ -38,9 +38,9 @@ class RandomEmbedder:
         return self.vector(text)
 
     def vector(self, text: str) -> np.ndarray:
-        """The vector of a text, be it a query or a passage."""
-        drawn = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
-        return drawn / np.linalg.norm(drawn)
+        """Return the vector of a text."""
+        vector = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
+        return vector / np.linalg.norm(vector)
 
     async def embed_texts(self, texts: Sequence[str]) -> list[np.ndarray]:
         self.started.set()
@@ -59,12 +59,12 @@ class RetrievalWorker:
         self.publisher = PassagePublisher(self.embedder, self.corpus)
 
     async def handle_document(self, key: str, text: str, position: Position) -> None:
-        """Have this worker handle a document as if its group had handed it that record."""
+        """Handle a document as if the consumer group had delivered it."""
         document = Document(text=text, source=f"{key}.txt")
         await self.publisher.publish(document, self._context(key, position))
 
     async def handle_deletion(self, key: str, position: Position) -> None:
-        """Have it handle a deletion likewise."""
+        """Handle a deletion in the same way."""
         await self.publisher.delete(Deletion(), self._context(key, position))
 
     def _context(self, key: str, position: Position) -> Context:
@@ -94,7 +94,7 @@ StartWorker = Callable[..., AbstractAsyncContextManager[RetrievalWorker]]
 
 @dataclass
 class RetrievalClient:
-    """Whoever ingests and asks."""
+    """Publishes documents, and searches."""
 
     mesh: WorkerRuntime
 
@@ -115,6 +115,6 @@ class RetrievalClient:
         )
 
     async def passage_records(self, key: str) -> list[Record]:
-        """What is in poise.passages of a document, oldest first."""
+        """Return the records of a document in `poise.passages`, oldest first."""
         records = await self.mesh.logs.read_topic(PASSAGES.name)
         return [record for record in records if (record.key or b"").startswith(f"{key}#".encode())]

@@ -1,6 +1,6 @@
-"""JSON Schema in tests: values that a schema accepts, values that are nearly so, and a validator of our own dialect.
+"""JSON Schema in tests: generators of valid and nearly valid values, and a validator with ECMAScript's patterns.
 
-Understands what Poise publishes and no more; a keyword that it does not know fails, so that none is overlooked.
+Supports only the keywords that Poise publishes; an unknown keyword fails, so that none is overlooked.
 """
 
 import copy
@@ -17,7 +17,7 @@ Json = Any
 Schema = dict[str, Any]
 
 TEXT = st.characters(exclude_categories=["Cs"])
-"""Any character but halves of surrogate pairs, which no UTF-8 has."""
+"""Any character except surrogates, which UTF-8 cannot encode."""
 SCALARS = (
     st.none()
     | st.booleans()
@@ -47,13 +47,13 @@ _KNOWN = {
 }
 _PATTERN_LENGTH = 40
 _EXACT = 2**53
-"""From here on a float may be another whole number."""
+"""From here on, a float does not represent every integer."""
 
 
 def validator(schema: Schema) -> Validator:
-    """Validates as ECMAScript reads patterns: `$` is the very end, where Python passes over a last line break."""
-    made: Validator = _Validator(schema)
-    return made
+    """Return a validator with ECMAScript's patterns: `$` matches only at the very end, not before a last newline."""
+    instance: Validator = _Validator(schema)
+    return instance
 
 
 def _pattern(_: Validator, pattern: str, instance: object, __: Schema) -> Iterator[ValidationError]:
@@ -69,7 +69,7 @@ _Validator = validators.extend(Draft202012Validator, {"pattern": _pattern})
 
 
 def valid_values(root: Schema) -> st.SearchStrategy[Json]:
-    """Values that a schema accepts."""
+    """Return a strategy for values that a schema accepts."""
     whole = validator(root)
     return _values(root, root).filter(whole.is_valid)
 
@@ -89,7 +89,7 @@ def _values(schema: Schema | bool, root: Schema) -> st.SearchStrategy[Json]:
 
 
 def resolve_ref(ref: str, root: Schema) -> Schema:
-    """What a reference inside a document names."""
+    """Return the part of a document that a reference names."""
     found = root
     for part in ref.removeprefix("#/").split("/"):
         found = found[part]
@@ -157,7 +157,7 @@ _BY_TYPE: dict[str, Callable[[Schema, Schema], st.SearchStrategy[Json]]] = {
 
 @st.composite
 def nearly_valid_values(draw: st.DrawFn, root: Schema) -> Json:
-    """A value that a schema accepts, with one or two changes somewhere in it."""
+    """Draw a valid value with one or two changes somewhere in it."""
     value = copy.deepcopy(draw(valid_values(root)))
     for _ in range(draw(st.integers(1, 2))):
         value = _changed(draw, value)
@@ -181,5 +181,5 @@ def _changed(draw: st.DrawFn, value: Json) -> Json:
 
 
 def encode_body(value: Json) -> bytes:
-    """A value as the body of a request."""
+    """Encode a value as a request body."""
     return json.dumps(value, ensure_ascii=False).encode()
