@@ -132,7 +132,8 @@ async def test_passages_that_do_not_fit_the_reply_are_dropped_with_a_reason(
             document = f"{key}-{number}"
             vector = encode_vector(worker.embedder.vector(document))
             text = f"numbat {number} " + "x" * 700_000
-            part = Part(document=document, part=0, source="s", text=text, vector=vector, model=worker.embedder.model, published=1.5)
+            model = worker.embedder.model
+            part = Part(document=document, part=0, source="s", text=text, vector=vector, model=model, published=1.5)
             manifest = Manifest(document=document, parts=1, published=1.5)
             for name, body in ((part_key(document, 0), part), (manifest_key(document), manifest)):
                 at = await client.mesh.producer.publish(PASSAGES, body, key=name, partition=0, doc_version=1)
