@@ -1,8 +1,8 @@
-"""Allowed hosts: which `Host` headers an HTTP server answers, so that no web page can reach it by a name of its own.
+"""AllowedHosts: checks the `Host` header of HTTP requests, as a defence against DNS rebinding.
 
-A page from `evil.example` may have that name point to 127.0.0.1 once it is loaded (DNS rebinding): to the browser, this
-server is then the page's own, and the page reads what it answers. What gives it away is the header `Host`, which a page
-cannot set.
+A page from `evil.example` may point that name to 127.0.0.1 after it has loaded. The browser then treats this server as
+the page's own origin, and the page can read its responses. The `Host` header reveals this, because a page cannot set
+it.
 """
 
 import ipaddress
@@ -16,36 +16,36 @@ from pydantic_settings import NoDecode
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def _split(given: object) -> object:
-    return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+def _split(value: object) -> object:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-"""A setting: names without ports, in a variable with commas between them; `*` = any."""
+"""A setting: host names without ports, comma-separated in an environment variable; `*` = any."""
 
 
 class AllowedHosts:
-    """What `Host` may say.
+    """The allowed values of the `Host` header.
 
     Args:
-        bind: The interface that is listened on. On loopback, what is not named must be `localhost`, `127.0.0.1`,
-            `[::1]` or the interface itself; elsewhere it may be any name if none is named, and any IP address: no page
-            can come from there.
-        names: The names that are allowed besides.
+        bind: The interface that the server listens on. On loopback, `localhost`, `127.0.0.1`, `[::1]` and the interface
+            itself are allowed. Elsewhere every IP address is allowed, because rebinding needs a
+            name, and every name if `names` is empty.
+        names: Further allowed names.
     """
 
     def __init__(self, bind: str, names: Collection[str] = ()) -> None:
         loopback = bind == "localhost" or (_is_address(bind) and ipaddress.ip_address(bind).is_loopback)
         self._any = "*" in names or not (loopback or names)
         self._addresses = not loopback
-        own = {bind} if _is_address(bind) else set()
-        self._names = LOOPBACK_NAMES | own | {name.lower().rstrip(".") for name in names}
+        interface = {bind} if _is_address(bind) else set()
+        self._names = LOOPBACK_NAMES | interface | {name.lower().rstrip(".") for name in names}
 
     def allow(self, host: str | None) -> bool:
-        """Whether a request is answered.
+        """Return whether a request is allowed.
 
         Args:
-            host: Its header `Host`; None = it has none, as HTTP/1.0 allows: no browser sends that.
+            host: Its `Host` header; None = it has none (HTTP/1.0), which no browser sends.
         """
         if self._any or host is None:
             return True
@@ -54,9 +54,9 @@ class AllowedHosts:
 
 
 def _host_name(host: str) -> str:
-    """The name in `name:port` or `[address]:port`."""
-    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?", host)
-    return host if found is None else (found[1] or found[2] or "").lower().rstrip(".")
+    """Return the name in `name:port` or `[address]:port`."""
+    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?", host)
+    return host if match is None else (match[1] or match[2] or "").lower().rstrip(".")
 
 
 def _is_address(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The client: ask, and put documents into the corpus, over Kafka, from any async program."""
+"""The client: ask questions and ingest documents over Kafka, from any async program."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ from poise.settings import MeshSettings
 from poise.worker.connection import MeshConnection
 
 MAX_DOCUMENTS_IN_FLIGHT: Final = 32
-"""Documents that are on their way to the broker at most: each may be 1 MB."""
+"""Maximum number of documents in flight to the broker: each may have 1 MB."""
 
 _RANDOM: Final = SystemRandom()
 _ID: Final = TypeAdapter(DocumentId)
@@ -37,11 +37,11 @@ _ID: Final = TypeAdapter(DocumentId)
 class Poise:
     """A client of the mesh; `async with Poise("127.0.0.1:9092") as poise: answer = await poise.ask("…")`.
 
-    It asks by the public door, `poise.ask.interactive`, so it needs no gateway; one client serves any number of asks at
-    once.
+    It sends to the public topic `poise.ask.interactive`, so it needs no gateway. One client serves any number of
+    concurrent requests.
 
     Args:
-        broker: Kafka's bootstrap servers, `host:port[,host:port…]`; None = as the settings say.
+        broker: Kafka's bootstrap servers, `host:port[,host:port…]`; None = from the settings.
         settings: All settings; None = read from the environment.
 
     Raises:
@@ -49,14 +49,14 @@ class Poise:
     """
 
     def __init__(self, broker: str | None = None, *, settings: MeshSettings | None = None) -> None:
-        found = settings or MeshSettings.load()
-        # What a worker in the same environment is told is not meant for a client beside it.
-        own = {"redis_url": None, "spans": False, "admin_port": None, "broker": broker or found.broker}
-        self.settings = found.model_copy(update=own)
+        loaded = settings or MeshSettings.load()
+        # These settings are meant for a worker in the same environment, not for a client.
+        overrides = {"redis_url": None, "spans": False, "admin_port": None, "broker": broker or loaded.broker}
+        self.settings = loaded.model_copy(update=overrides)
         self._mesh: MeshConnection | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect; when this returns, an answer can arrive."""
+        """Connect. When this returns, replies can arrive."""
         mesh = MeshConnection(self.settings, tier="client")
         self._mesh = await mesh.__aenter__()
         return self
@@ -64,14 +64,14 @@ class Poise:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect; whoever still waits for an answer is cancelled."""
+        """Disconnect, and cancel the calls in flight."""
         mesh, self._mesh = self._mesh, None
         if mesh is not None:
             await mesh.__aexit__(kind, error, traceback)
 
     @property
     def mesh(self) -> MeshConnection:
-        """The connection, for what this class has no word for.
+        """The underlying connection, for uses that this class does not cover.
 
         Raises:
             UnavailableError: The client is not connected.
@@ -94,18 +94,19 @@ class Poise:
 
         Args:
             question: At most 8 000 characters.
-            timeout: Seconds; the deadline crosses the mesh with the question.
-            conversation: Asks of one conversation are answered in order.
-            min_epoch: What `ingest` returned, or an answer's epoch: the answer knows the documents up to it.
-            cache: "no-cache" = work the answer out anew, and keep it; "no-store" = neither look nor keep.
-            workflow: The workflow that answers it; `answer` by default.
+            timeout: Seconds; the deadline is sent with the question.
+            conversation: Questions of one conversation are answered in order.
+            min_epoch: The epoch that `ingest` returned, or an answer's epoch: the answer reflects the documents up to
+                it.
+            cache: "no-cache" = compute a new answer and cache it; "no-store" = neither read nor write the cache.
+            workflow: The workflow that answers; `answer` by default.
 
         Raises:
             InvalidMessageError: The question is empty or too long, or the timeout is not positive.
             FaultError: The mesh answered with a fault.
-            RunCancelledError: Somebody cancelled the run.
-            DeadlineExceededError: Nothing came in time.
-            UnavailableError: The broker did not take the question.
+            RunCancelledError: The run was cancelled.
+            DeadlineExceededError: No answer arrived in time.
+            UnavailableError: The broker did not acknowledge the question.
         """
         ask = _ask(question, timeout, conversation, cache, workflow)
         try:
@@ -134,15 +135,16 @@ class Poise:
         cache: Caching | None = None,
         workflow: str | None = None,
     ) -> AsyncGenerator[Delta | Reset | Answer]:
-        """Ask a question, and have the answer's words as they are written; the last item is the `Answer`.
+        """Ask a question and stream the answer as it is written; the last item is the `Answer`.
 
-        `Delta` adds words. They are provisional until the answer: it is checked against its passages when all of it is
-        there, and a `Reset` takes back what came, and says why. To leave the loop early is to give the question up.
+        A `Delta` adds text. The text is provisional until the answer: it is checked against its passages when it is
+        complete, and a `Reset` retracts the text so far and gives the reason. Leaving the loop early cancels the
+        question.
 
-        Args and errors are those of `ask`; an error may come after words.
+        Arguments and errors are those of `ask`; an error may follow text.
         """
         ask = _ask(question, timeout, conversation, cache, workflow)
-        asked = self.mesh.rpc.stream(
+        items = self.mesh.rpc.stream(
             ask,
             CallOptions(
                 step="ask",
@@ -153,8 +155,8 @@ class Poise:
             ),
         )
         try:
-            async with aclosing(asked):
-                async for item in asked:
+            async with aclosing(items):
+                async for item in items:
                     yield item
         except NotTakenError:
             raise
@@ -171,22 +173,22 @@ class Poise:
         run: str | None = None,
         step: str | None = None,
     ) -> ReplyT:
-        """Call a tier and wait for its reply; the request's class says which tier answers.
+        """Call a tier and wait for its reply; the request's class determines the tier.
 
         Args:
-            request: What is asked.
-            timeout: Seconds; the lane's default by default. The deadline crosses the mesh with the request.
-            lane: Its traffic class.
-            key: What orders it, where the tier's topics are ordered.
-            run: The run it belongs to, a new one by default. With Redis, the same step of the same run is answered
-                once: what is called again gets the stored reply.
-            step: Its stable name inside the run; the request's kind without its version by default.
+            request: The request.
+            timeout: Seconds; the lane's default by default. The deadline is sent with the request.
+            lane: The traffic class.
+            key: Requests with the same key are handled in order, if the tier's topics are ordered.
+            run: The run that the request belongs to; a new one by default. With Redis, a step of a run is handled once:
+                a repeated call gets the stored reply.
+            step: A stable name of the step in its run; by default the request's kind without its version.
 
         Raises:
             InvalidMessageError: The timeout is not positive.
             FaultError: The tier answered with a fault.
-            DeadlineExceededError: Nothing came in time.
-            UnavailableError: The broker did not take the request, or no worker of the tier was ever started.
+            DeadlineExceededError: No reply arrived in time.
+            UnavailableError: The broker did not acknowledge the request, or no worker of the tier was ever started.
         """
         if timeout is not None and not timeout > 0:
             raise _invalid("timeout", f"must be a positive number of seconds, not {timeout}")
@@ -202,17 +204,17 @@ class Poise:
         )
 
     async def cancel(self, run_id: str, *, step: str | None = None) -> None:
-        """Stop a run, or one step of it, on whichever worker it is; see `RpcClient.cancel`.
+        """Cancel a run, or one step of it, on the worker that runs it; see `RpcClient.cancel`.
 
-        An `ask` whose task is cancelled does this by itself.
+        Cancelling the task of an `ask` does this automatically.
 
         Args:
             run_id: The run's id.
             step: The step's name; None = the whole run.
 
         Raises:
-            InvalidMessageError: It can be no run's id.
-            UnavailableError: The broker did not take it.
+            InvalidMessageError: The id is not a valid run id.
+            UnavailableError: The broker did not acknowledge the cancellation.
         """
         try:
             await self.mesh.rpc.cancel(run_id, step=step)
@@ -229,43 +231,46 @@ class Poise:
         comment: str | None = None,
         id_: str | None = None,
     ) -> None:
-        """Say what a person thought of an answer; at least one of thumb, rating and correction.
+        """Send a person's feedback on an answer; at least one of thumb, rating and correction.
 
         Args:
             run_id: The answer's `run_id`.
             thumb: "up" or "down".
             rating: 1 (worst) to 5 (best).
             correction: What the answer should have been.
-            comment: Anything else.
-            id_: More of the same id on the same run replaces what was said; by default there is one for each run.
+            comment: Any other text.
+            id_: Feedback with the same id on the same run replaces earlier feedback; by default there is one for each
+                run.
 
         Raises:
-            InvalidMessageError: It says nothing, or something that it must not; or that can be no run's id.
-            UnavailableError: The broker did not take it; to send it again does no harm.
+            InvalidMessageError: The feedback is empty or invalid, or the run id is not valid.
+            UnavailableError: The broker did not acknowledge it; sending it again is safe.
         """
         try:
-            said = Feedback(run_id=run_id, id=id_, thumb=thumb, rating=rating, correction=correction, comment=comment)
+            feedback = Feedback(
+                run_id=run_id, id=id_, thumb=thumb, rating=rating, correction=correction, comment=comment
+            )
         except ValidationError as error:
             raise InvalidMessageError.of(error) from error
-        await self.mesh.producer.publish(FEEDBACK, said, key=run_id)
+        await self.mesh.producer.publish(FEEDBACK, feedback, key=run_id)
 
     async def ingest(self, documents: Mapping[str, Document | str]) -> Epoch:
-        """Put documents into the corpus, each by its id; the same id again replaces a document.
+        """Ingest documents by their ids; a document with an existing id replaces it.
 
-        When this returns they are published, not yet found: retrieval splits and embeds them in its own time. Give the
-        epoch to `ask`, and it waits for that.
+        When this returns the documents are published, but not yet searchable: retrieval splits and embeds them
+        asynchronously. Pass the epoch to `ask` to wait for that.
 
         Args:
-            documents: By id; a mere text is known by its id.
+            documents: By id; a plain text has its id as its source.
 
         Returns:
-            The epoch at which an index knows them all.
+            The epoch from which an index contains them all.
 
         Raises:
-            InvalidMessageError: An id or a document is not what it must be; nothing was published.
-            UnavailableError: The broker did not take them all; to ingest them again does no harm.
+            InvalidMessageError: An id or a document is invalid; nothing was published.
+            UnavailableError: The broker did not acknowledge all of them; ingesting them again is safe.
         """
-        ready = {id_: _document(id_, given) for id_, given in documents.items()}
+        ready = {id_: _document(id_, document) for id_, document in documents.items()}
         positions: list[Position] = []
         ids = iter(ready)
         while chunk := [id_ for id_, _ in zip(ids, range(MAX_DOCUMENTS_IN_FLIGHT), strict=False)]:
@@ -273,19 +278,19 @@ class Poise:
         return await self.epoch_of(positions)
 
     async def put(self, id_: str, document: Document) -> Position:
-        """Publish one document, and return where it landed; see `ingest`."""
+        """Publish one document and return its position in the log; see `ingest`."""
         _check(id_, document)
         return await self.mesh.producer.publish(DOCUMENTS, document, key=id_)
 
     async def delete(self, id_: str) -> Epoch:
-        """Take a document out of the corpus. That there is one is not checked: a log is only written.
+        """Delete a document from the corpus. Whether it exists is not checked: a tombstone is published.
 
         Returns:
-            The epoch at which an index no longer knows it.
+            The epoch from which an index no longer contains it.
 
         Raises:
-            InvalidMessageError: It is no id.
-            UnavailableError: The broker did not take it.
+            InvalidMessageError: The id is invalid.
+            UnavailableError: The broker did not acknowledge the tombstone.
         """
         _check(id_)
         return await self.epoch_of([await self.mesh.producer.publish(DOCUMENTS, None, key=id_)])
@@ -310,16 +315,16 @@ def _deadline_exceeded(seconds: float) -> DeadlineExceededError:
     return DeadlineExceededError(f"no answer within {within:g} s{limit_note(seconds, ASK_INTERACTIVE)}")
 
 
-def _document(id_: str, given: Document | str) -> Document:
+def _document(id_: str, document: Document | str) -> Document:
     _check(id_)
-    if isinstance(given, str):
+    if isinstance(document, str):
         try:
-            given = Document(text=given, source=id_)
+            document = Document(text=document, source=id_)
         except ValidationError as error:
-            found = InvalidMessageError.of(error)
-            raise InvalidMessageError(f"document {id_[:80]!r}: {found}", found.errors) from error
-    _check(id_, given)
-    return given
+            invalid = InvalidMessageError.of(error)
+            raise InvalidMessageError(f"document {id_[:80]!r}: {invalid}", invalid.errors) from error
+    _check(id_, document)
+    return document
 
 
 def _check(id_: str, document: Document | None = None) -> None:
@@ -334,7 +339,7 @@ def _check(id_: str, document: Document | None = None) -> None:
     except EncodingError as error:
         raise InvalidMessageError(f"document {id_[:80]!r}: {error}", error.errors) from error
     if size > MAX_DOCUMENT_BYTES:
-        raise _invalid("text", f"document {id_[:80]!r} takes {size} bytes, of {MAX_DOCUMENT_BYTES} that it may")
+        raise _invalid("text", f"document {id_[:80]!r} takes {size} bytes; the limit is {MAX_DOCUMENT_BYTES}")
 
 
 def _invalid(field: str, detail: str) -> InvalidMessageError:

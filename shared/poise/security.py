@@ -1,4 +1,4 @@
-"""Security: how the broker is connected to, TLS and SASL, as the settings have it (`POISE_SECURITY__…`)."""
+"""Security settings: TLS and SASL for the connection to the broker (`POISE_SECURITY__…`)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,24 +12,24 @@ Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
 class Security(BaseModel):
-    """What Kafka calls `security.protocol`, and what each protocol needs. Files are PEM."""
+    """Kafka's `security.protocol` and the settings of each protocol. Files are PEM."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     protocol: Protocol = "PLAINTEXT"
-    """SSL is TLS; SASL_… sends a user's name and password, SASL_PLAINTEXT without TLS."""
+    """SSL is TLS; SASL_… authenticates with user name and password, SASL_PLAINTEXT without TLS."""
     ca_file: Path | None = None
-    """The authorities of which one must have signed the broker's certificate; None = those the system trusts."""
+    """Certificate authorities trusted to sign the broker's certificate; None = the system's."""
     cert_file: Path | None = None
-    """Our certificate and its chain, for a broker that asks for one."""
+    """The client's certificate and its chain, for a broker that requires one."""
     key_file: Path | None = None
     """The private key of `cert_file`; None = it is in `cert_file` too."""
     key_password: Secret | None = None
-    """What the private key is encrypted with; None = it is not."""
+    """The password of the encrypted private key; None = the key is not encrypted."""
     check_hostname: bool = True
-    """Whether the broker's certificate must be for the name that we connect to."""
+    """Whether the broker's certificate must match the host name of the connection."""
     mechanism: Mechanism | None = None
-    """SASL's mechanism; PLAIN shows the password to whoever reads the connection, so it wants SASL_SSL."""
+    """The SASL mechanism. PLAIN sends the password unencrypted, so use it with SASL_SSL."""
     username: Annotated[str, Field(min_length=1)] | None = None
     password: Secret | None = None
 
@@ -40,20 +40,20 @@ class Security(BaseModel):
 
     @property
     def sasl(self) -> bool:
-        """Whether a user's name and password are sent."""
+        """Whether the client authenticates with user name and password."""
         return self.protocol.startswith("SASL_")
 
     @field_validator("ca_file", "cert_file", "key_file")
     @classmethod
-    def _is_there(cls, path: Path | None) -> Path | None:
+    def _file_exists(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_file():
-            raise ValueError(f"there is no file {path}: correct the path, or put the PEM file there")
+            raise ValueError(f"there is no file {path}: correct the path, or create the PEM file")
         return path
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if found := list(self._contradictions()):
-            raise ValueError("; ".join(found))
+    def _is_consistent(self) -> Self:
+        if contradictions := list(self._contradictions()):
+            raise ValueError("; ".join(contradictions))
         return self
 
     def _contradictions(self) -> Iterator[str]:
@@ -61,14 +61,14 @@ class Security(BaseModel):
         tls = sorted(given & {"ca_file", "cert_file", "key_file", "key_password", "check_hostname"})
         if tls and not self.tls:
             yield f"{', '.join(tls)} would not be used by protocol {self.protocol}: choose SSL or SASL_SSL, or unset it"
-        needed = {"mechanism", "username", "password"}
-        if self.sasl and needed - given:
-            yield f"protocol {self.protocol} needs {', '.join(sorted(needed - given))} too"
-        if not self.sasl and needed & given:
+        required = {"mechanism", "username", "password"}
+        if self.sasl and required - given:
+            yield f"protocol {self.protocol} needs {', '.join(sorted(required - given))} too"
+        if not self.sasl and required & given:
             yield (
-                f"{', '.join(sorted(needed & given))} would not be used by protocol {self.protocol}: "
+                f"{', '.join(sorted(required & given))} would not be used by protocol {self.protocol}: "
                 "choose SASL_SSL, or unset it"
             )
         for name in sorted(given & {"key_file", "key_password"}):
             if self.cert_file is None:
-                yield f"{name} is of no use without cert_file"
+                yield f"{name} has no effect without cert_file: set cert_file, or unset it"

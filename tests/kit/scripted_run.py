@@ -35,7 +35,7 @@ class ScriptedRun:
     """Bytes that the reply may have, and a record."""
     stream: StreamWriter | None = None
     """Streams the answer's text."""
-    asked: list[Request[Any]] = field(default_factory=list)
+    requests: list[Request[Any]] = field(default_factory=list)
     streamed: list[str] = field(default_factory=list)
     timeouts: dict[str, float | None] = field(default_factory=dict)
     published: list[tuple[Topic, Message | None, str | None]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class ScriptedRun:
         """Answer from the script."""
         if stream:
             self.streamed.append(step)
-        self.asked.append(request)
+        self.requests.append(request)
         self.timeouts[step] = timeout
         self.left -= self.takes
         reply = self.replies[type(request)]

@@ -1,4 +1,4 @@
-"""A broker that demands TLS or SASL, and the certificates for it."""
+"""A broker that requires TLS or SASL, and its certificates."""
 
 import asyncio
 import subprocess
@@ -19,13 +19,13 @@ from poise.stack.kafka_runtime import KafkaRuntime, write_properties
 
 HOST = probe.LOOPBACK
 USER, PASSWORD = "alice", "open sesame"
-KEY_PASSWORD = "wonderland"  # noqa: S105 - a test's
+KEY_PASSWORD = "wonderland"  # noqa: S105 - a test's password
 CLUSTER = "bG9vcGJhY2tsb29wYmFjaw"
 
 
 @dataclass(frozen=True)
 class SecureBroker:
-    """One broker with two doors: `tls` wants a client's certificate, `sasl` a password over TLS."""
+    """One broker with two listeners: `tls` requires a client certificate, `sasl` a password over TLS."""
 
     tls: str
     sasl: str
@@ -34,20 +34,22 @@ class SecureBroker:
     key: Path
     """Encrypted with `KEY_PASSWORD`."""
     other_ca: Path
-    """The broker's certificate is none of its."""
+    """An authority that did not sign the broker's certificate."""
     misnamed: str
-    """A door whose certificate is for another host."""
+    """A listener whose certificate is for another host."""
 
 
 def encrypted(cert: trustme.LeafCert, password: str | None) -> bytes:
-    """A certificate's key as Kafka wants it, PKCS 8."""
+    """Return a certificate's key in the format that Kafka requires, PKCS 8."""
     key = serialization.load_pem_private_key(cert.private_key_pem.bytes(), password=None)
-    how: Any = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
+    encryption: Any = (
+        serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def chain(cert: trustme.LeafCert) -> bytes:
-    """A certificate and what signed it."""
+    """Return a certificate and its chain."""
     return b"".join(blob.bytes() for blob in cert.cert_chain_pems)
 
 
@@ -55,7 +57,7 @@ def with_user(directory: Path) -> None:
     """Format a node's storage with a SCRAM user in it, as an operator would."""
     runtime = KafkaRuntime.prepare(lambda _: None)
     directory.mkdir(parents=True)
-    written = {
+    format_properties = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{HOST}:1",
@@ -63,17 +65,17 @@ def with_user(directory: Path) -> None:
         "controller.listener.names": "CONTROLLER",
         "log.dirs": "data",
     }
-    write_properties(directory / "format.properties", written)
+    write_properties(directory / "format.properties", format_properties)
     users = [f"{kind}=[name={USER},password={PASSWORD}]" for kind in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
     added = [word for user in users for word in ("--add-scram", user)]
     command = runtime.command("kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", "format.properties", *added)
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @asynccontextmanager
 async def secure_broker(folder: Path) -> AsyncIterator[SecureBroker]:
-    """A broker that has every topic of the catalogue."""
+    """Run a broker with every topic of the catalogue."""
     directory = folder / "kafka"
     await asyncio.to_thread(with_user, directory)
     authority, other = trustme.CA(), trustme.CA()
@@ -112,11 +114,11 @@ async def secure_broker(folder: Path) -> AsyncIterator[SecureBroker]:
 
 
 def _properties(port: int, controller: int, tls: int, sasl: int, misnamed: int) -> Mapping[str, str]:
-    doors = {"PLAINTEXT": port, "TLS": tls, "SASL": sasl, "MISNAMED": misnamed}
-    listeners = ",".join(f"{name}://{HOST}:{number}" for name, number in doors.items())
+    ports = {"PLAINTEXT": port, "TLS": tls, "SASL": sasl, "MISNAMED": misnamed}
+    listeners = ",".join(f"{name}://{HOST}:{number}" for name, number in ports.items())
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-    found = {
+    properties = {
         "listeners": f"{listeners},CONTROLLER://{HOST}:{controller}",
         "advertised.listeners": listeners,
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,MISNAMED:SSL",
@@ -131,5 +133,5 @@ def _properties(port: int, controller: int, tls: int, sasl: int, misnamed: int) 
         "listener.name.sasl.plain.sasl.jaas.config": f'{plain} user_{USER}="{PASSWORD}";',
     }
     for kind in ("256", "512"):
-        found[f"listener.name.sasl.scram-sha-{kind}.sasl.jaas.config"] = scram
-    return found
+        properties[f"listener.name.sasl.scram-sha-{kind}.sasl.jaas.config"] = scram
+    return properties

@@ -1,4 +1,4 @@
-"""A mesh of two small tiers: one that answers, one that says of documents that they are indexed."""
+"""Small orchestration and retrieval tiers for tests: one answers, the other confirms documents as indexed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -67,19 +67,19 @@ async def _find(_: Retrieve, __: Context) -> Message:
 
 @asynccontextmanager
 async def answering(settings: MeshSettings) -> AsyncIterator[asyncio.Queue[str]]:
-    """An orchestration worker that answers with the question; yields the questions as they come."""
-    asked: asyncio.Queue[str] = asyncio.Queue()
+    """Run an orchestration worker that answers with the question; yield a queue of the questions."""
+    questions: asyncio.Queue[str] = asyncio.Queue()
 
     async def answer(ask: Ask, context: Context) -> Answer:
-        asked.put_nowait(ask.question)
+        questions.put_nowait(ask.question)
         return await _answer(ask, context)
 
     async with serving(settings, Tier("orchestration", {Ask: answer})):
-        yield asked
+        yield questions
 
 
 @asynccontextmanager
 async def indexing(settings: MeshSettings) -> AsyncIterator[None]:
-    """A retrieval worker that writes a manifest of each document, and indexes nothing."""
+    """Run a retrieval worker that publishes a manifest of each document and indexes nothing."""
     async with serving(settings, Tier("retrieval", {Retrieve: _find, Document: _index, Deletion: _forget})):
         yield

@@ -1,4 +1,4 @@
-"""Which names an HTTP server is called by: those of this machine and those that are set, and no page's own."""
+"""AllowedHosts: names of this machine and configured names are allowed, names of a web page are not."""
 
 import pytest
 from pydantic import ValidationError
@@ -36,9 +36,7 @@ from poise_services.gateway.settings import GatewaySettings
         ("OURS.example.:443", True),
     ],
 )
-def test_on_loopback_names_of_this_machine_and_those_that_are_set(
-    bind: str, host: str | None, *, allowed: bool
-) -> None:
+def test_on_loopback_local_and_configured_names_are_allowed(bind: str, host: str | None, *, allowed: bool) -> None:
     assert AllowedHosts(bind, ["ours.example"]).allow(host) is allowed
 
 
@@ -48,7 +46,7 @@ def test_the_interface_itself_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "203.0.113.7", "gateway.internal"])  # noqa: S104 - nothing listens
-def test_elsewhere_any_name_until_some_are_set_and_addresses_always(bind: str) -> None:
+def test_elsewhere_addresses_are_allowed_and_any_name_if_none_is_configured(bind: str) -> None:
     assert AllowedHosts(bind).allow("gateway:8080")
     named = AllowedHosts(bind, ["gateway"])
     assert [host for host in ("gateway:80", "10.0.0.7:80", "[fd00::7]:80", "localhost") if not named.allow(host)] == []
@@ -56,7 +54,7 @@ def test_elsewhere_any_name_until_some_are_set_and_addresses_always(bind: str) -
     assert AllowedHosts(bind, ["*"]).allow("evil.example")
 
 
-def test_the_setting_is_names_with_commas_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_is_a_comma_separated_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_GATEWAY_ALLOWED_HOSTS", "gateway, poise.example ,")
     assert GatewaySettings().allowed_hosts == ("gateway", "poise.example")
     with pytest.raises(ValidationError):

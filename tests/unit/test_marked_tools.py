@@ -1,4 +1,4 @@
-"""A test whose tool is not there is skipped by name with the reason, and fails where tools are required."""
+"""Tests with a missing tool are skipped with the reason, or fail if tools are required."""
 
 import pytest
 from marked_tools import REQUIRED, TOOLS, lacking
@@ -10,14 +10,14 @@ def test_every_tool_is_a_registered_marker(marker: str, pytestconfig: pytest.Con
 
 
 @pytest.mark.parametrize("marker", [marker for marker, tool in TOOLS.items() if tool.commands])
-def test_a_tool_that_is_not_on_the_path_is_named(marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tool_is_named(marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert TOOLS[marker].commands[0] in str(lacking({marker, "integration"}))
     assert lacking({"integration"}) is None
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
-def test_without_its_tool_a_test_is_skipped_or_fails(
+def test_a_test_without_its_tool_is_skipped_or_fails(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, required: str, outcome: type[BaseException]
 ) -> None:
     request.node.add_marker(pytest.mark.callgrind)

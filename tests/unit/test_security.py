@@ -1,4 +1,4 @@
-"""Settings of TLS and SASL: what does not fit together is refused and says why; secrets are shown to nobody."""
+"""Security settings: contradictions are refused with a reason, and secrets are never printed."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def load(monkeypatch: pytest.MonkeyPatch, **given: str) -> MeshSettings:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         ({"PROTOCOL": "TLS"}, "POISE_SECURITY__PROTOCOL: Input should be 'PLAINTEXT', 'SSL'"),
         ({"PROTOCL": "SSL"}, "POISE_SECURITY__PROTOCL: Extra inputs are not permitted"),
@@ -30,41 +30,43 @@ def load(monkeypatch: pytest.MonkeyPatch, **given: str) -> MeshSettings:
         ({"PROTOCOL": "SASL_PLAINTEXT", **SASL, "PASSWORD": ""}, "POISE_SECURITY__PASSWORD: "),
         (SASL, "mechanism, password, username would not be used by protocol PLAINTEXT: choose SASL_SSL"),
         ({"PROTOCOL": "SSL", **SASL}, "mechanism, password, username would not be used by protocol SSL"),
-        ({"PROTOCOL": "SSL", "KEY_PASSWORD": "x"}, "key_password is of no use without cert_file"),
+        ({"PROTOCOL": "SSL", "KEY_PASSWORD": "x"}, "key_password has no effect without cert_file"),
         ({"PROTOCOL": "SSL", "CA_FILE": "nowhere/ca.pem"}, "POISE_SECURITY__CA_FILE: .*no file nowhere/ca.pem"),
         ({"PROTOCOL": "SSL", "CERT_FILE": "mine.pem"}, "POISE_SECURITY__CERT_FILE: .*no file mine.pem"),
     ],
 )
-def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], says: str) -> None:
-    with pytest.raises(SetupError, match=says) as error:
+def test_contradictory_settings_are_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], message: str
+) -> None:
+    with pytest.raises(SetupError, match=message) as error:
         load(monkeypatch, **given)
     assert "sesame" not in str(error.value)
 
 
-def test_without_any_of_it_the_connection_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_connection_is_plaintext(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = Connection.of(load(monkeypatch))
     assert connection.client_options()["security_protocol"] == "PLAINTEXT"
     assert connection.faststream_security() is None
 
 
-def test_the_file_and_the_environment_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_settings_from_file_and_environment_are_merged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "poise.toml").write_text(
         '[mesh.security]\nprotocol = "SASL_SSL"\nmechanism = "SCRAM-SHA-512"\nusername = "alice"\n', encoding="utf-8"
     )
     monkeypatch.setenv("POISE_CONFIG", str(tmp_path / "poise.toml"))
-    found = Connection.of(load(monkeypatch, PASSWORD=SASL["PASSWORD"])).client_options()
-    assert (found["security_protocol"], found["sasl_mechanism"]) == ("SASL_SSL", "SCRAM-SHA-512")
-    assert (found["sasl_plain_username"], found["sasl_plain_password"]) == ("alice", "sesame")
-    assert found["ssl_context"].check_hostname
+    options = Connection.of(load(monkeypatch, PASSWORD=SASL["PASSWORD"])).client_options()
+    assert (options["security_protocol"], options["sasl_mechanism"]) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("alice", "sesame")
+    assert options["ssl_context"].check_hostname
 
 
-def test_the_page_names_each_setting() -> None:
+def test_the_documentation_lists_each_setting() -> None:
     page = (Path(__file__).parents[2] / "docs" / "RUNNING.md").read_text(encoding="utf-8")
     named = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `POISE_SECURITY__")]
     assert named == [f"POISE_SECURITY__{name.upper()}" for name in Security.model_fields]
 
 
-def test_no_secret_is_in_what_is_printed() -> None:
+def test_no_secret_is_printed() -> None:
     security = Security(protocol="SASL_SSL", mechanism="PLAIN", username="alice", password=SecretStr("sesame"))
     settings = MeshSettings(security=security)
     connection = Connection.of(settings)

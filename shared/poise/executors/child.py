@@ -1,7 +1,7 @@
-"""One process of a pool, `python -m poise.executors.child`: applies one function to what comes, one by one.
+"""One process of a pool, `python -m poise.executors.child`: applies one function to each request it reads.
 
-It must not outlive its parent, however that ends: standard input is a pipe that the parent keeps open; when it closes,
-the whole process group is killed, even if the function is at work or has started processes of its own.
+It must not outlive its parent, however that ends. Its standard input is a pipe that the parent keeps open; when it
+closes, the whole process group is killed, even if the function is running or has started child processes.
 """
 
 import os
@@ -22,23 +22,23 @@ from poise.text.error_text import error_with_type
 
 
 def main() -> None:
-    """Serve until the parent closes standard input or is gone."""
+    """Serve requests until the parent closes standard input or ends."""
     inbox, outbox = _redirect_pipes()
     frames: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read_frames, args=(inbox, frames), daemon=True).start()
-    where, pickled = pickle.loads(frames.get())  # noqa: S301 - it comes from the process that started this one
-    if where is not None:
-        _load_main(*where)
+    location, pickled = pickle.loads(frames.get())  # noqa: S301 - it comes from the parent process
+    if location is not None:
+        _load_main(*location)
     function: Callable[[Any], Any] = pickle.loads(pickled)[0]  # noqa: S301 - as above
-    answer = DONE
-    while True:  # the first answer says that it is ready
-        outbox.write(encode_frame(answer))
+    response = DONE
+    while True:  # the first frame reports that it is ready
+        outbox.write(encode_frame(response))
         outbox.flush()
-        answer = _apply(function, frames.get())
+        response = _apply(function, frames.get())
 
 
 def _redirect_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes to the parent, out of the function's way: what it prints goes where errors go, and it reads nothing."""
+    """Return the pipes to the parent, and redirect stdin from /dev/null and stdout to stderr for the function."""
     inbox, outbox = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -52,33 +52,35 @@ def _read_frames(inbox: BinaryIO, frames: "SimpleQueue[bytes]") -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _load_main(how: str, where: str) -> None:
-    """Make the parent's main module known, under another name, so that it does not do what it does as the main one."""
-    spec = spec_from_loader(CHILD_MAIN, SourceFileLoader(CHILD_MAIN, where)) if how == "path" else find_spec(where)
+def _load_main(kind: str, location: str) -> None:
+    """Load the parent's main module under another name, so that its `__main__` block does not run."""
+    spec = (
+        spec_from_loader(CHILD_MAIN, SourceFileLoader(CHILD_MAIN, location)) if kind == "path" else find_spec(location)
+    )
     assert isinstance(spec, ModuleSpec)  # noqa: S101 - for the type checker: the parent has loaded it
     assert isinstance(spec.loader, SourceFileLoader)  # noqa: S101
     module = ModuleType(CHILD_MAIN)
-    module.__file__, module.__package__ = spec.origin, spec.parent if how == "name" else None
+    module.__file__, module.__package__ = spec.origin, spec.parent if kind == "name" else None
     sys.modules[MAIN] = sys.modules[CHILD_MAIN] = module
     code = spec.loader.get_code(spec.name)
     assert code is not None  # noqa: S101
-    exec(code, module.__dict__)  # noqa: S102 - what the parent has run
+    exec(code, module.__dict__)  # noqa: S102 - the parent has executed it too
 
 
 def _apply(function: Callable[[Any], Any], content: bytes) -> bytes:
     try:
         return DONE + pickle.dumps(function(pickle.loads(content)))  # noqa: S301 - as above
-    except BaseException as error:  # noqa: BLE001 - the parent raises it; `sys.exit()` too must be an answer
-        told = traceback.format_exc()
-        return FAILED + pickle.dumps((_picklable(error), told))
+    except BaseException as error:  # noqa: BLE001 - the parent raises it; `sys.exit()` must be reported too
+        traceback_text = traceback.format_exc()
+        return FAILED + pickle.dumps((_picklable(error), traceback_text))
 
 
 def _picklable(error: BaseException) -> Exception:
-    """The error, or one that says the same where it cannot be pickled or would end more than its message's handling."""
+    """Return the error, or a RuntimeError with its text if it cannot be pickled or must not propagate."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301 - our own, to see that it can be read
-        except Exception:  # noqa: BLE001 - whatever its class does when it is made again
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - our own, to check that it can be unpickled
+        except Exception:  # noqa: BLE001 - its class may raise anything
             return RuntimeError(error_with_type(error))
         return error
     return RuntimeError(f"the function raised {error_with_type(error)}")

@@ -1,4 +1,4 @@
-"""How a process of a pool is spoken to: frames of bytes over pipes, eight bytes of length before each."""
+"""Frames: the protocol between a pool and its processes: pickled values over pipes, each with an eight-byte length."""
 
 import pickle
 import sys
@@ -6,26 +6,26 @@ from io import BytesIO
 from typing import Any, BinaryIO, Final
 
 LENGTH_BYTES: Final = 8
-"""Bytes that say how many follow, most significant first."""
+"""Bytes of the length prefix, big-endian."""
 
 MAIN: Final = "__main__"
 CHILD_MAIN: Final = "__poise_main__"
-"""What the parent's main module is called in the child, so that `if __name__ == "__main__"` does not run again."""
+"""Name of the parent's main module in the child, so that `if __name__ == "__main__"` does not run again."""
 
 DONE: Final = b"="
 FAILED: Final = b"!"
 
 
 def encode_frame(content: bytes) -> bytes:
-    """Content with its length before it."""
+    """Return the content with its length prefix."""
     return len(content).to_bytes(LENGTH_BYTES) + content
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:
-    """The next frame's content; None when the stream has ended."""
-    head = stream.read(LENGTH_BYTES)
-    content = stream.read(int.from_bytes(head)) if len(head) == LENGTH_BYTES else b""
-    return content if len(head) == LENGTH_BYTES and len(content) == int.from_bytes(head) else None
+    """Return the next frame's content; None when the stream has ended."""
+    length = stream.read(LENGTH_BYTES)
+    content = stream.read(int.from_bytes(length)) if len(length) == LENGTH_BYTES else b""
+    return content if len(length) == LENGTH_BYTES and len(content) == int.from_bytes(length) else None
 
 
 class _ChildUnpickler(pickle.Unpickler):
@@ -34,12 +34,12 @@ class _ChildUnpickler(pickle.Unpickler):
 
 
 def unpickle_from_child(content: bytes) -> Any:
-    """What a child has pickled; the child is ours, and runs what we told it to."""
+    """Unpickle a value from a child process, which is trusted: it runs our code."""
     return _ChildUnpickler(BytesIO(content)).load()
 
 
 def main_module() -> tuple[str, str] | None:
-    """How a child finds the parent's main module: `("path", …)` or `("name", …)`; None if it has no file."""
+    """Return how a child finds the parent's main module: `("path", …)` or `("name", …)`; None if it has no file."""
     main = sys.modules[MAIN]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -49,6 +49,6 @@ def main_module() -> tuple[str, str] | None:
 
 
 def in_child() -> bool:
-    """Whether this process is one of a pool, which loads the function's module and must not serve its tier."""
+    """Return whether this process belongs to a pool: it loads the function's module and must not serve its tier."""
     main = sys.modules[MAIN]
     return main.__name__ == CHILD_MAIN or getattr(main.__spec__, "name", None) == "poise.executors.child"

@@ -1,8 +1,8 @@
-"""Large work on texts from outside, in processes that are killed at a limit of time or memory.
+"""LimitedExecutor: processes large texts from outside in child processes with limits of time and memory.
 
-What is slow on a text holds the event loop, and in a thread the GIL. The functions of `poise.scoring` and of retrieval
-take linear time, so this is a second line: a large text holds up nobody meanwhile, and what takes too long after all
-ends in one fault.
+A slow function blocks the event loop, and in a thread it holds the GIL. The functions of `poise.scoring` and of
+retrieval take linear time, so this is a second line of defence: a large text does not delay others, and an excessive
+one ends in one fault.
 """
 
 import resource
@@ -21,24 +21,24 @@ _MEGABYTE: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """When work is large, and what it may take then."""
+    """When work is large, and the limits of large work."""
 
     inline: int = 50_000
-    """Characters that are worked on in the caller's own process: some 50 ms at the worst."""
+    """Up to this number of characters, work runs in the calling process: some 50 ms in the worst case."""
     seconds: float = 20.0
-    """For one piece of work, from when a process takes it."""
+    """Seconds for one call, from when a process takes it."""
     megabytes: int = 1_024
-    """Of a process (on Linux)."""
+    """Memory limit of a process in megabytes (on Linux)."""
     processes: int = 1
 
 
 class LimitedExecutor:
-    """Runs functions here while their texts are small, else in a process, which is started when one is first needed.
+    """Runs functions on small texts directly, and on large ones in a process that is started on first use.
 
-    `async with` it to have its processes ended.
+    `async with` ends its processes.
 
     Args:
-        limits: What is large, and what it may take.
+        limits: What is large, and its limits.
     """
 
     def __init__(self, limits: WorkLimits | None = None) -> None:
@@ -57,21 +57,21 @@ class LimitedExecutor:
         await self._pool.__aexit__(kind, error, traceback)
 
     def is_large(self, size: int) -> bool:
-        """Whether so many characters are worked on in a process."""
+        """Return whether work on a text of this size runs in a process."""
         return size > self._limits.inline
 
     async def run(self, function: Callable[..., ResultT], *arguments: object, size: int) -> ResultT:
-        """What a function returns.
+        """Run a function and return its result.
 
         Args:
-            function: Stands at the top level of its module; it, what it takes and what it returns can be pickled.
-            arguments: What it takes.
-            size: How many characters it works on.
+            function: A function at the top level of its module. It, its arguments and its result must be picklable.
+            arguments: Its arguments.
+            size: The number of characters that it processes.
 
         Raises:
-            WorkLimitError: It took longer, or more memory, than it may.
+            WorkLimitError: It exceeded the limit of time or memory.
             RetryableError: Its process ended.
-            RuntimeError: The work is large, and nothing would end the process: the executor was not entered.
+            RuntimeError: The work is large, and the executor was not entered, so nothing would end the process.
         """
         if not self.is_large(size):
             return function(*arguments)
@@ -85,12 +85,12 @@ class LimitedExecutor:
             raise self._exceeded(function, size, f"{self._limits.seconds:g} s") from error
         if outcome == _OUT_OF_MEMORY:
             raise self._exceeded(function, size, f"{self._limits.megabytes} MB")
-        found: ResultT = result
-        return found
+        value: ResultT = result
+        return value
 
     def _exceeded(self, function: Callable[..., object], size: int, limit: str) -> WorkLimitError:
         name = getattr(function, "__name__", "work")
-        return WorkLimitError(f"{name} of {size} characters took more than {limit}: it is given up, send less text")
+        return WorkLimitError(f"{name} of {size} characters exceeded {limit} and was stopped: send less text")
 
 
 _DONE: Final = "done"
@@ -98,7 +98,7 @@ _OUT_OF_MEMORY: Final = "too much memory"
 
 
 def _apply_limited(work: tuple[Callable[..., Any], tuple[object, ...], int]) -> tuple[str, Any]:
-    """In the process: do a piece of work with so many megabytes."""
+    """Run a function in the process with a memory limit."""
     function, arguments, megabytes = work
     resource.setrlimit(resource.RLIMIT_DATA, (megabytes * _MEGABYTE, resource.RLIM_INFINITY))
     try:

@@ -1,7 +1,7 @@
-"""A pool of processes for one CPU-bound function: each can be given up, and none outlives its parent.
+"""ProcessPool: processes for one CPU-bound function; each call can be cancelled, and no process outlives its parent.
 
-The standard library's pool can neither interrupt what a process does nor lose one without failing all that is under
-way, and its processes stay when their parent is killed.
+The standard library's pool cannot interrupt a running call, fails all calls when one process ends, and leaves its
+processes running when their parent is killed.
 """
 
 import asyncio
@@ -21,47 +21,45 @@ from poise.errors import RetryableError, SetupError
 from poise.executors.frames import DONE, LENGTH_BYTES, MAIN, encode_frame, main_module, unpickle_from_child
 
 START_TIMEOUT: Final = 60.0
-"""Seconds that a process has to load the function's module."""
+"""Seconds that a process may take to load the function's module."""
 
 
 class ProcessPool:
-    """Applies one function in `size` processes of its own; `async with ProcessPool(parse, 2) as pool`.
+    """Applies one function in `size` processes; `async with ProcessPool(parse, 2) as pool`.
 
     Args:
-        function: Stands at the top level of a module that the processes can import; takes and returns what can be
-            pickled.
-        size: How many processes.
-        takes: The types of what it takes, so that a process knows the module that they are from.
-        eager: Start the processes on entering; else each when it is first needed.
+        function: A function at the top level of an importable module; its argument and result must be picklable.
+        size: The number of processes.
+        argument_types: The types of its argument, so that a process imports their modules.
+        eager: Start the processes on entering; otherwise each on first use.
 
     Raises:
-        SetupError: The function cannot be found by a process that imports its module; on entering: a process did not
-            start.
+        SetupError: The function cannot be imported by a process; on entering: a process did not start.
     """
 
     def __init__(
-        self, function: Callable[[Any], Any], size: int, takes: tuple[type, ...] = (), *, eager: bool = True
+        self, function: Callable[[Any], Any], size: int, argument_types: tuple[type, ...] = (), *, eager: bool = True
     ) -> None:
         self._name = getattr(function, "__qualname__", repr(function))
         try:
-            pickled = pickle.dumps((function, *takes))
+            pickled = pickle.dumps((function, *argument_types))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise SetupError(
                 f"{self._name} cannot run in processes ({error}): define it at the top level of a module"
             ) from error
-        self._introduction = pickle.dumps((main_module() if MAIN.encode() in pickled else None, pickled))
+        self._setup_message = pickle.dumps((main_module() if MAIN.encode() in pickled else None, pickled))
         self._size = size
-        self._places = _IdleChildren()
+        self._idle = _IdleChildren()
         if not eager:
-            self._places.give_unstarted(size)
+            self._idle.add_unstarted(size)
 
     async def __aenter__(self) -> Self:
         """Start the processes."""
-        began = await asyncio.gather(*(self._start() for _ in range(self._size)), return_exceptions=True)
-        children = [child for child in began if isinstance(child, _Child)]
+        started = await asyncio.gather(*(self._start() for _ in range(self._size)), return_exceptions=True)
+        children = [child for child in started if isinstance(child, _Child)]
         for child in children:
-            self._places.give(child)
-        if failed := [error for error in began if isinstance(error, BaseException)]:
+            self._idle.release(child)
+        if failed := [error for error in started if isinstance(error, BaseException)]:
             await self._stop()
             error = failed[0]
             raise error if not isinstance(error, RetryableError) else SetupError(str(error)) from error
@@ -70,58 +68,58 @@ class ProcessPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Kill the processes; nobody may wait for them any more."""
+        """Kill the processes. No call may be in flight."""
         await self._stop()
 
     async def apply(self, argument: object, *, urgent: bool = True, seconds: float | None = None) -> Any:
-        """Apply the function in a process that is free, and return what it returns.
+        """Apply the function in an idle process, and return its result.
 
-        When the call is cancelled, its process is killed, and the next call starts another in its place.
+        When the call is cancelled, its process is killed, and the next call starts another.
 
         Args:
-            argument: What the function is given.
-            urgent: Comes before those that are not, where several wait for a process.
-            seconds: That the function may take, from when a process takes it; None = as many as it likes.
+            argument: The function's argument.
+            urgent: Takes precedence over non-urgent calls that wait for a process.
+            seconds: Time limit of the function, from when a process takes the call; None = no limit.
 
         Raises:
-            TimeoutError: It took longer, and its process was killed.
-            RetryableError: The process ended before it had answered.
-            Exception: What the function raised; its traceback there is the cause.
+            TimeoutError: The time limit was exceeded, and the process was killed.
+            RetryableError: The process ended before it answered.
+            Exception: The error that the function raised; its traceback in the process is the cause.
         """
-        child = await self._places.take(urgent=urgent)
+        child = await self._idle.take(urgent=urgent)
         try:
             if child is None or not child.alive:
                 child = await self._start()
             async with asyncio.timeout(seconds):
-                outcome, content = await child.ask(pickle.dumps(argument))
-        except BaseException:  # cancelled, or it has ended: what it does next is not known
-            self._places.give(None)
+                outcome, content = await child.request(pickle.dumps(argument))
+        except BaseException:  # cancelled or ended: the process is in an unknown state
+            self._idle.release(None)
             if child is not None:
                 await child.kill()
             raise
-        self._places.give(child)
-        found = unpickle_from_child(content)
+        self._idle.release(child)
+        result = unpickle_from_child(content)
         if outcome == DONE:
-            return found
-        error, told = found
-        raise error from _ChildTraceback(told)
+            return result
+        error, traceback_text = result
+        raise error from _ChildTraceback(traceback_text)
 
     async def _start(self) -> "_Child":
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-u",  # what the function prints is in the log at once
-            "-P",  # nothing in the working directory may take a library's place
+            "-u",  # unbuffered: the function's output appears in the log at once
+            "-P",  # no module in the working directory may shadow a library
             "-m",
             "poise.executors.child",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is the worker's: it lets begun work finish
+            start_new_session=True,  # Ctrl-C must reach the worker only, which finishes calls in flight
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
         )
         child = _Child(self._name, process)
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                await child.ask(self._introduction)
+                await child.request(self._setup_message)
         except TimeoutError as error:
             await child.kill()
             raise RetryableError(f"a process for {self._name} did not start in {START_TIMEOUT:.0f} s") from error
@@ -131,11 +129,11 @@ class ProcessPool:
         return child
 
     async def _stop(self) -> None:
-        await asyncio.gather(*(child.kill() for child in self._places.leave()))
+        await asyncio.gather(*(child.kill() for child in self._idle.take_all()))
 
 
-class _ChildTraceback(Exception):  # noqa: N818 - no error of its own: it is the cause of one
-    """Carries the traceback that an error had in its process, so that a dead letter has it."""
+class _ChildTraceback(Exception):  # noqa: N818 - only the cause of another error
+    """Carries the traceback of an error in its process, so that a dead letter contains it."""
 
     def __str__(self) -> str:
         return f"in its process:\n{self.args[0]}"
@@ -152,8 +150,8 @@ class _Child:
     def alive(self) -> bool:
         return self._process.returncode is None
 
-    async def ask(self, content: bytes) -> tuple[bytes, bytes]:
-        """Send a frame and wait for the one that answers it.
+    async def request(self, content: bytes) -> tuple[bytes, bytes]:
+        """Send a frame and return the frame that answers it.
 
         Raises:
             RetryableError: The process ended.
@@ -167,13 +165,13 @@ class _Child:
             answer = await stdout.readexactly(int.from_bytes(await stdout.readexactly(LENGTH_BYTES)))
         except (ConnectionError, asyncio.IncompleteReadError) as error:
             code = await self._process.wait()
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise RetryableError(f"the process of {self._name} {how}: its log is the worker's") from error
+            reason = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise RetryableError(f"the process of {self._name} {reason}: its log is the worker's") from error
         return answer[:1], answer[1:]
 
     async def kill(self) -> None:
-        """Kill it with everything it started, and wait until it is gone."""
-        with suppress(ProcessLookupError):  # it ended by itself a moment ago
+        """Kill its process group, and wait until it has ended."""
+        with suppress(ProcessLookupError):  # it has just ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -181,7 +179,7 @@ class _Child:
 
 
 class _IdleChildren:
-    """The processes that are free; None stands for one that must be started first."""
+    """The idle processes; None stands for one that must be started first."""
 
     def __init__(self) -> None:
         self._free: list[_Child | None] = []
@@ -196,11 +194,11 @@ class _IdleChildren:
         try:
             return await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():  # given to us and cancelled in the same turn of the loop
-                self.give(waiter.result())
+            if waiter.done() and not waiter.cancelled():  # granted and cancelled in the same loop iteration
+                self.release(waiter.result())
             raise
 
-    def give(self, child: _Child | None) -> None:
+    def release(self, child: _Child | None) -> None:
         while self._waiting:
             _, _, waiter = heapq.heappop(self._waiting)
             if not waiter.done():
@@ -208,11 +206,11 @@ class _IdleChildren:
                 return
         self._free.append(child)
 
-    def give_unstarted(self, number: int) -> None:
+    def add_unstarted(self, number: int) -> None:
         for _ in range(number):
-            self.give(None)
+            self.release(None)
 
-    def leave(self) -> list[_Child]:
-        """Take all that are free, for good."""
+    def take_all(self) -> list[_Child]:
+        """Remove and return all idle processes."""
         free, self._free = self._free, []
         return [child for child in free if child is not None]

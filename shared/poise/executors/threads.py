@@ -1,4 +1,4 @@
-"""A thread pool that a blocked thread cannot hold up: its threads are daemons, and end with the process."""
+"""ThreadPool: a thread pool of daemon threads, so that a blocked thread does not keep the process alive."""
 
 import asyncio
 import contextvars
@@ -19,14 +19,14 @@ _END: Final = None
 
 
 class ThreadPool:
-    """Runs functions in at most `size` threads, started as they are needed.
+    """Runs functions in at most `size` threads, started on demand.
 
-    The standard library's pool joins its threads before the interpreter ends, so a function that never returns would
+    The standard library's pool joins its threads before the interpreter exits, so a function that never returns would
     keep a worker from stopping.
 
     Args:
-        size: Threads at most.
-        name: What they are called in a debugger.
+        size: Maximum number of threads.
+        name: Prefix of the threads' names, for debuggers.
     """
 
     def __init__(self, size: int, name: str) -> None:
@@ -35,18 +35,18 @@ class ThreadPool:
         self._work: SimpleQueue[_WorkItem | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
-        self._begun: set[Future[Any]] = set()
+        self._running: set[Future[Any]] = set()
 
     @property
     def busy(self) -> int:
-        """How many functions are begun and have not returned, be it that nobody waits for them any more."""
-        return len(self._begun)
+        """The number of running functions, including those whose caller was cancelled."""
+        return len(self._running)
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Run a function in a thread, with this task's context variables, so that spans nest.
 
-        A cancelled call returns at once. If its function had not begun, it never does; else it runs on, for a thread
-        cannot be interrupted: it keeps its place in the pool until it returns, and what it returns is dropped.
+        A cancelled call returns at once. If its function has not started, it never does. Otherwise it runs on, because
+        a thread cannot be interrupted: it occupies its thread until it returns, and its result is dropped.
         """
         future: Future[T] = Future()
         self._work.put((future, partial(contextvars.copy_context().run, function, *arguments)))
@@ -57,32 +57,32 @@ class ThreadPool:
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Let the threads end when they have nothing more to do; waits for none."""
+        """Let idle threads end, and busy ones after their work; does not wait for them."""
         for _ in self._threads:
             self._work.put(_END)
 
     def _loop(self) -> None:
-        while (work := self._work.get()) is not _END:
-            future, function = work
+        while (item := self._work.get()) is not _END:
+            future, function = item
             if future.set_running_or_notify_cancel():
-                self._begun.add(future)
+                self._running.add(future)
                 _complete(future, function)
-                self._begun.discard(future)
-            del work, future, function  # else the last result lives until the next work comes
+                self._running.discard(future)
+            del item, future, function  # otherwise the last result lives until the next item
             self._idle.release()
 
 
 def _complete(future: "Future[Any]", function: Callable[[], Any]) -> None:
     try:
         result = function()
-    except BaseException as error:  # noqa: BLE001 - whoever waits for the future owns it
+    except BaseException as error:  # noqa: BLE001 - the future's owner receives it
         future.set_exception(error if _is_safe_to_set(error) else _as_bug(error))
     else:
         future.set_result(result)
 
 
 def _is_safe_to_set(error: BaseException) -> bool:
-    """Whether an error means the same to whoever awaits it: a `sys.exit()` in a handler must not end the worker."""
+    """Return whether an error may be set on the future unchanged: `sys.exit()` in a handler must not end the worker."""
     return isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError)
 
 

@@ -44,16 +44,16 @@ LookupResult = Literal["hits", "stale", "shared", "misses"]
 """The result of a lookup: a fresh answer, a stale one that was sent, another caller's concurrent answer, or none."""
 
 _GET: Final = Script("""
-local found = redis.call('GET', KEYS[1])
-if found then redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[1]) else redis.call('ZREM', KEYS[2], ARGV[1]) end
-return found or ''
+local entry = redis.call('GET', KEYS[1])
+if entry then redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[1]) else redis.call('ZREM', KEYS[2], ARGV[1]) end
+return entry or ''
 """)
 _PUT: Final = Script(
     """
 local began = tonumber(ARGV[3])
 if began <= tonumber(redis.call('GET', KEYS[3]) or -1) then return 'purged' end
-local there = redis.call('GET', KEYS[1])
-if there and tonumber(string.match(there, '^%d+')) > began then return 'older' end
+local current = redis.call('GET', KEYS[1])
+if current and tonumber(string.match(current, '^%d+')) > began then return 'older' end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[4])
 redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
 local over = redis.call('ZCARD', KEYS[2]) - tonumber(ARGV[6])
@@ -78,12 +78,12 @@ return ''
 _READ_COUNTERS: Final = Script("return redis.call('HGETALL', KEYS[1])")
 _LIST_KEYS: Final = Script("return redis.call('ZRANGE', KEYS[1], 0, -1)")
 _READ_ENTRIES: Final = Script("""
-local found = {}
+local entries = {}
 for number, key in ipairs(ARGV) do
-    found[number] = redis.call('GET', KEYS[2] .. key) or ''
-    if found[number] == '' then redis.call('ZREM', KEYS[1], key) end
+    entries[number] = redis.call('GET', KEYS[2] .. key) or ''
+    if entries[number] == '' then redis.call('ZREM', KEYS[1], key) end
 end
-return found
+return entries
 """)
 _DELETE: Final = Script("""
 for _, key in ipairs(ARGV) do
@@ -184,8 +184,8 @@ class AnswerStore:
     async def get(self, tenant: str, key: str) -> CachedAnswer | None:
         """Return the cached answer of a key, fresh or stale; None = there is none."""
         keys = [_entry_prefix(tenant) + key, _usage_key(tenant)]
-        found = await self._redis.evaluate(_GET, keys, key.encode(), round(time.time() * 1_000))
-        return CachedAnswer.decode(found) if isinstance(found, bytes) and found else None
+        raw = await self._redis.evaluate(_GET, keys, key.encode(), round(time.time() * 1_000))
+        return CachedAnswer.decode(raw) if isinstance(raw, bytes) and raw else None
 
     async def put(self, tenant: str, key: str, entry: CachedAnswer, ttl: float) -> bool:
         """Store an answer for `ttl` seconds; the least recently used ones are evicted.
@@ -241,9 +241,9 @@ class AnswerStoreAdmin:
 
     async def stats(self, tenant: str) -> AnswerStoreStats:
         """Return the size and use of a tenant's cached answers."""
-        found = await self._redis.evaluate(_READ_COUNTERS, [_counters_key(tenant)])
+        counters = await self._redis.evaluate(_READ_COUNTERS, [_counters_key(tenant)])
         self._check()
-        flat = found if isinstance(found, list) else []
+        flat = counters if isinstance(counters, list) else []
         by_name = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
         sizes = [len(raw) async for _, raw in self._entries(tenant)]
         return AnswerStoreStats(
@@ -269,15 +269,15 @@ class AnswerStoreAdmin:
         Returns:
             The entries; None = an unreadable entry, which matches every filter.
         """
-        found: dict[str, CachedAnswer | None] = {}
+        selected: dict[str, CachedAnswer | None] = {}
         async for key, raw in self._entries(tenant):
             entry = CachedAnswer.decode(raw)
             if entry is None or (
                 (document is None or any(dependency.document == document for dependency in entry.grounds))
                 and (made_before is None or entry.made < made_before)
             ):
-                found[key] = entry
-        return found
+                selected[key] = entry
+        return selected
 
     async def purge(
         self, tenant: str, *, document: str | None = None, made_before: float | None = None
@@ -288,18 +288,18 @@ class AnswerStoreAdmin:
         either before the mark, and is refused, or after it, and then it reflects what the operator knew.
         """
         await self._redis.evaluate(_MARK_PURGED, [_purge_key(tenant)], round(time.time() * 1_000), PURGE_MARKER_TTL)
-        found = await self.select(tenant, document=document, made_before=made_before)
-        keys = list(found)
+        selected = await self.select(tenant, document=document, made_before=made_before)
+        keys = list(selected)
         for first in range(0, len(keys), READ_BATCH_SIZE):
             batch = [key.encode() for key in keys[first : first + READ_BATCH_SIZE]]
             await self._redis.evaluate(_DELETE, [_usage_key(tenant), _entry_prefix(tenant)], *batch)
         self._check()
-        return found
+        return selected
 
     async def _entries(self, tenant: str) -> AsyncIterator[tuple[str, bytes]]:
-        found = await self._redis.evaluate(_LIST_KEYS, [_usage_key(tenant)])
+        listed = await self._redis.evaluate(_LIST_KEYS, [_usage_key(tenant)])
         self._check()
-        keys = found if isinstance(found, list) else []
+        keys = listed if isinstance(listed, list) else []
         for first in range(0, len(keys), READ_BATCH_SIZE):
             batch = keys[first : first + READ_BATCH_SIZE]
             values = await self._redis.evaluate(_READ_ENTRIES, [_usage_key(tenant), _entry_prefix(tenant)], *batch)

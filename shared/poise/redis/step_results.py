@@ -18,8 +18,8 @@ _REPLY: Final = b"R"
 # and reply never contradict each other. One key: it works on a cluster.
 _PUT_UNLESS_CLAIMED: Final = Script(
     """
-local found = redis.call('GET', KEYS[1])
-if found and found ~= ARGV[1] then return found end
+local current = redis.call('GET', KEYS[1])
+if current and current ~= ARGV[1] then return current end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return ''
 """,

@@ -25,7 +25,7 @@ async def test_a_question_is_answered(poise: Poise) -> None:
     assert (answer.text, answer.rung) == ("you asked: what now?", "primary")
 
 
-async def test_words_come_before_the_answer(poise: Poise) -> None:
+async def test_text_is_streamed_before_the_answer(poise: Poise) -> None:
     *events, answer = [item async for item in poise.stream("stream", conversation="c")]
     assert isinstance(answer, Answer)
     reset = events.index(Reset(reason="not grounded", rung="extractive"))
@@ -34,31 +34,31 @@ async def test_words_come_before_the_answer(poise: Poise) -> None:
     assert "".join(item.text for item in after if isinstance(item, Delta)) == answer.text == "you asked: stream"
 
 
-async def test_a_stream_that_is_refused_is_raised(poise: Poise) -> None:
+async def test_an_error_of_a_stream_is_raised(poise: Poise) -> None:
     with pytest.raises(FaultError, match="nobody answers that"):
         [item async for item in poise.stream("refuse")]
     with pytest.raises(DeadlineExceededError, match=r"no answer within 0\.5 s"):
         [item async for item in poise.stream("sleep", timeout=0.5)]
 
 
-async def test_an_epoch_goes_with_a_question(poise: Poise) -> None:
+async def test_the_minimum_epoch_is_sent_with_a_question(poise: Poise) -> None:
     epoch = Epoch("topic", {0: (1, 1.0)})
     assert (await poise.ask("x", min_epoch=epoch)).epoch == epoch.encode()
     assert (await poise.ask("x", min_epoch=epoch.encode())).epoch == epoch.encode()
 
 
-async def test_a_fault_is_raised_as_it_came(poise: Poise) -> None:
+async def test_a_fault_is_raised_unchanged(poise: Poise) -> None:
     with pytest.raises(FaultError) as raised:
         await poise.ask("refuse")
     assert raised.value.fault().status == 400
 
 
-async def test_nothing_is_waited_for_longer_than_asked(poise: Poise) -> None:
+async def test_a_call_ends_at_its_timeout(poise: Poise) -> None:
     with pytest.raises((DeadlineExceededError, FaultError)):
         await poise.ask("sleep", timeout=0.5)
 
 
-async def test_documents_are_published_by_their_ids(poise: Poise) -> None:
+async def test_documents_are_published_under_their_ids(poise: Poise) -> None:
     one, two = uuid4().hex, uuid4().hex
     document = Document(text="the second", source="Book two", format="markdown")
     epoch = await poise.ingest({one: "the first", two: document})
@@ -82,7 +82,7 @@ async def test_many_documents_are_published(poise: Poise) -> None:
     assert set(epoch.parts) == set(range(DOCUMENTS.partitions))
 
 
-async def test_no_broker_is_one_clear_error() -> None:
+async def test_a_missing_broker_is_one_clear_error() -> None:
     with pytest.raises(SetupError, match=r"no Kafka broker answers at 127\.0\.0\.1:1.*poise up"):
         async with Poise("127.0.0.1:1"):
             pass

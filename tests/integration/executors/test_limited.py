@@ -1,4 +1,4 @@
-"""Large work runs in a process, and is given up at a limit of time or memory; what comes next is done all the same."""
+"""Large work runs in a process and is stopped at a limit of time or memory; later work is not affected."""
 
 import asyncio
 import os
@@ -19,57 +19,57 @@ SMALL = WorkLimits(inline=10, seconds=1.0, megabytes=300)
 
 
 def backtrack(text: str) -> bool:
-    """Takes for ever, with the GIL held."""
+    """Run practically forever, holding the GIL."""
     return re.fullmatch(r"(a|a)*b", text) is not None
 
 
 def hoard(text: str) -> int:
-    """Takes a gigabyte."""
+    """Allocate a gigabyte."""
     return len([text] * 2**27)
 
 
 def process(_: str) -> int:
-    """Where it runs."""
+    """Return the id of the process that runs it."""
     return os.getpid()
 
 
 def die(_: str) -> None:
-    """Ends its process."""
+    """Kill its process."""
     os.kill(os.getpid(), 9)
 
 
-async def test_small_work_is_done_here_and_large_work_elsewhere() -> None:
+async def test_small_work_runs_directly_and_large_work_in_a_process() -> None:
     async with LimitedExecutor(SMALL) as executor:
         assert await executor.run(process, "a", size=10) == os.getpid()
-        there = await executor.run(process, "a", size=11)
-        assert there != os.getpid()
-        assert await executor.run(process, "b", size=11) == there
+        pooled = await executor.run(process, "a", size=11)
+        assert pooled != os.getpid()
+        assert await executor.run(process, "b", size=11) == pooled
 
 
-async def test_large_work_needs_an_executor_that_ends_its_process() -> None:
+async def test_large_work_needs_an_entered_executor() -> None:
     executor = LimitedExecutor(SMALL)
     assert await executor.run(process, "a", size=10) == os.getpid()
     with pytest.raises(RuntimeError, match=r"^enter the executor"):
         await executor.run(process, "a", size=11)
 
 
-async def test_what_takes_too_long_is_given_up_and_holds_up_nobody_meanwhile() -> None:
+async def test_work_beyond_the_time_limit_is_stopped_without_blocking_the_loop() -> None:
     async with LimitedExecutor(SMALL) as executor:
         await executor.run(process, "a", size=11)
         slow = asyncio.create_task(executor.run(backtrack, "a" * 60, size=60))
-        turns = 0
-        while not slow.done():  # the event loop goes on turning
+        iterations = 0
+        while not slow.done():  # the event loop is not blocked
             await asyncio.sleep(0.01)
-            turns += 1
-        with pytest.raises(WorkLimitError, match=r"^backtrack of 60 characters took more than 1 s: it is given up"):
+            iterations += 1
+        with pytest.raises(WorkLimitError, match=r"^backtrack of 60 characters exceeded 1 s and was stopped"):
             await slow
-        assert turns > 10
+        assert iterations > 10
         assert await executor.run(backtrack, "b" * 60, size=60) is False
 
 
-async def test_what_takes_too_much_memory_is_given_up() -> None:
+async def test_work_beyond_the_memory_limit_is_stopped() -> None:
     async with LimitedExecutor(SMALL) as executor:
-        with pytest.raises(WorkLimitError, match=r"^hoard of 11 characters took more than 300 MB"):
+        with pytest.raises(WorkLimitError, match=r"^hoard of 11 characters exceeded 300 MB and was stopped"):
             await executor.run(hoard, "a", size=11)
         assert await executor.run(backtrack, "b", size=11) is True
 
@@ -81,10 +81,10 @@ async def test_a_process_that_ends_is_replaced() -> None:
         assert await executor.run(backtrack, "b", size=11) is True
 
 
-async def test_what_the_tiers_do_there_is_what_they_do_here() -> None:
+async def test_the_tiers_functions_return_the_same_in_a_process() -> None:
     text = "The loop does not end. " * 100
     evidence = Evidence([Passage(id="d#0", source="s", text=text, score=1.0, age=0.0)])
-    said = Completion(
+    completion = Completion(
         text="The loop does not end.",
         model="m",
         backend="default",
@@ -93,12 +93,12 @@ async def test_what_the_tiers_do_there_is_what_they_do_here() -> None:
     )
     question, ladder = "Does the loop end?", Ladder(min_groundedness=0.1, min_relevance=0.0)
     async with LimitedExecutor(WorkLimits(inline=10)) as executor:
-        there, here = EvidenceReader(evidence, executor), EvidenceReader(evidence)
+        pooled, direct = EvidenceReader(evidence, executor), EvidenceReader(evidence)
         document = Document(text=text, source="s")
         assert await executor.run(split_document, document, size=len(text)) == split_document(document)
-        assert await there.extract(question, 2) == await here.extract(question, 2)
+        assert await pooled.extract(question, 2) == await direct.extract(question, 2)
         variant = Variant(name="v")
-        assert await there.build_prompt(question, variant) == await here.build_prompt(question, variant)
-        found = await there.check(said, question, ladder, "v")
-        assert found == check(said, evidence, question, ladder, "v")
-        assert not isinstance(found, Rejected)
+        assert await pooled.build_prompt(question, variant) == await direct.build_prompt(question, variant)
+        result = await pooled.check(completion, question, ladder, "v")
+        assert result == check(completion, evidence, question, ladder, "v")
+        assert not isinstance(result, Rejected)

@@ -1,4 +1,4 @@
-"""Functions in processes: given up, lost, replaced, and never left behind."""
+"""ProcessPool: cancelled calls, processes that end, and no orphans."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 Functions = dict[str, Any]
 
-# The functions stand in a module that a process can import, as a user's do; a test's own module cannot be.
+# The functions are in a module that a process can import, like a user's; a test module is not importable.
 FUNCTIONS = """
 import os, signal, subprocess, sys, time
 from poise.errors import RetryableError, TerminalError
@@ -79,13 +79,13 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-async def gone(*pids: int) -> None:
+async def wait_until_ended(*pids: int) -> None:
     async with asyncio.timeout(20):
-        while any(map(alive, pids)):  # noqa: ASYNC110 - nothing tells of the end of a process that is not ours
+        while any(map(alive, pids)):  # noqa: ASYNC110 - there is no event for the end of a process that is not a child
             await asyncio.sleep(0.01)
 
 
-async def begun(file: Path) -> list[int]:
+async def read_pids(file: Path) -> list[int]:
     def read() -> list[int]:
         return [int(pid) for pid in file.read_text(encoding="utf-8").split()] if file.exists() else []
 
@@ -95,9 +95,7 @@ async def begun(file: Path) -> list[int]:
     return pids
 
 
-async def test_processes_are_used_again_and_gone_in_the_end(
-    functions: Functions, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_processes_are_reused_and_ended(functions: Functions, capfd: pytest.CaptureFixture[str]) -> None:
     async with ProcessPool(functions["pid"], 2) as pool:
         pids = await asyncio.gather(*(pool.apply(n) for n in range(20)))
         assert os.getpid() not in pids
@@ -107,20 +105,18 @@ async def test_processes_are_used_again_and_gone_in_the_end(
     assert capfd.readouterr().err.count("printed, and no answer") == 20
 
 
-async def test_a_call_that_is_cancelled_ends_its_process_and_what_that_started(
-    functions: Functions, tmp_path: Path
-) -> None:
+async def test_a_cancelled_call_kills_its_process_group(functions: Functions, tmp_path: Path) -> None:
     async with ProcessPool(functions["spin"], 1) as pool:
         call = asyncio.create_task(pool.apply(str(tmp_path / "a")))
-        first = await begun(tmp_path / "a")
+        first = await read_pids(tmp_path / "a")
         waiting = asyncio.create_task(pool.apply(str(tmp_path / "b")))
         call.cancel()
-        second = await begun(tmp_path / "b")
-        await gone(*first)
+        second = await read_pids(tmp_path / "b")
+        await wait_until_ended(*first)
         assert all(map(alive, second))
         waiting.cancel()
         await asyncio.gather(call, waiting, return_exceptions=True)
-    await gone(*second)
+    await wait_until_ended(*second)
 
 
 @pytest.mark.parametrize(
@@ -133,35 +129,35 @@ async def test_a_call_that_is_cancelled_ends_its_process_and_what_that_started(
         ("lambda", Exception, "lambda"),
     ],
 )
-async def test_what_a_function_raises_is_raised_with_its_traceback(
+async def test_an_error_is_raised_with_its_traceback(
     functions: Functions, how: str, seen: type[Exception], says: str
 ) -> None:
     async with ProcessPool(functions["fail"], 1) as pool:
         pid = await pool.apply("pid")
         with pytest.raises(seen, match=says) as caught:
             await pool.apply(how)
-        assert await pool.apply("pid") == pid, "an error costs no process"
+        assert await pool.apply("pid") == pid, "an error does not end the process"
     if how == "retryable":
         assert isinstance(caught.value, RetryableError)
         assert caught.value.retry_after == 3.0
-    told = "".join(traceback.format_exception(caught.value))
-    assert how == "lambda" or "pooled_functions.py" in told
+    text = "".join(traceback.format_exception(caught.value))
+    assert how == "lambda" or "pooled_functions.py" in text
 
 
 @pytest.mark.parametrize(("how", "says"), [("hard", "ended with exit code 7"), ("kill", "was killed by signal 9")])
-async def test_a_process_that_dies_is_retryable_and_replaced(functions: Functions, how: str, says: str) -> None:
+async def test_a_dead_process_is_retryable_and_replaced(functions: Functions, how: str, says: str) -> None:
     async with ProcessPool(functions["fail"], 1) as pool:
         with pytest.raises(RetryableError, match=f"the process of fail {says}"):
             await pool.apply(how)
         pid = await pool.apply("pid")
-        os.kill(pid, signal.SIGKILL)  # while it has nothing to do
-        await gone(pid)
-        with suppress(RetryableError):  # the next call may be the one that finds out
+        os.kill(pid, signal.SIGKILL)  # while it is idle
+        await wait_until_ended(pid)
+        with suppress(RetryableError):  # the next call may detect it
             await pool.apply("pid")
         assert await pool.apply("pid") != pid
 
 
-async def test_a_function_reads_no_requests_of_others(functions: Functions) -> None:
+async def test_a_function_cannot_read_the_request_pipe(functions: Functions) -> None:
     async with ProcessPool(functions["read"], 1) as pool:
         assert await pool.apply(None) == ""
 
@@ -170,12 +166,12 @@ async def test_urgent_calls_come_first(functions: Functions, tmp_path: Path) -> 
     order: list[str] = []
     async with ProcessPool(functions["spin"], 1) as pool:
         busy = asyncio.create_task(pool.apply(str(tmp_path / "busy")))
-        await begun(tmp_path / "busy")
+        await read_pids(tmp_path / "busy")
 
         async def call(name: str, *, urgent: bool) -> None:
-            child = await pool._places.take(urgent=urgent)
+            child = await pool._idle.take(urgent=urgent)
             order.append(name)
-            pool._places.give(child)
+            pool._idle.release(child)
 
         calls = [asyncio.create_task(call(name, urgent=name.startswith("u"))) for name in ("b1", "u1", "b2", "u2")]
         await asyncio.sleep(0)
@@ -185,18 +181,18 @@ async def test_urgent_calls_come_first(functions: Functions, tmp_path: Path) -> 
     assert order == ["u2", "b1", "b2"]
 
 
-async def test_a_place_given_to_a_call_that_is_cancelled_at_that_moment_is_not_lost(functions: Functions) -> None:
+async def test_a_process_granted_to_a_call_cancelled_at_that_moment_is_not_lost(functions: Functions) -> None:
     async with ProcessPool(functions["pid"], 1) as pool:
-        child = await pool._places.take(urgent=True)
+        child = await pool._idle.take(urgent=True)
         waiting = asyncio.create_task(pool.apply(None))
         await asyncio.sleep(0)
-        pool._places.give(child)
+        pool._idle.release(child)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert pool._places._free == [child]
+        assert pool._idle._free == [child]
 
 
-async def test_a_process_that_does_not_start_is_said_before_anything_is_served(tmp_path: Path) -> None:
+async def test_a_process_that_does_not_start_fails_on_entering(tmp_path: Path) -> None:
     (tmp_path / "only_once.py").write_text(
         "import os\nif os.environ.get('ONCE'):\n    raise OSError('no model file')\n\ndef f(x):\n    return x\n",
         encoding="utf-8",
@@ -213,7 +209,7 @@ async def test_a_process_that_does_not_start_is_said_before_anything_is_served(t
 
 
 @pytest.mark.usefixtures("functions")
-async def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
+async def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     code = f"""
 import asyncio, sys
 from pooled_functions import spin, pid
@@ -233,9 +229,9 @@ asyncio.run(main())
     try:
         assert parent.stdout is not None
         idle = int(await parent.stdout.readline())
-        pids = [idle, *await begun(tmp_path / "spins")]
+        pids = [idle, *await read_pids(tmp_path / "spins")]
         assert all(map(alive, pids))
     finally:
         parent.kill()
         await parent.communicate()
-    await gone(*pids)
+    await wait_until_ended(*pids)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from slow_wire import SlowWire
+from slow_proxy import SlowProxy
 
 from poise.stack.valkey import Valkey
 
@@ -24,7 +24,7 @@ async def admin(server: Valkey) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def wire(server: Valkey) -> AsyncIterator[SlowWire]:
+async def proxy(server: Valkey) -> AsyncIterator[SlowProxy]:
     """A proxy to it with adjustable delay."""
-    async with SlowWire(server.port) as wire:
-        yield wire
+    async with SlowProxy(server.port) as proxy:
+        yield proxy

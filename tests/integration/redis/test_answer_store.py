@@ -64,9 +64,9 @@ async def test_an_earlier_computation_does_not_replace_a_later_one(redis: RedisC
     answers, now = AnswerStore(redis, 10), time.time()
     assert await answers.put(tenant, "k", cached_answer("New.", now), DAY)
     assert not await answers.put(tenant, "k", cached_answer("Old.", now - 5), DAY)
-    found = await answers.get(tenant, "k")
-    assert found is not None
-    assert found.answer.text == "New."
+    stored = await answers.get(tenant, "k")
+    assert stored is not None
+    assert stored.answer.text == "New."
     assert await answers.put(tenant, "k", cached_answer("Newer.", now + 5), DAY)
 
 

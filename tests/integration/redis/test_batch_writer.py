@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from redis.asyncio import Redis
-from slow_wire import SlowWire
+from slow_proxy import SlowProxy
 
 from poise.redis.batch_writer import MAX_BATCH_BYTES, BatchWriter
 from poise.redis.client import RedisClient
@@ -44,22 +44,22 @@ async def write_all(journal: Journal, entries: int) -> list[bool]:
     return await asyncio.gather(*(journal.write(f"s{number}", entry(number)) for number in range(entries)))
 
 
-async def test_many_runs_share_a_round_trip_also_if_the_script_is_not_loaded(wire: SlowWire, admin: Redis) -> None:
-    async with RedisClient(wire.url) as redis:
+async def test_many_runs_share_a_round_trip_also_if_the_script_is_not_loaded(proxy: SlowProxy, admin: Redis) -> None:
+    async with RedisClient(proxy.url) as redis:
         journals = await open_journals(redis)
         for number, command in enumerate((b"EVALSHA", b"EVAL\r\n", b"EVALSHA", b"EVALSHA")):
-            wire.sent.clear()
+            proxy.sent.clear()
             assert all(await asyncio.gather(*(one.write(f"s{number}", entry(number)) for one in journals)))
-            assert b"".join(wire.sent).count(command) == RUNS
-            assert len(wire.sent) < RUNS / 2
+            assert b"".join(proxy.sent).count(command) == RUNS
+            assert len(proxy.sent) < RUNS / 2
             if number == 0:
                 await admin.script_flush()
 
 
-async def test_a_runs_entries_are_written_in_order_while_other_runs_write(wire: SlowWire, server: Valkey) -> None:
-    async with RedisClient(wire.url) as redis:
+async def test_a_runs_entries_are_written_in_order_while_other_runs_write(proxy: SlowProxy, server: Valkey) -> None:
+    async with RedisClient(proxy.url) as redis:
         journals = await open_journals(redis)
-        wire.delay = lambda: 0.001
+        proxy.delay = lambda: 0.001
 
         async def replace(journal: Journal) -> None:
             writing = []
@@ -112,13 +112,13 @@ async def test_a_full_redis_rejects_an_entry_and_all_later_ones(
     assert await stored_numbers(server, 0) == [1]
 
 
-async def test_a_huge_entry_is_written_in_a_round_trip_by_itself(wire: SlowWire) -> None:
-    async with RedisClient(wire.url) as redis:
+async def test_a_huge_entry_is_written_in_a_round_trip_by_itself(proxy: SlowProxy) -> None:
+    async with RedisClient(proxy.url) as redis:
         journals = await open_journals(redis)
         assert all(await asyncio.gather(*(journal.write("a", entry(1)) for journal in journals)))
-        wire.sent.clear()
+        proxy.sent.clear()
         huge = entry(2, b"x" * 20 * MAX_BATCH_BYTES)
-        wire.delay = lambda: 0.001
+        proxy.delay = lambda: 0.001
         writing = [asyncio.ensure_future(journals[0].write("b", huge))]
         writing += [asyncio.ensure_future(journal.write("b", entry(2))) for journal in journals[1:]]
         await asyncio.wait(writing, return_when=asyncio.FIRST_COMPLETED)
@@ -127,10 +127,10 @@ async def test_a_huge_entry_is_written_in_a_round_trip_by_itself(wire: SlowWire)
         assert (await Journal(redis, "acme", "0", ttl=60).open() or {})["b"] == huge
 
 
-async def test_when_the_server_dies_all_runs_learn_which_entries_were_written(wire: SlowWire, server: Valkey) -> None:
-    async with RedisClient(wire.url) as redis:
+async def test_when_the_server_dies_all_runs_learn_which_entries_were_written(proxy: SlowProxy, server: Valkey) -> None:
+    async with RedisClient(proxy.url) as redis:
         journals = await open_journals(redis)
-        wire.delay = lambda: 0.002
+        proxy.delay = lambda: 0.002
 
         async def follow(journal: Journal) -> int:
             number = 0
@@ -140,7 +140,7 @@ async def test_when_the_server_dies_all_runs_learn_which_entries_were_written(wi
             return number
 
         following = [asyncio.ensure_future(follow(journal)) for journal in journals]
-        while sum(sent.count(b"HSET") + sent.count(b"EVALSHA") for sent in wire.sent) < 10 * RUNS:  # noqa: ASYNC110 - the proxy has no event
+        while sum(sent.count(b"HSET") + sent.count(b"EVALSHA") for sent in proxy.sent) < 10 * RUNS:  # noqa: ASYNC110 - the proxy has no event
             await asyncio.sleep(0)
         server.kill()
         async with asyncio.timeout(10):
@@ -153,23 +153,23 @@ async def test_when_the_server_dies_all_runs_learn_which_entries_were_written(wi
         assert stored in (list(range(number)), list(range(number + 1)))  # the last reply may have been lost
 
 
-async def test_entries_waiting_behind_a_rejected_one_are_rejected_too(wire: SlowWire, admin: Redis) -> None:
-    async with RedisClient(wire.url) as redis:
+async def test_entries_waiting_behind_a_rejected_one_are_rejected_too(proxy: SlowProxy, admin: Redis) -> None:
+    async with RedisClient(proxy.url) as redis:
         (journal,) = await open_journals(redis, 1)
         await admin.hset("poise:history:acme:0", "", "another")
-        wire.delay = lambda: 0.02
-        wire.sent.clear()
+        proxy.delay = lambda: 0.02
+        proxy.sent.clear()
         first = asyncio.ensure_future(journal.write("a", entry(1)))
-        while not wire.sent:  # noqa: ASYNC110 - the wire has no event
+        while not proxy.sent:  # noqa: ASYNC110 - the proxy has no event
             await asyncio.sleep(0)
         async with asyncio.timeout(5):
             assert [*await asyncio.gather(journal.write("b", entry(2)), first)] == [False, False]
 
 
-async def test_cancellation_does_not_withdraw_an_entry_or_delay_others(wire: SlowWire, server: Valkey) -> None:
-    async with RedisClient(wire.url) as redis:
+async def test_cancellation_does_not_withdraw_an_entry_or_delay_others(proxy: SlowProxy, server: Valkey) -> None:
+    async with RedisClient(proxy.url) as redis:
         journals = await open_journals(redis)
-        wire.delay = lambda: 0.02
+        proxy.delay = lambda: 0.02
         writing = [asyncio.ensure_future(journal.write("a", entry(1))) for journal in journals]
         await asyncio.sleep(0.01)  # these are in flight, and the next ones wait
         writing += [asyncio.ensure_future(journal.write("b", entry(2))) for journal in journals]
@@ -181,13 +181,13 @@ async def test_cancellation_does_not_withdraw_an_entry_or_delay_others(wire: Slo
     assert await stored_numbers(server, 3) == await stored_numbers(server, 5) == [1, 2]
 
 
-async def test_closing_the_client_writes_all_pending_entries(wire: SlowWire, server: Valkey) -> None:
-    async with RedisClient(wire.url) as redis:
+async def test_closing_the_client_writes_all_pending_entries(proxy: SlowProxy, server: Valkey) -> None:
+    async with RedisClient(proxy.url) as redis:
         journals = await open_journals(redis)
-        wire.delay = lambda: 0.02
-        wire.sent.clear()
+        proxy.delay = lambda: 0.02
+        proxy.sent.clear()
         writing = [asyncio.ensure_future(journal.write("a", entry(1))) for journal in journals]
-        while not wire.sent:  # noqa: ASYNC110 - the wire has no event
+        while not proxy.sent:  # noqa: ASYNC110 - the proxy has no event
             await asyncio.sleep(0)
     assert all(one.done() for one in writing)
     assert await asyncio.gather(*writing) == [True] * RUNS

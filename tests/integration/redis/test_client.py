@@ -9,7 +9,7 @@ import time
 import pytest
 from liveness_kit import ProcessOnClock
 from redis.asyncio import Redis
-from slow_wire import SlowWire
+from slow_proxy import SlowProxy
 
 from poise.errors import SetupError
 from poise.liveness import Liveness
@@ -70,34 +70,34 @@ async def test_a_hanging_redis_costs_one_timeout(
     assert messages(caplog) == ["Redis is unavailable and not used", "Redis is available again"]
 
 
-async def test_a_slow_redis_is_skipped_until_it_is_fast(wire: SlowWire, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_slow_redis_is_skipped_until_it_is_fast(proxy: SlowProxy, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with RedisClient(wire.url) as redis:
+    async with RedisClient(proxy.url) as redis:
         await redis.put("k", b"old", 60)
-        wire.delay = lambda: 2 * SLOW_COMMAND
-        found = [await redis.get("k") for _ in range(300)]
-        answered = found.index(None)
+        proxy.delay = lambda: 2 * SLOW_COMMAND
+        values = [await redis.get("k") for _ in range(300)]
+        answered = values.index(None)
         assert answered <= BREAKER_WINDOW // 2
-        assert set(found[answered:]) == {None}
-        wire.sent.clear()
+        assert set(values[answered:]) == {None}
+        proxy.sent.clear()
         async with asyncio.timeout(10 * OPEN_FOR):
-            while len([sent for sent in wire.sent if b"poise:tried" in sent]) < 2:  # probes fail while it is slow
+            while len([sent for sent in proxy.sent if b"poise:tried" in sent]) < 2:  # probes fail while it is slow
                 assert await redis.get("k") is None
                 await asyncio.sleep(0.05)
-        assert not [sent for sent in wire.sent if b"GET" in sent]  # callers' commands are not used as probes
-        wire.delay = lambda: 0.0
+        assert not [sent for sent in proxy.sent if b"GET" in sent]  # callers' commands are not used as probes
+        proxy.delay = lambda: 0.0
         await until_writable(redis)
     assert messages(caplog) == ["Redis is unavailable and not used", "Redis is available again"]
 
 
-async def test_a_short_pause_does_not_open_the_breaker(wire: SlowWire, caplog: pytest.LogCaptureFixture) -> None:
-    async with RedisClient(wire.url) as redis:
+async def test_a_short_pause_does_not_open_the_breaker(proxy: SlowProxy, caplog: pytest.LogCaptureFixture) -> None:
+    async with RedisClient(proxy.url) as redis:
         await redis.put("k", b"old", 60)
         assert await asyncio.gather(*(redis.get("k") for _ in range(MAX_CONNECTIONS))) == [b"old"] * MAX_CONNECTIONS
         for _ in range(BREAKER_WINDOW // 2 - 1):
-            wire.delay = lambda: 2 * SLOW_COMMAND
+            proxy.delay = lambda: 2 * SLOW_COMMAND
             assert await asyncio.gather(*(redis.get("k") for _ in range(MAX_CONNECTIONS))) == [b"old"] * MAX_CONNECTIONS
-            wire.delay = lambda: 0.0
+            proxy.delay = lambda: 0.0
             assert [await redis.get("k") for _ in range(2)] == [b"old"] * 2
     assert messages(caplog) == []
 
@@ -114,16 +114,16 @@ async def test_a_blocked_event_loop_does_not_open_the_breaker(server: Valkey, ca
 
 
 async def test_commands_waiting_for_a_connection_return_when_the_breaker_opens(
-    server: Valkey, wire: SlowWire, caplog: pytest.LogCaptureFixture
+    server: Valkey, proxy: SlowProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with RedisClient(wire.url) as redis:
+    async with RedisClient(proxy.url) as redis:
         await redis.put("k", b"old", 60)
         os.kill(server.child.pid, signal.SIGSTOP)
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT * 3):  # sequentially it would take half a minute
-                found = await asyncio.gather(*(redis.get("k") for _ in range(50 * MAX_CONNECTIONS)))
-            assert set(found) == {None}
+                values = await asyncio.gather(*(redis.get("k") for _ in range(50 * MAX_CONNECTIONS)))
+            assert set(values) == {None}
         finally:
             os.kill(server.child.pid, signal.SIGCONT)
         await until_writable(redis)
@@ -131,14 +131,14 @@ async def test_commands_waiting_for_a_connection_return_when_the_breaker_opens(
 
 
 async def test_a_redis_that_cannot_keep_up_opens_the_breaker(
-    wire: SlowWire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    proxy: SlowProxy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "POOL_TIMEOUT", SLOW_COMMAND / 4)
-    async with RedisClient(wire.url) as redis:
+    async with RedisClient(proxy.url) as redis:
         await asyncio.gather(*(redis.put("k", b"old", 60) for _ in range(MAX_CONNECTIONS)))
-        wire.delay = lambda: SLOW_COMMAND / 2  # none of them is slow
-        found = await asyncio.gather(*(redis.get("k") for _ in range(10 * MAX_CONNECTIONS)))
-        assert found == [b"old"] * MAX_CONNECTIONS + [None] * 9 * MAX_CONNECTIONS
+        proxy.delay = lambda: SLOW_COMMAND / 2  # none of them is slow
+        values = await asyncio.gather(*(redis.get("k") for _ in range(10 * MAX_CONNECTIONS)))
+        assert values == [b"old"] * MAX_CONNECTIONS + [None] * 9 * MAX_CONNECTIONS
     assert messages(caplog) == ["Redis is unavailable and not used"]
 
 

@@ -1,4 +1,4 @@
-"""TLS and SASL by settings, against a broker that demands them."""
+"""TLS and SASL settings against a broker that requires them."""
 
 import logging
 import time
@@ -30,11 +30,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecureBroker]:
-    async with secure_broker(tmp_path_factory.mktemp("secure")) as found:
-        yield found
+    async with secure_broker(tmp_path_factory.mktemp("secure")) as broker:
+        yield broker
 
 
-def by_certificate(broker: SecureBroker, at: str | None = None, **other: Any) -> MeshSettings:
+def by_certificate(broker: SecureBroker, address: str | None = None, **other: Any) -> MeshSettings:
     given = {
         "protocol": "SSL",
         "ca_file": broker.ca,
@@ -42,7 +42,7 @@ def by_certificate(broker: SecureBroker, at: str | None = None, **other: Any) ->
         "key_file": broker.key,
         "key_password": KEY_PASSWORD,
     }
-    return MeshSettings(broker=at or broker.tls, security=Security.model_validate(given | other))
+    return MeshSettings(broker=address or broker.tls, security=Security.model_validate(given | other))
 
 
 def by_password(broker: SecureBroker, mechanism: str = "SCRAM-SHA-512", **other: Any) -> MeshSettings:
@@ -61,37 +61,37 @@ async def think(request: Generate, _context: Context) -> Completion:
 
 
 async def answer(ask: Ask, context: Context) -> Answer:
-    asked = Generate(messages=(ChatMessage(role="user", content=ask.question),))
-    reply = await context.call(asked, step="generate")
+    generate = Generate(messages=(ChatMessage(role="user", content=ask.question),))
+    reply = await context.call(generate, step="generate")
     return Answer(run_id=context.run, text=reply.text, rung="primary")
 
 
 async def ask_through_two_tiers(settings: MeshSettings) -> str:
-    """An ask goes from a client to orchestration, from there to inference, and back; a topic is read whole."""
+    """Send an ask from a client to orchestration, from there to inference, and back; read a whole topic."""
     async with (
         serving(settings, Tier("orchestration", {Ask: answer})) as mesh,
         serving(settings, Tier("inference", {Generate: think})),
         Poise(settings=settings) as client,
     ):
-        found = await client.ask("who goes there?")
+        reply = await client.ask("who goes there?")
         await mesh.logs.read_topic(SPANS.name)
-    return found.text
+    return reply.text
 
 
-async def test_by_a_clients_certificate(broker: SecureBroker) -> None:
+async def test_a_client_certificate(broker: SecureBroker) -> None:
     assert await ask_through_two_tiers(by_certificate(broker)) == "who goes there?"
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])
-async def test_by_a_password(broker: SecureBroker, mechanism: str) -> None:
+async def test_a_password(broker: SecureBroker, mechanism: str) -> None:
     assert await ask_through_two_tiers(by_password(broker, mechanism)) == "who goes there?"
 
 
-async def test_a_name_that_does_not_fit_is_taken_when_it_is_told_to(broker: SecureBroker) -> None:
+async def test_a_mismatched_host_name_is_accepted_without_check_hostname(broker: SecureBroker) -> None:
     await topic_setup.apply(by_certificate(broker, broker.misnamed, check_hostname=False))
 
 
-async def test_the_settings_come_from_the_environment(broker: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_settings_from_the_environment(broker: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "BROKER": broker.sasl,
         "SECURITY__PROTOCOL": "SASL_SSL",
@@ -106,7 +106,7 @@ async def test_the_settings_come_from_the_environment(broker: SecureBroker, monk
 
 
 async def refused(settings: MeshSettings) -> str:
-    """The one line that a process ends with; none of what is secret is in it, and nobody waits long for it."""
+    """Return the one-line error that a process ends with; it contains no secret, and does not take long."""
     began = time.monotonic()
     with pytest.raises(SetupError) as error:
         async with WorkerRuntime(settings, tier="client"):
@@ -119,53 +119,55 @@ async def refused(settings: MeshSettings) -> str:
 async def test_a_wrong_password(broker: SecureBroker, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for mechanism in ("SCRAM-SHA-512", "PLAIN"):
-        told = await refused(by_password(broker, mechanism, password="let me in"))  # noqa: S106 - a wrong one
-        assert f"it refuses {mechanism} user 'alice': correct POISE_SECURITY__USERNAME" in told
-        assert "let me in" not in caplog.text + told
+        message = await refused(by_password(broker, mechanism, password="let me in"))  # noqa: S106 - a wrong one
+        assert f"it refuses {mechanism} user 'alice': correct POISE_SECURITY__USERNAME" in message
+        assert "let me in" not in caplog.text + message
 
 
-async def test_an_authority_that_did_not_sign_the_brokers_certificate(broker: SecureBroker) -> None:
-    told = await refused(by_certificate(broker, ca_file=broker.other_ca))
-    assert "its certificate is not accepted" in told
-    assert "POISE_SECURITY__CA_FILE" in told
+async def test_an_untrusted_broker_certificate(broker: SecureBroker) -> None:
+    message = await refused(by_certificate(broker, ca_file=broker.other_ca))
+    assert "its certificate is not accepted" in message
+    assert "POISE_SECURITY__CA_FILE" in message
 
 
-async def test_a_certificate_for_another_host(broker: SecureBroker) -> None:
-    told = await refused(by_certificate(broker, broker.misnamed))
-    assert "its certificate is not accepted" in told
-    assert "127.0.0.1" in told
+async def test_a_broker_certificate_for_another_host(broker: SecureBroker) -> None:
+    message = await refused(by_certificate(broker, broker.misnamed))
+    assert "its certificate is not accepted" in message
+    assert "127.0.0.1" in message
 
 
-async def test_no_certificate_where_one_is_asked_for(broker: SecureBroker) -> None:
+async def test_a_missing_client_certificate(broker: SecureBroker) -> None:
     settings = MeshSettings(broker=broker.tls, security=Security(protocol="SSL", ca_file=broker.ca))
     assert "require a client certificate (POISE_SECURITY__CERT_FILE)" in await refused(settings)
 
 
-@pytest.mark.parametrize("door", ["tls", "sasl"])
-async def test_no_tls_where_it_is_demanded(broker: SecureBroker, door: str) -> None:
-    told = await refused(MeshSettings(broker=getattr(broker, door)))
-    assert "it closes the connection: POISE_SECURITY__PROTOCOL is PLAINTEXT, does the broker require TLS" in told
+@pytest.mark.parametrize("listener", ["tls", "sasl"])
+async def test_plaintext_to_a_tls_listener(broker: SecureBroker, listener: str) -> None:
+    message = await refused(MeshSettings(broker=getattr(broker, listener)))
+    assert "it closes the connection: POISE_SECURITY__PROTOCOL is PLAINTEXT, does the broker require TLS" in message
 
 
-async def test_tls_where_none_is_spoken(broker: SecureBroker, kafka: str) -> None:
-    told = await refused(by_certificate(broker, kafka))
-    assert "POISE_SECURITY__PROTOCOL is SSL, does the broker speak TLS" in told
+async def test_tls_to_a_plaintext_listener(broker: SecureBroker, kafka: str) -> None:
+    message = await refused(by_certificate(broker, kafka))
+    assert "POISE_SECURITY__PROTOCOL is SSL, does the broker speak TLS" in message
 
 
-async def test_a_password_where_none_is_asked_for(kafka: str) -> None:
+async def test_a_password_to_a_listener_without_authentication(kafka: str) -> None:
     security = Security(protocol="SASL_PLAINTEXT", mechanism="PLAIN", username="a", password="b")  # noqa: S106
-    told = await refused(MeshSettings(broker=kafka, security=security))
-    assert "it does not ask for a password: POISE_SECURITY__PROTOCOL is SASL_PLAINTEXT" in told
+    message = await refused(MeshSettings(broker=kafka, security=security))
+    assert "it does not ask for a password: POISE_SECURITY__PROTOCOL is SASL_PLAINTEXT" in message
 
 
-async def test_a_key_that_its_password_does_not_open(broker: SecureBroker, tmp_path: Path) -> None:
+async def test_an_unreadable_key_or_certificate(broker: SecureBroker, tmp_path: Path) -> None:
     for wrong in ({"key_password": "else"}, {"key_password": None}, {"key_file": broker.ca}):
         assert "client.pem and " in await refused(by_certificate(broker, **wrong))
     (tmp_path / "no.pem").write_text("nothing", encoding="utf-8")
     assert "no.pem holds no certificates" in await refused(by_certificate(broker, ca_file=tmp_path / "no.pem"))
 
 
-async def test_poise_up_wants_a_broker_for_it(broker: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_poise_up_needs_an_external_broker_for_security_settings(
+    broker: SecureBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("POISE_SECURITY__PROTOCOL", "SSL")
     with pytest.raises(SetupError, match="POISE_SECURITY__PROTOCOL is SSL, and the stack's own Kafka"):
         await external.check(ExternalServices())

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from integration_kit import another
-from slow_wire import SlowWire
+from slow_proxy import SlowProxy
 
 from poise.contracts.topics import PASSAGES
 from poise.kafka import topic_setup
@@ -114,7 +114,7 @@ async def test_a_model_whose_file_does_not_answer(mesh_settings: MeshSettings, t
 async def test_a_connection_to_kafka_that_is_cut_ends_nothing(tmp_path: Path) -> None:
     """A restart would not help; it is ready again as soon as it is mended."""
     port = probe.free_port()
-    async with SlowWire(port) as wire:
+    async with SlowProxy(port) as wire:
         advertised = {"advertised.listeners": f"PLAINTEXT://{wire.address}"}
         async with Kafka(tmp_path / "kafka", port=port, properties=advertised):
             settings = MeshSettings(broker=wire.address, state_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""Functions in threads: bounded, with their task's context, and never able to hold the process up."""
+"""ThreadPool: bounded, with the task's context variables, and without keeping the process alive."""
 
 import asyncio
 import concurrent.futures
@@ -14,7 +14,7 @@ from poise.executors.threads import ThreadPool
 WHERE: contextvars.ContextVar[str] = contextvars.ContextVar("WHERE", default="nowhere")
 
 
-async def test_functions_run_side_by_side_as_many_as_there_are_threads() -> None:
+async def test_functions_run_concurrently_in_all_threads() -> None:
     pool, together = ThreadPool(4, "t"), threading.Barrier(4)
     names = await asyncio.gather(
         *(pool.run(lambda: (together.wait(10), threading.current_thread().name)[1]) for _ in "1234")
@@ -23,7 +23,7 @@ async def test_functions_run_side_by_side_as_many_as_there_are_threads() -> None
     pool.close()
 
 
-async def test_threads_are_used_again_and_never_more_than_allowed() -> None:
+async def test_threads_are_reused_and_limited() -> None:
     pool, now, most, lock = ThreadPool(3, "t"), 0, 0, threading.Lock()
 
     def work() -> None:
@@ -43,7 +43,7 @@ async def test_threads_are_used_again_and_never_more_than_allowed() -> None:
     pool.close()
 
 
-async def test_a_function_sees_the_context_of_who_called_it() -> None:
+async def test_a_function_sees_its_callers_context_variables() -> None:
     pool = ThreadPool(1, "t")
     WHERE.set("here")
     assert await pool.run(WHERE.get) == "here"
@@ -60,7 +60,7 @@ async def test_a_function_sees_the_context_of_who_called_it() -> None:
         (concurrent.futures.CancelledError(), RuntimeError, "raised CancelledError"),
     ],
 )
-async def test_what_it_raises_is_raised_and_ends_nothing_else(
+async def test_an_error_is_raised_and_the_pool_continues(
     raised: BaseException, seen: type[Exception], says: str
 ) -> None:
     pool = ThreadPool(1, "t")
@@ -74,15 +74,15 @@ async def test_what_it_raises_is_raised_and_ends_nothing_else(
     pool.close()
 
 
-async def test_a_call_that_is_cancelled_returns_and_its_thread_works_on() -> None:
-    pool, begun, go_on, ran = ThreadPool(1, "t"), threading.Event(), threading.Event(), threading.Event()
+async def test_a_cancelled_call_returns_and_its_thread_continues() -> None:
+    pool, started, proceed, ran = ThreadPool(1, "t"), threading.Event(), threading.Event(), threading.Event()
 
     def block() -> None:
-        begun.set()
-        go_on.wait(10)
+        started.set()
+        proceed.wait(10)
 
     running = asyncio.create_task(pool.run(block))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(started.wait, 10)
     waiting = asyncio.create_task(pool.run(ran.set))
     await asyncio.sleep(0)
     for task in (running, waiting):
@@ -90,13 +90,13 @@ async def test_a_call_that_is_cancelled_returns_and_its_thread_works_on() -> Non
     await asyncio.gather(running, waiting, return_exceptions=True)
     assert running.cancelled()
     assert pool.busy == 1
-    go_on.set()
+    proceed.set()
     await pool.run(lambda: None)
-    assert not ran.is_set(), "what had not begun when it was cancelled must not run"
+    assert not ran.is_set(), "a call cancelled before its start must not run"
     pool.close()
 
 
-def test_a_thread_that_never_returns_does_not_keep_the_process() -> None:
+def test_a_blocked_thread_does_not_keep_the_process_alive() -> None:
     code = """
 import asyncio, threading
 from poise.executors.threads import ThreadPool

@@ -91,7 +91,7 @@ async def test_without_retrieval_the_answer_is_canned(
     assert said in asked.reason
     assert asked.answer.epoch is None
     assert [(step.step, step.fault) for step in asked.record.steps] == [("retrieve", type_)]
-    assert [type(request) for request in asked.run.asked] == [Retrieve], "without passages, no model is asked"
+    assert [type(request) for request in asked.run.requests] == [Retrieve], "without passages, no model is asked"
 
 
 async def test_without_passages_the_answer_is_canned(asking: AskFunction) -> None:
@@ -99,7 +99,7 @@ async def test_without_passages_the_answer_is_canned(asking: AskFunction) -> Non
     assert asked.answer.rung == "canned"
     assert "found nothing" in asked.reason
     assert asked.answer.epoch == NOTHING.epoch, "the epoch at which nothing was found"
-    assert [type(request) for request in asked.run.asked] == [Retrieve]
+    assert [type(request) for request in asked.run.requests] == [Retrieve]
 
 
 @pytest.mark.parametrize("bug", [{"found": ValueError("a bug")}, {"wrote": ValueError("a bug")}], ids=str)
@@ -134,12 +134,12 @@ async def test_a_step_without_time_is_not_run(asking: AskFunction) -> None:
 
 async def test_retrieval_is_asked_the_question(asking: AskFunction) -> None:
     asked = await asking(top_k=3)
-    assert asked.run.asked[0] == Retrieve(query="Who lit the lamp of Harrow Point?", limit=3)
+    assert asked.run.requests[0] == Retrieve(query="Who lit the lamp of Harrow Point?", limit=3)
 
 
 async def test_the_request_has_the_parameters_of_the_drawn_variant(asking: AskFunction) -> None:
     variant = {"name": "big", "backend": "gpu", "max_tokens": 99, "temperature": 0.5, "prompt_sentences": 1}
-    request = (await asking(variants=[variant])).run.asked[1]
+    request = (await asking(variants=[variant])).run.requests[1]
     assert isinstance(request, Generate)
     assert (request.backend, request.max_tokens, request.temperature) == ("gpu", 99, 0.5)
     system, message = request.messages
@@ -150,7 +150,7 @@ async def test_the_request_has_the_parameters_of_the_drawn_variant(asking: AskFu
 
 
 async def test_a_model_that_refuses_an_empty_system_message_is_sent_none(asking: AskFunction) -> None:
-    request = (await asking(variants=[{"name": "plain", "system": None}])).run.asked[1]
+    request = (await asking(variants=[{"name": "plain", "system": None}])).run.requests[1]
     assert isinstance(request, Generate)
     assert [message.role for message in request.messages] == ["user"]
 
@@ -232,7 +232,7 @@ async def test_a_ladder_without_model_rungs_asks_no_model(asking: AskFunction) -
     asked = await asking(rungs=["extractive", "canned"])
     assert asked.answer.rung == "extractive"
     assert asked.draw.skipped == "the ladder has no rung primary"
-    assert [type(request) for request in asked.run.asked] == [Retrieve]
+    assert [type(request) for request in asked.run.requests] == [Retrieve]
 
 
 async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: AskFunction) -> None:

@@ -33,7 +33,7 @@ def fault(name: str, **more: Any) -> FaultError:
 
 
 def asked_of(asked: AnsweredQuestion) -> list[str]:
-    return [request.backend for request in asked.run.asked if isinstance(request, Generate)]
+    return [request.backend for request in asked.run.requests if isinstance(request, Generate)]
 
 
 def breakers_of(*variants: dict[str, Any], **limits: Any) -> Breakers:
@@ -166,13 +166,13 @@ async def test_inference_waits_for_a_rate_limit_only_without_another_backend(
     asking: AskFunction, variants: list[dict[str, Any]], patience: float | None
 ) -> None:
     asked = await asking(wrote=RIGHT if len(variants) == 1 else {"cloud": RIGHT}, variants=variants)
-    (request,) = [request for request in asked.run.asked if isinstance(request, Generate)]
+    (request,) = [request for request in asked.run.requests if isinstance(request, Generate)]
     assert request.patience == patience
 
 
 async def test_the_last_variant_may_wait_for_its_rate_limit(asking: AskFunction) -> None:
     asked = await asking(wrote={"cloud": fault("rate-limited"), "gpu": RIGHT}, variants=[BIG, SMALL])
-    assert [request.patience for request in asked.run.asked if isinstance(request, Generate)] == [0.0, None]
+    assert [request.patience for request in asked.run.requests if isinstance(request, Generate)] == [0.0, None]
 
 
 # -- breakers ----------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ async def test_an_integrations_reply_is_evidence_like_any_passage() -> None:
     assert [(c.source, c.passage, c.quote) for c in answer.citations] == [
         ("The almanac", "integration:almanac#0", SENTENCE)
     ]
-    assert Fetch(integration="almanac", parameters={"question": ASK.question}) in run.asked
+    assert Fetch(integration="almanac", parameters={"question": ASK.question}) in run.requests
     assert answer.timings.keys() == {"retrieve", "fetch.almanac", "generate", "total"}
 
 
@@ -101,7 +101,7 @@ async def test_an_integration_has_a_fraction_of_the_time() -> None:
 
 async def test_without_integrations_nothing_is_asked() -> None:
     _, run = await answered(AssertionError("it was asked"), names=())
-    assert not [request for request in run.asked if isinstance(request, Fetch)]
+    assert not [request for request in run.requests if isinstance(request, Fetch)]
 
 
 async def test_unresponsive_tiers_do_not_delay_every_ask() -> None:
@@ -112,7 +112,7 @@ async def test_unresponsive_tiers_do_not_delay_every_ask() -> None:
         run = ScriptedRun({Retrieve: silence, Fetch: silence, Generate: WROTE})
         answer = await answering(ASK, run)  # type: ignore[arg-type]
         assert isinstance(answer, Answer)
-        assert (answer.rung, bool(run.asked)) == ("canned", number < 5)
+        assert (answer.rung, bool(run.requests)) == ("canned", number < 5)
         answers.append(answer)
     assert "skipped for a while: no reply in time" in (answers[-1].reason or "")
     assert any("integration almanac" in note and "skipped for a while" in note for note in answers[-1].degraded)

@@ -77,7 +77,7 @@ async def answered(
     run = Run(door, history)
     workflow = AnswerWorkflow(SETTINGS, breakers=here, policies=policies)
     answer = await run.execute(workflow.produce(run, ASK, CacheHints(stale)))
-    asked = [request.backend if isinstance(request, Generate) else "retrieval" for request in door.asked]
+    asked = [request.backend if isinstance(request, Generate) else "retrieval" for request in door.requests]
     return answer.model_copy(update={"timings": {}}), asked
 
 

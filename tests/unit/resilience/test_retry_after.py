@@ -1,4 +1,4 @@
-"""How long a server asked to be left alone."""
+"""Retry-After: the delay that a server asks for."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
         ({"retry-after-ms": "soon", "retry-after": "7"}, 7.0),
     ],
 )
-def test_milliseconds_come_before_seconds(headers: dict[str, str], seconds: float | None) -> None:
+def test_milliseconds_take_precedence(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_seconds(headers, AT) == seconds
 
 
@@ -56,11 +56,11 @@ dates = st.builds(
 
 
 @given(st.one_of(dates, st.text("0123456789:,+-. GMTJan", max_size=60)))
-def test_a_date_of_numbers_of_any_size_asks_for_finite_seconds_or_for_none(header: str) -> None:
+def test_the_delay_of_any_date_is_finite_or_none(header: str) -> None:
     seconds = parse_retry_after(header, AT)
     assert seconds is None or (seconds >= 0 and math.isfinite(seconds))
 
 
 @pytest.mark.parametrize("date", ["01 Jan 99999999999 00:00:00 GMT", "1 Jan 0001 00:00:00 +2359", f"{10**19} Jan 2026"])
-def test_a_date_that_cannot_be_asks_for_none(date: str) -> None:
+def test_an_impossible_date_is_ignored(date: str) -> None:
     assert parse_retry_after(f"Mon, {date}", AT) in {None, 0.0}

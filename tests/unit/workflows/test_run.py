@@ -308,9 +308,9 @@ async def test_returning_too_early_is_non_deterministic() -> None:
 async def test_a_task_that_outlives_the_workflow_is_not_non_deterministic() -> None:
     async def body(run: Run) -> int:
         unfinished = asyncio.ensure_future(run.call(Do(number=1)))
-        found = await run.call(Do(number=2))
+        reply = await run.call(Do(number=2))
         unfinished.cancel()
-        return found.number
+        return reply.number
 
     for seed in range(30):
         stored = StoredJournal()
@@ -347,8 +347,8 @@ async def test_the_first_fault_cancels_the_rest_unless_partial() -> None:
     with pytest.raises(FaultError, match="F: 1"):
         await run.map(requests, width=2)
     run, context = run_with(None)
-    found = await run.map(requests, width=2, partial=True)
-    assert [isinstance(one, FaultError) for one in found] == [number == 1 for number in range(10)]
+    results = await run.map(requests, width=2, partial=True)
+    assert [isinstance(one, FaultError) for one in results] == [number == 1 for number in range(10)]
     context.left = 0.0
     late = await run.map(requests, partial=True)
     assert all(isinstance(one, DeadlineExceededError) for one in late)

@@ -1,4 +1,4 @@
-"""Slow wire: a way to a server on loopback that takes its time, or is cut."""
+"""SlowProxy: a TCP proxy to a server on loopback that can delay or cut connections."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,8 +8,8 @@ from typing import Self
 from poise.stack import probe
 
 
-class SlowWire:
-    """Hands on to a port what is sent to it, each piece after `delay()` seconds: `async with SlowWire(port) as wire`.
+class SlowProxy:
+    """Forwards to a port, each chunk after `delay()` seconds: `async with SlowProxy(port) as proxy`.
 
     Args:
         port: The server's port.
@@ -17,12 +17,12 @@ class SlowWire:
 
     def __init__(self, port: int) -> None:
         self.delay: Callable[[], float] = lambda: 0.0
-        """Seconds that the next piece takes on its way to the server."""
+        """Returns the delay of the next chunk to the server, in seconds."""
         self.sent: list[bytes] = []
-        """What was sent to the server, whether it has come there or not."""
+        """The chunks sent to the server, delivered or not."""
         self.broken = False
-        """Whether nobody comes through any more: see `cut`."""
-        self._to = port
+        """Whether every connection is refused; see `cut`."""
+        self._port = port
         self._open: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -39,16 +39,16 @@ class SlowWire:
 
     @property
     def address(self) -> str:
-        """The server's address by this way, `host:port`."""
+        """The proxy's address, `host:port`."""
         return f"{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}"
 
     @property
     def url(self) -> str:
-        """The server's address by this way, as Redis clients write it."""
+        """The proxy's address as a Redis URL."""
         return f"redis://{self.address}/0"
 
     def cut(self) -> None:
-        """Close every connection, and each new one, while `broken`."""
+        """Close every connection, and each new one while `broken`."""
         self.broken = True
         for task in self._open:
             task.cancel()
@@ -63,36 +63,36 @@ class SlowWire:
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there, back = await asyncio.open_connection(probe.LOOPBACK, self._to)
-        except OSError:  # as the server would: nobody is there
+            upstream, downstream = await asyncio.open_connection(probe.LOOPBACK, self._port)
+        except OSError:  # like a server that does not run
             writer.close()
             return
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._there(reader, back))
-                group.create_task(_pump(there, writer))
+                group.create_task(self._forward(reader, downstream))
+                group.create_task(_pump(upstream, writer))
         finally:
-            back.close()
+            downstream.close()
             writer.close()
 
-    async def _there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async def sent(piece: bytes) -> None:
-            self.sent.append(piece)
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def delay_chunk(chunk: bytes) -> None:
+            self.sent.append(chunk)
             await asyncio.sleep(self.delay())
 
-        await _pump(reader, writer, sent)
+        await _pump(reader, writer, delay_chunk)
 
 
 async def _pump(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, before: Callable[[bytes], Awaitable[None]] | None = None
 ) -> None:
     try:
-        while piece := await reader.read(65_536):
+        while chunk := await reader.read(65_536):
             if before is not None:
-                await before(piece)
-            writer.write(piece)
+                await before(chunk)
+            writer.write(chunk)
             await writer.drain()
     except ConnectionError:
-        pass  # one of the two is gone, and so is the other in a moment
+        pass  # one side is closed, and the other will be in a moment
     finally:
         writer.close()
