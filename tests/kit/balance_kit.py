@@ -14,7 +14,7 @@ BACK: Final = 180.0
 
 
 def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
-    """An act as it stands after so many seconds."""
+    """Return the state of an act after `until` seconds."""
     chance = random.Random(1)
     timeline = Timeline(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
     timeline.weights.append(WeightsPoint(BEGAN, {"steady": 0.5, "second": 0.5}))

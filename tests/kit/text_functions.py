@@ -174,7 +174,7 @@ def _with_few_values(said: str) -> None:
 
 FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
     {
-        SLOW: (_SLOW.search,),  # to see that it is told
+        SLOW: (_SLOW.search,),  # shows that a slow function is detected
         "poise.redis.passage_store:passage_key": (lambda said: passage_key("t", said, 6),),
         "poise.redis.passage_store:normalise_query": (normalised_query,),
         "poise.cli.dlq_view:render_body": (

@@ -10,28 +10,28 @@ BackendName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,80}$"
 
 
 class Backend(BaseModel):
-    """One model of one server."""
+    """One model of a model server."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: HttpUrl
-    """The server's base address; `/v1` is added where it has no path."""
+    """The server's base address; `/v1` is appended if it has no path."""
     model: Annotated[str, Field(min_length=1)]
-    """The model's name, as the server knows it."""
+    """The model's name on the server."""
     api_key: SecretStr | None = None
     """Sent as a bearer token."""
     timeout: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds for one request, waiting for a free place included; the message's deadline always holds too."""
+    """Seconds for one request, including time queued for a slot; the message's deadline applies too."""
     connect_timeout: Annotated[float, Field(gt=0)] = 5.0
-    """Seconds for opening a connection."""
+    """Seconds to open a connection."""
     concurrency: Annotated[int, Field(ge=1)] = 8
-    """Requests to this backend at once, by each worker; as many connections are kept open."""
+    """Concurrent requests to this backend per worker; as many connections stay open."""
     batch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """The share of them that the batch lane may have, and of the turns while both lanes wait."""
+    """The share of them for the batch lane, and its share of released slots while both lanes queue."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the server calls the limit of tokens to write: newer models of OpenAI's own refuse the first."""
+    """The server's name of the limit of generated tokens; newer OpenAI models reject `max_tokens`."""
     stream: bool = True
-    """Have it answer word by word where the asker wants that; False for a server that cannot."""
+    """Stream if the caller requests it; False for a server without streaming."""
 
     @field_validator("url")
     @classmethod
@@ -44,7 +44,7 @@ class Backend(BaseModel):
 
     @property
     def endpoint(self) -> str:
-        """The address of its chat completions."""
+        """The address of the chat completions API."""
         path = (self.url.path or "").rstrip("/") or "/v1"
         return f"{self.url.scheme}://{self.address}{path}/chat/completions"
 
@@ -55,14 +55,14 @@ class Backend(BaseModel):
 
 
 class InferenceSettings(Settings):
-    """What an inference worker needs to know."""
+    """Settings of an inference worker."""
 
     model_config = Settings.model_config | {"env_prefix": "POISE_INFERENCE_"}
 
     table: ClassVar[str] = "inference"
 
     backends: dict[BackendName, Backend] = Field(default_factory=dict, validate_default=True)
-    """The backends by the name that a request calls them by; a request that names none means `default`."""
+    """Backends by name; a request without a name uses `default`."""
 
     @field_validator("backends")
     @classmethod

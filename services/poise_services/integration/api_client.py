@@ -113,16 +113,16 @@ class ApiClient:
         """Run a request if the breaker allows it, and record its outcome."""
         now = time.monotonic()
         if not self.breaker.allow(now):
-            rest = max(0.0, (self.breaker.retry_at() or now) - now)
-            how_long = f"for another {rest:.0f} s" if rest else "but for one try"
-            told = f"integration {self.name} kept failing, and is left alone {how_long}{self.breaker.error_suffix()}"
-            raise CircuitOpenError(told, retry_after=rest)
+            wait = max(0.0, (self.breaker.retry_at() or now) - now)
+            how_long = f"is skipped for another {wait:.0f} s" if wait else "is being probed by one request"
+            message = f"integration {self.name} failed repeatedly and {how_long}{self.breaker.error_suffix()}"
+            raise CircuitOpenError(message, retry_after=wait)
         before = self.breaker.state(now)
         try:
             yield
         except RateLimitedError as error:
-            asked = None if error.retry_after is None else min(error.retry_after, MAX_OPEN_SECONDS)
-            self.breaker.record_failure(time.monotonic(), open_for=asked, admitted_at=now, error=str(error))
+            open_for = None if error.retry_after is None else min(error.retry_after, MAX_OPEN_SECONDS)
+            self.breaker.record_failure(time.monotonic(), open_for=open_for, admitted_at=now, error=str(error))
             self._log_transition(before, error)
             raise
         except ApiFailedError as error:
@@ -142,9 +142,9 @@ class ApiClient:
     def _log_transition(self, before: str, error: PoiseError | None) -> None:
         after = self.breaker.state(time.monotonic())
         if before == "closed" and after == "open":
-            log.warning("integration %s at %s is left alone for a while: %s", self.name, self.api.address, error)
+            log.warning("integration %s at %s fails and is skipped for a while: %s", self.name, self.api.address, error)
         elif before == "half-open" and after == "closed":
-            log.info("integration %s is back", self.name)
+            log.info("integration %s is up again", self.name)
 
     async def _exchange(self, parameters: Mapping[str, str]) -> str:
         values = {**parameters, **self.api.secret_values()}

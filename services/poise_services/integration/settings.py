@@ -1,4 +1,4 @@
-"""The integration tier's settings: which APIs there are, how each is asked, and what of its answer matters."""
+"""The integration tier's settings: the APIs, their requests, and the relevant part of their responses."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,40 +17,40 @@ IntegrationName = Annotated[str, StringConstraints(pattern=NAME)]
 SecretName = Annotated[str, StringConstraints(pattern=rf"^{PARAMETER}$")]
 
 PLAIN_HEADERS = frozenset({"accept", "accept-language", "cache-control", "content-type", "user-agent"})
-"""Headers whose values are no secrets."""
+"""Headers whose values are not secret."""
 
 
 class Api(BaseModel):
-    """One question that can be put to somebody else's API."""
+    """One endpoint of a third-party API."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str
-    """Its address, `https://host/path?q={question}`: a parameter stands in braces and is percent-encoded."""
+    """The address, `https://host/path?q={question}`: parameters are in braces, and are percent-encoded."""
     method: Literal["GET", "POST"] = "GET"
-    """It may be sent more than once."""
+    """A request may be sent more than once."""
     headers: Mapping[str, SecretStr] = Field(default_factory=dict)
-    """Sent along; a secret stands in braces: `Bearer {key}`."""
+    """Request headers; secrets are in braces: `Bearer {key}`."""
     secrets: Mapping[SecretName, SecretStr] = Field(default_factory=dict)
-    """What may stand in braces beside parameters, and no parameter may replace. Taken out of whatever comes back."""
+    """Values for braces besides parameters, which cannot replace them. Redacted in responses and errors."""
     body: JsonValue = None
-    """Sent as JSON, with `POST`; parameters in braces stand in its strings."""
+    """Sent as JSON, with `POST`; its strings may have parameters in braces."""
     pointer: str | None = None
-    """The part of the answer that matters (JSON Pointer, RFC 6901); None = all of it, whatever it is."""
+    """The relevant part of the response (JSON Pointer, RFC 6901); None = the whole response, of any type."""
     source: str | None = None
-    """What a reader knows it by; None = its name."""
+    """The name that citations show; None = the integration's name."""
     timeout: Annotated[float, Field(gt=0)] = 5.0
-    """Seconds for one request, waiting for a free place included; the message's deadline always holds too."""
+    """Seconds for one request, including time queued for a slot; the message's deadline applies too."""
     connect_timeout: Annotated[float, Field(gt=0)] = 2.0
-    """Seconds for opening a connection."""
+    """Seconds to open a connection."""
     concurrency: Annotated[int, Field(ge=1)] = 8
-    """Requests at once, by each worker."""
+    """Concurrent requests per worker."""
     batch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """The share of them that the batch lane may have, and of the turns while both lanes wait."""
+    """The share of them for the batch lane, and its share of released slots while both lanes queue."""
     max_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024)] = 1024 * 1024
-    """The longest answer that is read."""
+    """Bytes of the largest response that is read."""
     stale_if_error: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds for which a good answer is kept, to stand in, marked, when there is no other; 0 = not at all."""
+    """Seconds for which a good response may replace a failure, marked as stale; 0 = never."""
 
     @field_validator("url")
     @classmethod
@@ -59,7 +59,7 @@ class Api(BaseModel):
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("must be http://host/… or https://host/…")
         if "@" in parts.netloc or placeholders(parts.netloc):
-            raise ValueError("its host must stand there as it is: no parameter, no user, no password")
+            raise ValueError("its host must be literal: no parameter, no user, no password")
         if parts.fragment:
             raise ValueError("must not have a fragment")
         return url
@@ -81,7 +81,7 @@ class Api(BaseModel):
         unknown = {place for value in self.headers.values() for place in placeholders(value.get_secret_value())}
         if unknown := unknown - self.secrets.keys():
             raise ValueError(f"headers: {', '.join(sorted(unknown))} must be in secrets: a header takes no parameter")
-        # The client would say what is wrong with it when the first request is sent, and quote it.
+        # Otherwise the HTTP client would reject it at the first request, and quote the secret in its error.
         wrong = [
             name for name, value in self.resolved_headers().items() if not (value.isascii() and value.isprintable())
         ]
@@ -93,32 +93,32 @@ class Api(BaseModel):
 
     @property
     def parameters(self) -> frozenset[str]:
-        """The parameters that it must be given."""
+        """The required parameters."""
         return frozenset((placeholders(self.url) | placeholders(self.body)) - self.secrets.keys())
 
     @property
     def address(self) -> str:
-        """`host:port`, which may be logged; the rest may hold a secret."""
+        """`host:port`, which may be logged; the rest may contain secrets."""
         parts = urlsplit(self.url)
         return f"{parts.hostname}:{self.port}"
 
     @property
     def port(self) -> int:
-        """The port, as written or as the scheme has it."""
+        """The port, or the scheme's default."""
         parts = urlsplit(self.url)
         return parts.port or (443 if parts.scheme == "https" else 80)
 
     def resolved_headers(self) -> dict[str, str]:
-        """The headers, with their secrets."""
+        """Return the headers with their secrets filled in."""
         known = self.secret_values()
         return {name: str(fill(value.get_secret_value(), known)) for name, value in self.headers.items()}
 
     def secret_values(self) -> dict[str, str]:
-        """The secrets, in the clear."""
+        """Return the secrets as plain text."""
         return {name: secret.get_secret_value() for name, secret in self.secrets.items()}
 
     def redacted_values(self) -> tuple[str, ...]:
-        """Whatever must appear nowhere, the longest first: each secret, each header's value and its last word."""
+        """Return what must be redacted, longest first: each secret, each header's value and its last word."""
         values = list(self.secret_values().values())
         for name, value in self.resolved_headers().items():
             if name.lower() not in PLAIN_HEADERS:
@@ -128,7 +128,7 @@ class Api(BaseModel):
 
 
 def _escaped_forms(value: str) -> Iterator[str]:
-    """As it is, in an address, and in JSON as most write it, and as those do who escape slashes."""
+    """Yield a value as it is, percent-encoded, and in JSON with and without escapes of non-ASCII and slashes."""
     yield value
     yield quote(value, safe="")
     for ascii_only in (True, False):
@@ -138,14 +138,14 @@ def _escaped_forms(value: str) -> Iterator[str]:
 
 
 class IntegrationSettings(Settings):
-    """What an integration worker needs to know."""
+    """Settings of an integration worker."""
 
     model_config = Settings.model_config | {"env_prefix": "POISE_INTEGRATION_"}
 
     table: ClassVar[str] = "integration"
 
     integrations: dict[IntegrationName, Api] = Field(default_factory=dict, validate_default=True)
-    """By the name that a request calls them by."""
+    """Integrations by the name in requests."""
 
     @field_validator("integrations")
     @classmethod

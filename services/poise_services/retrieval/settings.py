@@ -10,7 +10,7 @@ from poise.settings import Settings
 
 
 class RetrievalSettings(Settings):
-    """What a retrieval worker needs to know."""
+    """Settings of a retrieval worker."""
 
     model_config = Settings.model_config | {"env_prefix": "POISE_RETRIEVAL_"}
 
@@ -24,17 +24,18 @@ class RetrievalSettings(Settings):
     }
 
     embedding_threads: Annotated[int, Field(ge=1, le=64)] = 2
-    """Threads that embed documents. On Linux they take what processor time others leave; queries have their own."""
+    """Threads that embed documents, on Linux at low priority; queries have their own thread."""
     embedding_model_file: Path | None = None
-    """The embedding model's file, where that of its package is not to be used. It must be the same model."""
+    """A file of the embedding model to use instead of its package's. It must be the same model."""
     embedding_budget: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """The share of a request's remaining time in which its query must be embedded; else words alone find passages."""
+    """The share of a request's remaining time for embedding its query; beyond it, search is sparse only."""
     candidates: Annotated[int, Field(ge=10, le=1_000)] = 50
-    """Passages that each of the two searches, by meaning and by words, puts forward to be fused."""
+    """Passages that dense and sparse search each contribute to the fusion."""
     checkpoint_interval: Annotated[float, Field(gt=0)] = 1.0
-    """Seconds between writes of the index to disk while passages come in; a crash has the rest applied again."""
+    """Seconds between writes of the index to disk while passages arrive; a crash repeats what came after the last."""
     max_epoch_waiters: Annotated[int, Field(ge=1)] = 128
-    """Requests that may wait for their epochs at once; more are told to come again. A document that could not be
-    handled is never reached: who waits for it must not take all the room for waiting, here and in orchestration."""
+    """Requests that wait for their epochs concurrently; further ones get `retry-after`. The epoch of a document that
+    became a dead letter is never reached: requests that wait for it must not use up the capacity for waiting, here and
+    in orchestration."""
     reply_margin: Annotated[float, Field(ge=0)] = 0.25
-    """Seconds before a request's deadline at which waiting for its epoch ends, so that the fault comes in time."""
+    """Seconds before a request's deadline at which waiting for its epoch ends, so that the fault arrives in time."""

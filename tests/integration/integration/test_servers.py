@@ -146,7 +146,7 @@ async def test_repeated_failures_open_the_circuit_and_are_logged_once(caplog: py
                 with pytest.raises(ApiFailedError):
                     await ask(apis)
             for _ in range(3):
-                message = r"kept failing, and is left alone for another \d s: integration weather answered 500"
+                message = r"failed repeatedly and is skipped for another \d s: integration weather answered 500"
                 with pytest.raises(CircuitOpenError, match=message) as caught:
                     await ask(apis)
             assert len(server.requests) == 5
@@ -156,7 +156,7 @@ async def test_repeated_failures_open_the_circuit_and_are_logged_once(caplog: py
     assert 0 < (fault.retry_after or 0) <= 2
     (logged,) = [record.message for record in caplog.records if record.name.startswith("poise_services")]
     where = f"integration weather at {server.url.removeprefix('http://')}"
-    assert logged == f"{where} is left alone for a while: integration weather answered 500: without a reason"
+    assert logged == f"{where} fails and is skipped for a while: integration weather answered 500: without a reason"
     assert resting() == []
 
 

@@ -12,10 +12,6 @@ NOT_YET: frozenset[str] = frozenset(
         "labs/poise_labs/cli",
         "labs/poise_labs/drill",
         "labs/poise_labs/lab",
-        "services/poise_services/gateway",
-        "services/poise_services/inference",
-        "services/poise_services/integration",
-        "services/poise_services/retrieval",
         "shared/poise/contracts",
         "shared/poise/embedding",
         "shared/poise/http_client",
@@ -36,34 +32,20 @@ NOT_YET: frozenset[str] = frozenset(
         "tests/benchmarks/steps",
         "tests/integration/cli",
         "tests/integration/evaluation",
-        "tests/integration/gateway",
-        "tests/integration/inference",
         "tests/integration/labs/lab",
         "tests/integration/recovery",
-        "tests/integration/retrieval",
         "tests/integration/stack",
-        "tests/kit",
         "tests/unit/cli",
         "tests/unit/contracts",
         "tests/unit/evaluation",
-        "tests/unit/gateway",
         "tests/unit/policy",
         "tests/unit/policy/detection",
-        "tests/unit/retrieval",
         "tests/unit/stack",
     }
 )
 """Folders with modules that are not rewritten yet, without their subfolders."""
-PAGES_NOT_YET: frozenset[str] = frozenset(
-    {
-        "services/poise_services/evaluation/README.md",
-        "services/poise_services/gateway/README.md",
-        "services/poise_services/inference/README.md",
-        "services/poise_services/integration/README.md",
-        "services/poise_services/retrieval/README.md",
-    }
-)
-"""Pages that are not rewritten yet."""
+DATA = {("services/poise_services/retrieval/sparse.py", "shall")}
+"""Words that a module has as data: a stop word."""
 LISTS = {ROOT / "tests" / "kit" / "plain_language.py", Path(__file__)}
 """Files that name the banned turns."""
 
@@ -73,19 +55,18 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-ALL_PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("services/**/*.md")]
-PAGES = [page for page in sorted(ALL_PAGES) if name_of(page) not in PAGES_NOT_YET]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("services/**/*.md")]
 MODULES = [path for path in python_files(*CODE) if path not in LISTS and name_of(path.parent) not in NOT_YET]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", sorted(PAGES), ids=name_of)
 def test_a_page_uses_no_banned_turn(page: Path) -> None:
     assert [str(finding) for finding in banned_in_page(page)] == []
 
 
 def test_no_module_uses_a_banned_turn() -> None:
     findings = itertools.chain.from_iterable(map(banned_in_code, MODULES))
-    assert [str(finding) for finding in findings] == []
+    assert [str(finding) for finding in findings if (name_of(finding.path), finding.found) not in DATA] == []
 
 
 SAMPLE = '''"""Whoever calls
