@@ -21,7 +21,7 @@ set, or the ceiling of latency or of cost."""
 
 
 class Limits(Message):
-    """What a person lets the loop do, and what it is to keep."""
+    """Limits of automatic decisions, set by a person."""
 
     kind: ClassVar[str] = "limits/1"
     renamed: ClassVar[Mapping[str, str]] = {
@@ -32,26 +32,26 @@ class Limits(Message):
         "latency": "max_latency",
         "cost": "max_cost",
     }
-    """Old name to new name. Records that are stored for long still have the old names."""
+    """Old name to new name. Stored records still have the old names."""
 
     min_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
-    """The least share of the draws that a variant keeps, so that it can be seen to have recovered."""
+    """The minimum share of the draws of a variant, so that its recovery can be detected."""
     step: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The largest change of one variant's share in one decision."""
+    """The maximum change of a variant's share in one decision."""
     cooldown_answers: Annotated[Int64, Field(ge=1)] = 20
-    """Scored answers between two steps of one move."""
+    """Scored answers between two steps of a decrease or restore."""
     mean_answers_between_false_alarms: Annotated[Int64, Field(ge=100)] = 50_000
-    """Scored answers between two false alarms, on average, over all detectors and their restarts."""
+    """The average number of scored answers between two false alarms, over all detectors and their restarts."""
     margin: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """How much worse than the others a variant may be on average, and count as recovered."""
+    """How much worse than the others a recovered variant may be on average."""
     score: str = "quality"
-    """The score that steers: 0 to 1, more is better."""
+    """The score that decisions are based on: 0 to 1, more is better."""
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The range: the least mean of that score which is acceptable; None = none."""
+    """The minimum acceptable mean of that score; None = none."""
     max_latency: Annotated[float, Field(gt=0, le=MAX_QUANTITY)] | None = None
-    """Seconds within which a variant writes 95 % of its answers; None = it may take as long as it likes."""
+    """The maximum seconds of 95 % of a variant's answers; None = no limit."""
     max_cost: Annotated[float, Field(gt=0, le=MAX_QUANTITY)] | None = None
-    """What 95 % of its answers cost at most, in the currency of the variants' prices; None = whatever."""
+    """The maximum cost of 95 % of a variant's answers, in the currency of their prices; None = no limit."""
 
     @model_validator(mode="before")
     @classmethod

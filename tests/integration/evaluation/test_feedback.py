@@ -1,4 +1,4 @@
-"""Feedback on a real Kafka: joined to its run on any worker, at any time; what cannot be is kept, with the reason."""
+"""Feedback on a real Kafka: joined to its run by any worker at any time, or else dead-lettered with the reason."""
 
 import asyncio
 import time
@@ -29,12 +29,12 @@ SOON = (0.2, 0.3, 4.0)
 
 
 def by_time(ago: float = 0.0) -> str:
-    """The id of a run that came by a gateway."""
+    """Return the id of a run from a gateway."""
     return new_run_id(time.time() - ago, Random())
 
 
 def by_place() -> str:
-    """The id of a run that came by Kafka."""
+    """Return the id of a run from Kafka."""
     return derive_run_id(uuid4().hex, 0, 0, time.time())
 
 
@@ -52,14 +52,14 @@ def record_of(run: str, policy: str, tenant: str = "default") -> RunRecord:
 
 
 async def recorded(mesh: WorkerRuntime, run: str, tenant: str = "default") -> str:
-    """Leave a record of a run, of a policy of its own; returns that."""
+    """Write the record of a run with a new policy; return the policy."""
     policy = uuid4().hex
     await mesh.producer.publish(RECORDS, record_of(run, policy, tenant), key=run)
     return policy
 
 
 async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
-    """What feedback has become scores of a policy, as soon as there is so much of it."""
+    """Wait for this number of feedback scores of a policy, and return them."""
     found: list[Score] = []
     async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
         async for batch in follower:
@@ -71,7 +71,7 @@ async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]
 
 
 async def letters_of(mesh: WorkerRuntime, key: str, count: int = 1) -> list[DeadLetter]:
-    """The dead letters of a key, as soon as there are so many."""
+    """Wait for this number of dead letters of a key, and return them."""
     async with asyncio.timeout(WITHIN):
         while True:
             letters = read_dead("evaluation", await mesh.logs.read_topic(dead_letter_topic_name("evaluation")))
@@ -82,14 +82,14 @@ async def letters_of(mesh: WorkerRuntime, key: str, count: int = 1) -> list[Dead
 
 @pytest.fixture
 async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    """An evaluation worker."""
+    """Run an evaluation worker."""
     async with serving(mesh_settings, evaluation_tier) as mesh:
         yield mesh
 
 
 @pytest.fixture
 async def outsider(kafka: str) -> AsyncIterator[Outsider]:
-    """A client that knows nothing of Poise's library."""
+    """A client that does not use Poise's library."""
     outsider = Outsider(kafka)
     await outsider.start()
     yield outsider
@@ -98,7 +98,7 @@ async def outsider(kafka: str) -> AsyncIterator[Outsider]:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The delays are short; their topics keep their names."""
+    """Shorten the delays without renaming the topics."""
     named = {delay: retry_topic_name("evaluation", real) for delay, real in zip(SOON, RETRY_DELAYS, strict=True)}
     for module in ("poise.worker.retry_policy", "poise_services.evaluation.feedback"):
         monkeypatch.setattr(f"{module}.RETRY_DELAYS", SOON)
@@ -127,7 +127,7 @@ async def test_feedback_is_joined_to_its_run(mesh: WorkerRuntime, new: NewRun) -
     assert abs(score.at - given) < WITHIN
 
 
-async def test_it_is_joined_by_a_worker_that_has_seen_nothing_of_the_run(mesh_settings: MeshSettings) -> None:
+async def test_feedback_is_joined_by_a_worker_that_did_not_handle_the_run(mesh_settings: MeshSettings) -> None:
     run = by_place()
     async with serving(another(mesh_settings), evaluation_tier) as mesh:
         policy = await recorded(mesh, run)
@@ -152,7 +152,7 @@ async def test_early_feedback_waits_for_its_run(mesh: WorkerRuntime, new: NewRun
 
 
 @pytest.mark.usefixtures("soon")
-async def test_feedback_on_a_run_that_nobody_knows_is_kept_in_the_end(mesh: WorkerRuntime) -> None:
+async def test_feedback_on_an_unknown_run_becomes_a_dead_letter(mesh: WorkerRuntime) -> None:
     run = by_place()
     feedback = Feedback(run_id=run, correction="Bo did.")
     await mesh.producer.publish(FEEDBACK, feedback, key=run)
@@ -164,8 +164,8 @@ async def test_feedback_on_a_run_that_nobody_knows_is_kept_in_the_end(mesh: Work
         assert len(await mesh.logs.read_key(retry_topic_name("evaluation", delay), run)) == 1
 
 
-async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh: WorkerRuntime, kafka: str) -> None:
-    """The tier was down for an hour: what is unknown now will not be known in 11 minutes."""
+async def test_feedback_that_was_delayed_long_enough_is_not_delayed_again(mesh: WorkerRuntime, kafka: str) -> None:
+    """The tier was down for an hour: a run unknown now will not be known in 11 minutes."""
     run = by_place()
     body = Feedback(run_id=run, thumb="up").encode()
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
@@ -176,14 +176,14 @@ async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh:
     assert await mesh.logs.read_key(retry_topic_name("evaluation", RETRY_DELAYS[0]), run) == []
 
 
-async def test_late_feedback_is_kept_at_once(mesh: WorkerRuntime) -> None:
+async def test_late_feedback_becomes_a_dead_letter_at_once(mesh: WorkerRuntime) -> None:
     run = by_time(ago=8 * 86_400)
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     (letter,) = await letters_of(mesh, run)
     assert letter.message == f"run {run} is too old: records are retained for 7 days"
 
 
-async def test_feedback_that_is_delivered_twice_counts_once(mesh: WorkerRuntime) -> None:
+async def test_redelivered_feedback_counts_once(mesh: WorkerRuntime) -> None:
     run = by_time()
     policy = await recorded(mesh, run)
     for thumb in ("up", "down", "down"):
@@ -200,7 +200,7 @@ async def test_feedback_that_is_delivered_twice_counts_once(mesh: WorkerRuntime)
 async def test_feedback_on_another_tenants_run_is_not_accepted(
     mesh: WorkerRuntime, outsider: Outsider, claimed: str | None
 ) -> None:
-    """Whoever may write to the topic speaks for its tenant, whatever the header says."""
+    """A client that may write to the topic acts for the topic's tenant, regardless of the header."""
     theirs, ours = by_time(), by_time()
     policy, own = await recorded(mesh, theirs, "theirs"), await recorded(mesh, ours)
     body = Feedback(run_id=theirs, thumb="down").encode()
@@ -213,7 +213,9 @@ async def test_feedback_on_another_tenants_run_is_not_accepted(
     assert [score for score in scores if score.feedback is not None] == []
 
 
-async def test_what_is_no_feedback_is_kept_and_stops_none(mesh: WorkerRuntime, outsider: Outsider) -> None:
+async def test_invalid_feedback_becomes_a_dead_letter_and_blocks_nothing(
+    mesh: WorkerRuntime, outsider: Outsider
+) -> None:
     run = by_time()
     policy = await recorded(mesh, run)
     bad = [
@@ -234,7 +236,7 @@ async def test_what_is_no_feedback_is_kept_and_stops_none(mesh: WorkerRuntime, o
     assert score.values == {"feedback_thumb": 1.0}
 
 
-async def test_a_record_that_cannot_be_read_is_said_so(mesh: WorkerRuntime, outsider: Outsider) -> None:
+async def test_an_undecodable_record_is_reported(mesh: WorkerRuntime, outsider: Outsider) -> None:
     run = by_time()
     await outsider.send(RECORDS.name, b'{"run_id": 7}', run.encode(), reply_to=None)
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)

@@ -1,4 +1,4 @@
-"""Deciding on a real Kafka: one consistent policy, whoever decides, however often that changes."""
+"""Deciding on a real Kafka: one consistent policy, regardless of changes of ownership."""
 
 import asyncio
 import os
@@ -30,19 +30,19 @@ KILLED = ROOT / "tests" / "kit" / "killed_decider.py"
 
 @pytest.fixture
 async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    """A process that decides nothing: it asks, scores and reads."""
+    """A process that does not decide: it sends commands and scores, and reads decisions."""
     async with WorkerRuntime(another(mesh_settings), tier="cli") as mesh:
         yield mesh
 
 
 def moved_once(decisions: list[Decision], name: str) -> None:
-    """See that the bad variant was left step by step, once."""
+    """Check that the bad variant was decreased in steps, once."""
     moves = [made.action for made in decisions if made.by == "loop"]
     assert moves == [*["shift"] * (STEPS - 1), "roll back"]
     assert decisions[-1].after == pytest.approx({"steady": 0.95, "cheap": 0.05}), name
 
 
-async def test_what_a_person_sets_is_in_force_and_a_bad_variant_loses_its_share(
+async def test_a_set_policy_becomes_active_and_a_bad_variant_loses_its_share(
     mesh_settings: MeshSettings, mesh: WorkerRuntime
 ) -> None:
     case = Case(mesh)
@@ -56,7 +56,7 @@ async def test_what_a_person_sets_is_in_force_and_a_bad_variant_loses_its_share(
     moved_once(decisions, case.name)
 
 
-async def test_scores_that_come_twice_count_once_and_what_cannot_be_read_stops_nothing(
+async def test_duplicate_scores_count_once_and_undecodable_ones_block_nothing(
     mesh_settings: MeshSettings, mesh: WorkerRuntime
 ) -> None:
     case, outsider = Case(mesh), Outsider(mesh_settings.broker)
@@ -76,9 +76,7 @@ async def test_scores_that_come_twice_count_once_and_what_cannot_be_read_stops_n
         await outsider.stop()
 
 
-async def test_workers_that_come_and_go_in_the_middle_leave_one_policy(
-    mesh_settings: MeshSettings, mesh: WorkerRuntime
-) -> None:
+async def test_rebalances_leave_one_policy(mesh_settings: MeshSettings, mesh: WorkerRuntime) -> None:
     case = Case(mesh)
     async with AsyncExitStack() as first, AsyncExitStack() as second:
         await first.enter_async_context(worker(another(mesh_settings)))
@@ -94,9 +92,7 @@ async def test_workers_that_come_and_go_in_the_middle_leave_one_policy(
 
 
 @pytest.mark.parametrize("place", ["sent", "committed"])
-async def test_a_worker_that_is_killed_in_the_middle_is_taken_over_from(
-    mesh_settings: MeshSettings, mesh: WorkerRuntime, place: str
-) -> None:
+async def test_a_killed_worker_is_replaced(mesh_settings: MeshSettings, mesh: WorkerRuntime, place: str) -> None:
     case = Case(mesh)
     named = {"POISE_BROKER": mesh_settings.broker, "POISE_INSTANCE": f"killed-{uuid4().hex[:8]}"}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -118,7 +114,7 @@ async def test_a_worker_that_is_killed_in_the_middle_is_taken_over_from(
         moved_once(await case.check(), case.name)
 
 
-async def test_who_is_shut_out_writes_no_more_and_goes_on_from_what_was_written(
+async def test_a_fenced_worker_writes_nothing_and_continues_from_the_log(
     mesh_settings: MeshSettings, mesh: WorkerRuntime, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = Case(mesh)
@@ -134,7 +130,7 @@ async def test_who_is_shut_out_writes_no_more_and_goes_on_from_what_was_written(
         moved_once(await case.check(), case.name)
 
 
-async def test_a_broker_that_restarts_in_the_middle_and_scores_that_are_lost_leave_one_policy(tmp_path: Path) -> None:
+async def test_a_broker_restart_and_lost_scores_leave_one_policy(tmp_path: Path) -> None:
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)
@@ -158,7 +154,7 @@ async def test_a_broker_that_restarts_in_the_middle_and_scores_that_are_lost_lea
 
 
 async def lost(settings: MeshSettings, topic: str) -> None:
-    """Lose all that is in a topic, and its offsets."""
+    """Delete and recreate a topic, so that its records and offsets are lost."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()
     try:

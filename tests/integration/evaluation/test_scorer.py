@@ -1,4 +1,4 @@
-"""The evaluation worker on a real Kafka: every finished run is scored, and one that cannot be read stops none."""
+"""The evaluation worker on a real Kafka: every finished run is scored, and undecodable records block nothing."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ def new_run() -> str:
 
 
 async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
-    """The scores of a policy, as soon as there are so many."""
+    """Wait for this number of scores of a policy, and return them."""
     async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
         found: list[Record] = []
         async for batch in follower:
@@ -56,7 +56,7 @@ async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]
     return [Score.parse(record.value or b"") for record in found]
 
 
-async def test_a_run_that_is_delivered_twice_counts_once(mesh_settings: MeshSettings) -> None:
+async def test_a_redelivered_run_counts_once(mesh_settings: MeshSettings) -> None:
     policy, first, second = uuid4().hex, new_run(), new_run()
     async with serving(mesh_settings, evaluation_tier) as mesh:
         for record in (record_of(first, policy), record_of(first, policy), record_of(second, policy, raw="")):
@@ -71,7 +71,7 @@ async def test_a_run_that_is_delivered_twice_counts_once(mesh_settings: MeshSett
     assert summary.values["latency_ms.retrieve"].p50 == 3.0
 
 
-async def test_a_record_that_cannot_be_read_is_kept_and_stops_none(mesh_settings: MeshSettings) -> None:
+async def test_an_undecodable_record_becomes_a_dead_letter_and_blocks_nothing(mesh_settings: MeshSettings) -> None:
     policy, run, bad = uuid4().hex, new_run(), f'{{"run_id": "{uuid4()}"'.encode()
     outsider = Outsider(mesh_settings.broker)
     await outsider.start()
@@ -89,7 +89,7 @@ async def test_a_record_that_cannot_be_read_is_kept_and_stops_none(mesh_settings
     assert score.run_id == run
 
 
-async def test_runs_are_compared_by_meaning_where_that_is_asked_for(mesh_settings: MeshSettings) -> None:
+async def test_semantic_comparison_can_be_enabled(mesh_settings: MeshSettings) -> None:
     policy, run = uuid4().hex, new_run()
     record = record_of(run, policy, raw="Ada Quill put a flame to it.")
     async with (

@@ -12,16 +12,6 @@ NOT_YET: frozenset[str] = frozenset(
         "labs/poise_labs/cli",
         "labs/poise_labs/drill",
         "labs/poise_labs/lab",
-        "shared/poise/contracts",
-        "shared/poise/embedding",
-        "shared/poise/http_client",
-        "shared/poise/policy",
-        "shared/poise/policy/detection",
-        "shared/poise/run_log",
-        "shared/poise/scoring",
-        "shared/poise/system",
-        "shared/poise/telemetry",
-        "shared/poise/text",
         "tests",
         "tests/benchmarks",
         "tests/benchmarks/cache",
@@ -31,21 +21,23 @@ NOT_YET: frozenset[str] = frozenset(
         "tests/benchmarks/scores",
         "tests/benchmarks/steps",
         "tests/integration/cli",
-        "tests/integration/evaluation",
         "tests/integration/labs/lab",
         "tests/integration/recovery",
         "tests/integration/stack",
         "tests/unit/cli",
-        "tests/unit/contracts",
-        "tests/unit/evaluation",
-        "tests/unit/policy",
-        "tests/unit/policy/detection",
         "tests/unit/stack",
     }
 )
 """Folders with modules that are not rewritten yet, without their subfolders."""
 DATA = {("services/poise_services/retrieval/sparse.py", "shall")}
 """Words that a module has as data: a stop word."""
+NOT_SENTENCES: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("shared/poise/policy/incident.py", "told"),  # a name in stored snapshots
+        ("shared/poise/scoring/tokenization.py", "shall"),  # a stop word
+    }
+)
+"""Files with a banned turn that is data."""
 LISTS = {ROOT / "tests" / "kit" / "plain_language.py", Path(__file__)}
 """Files that name the banned turns."""
 

@@ -1,4 +1,4 @@
-"""Runs compared by meaning: in a thread, never by words instead, and only where a quality is told at all."""
+"""Semantic comparison of runs: in a thread, without a lexical fallback, and only if there is a quality."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ def never(text: str) -> "Vector":
     raise AssertionError(f"a vector of {text!r} was asked for")
 
 
-async def test_own_words_are_above_a_denial_and_are_told_by_meaning_when_it_is_on() -> None:
+async def test_a_paraphrase_scores_above_a_negation_with_semantic_comparison() -> None:
     async with embedding_scorer(ON) as vectors:
         assert vectors is not None
         own, denied = [(await vectors.score(record(raw))).values for raw in (OWN_WORDS, DENIED)]
@@ -63,21 +63,21 @@ async def test_own_words_are_above_a_denial_and_are_told_by_meaning_when_it_is_o
     assert all(own[name] == value for name, value in by_words[0].items() if name != "quality")
 
 
-async def test_it_is_off_unless_asked_for() -> None:
+async def test_semantic_comparison_is_off_by_default() -> None:
     assert not EvaluationSettings().embedding
     async with embedding_scorer(EvaluationSettings()) as vectors:
         assert vectors is None
 
 
-def test_a_worker_that_compares_by_words_imports_no_model() -> None:
+def test_a_worker_without_semantic_comparison_imports_no_model() -> None:
     heavy = "import sys, poise_services.evaluation.__main__; print(sys.modules.keys() & {'onnxruntime', 'tokenizers'})"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
     done = subprocess.run([sys.executable, "-c", heavy], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
-async def test_the_loop_goes_on_while_a_run_is_compared() -> None:
-    """On the loop's own thread this would wait for itself."""
+async def test_the_event_loop_is_not_blocked_by_a_comparison() -> None:
+    """Wait for the event loop; on its own thread, this would deadlock."""
     begun, go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -94,7 +94,7 @@ async def test_the_loop_goes_on_while_a_run_is_compared() -> None:
         assert (await scoring).values["raw_nearness"] == 1.0
 
 
-async def test_a_run_that_cannot_be_compared_is_tried_again_and_not_scored_by_words() -> None:
+async def test_a_run_whose_comparison_fails_is_retried_and_not_scored_lexically() -> None:
     def embed(text: str) -> "Vector":
         raise RuntimeError(f"no memory for {len(text)} characters")
 
@@ -116,11 +116,11 @@ async def test_a_run_that_cannot_be_compared_is_tried_again_and_not_scored_by_wo
     ],
     ids=["fault", "empty", "refused", "looping", "cached", "bears on nothing", "no draw"],
 )
-def test_no_vector_is_made_where_there_is_nothing_to_compare(run: RunRecord) -> None:
+def test_nothing_is_embedded_without_passages_or_answer(run: RunRecord) -> None:
     assert score_run(run, never) == score_run(run)
 
 
-async def test_a_model_that_cannot_be_loaded_stops_the_worker_and_says_what_to_do(
+async def test_a_model_that_cannot_be_loaded_stops_the_worker_with_an_instruction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged = tmp_path / "model.onnx"

@@ -1,4 +1,4 @@
-"""Feedback: what it is as a score, and what it means that its run has no record."""
+"""Feedback: its conversion to scores, and its outcome if the run has no record."""
 
 import time
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def a_run(ago: float) -> str:
     return new_run_id(NOW - ago, Random(1))
 
 
-def test_feedback_as_a_score_says_how_its_runs_variant_was_drawn() -> None:
+def test_feedback_as_a_score_has_the_draw_of_its_run() -> None:
     found = score_of(Feedback(run_id=BY_PLACE, id="ada", thumb="up"), RECORD, 9.0)
     assert (found.run_id, found.workflow, found.tenant) == (BY_PLACE, "answer", "acme")
     assert (found.policy, found.policy_version, found.variant, found.probability) == ("brief", 7, "small", 0.25)
@@ -64,7 +64,7 @@ def test_feedback_on_a_run_without_a_draw_counts_for_no_variant() -> None:
         ),
     ],
 )
-def test_what_is_said_is_a_number(said: dict[str, Any], values: dict[str, float]) -> None:
+def test_feedback_is_converted_to_numbers(said: dict[str, Any], values: dict[str, float]) -> None:
     assert score_of(Feedback(run_id=BY_PLACE, **said), RECORD, 9.0).values == values
 
 
@@ -83,13 +83,13 @@ def test_what_is_said_is_a_number(said: dict[str, Any], values: dict[str, float]
         (a_run(30 * DAY), 0, "late", TerminalError),
     ],
 )
-def test_what_a_missing_record_means(run: str, given_ago: float, outcome: str, kind: type) -> None:
+def test_the_outcome_of_feedback_without_a_record(run: str, given_ago: float, outcome: str, kind: type) -> None:
     found, error = classify_missing(run, NOW - given_ago, NOW)
     assert (found, type(error)) == (outcome, kind)
     assert run in str(error)
 
 
-def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() -> None:
+def test_early_feedback_is_delayed_once_by_each_retry_topic() -> None:
     waits: list[float] = []
     given, attempt = NOW, 1
     while True:
@@ -111,14 +111,14 @@ def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() 
 
 @dataclass
 class Unread:
-    """The part of a message's context that is there before anything is read; reading fails the test."""
+    """The part of a context that is used before a look-up; a look-up fails the test."""
 
     written: float
     tenant: str = "acme"
     mesh: None = None
 
 
-def test_what_can_be_no_run_is_no_feedback() -> None:
+def test_feedback_with_an_invalid_run_id_is_refused() -> None:
     with pytest.raises(ValidationError, match="run_id\n  is not a run id"):
         Feedback(run_id="r", thumb="up")
 
@@ -127,7 +127,7 @@ NO_RUN_LOG: Any = None
 """No test asks for them, or it gives its own."""
 
 
-async def test_a_run_from_before_all_records_is_late_unread() -> None:
+async def test_feedback_on_a_run_before_all_records_is_late_without_a_look_up() -> None:
     context: Any = Unread(time.time())
     run = new_run_id(time.time() - 8 * DAY, Random())
     with pytest.raises(TerminalError, match="is too old: records are retained for 7 days"):
@@ -135,7 +135,7 @@ async def test_a_run_from_before_all_records_is_late_unread() -> None:
 
 
 async def came_of(feedbacks: FeedbackHandler, run: str, written: float, record: RunRecord | None = None) -> str:
-    """What became of feedback on a run that has this record, or none."""
+    """Return the outcome of feedback on a run with this record, or with none."""
 
     async def find(_run: str) -> RunRecord | None:
         return record
@@ -152,7 +152,7 @@ async def came_of(feedbacks: FeedbackHandler, run: str, written: float, record: 
     return "passed over"
 
 
-async def test_a_flood_on_runs_that_nobody_knows_leaves_so_many_waiting_and_so_many_dead_letters() -> None:
+async def test_a_flood_of_feedback_on_unknown_runs_is_bounded() -> None:
     now = [0.0]
     feedbacks = FeedbackHandler(NO_RUN_LOG, lambda: now[0])
     runs = [new_run_id(time.time(), Random(number)) for number in range(3_000)]
@@ -165,7 +165,7 @@ async def test_a_flood_on_runs_that_nobody_knows_leaves_so_many_waiting_and_so_m
     assert await came_of(feedbacks, old(0), time.time()) == "dead letter", "a flood of another kind takes nothing of it"
 
 
-async def test_a_flood_on_runs_that_are_too_long_ago_leaves_so_many_dead_letters() -> None:
+async def test_a_flood_of_late_feedback_is_bounded() -> None:
     feedbacks = FeedbackHandler(NO_RUN_LOG, lambda: 0.0)
     late = [await came_of(feedbacks, old(number), time.time()) for number in range(300)]
     assert late == ["dead letter"] * 200 + ["passed over"] * 100
@@ -175,7 +175,7 @@ def old(number: int) -> str:
     return new_run_id(time.time() - 7.5 * DAY, Random(number))
 
 
-async def test_a_flood_on_another_tenants_run_leaves_so_many_dead_letters() -> None:
+async def test_a_flood_of_feedback_on_another_tenants_run_is_bounded() -> None:
     feedbacks = FeedbackHandler(NO_RUN_LOG, lambda: 0.0)
     record = RECORD.model_copy(update={"tenant": "another"})
     foreign = [await came_of(feedbacks, BY_PLACE, time.time(), record) for _ in range(300)]

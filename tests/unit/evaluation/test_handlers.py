@@ -21,7 +21,7 @@ RECORD = RunRecord(
 
 @dataclass
 class Published:
-    """The part of a message's context that judging uses."""
+    """The part of a context that scoring uses."""
 
     messages: list[tuple[Topic, Message | None, str | None]] = field(default_factory=list)
 
@@ -30,16 +30,16 @@ class Published:
 
 
 NO_RECORDS: Any = None
-"""Feedback alone needs the records of runs."""
+"""Only feedback needs the records of runs."""
 
 
-async def test_a_finished_run_is_scored_and_the_score_published_by_its_policy() -> None:
+async def test_a_finished_run_is_scored_and_the_score_is_keyed_by_its_policy() -> None:
     context: Any = Published()
     assert await handlers(NO_RECORDS)[RunRecord](RECORD, context) is None
     assert context.messages == [(SCORES, score_run(RECORD), "answer")]
 
 
-async def test_a_run_that_is_delivered_twice_has_the_same_score_twice() -> None:
+async def test_a_redelivered_run_has_the_same_score() -> None:
     context: Any = Published()
     for _ in range(2):
         await handlers(NO_RECORDS)[RunRecord](RECORD, context)
@@ -48,5 +48,5 @@ async def test_a_run_that_is_delivered_twice_has_the_same_score_twice() -> None:
     assert first == second
 
 
-def test_the_tier_handles_all_that_its_topics_carry() -> None:
+def test_the_tier_handles_all_messages_of_its_topics() -> None:
     assert Tier("evaluation", handlers(NO_RECORDS)).topics == topics_of_tier("evaluation")

@@ -1,4 +1,4 @@
-"""The deciders of a partition: what operators are told, and when."""
+"""The deciders of a partition: log messages, and recovery from lost logs."""
 
 import logging
 
@@ -19,7 +19,7 @@ def record(topic: str, offset: int, message: Message) -> Record:
 
 
 def with_answers(deciders: PartitionDeciders, count: int) -> None:
-    """Answers of two variants, those of `cheap` all bad."""
+    """Return scores of two variants, those of `cheap` all bad."""
     for offset in range(count):
         variant = ("steady", "cheap")[offset % 2]
         score = score_of(f"run-{offset}", variant, good=variant == "steady", at=float(offset))
@@ -27,7 +27,7 @@ def with_answers(deciders: PartitionDeciders, count: int) -> None:
 
 
 @pytest.mark.parametrize("how", ["held", "dry run", "acted"])
-def test_trouble_is_a_warning_whether_or_not_it_is_acted_on(how: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_finding_is_logged_as_a_warning_also_in_a_dry_run(how: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     deciders = PartitionDeciders(0, lambda _: True)
     commands = [asked("set", 1, spec=spec(dry_run=how == "dry run"))]
@@ -42,7 +42,7 @@ def test_trouble_is_a_warning_whether_or_not_it_is_acted_on(how: str, caplog: py
     assert ("(not acted)" in told.getMessage()) == (how != "acted")
 
 
-def test_what_a_person_writes_stays_on_its_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_text_of_a_person_stays_on_its_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     deciders = PartitionDeciders(0, lambda _: True)
     by = "jane\x1b[2J\nanswer roll back: all is lost"
@@ -58,7 +58,7 @@ def test_what_a_person_writes_stays_on_its_line_of_the_log(caplog: pytest.LogCap
 
 
 class Logs:
-    """What a worker has written, as records."""
+    """The records that a worker has written."""
 
     def __init__(self) -> None:
         self.records: dict[str, list[Record]] = {POLICY_TOPIC.name: [], POLICY_STATE.name: [], DECISIONS.name: []}
@@ -74,7 +74,7 @@ class Logs:
         log.append(Record(topic, 0, len(log), 1.0, POLICY.encode(), value))
 
     def restored(self) -> PartitionDeciders:
-        """As the next worker does it."""
+        """Restore as the next worker does."""
         deciders = PartitionDeciders(0, lambda _: True)
         deciders.restore(self.records[POLICY_STATE.name])
         for policies in deciders.compare(self.records[POLICY_TOPIC.name]).values():
@@ -84,7 +84,7 @@ class Logs:
 
 @pytest.fixture
 def logs() -> Logs:
-    """A policy of which `cheap` was left in some steps."""
+    """Return a policy after several decreases of `cheap`."""
     logs, deciders = Logs(), PartitionDeciders(0, lambda _: True)
     deciders.apply_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])
     with_answers(deciders, 400)
@@ -98,7 +98,7 @@ def in_force(deciders: PartitionDeciders) -> Policy:
     return policy
 
 
-def test_the_last_snapshot_that_can_be_read_counts(logs: Logs) -> None:
+def test_the_last_readable_snapshot_counts(logs: Logs) -> None:
     before = logs.restored()
     empty = PolicyState(name=POLICY, scores=9, commands=9, decider={}).encode()
     for value in (None, b"", b"\xff", b"{}", b'{"name":"answer"}', empty):
@@ -108,14 +108,14 @@ def test_the_last_snapshot_that_can_be_read_counts(logs: Logs) -> None:
     assert (again.scores, again.commands) == (before.scores, before.commands)
 
 
-def test_a_snapshot_of_a_newer_worker_is_not_passed_over(logs: Logs) -> None:
+def test_a_snapshot_of_a_newer_worker_is_not_skipped(logs: Logs) -> None:
     newer = PolicyState(name=POLICY, scores=9, commands=9, decider={"format": 99})
     logs.bad(POLICY_STATE.name, newer.encode())
     with pytest.raises(SetupError, match="a newer worker wrote this snapshot"):
         logs.restored()
 
 
-def test_without_snapshots_it_goes_on_from_what_is_in_force_and_was_decided(logs: Logs) -> None:
+def test_without_snapshots_deciding_continues_from_the_policy_and_the_decisions(logs: Logs) -> None:
     before = logs.restored()
     logs.records[POLICY_STATE.name].clear()
     again = logs.restored()
@@ -131,7 +131,7 @@ def test_without_snapshots_it_goes_on_from_what_is_in_force_and_was_decided(logs
     assert decision.version == in_force(before).version + 1
 
 
-def test_a_policy_that_its_log_lost_is_written_again_as_it_was(logs: Logs) -> None:
+def test_a_policy_missing_in_its_log_is_written_again(logs: Logs) -> None:
     before = in_force(logs.restored())
     logs.records[POLICY_TOPIC.name].clear()
     again = logs.restored()

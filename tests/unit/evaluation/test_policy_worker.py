@@ -1,4 +1,4 @@
-"""Deciding: what ends a worker's turn at a partition."""
+"""The policy worker: what ends the ownership of a partition."""
 
 from types import SimpleNamespace
 from typing import cast
@@ -15,7 +15,7 @@ READ = (POLICY, POLICY_STATE, COMMANDS, SCORES)
 
 
 @pytest.mark.parametrize("made_again", READ, ids=lambda topic: topic.name)
-async def test_a_topic_that_was_made_again_ends_a_turn(made_again: Topic) -> None:
+async def test_a_recreated_topic_ends_the_ownership(made_again: Topic) -> None:
     async def describe(names: list[str]) -> dict[str, TopicMetadata]:
         return {name: TopicMetadata("one", 1) for name in names}
 

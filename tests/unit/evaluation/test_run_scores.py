@@ -37,21 +37,21 @@ def values(**changes: Any) -> dict[str, float]:
     return score_run(record(**changes)).values
 
 
-def test_a_score_says_of_what_it_is() -> None:
+def test_a_score_identifies_its_run() -> None:
     found = score_run(record())
     assert (found.run_id, found.workflow, found.tenant) == ("run", "answer", "acme")
     assert (found.policy, found.policy_version, found.variant, found.probability) == ("answer", 7, "small", 0.25)
     assert (found.rung, found.at) == ("primary", 1_001.25)
 
 
-def test_each_step_has_its_latency_and_the_run_has_one() -> None:
+def test_each_step_and_the_run_have_a_latency() -> None:
     found = values()
     assert found["latency_ms.retrieve"] == 20.5
     assert found["latency_ms.generate"] == 900.0
     assert found["latency_ms.total"] == 1_250.0
 
 
-def test_what_was_cut_for_the_record_is_not_judged_by_its_rest() -> None:
+def test_a_truncated_text_is_not_scored() -> None:
     whole = values()
     for cut, missing in (
         (("steps",), set()),
@@ -66,13 +66,13 @@ def test_what_was_cut_for_the_record_is_not_judged_by_its_rest() -> None:
         assert missing or found == whole
 
 
-def test_what_the_passages_say_is_more_grounded_than_what_they_do_not() -> None:
+def test_a_supported_answer_is_more_grounded_than_an_unsupported_one() -> None:
     found, invented = values(), values(answer=answer(WRONG), draw=DRAW.model_copy(update={"raw": WRONG}))
     assert found["groundedness"] > 0.7 > invented["groundedness"]
     assert found["raw_groundedness"] > 0.7 > invented["raw_groundedness"]
 
 
-def test_a_variant_is_judged_by_its_own_words_though_a_lower_rung_answered() -> None:
+def test_a_variant_is_scored_by_its_own_text_when_a_lower_rung_answered() -> None:
     sent = answer(
         "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill.",
         rung="extractive",
@@ -95,12 +95,12 @@ def test_a_variant_is_judged_by_its_own_words_though_a_lower_rung_answered() -> 
     ],
     ids=["sound", "nothing", "white space", "cut off", "looping"],
 )
-def test_what_is_wrong_with_a_models_words_is_named(raw: str, finish: str, names: set[str]) -> None:
+def test_degenerate_output_is_named(raw: str, finish: str, names: set[str]) -> None:
     found = values(draw=DRAW.model_copy(update={"raw": raw, "finish_reason": finish}))
     assert {name for name in ("empty", "degenerate", "truncated") if found[name]} == names
 
 
-def test_a_canned_answer_is_grounded_in_nothing() -> None:
+def test_a_canned_answer_has_no_groundedness() -> None:
     found = score_run(
         record(answer=answer("I do not know.", rung="canned", variant=None), draw=DRAW.model_copy(update={"raw": None}))
     )
@@ -137,7 +137,7 @@ OF_THE_DRAW = {
 }
 
 
-def test_a_variant_that_was_not_asked_is_neither_good_nor_bad() -> None:
+def test_a_variant_that_was_not_called_has_no_score() -> None:
     left_alone = DRAW.model_copy(update={"raw": None, "skipped": "it failed lately"})
     other = (Generation(variant="big", raw=WRONG), Generation(variant="big", fault="urn:poise:unavailable"))
     found = score_run(record(draw=left_alone, generations=other, answer=answer(rung="variant", variant="big")))
@@ -145,19 +145,19 @@ def test_a_variant_that_was_not_asked_is_neither_good_nor_bad() -> None:
     assert not found.values.keys() & OF_THE_DRAW
 
 
-def test_an_answer_from_the_cache_says_nothing_of_a_variant() -> None:
+def test_a_cached_answer_counts_for_no_variant() -> None:
     found = score_run(record(cached=True, answer=answer(cached=True, age=9.0), draw=DRAW, passages=()))
     assert not found.values.keys() & (OF_THE_DRAW | {"groundedness"})
 
 
-def test_an_earlier_answer_without_passages_is_not_held_to_be_made_up() -> None:
-    """Retrieval is down, and an earlier answer stands in: what it rests on is not in this run's record."""
+def test_a_stale_answer_without_passages_is_not_ungrounded() -> None:
+    """Retrieval is down and a stale answer is sent: its passages are not in the record of this run."""
     sent = answer(rung="stale", cached=True, age=9.0)
     assert "groundedness" not in values(answer=sent, draw=None, passages=())
     assert values(answer=sent, draw=None)["groundedness"] > 0.7
 
 
-def test_a_variant_that_was_asked_and_failed_counts() -> None:
+def test_a_failed_variant_counts() -> None:
     failed = (Generation(variant="small", fault="urn:poise:unavailable"), Generation(variant="big", raw=RIGHT))
     found = values(draw=DRAW.model_copy(update={"raw": None}), generations=failed)
     assert found["raw_fault"] == 1.0
@@ -178,7 +178,7 @@ FAULT = (Generation(variant="small", fault="urn:poise:unavailable"),)
     ],
     ids=["nothing", "cut off", "looping", "a refusal"],
 )
-def test_what_is_no_answer_has_no_quality(raw: str, finish: str) -> None:
+def test_degenerate_output_has_no_quality(raw: str, finish: str) -> None:
     assert values(draw=DRAW.model_copy(update={"raw": raw, "finish_reason": finish}))["quality"] == 0.0
 
 
@@ -186,20 +186,20 @@ def test_a_fault_has_no_quality() -> None:
     assert values(draw=NOTHING, generations=FAULT)["quality"] == 0.0
 
 
-def test_quality_is_a_probability_and_tells_what_the_passages_say_from_what_they_do_not() -> None:
+def test_quality_is_a_probability_that_separates_supported_answers() -> None:
     right, wrong = values()["quality"], values(draw=DRAW.model_copy(update={"raw": WRONG}))["quality"]
     assert 0.0 < wrong < 0.35
     assert 0.5 < right < 1.0
 
 
 @pytest.mark.parametrize("raw", [RIGHT, "I do not know."], ids=["an answer", "a refusal"])
-def test_where_no_passage_bears_on_the_question_nothing_is_said_of_quality(raw: str) -> None:
-    """To decline is right there, and what is said cannot be told from what is made up."""
+def test_without_a_relevant_passage_there_is_no_quality(raw: str) -> None:
+    """A refusal is right then, and supported text cannot be distinguished from made-up text."""
     found = values(draw=DRAW.model_copy(update={"raw": raw}), question="Which volcano erupted yesterday?")
     assert "quality" not in found
 
 
-def test_what_a_variant_took_and_cost_is_its_own() -> None:
+def test_latency_and_cost_are_those_of_the_variant() -> None:
     found = values(draw=DRAW.model_copy(update={"ms": 812.5, "cost": 0.0025}))
     assert (found["raw_ms"], found["raw_cost"]) == (812.5, 0.0025)
     assert not values().keys() & {"raw_ms", "raw_cost"}

@@ -1,4 +1,4 @@
-"""What the tests of policies share."""
+"""Fixtures of the tests of policies."""
 
 import pytest
 from counting_detectors import CountingDetectors
@@ -8,5 +8,5 @@ from poise.policy import incident_response
 
 @pytest.fixture
 def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Detectors that a test can foresee; the real ones have tests of their own."""
+    """Replace the detectors by predictable ones; the real ones have their own tests."""
     monkeypatch.setattr(incident_response, "Detectors", CountingDetectors)

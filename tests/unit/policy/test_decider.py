@@ -1,4 +1,4 @@
-"""The decider: what it does about a variant in trouble, and what people ask of it."""
+"""The decider: its response to a variant in trouble, and commands."""
 
 import json
 import math
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("_plain")
 # -- moving ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_variant_in_trouble_loses_its_share_step_by_step_and_earns_it_back() -> None:
+def test_a_variant_in_trouble_loses_its_share_in_steps_and_regains_it() -> None:
     fed = Fed(spec(step=0.25, cooldown_answers=3))
     assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("shift", "cheap", True)]
     assert fed.shares == {"steady": 0.75, "cheap": 0.25}
@@ -35,7 +35,7 @@ def test_a_variant_in_trouble_loses_its_share_step_by_step_and_earns_it_back() -
 
     assert actions(fed.answers("cheap", ENOUGH)) == [("promote", "cheap", True)]
     assert fed.shares == {"steady": 0.7, "cheap": 0.3}
-    assert fed.answers("cheap", ENOUGH - 1) == []  # it is tested anew for the next step
+    assert fed.answers("cheap", ENOUGH - 1) == []  # the next step needs a new test
     assert actions(fed.answers("cheap", 1)) == [("promote", "cheap", True)]
     assert fed.shares == {"steady": 0.5, "cheap": 0.5}
     assert fed.answers("cheap", 20) == []
@@ -60,7 +60,7 @@ def test_the_reason_says_what_was_found_and_where_the_share_goes() -> None:
     )
 
 
-def test_one_that_recovers_on_the_way_out_turns_back() -> None:
+def test_a_variant_that_recovers_during_the_decrease_is_restored() -> None:
     fed = Fed(spec(step=0.2, cooldown_answers=8))
     fed.answers("cheap", ENOUGH, good=False)
     assert fed.shares["cheap"] == 0.3
@@ -68,7 +68,7 @@ def test_one_that_recovers_on_the_way_out_turns_back() -> None:
     assert fed.shares == {"steady": 0.5, "cheap": 0.5}
 
 
-def test_one_that_relapses_on_its_way_back_goes_again() -> None:
+def test_a_variant_that_relapses_during_the_restore_is_decreased_again() -> None:
     fed = Fed(spec({"steady": 9, "cheap": 1}, step=0.5))
     fed.answers("steady", ENOUGH, good=False)
     fed.answers("cheap", 1)
@@ -82,14 +82,14 @@ def test_one_that_relapses_on_its_way_back_goes_again() -> None:
     assert chained(fed.decisions)
 
 
-def test_the_heaviest_variant_goes_too() -> None:
+def test_the_heaviest_variant_can_be_decreased() -> None:
     fed = Fed(spec({"steady": 9, "cheap": 1}, step=0.5, cooldown_answers=2))
     assert actions(fed.answers("steady", ENOUGH, good=False)) == [("shift", "steady", True)]
     assert actions(fed.answers("cheap", 10)) == [("roll back", "steady", True)]
     assert fed.shares == {"steady": 0.05, "cheap": 0.95}
 
 
-def test_what_one_loses_goes_to_none_that_is_in_trouble() -> None:
+def test_a_lost_share_goes_to_no_variant_in_trouble() -> None:
     fed = Fed(spec({"a": 2, "b": 1, "c": 1}))
     fed.answers("a", ENOUGH, good=False)
     assert fed.shares == {"a": 0.05, "b": 0.475, "c": 0.475}
@@ -103,7 +103,7 @@ def test_what_one_loses_goes_to_none_that_is_in_trouble() -> None:
     assert chained(fed.decisions)
 
 
-def test_a_single_variant_is_held_once_and_said_to_have_recovered_once() -> None:
+def test_a_single_variant_gets_one_hold_and_one_recovery_decision() -> None:
     fed = Fed(spec({"only": 1, "spare": 0}))
     (hold,) = fed.answers("only", 30, good=False)
     assert (hold.action, hold.acted) == ("hold", False)
@@ -115,21 +115,21 @@ def test_a_single_variant_is_held_once_and_said_to_have_recovered_once() -> None
     assert fed.version == 1
 
 
-def test_one_that_has_its_least_share_already_keeps_it() -> None:
+def test_a_variant_at_its_minimum_share_is_not_decreased() -> None:
     fed = Fed(spec({"steady": 95, "cheap": 5}))
     (hold,) = fed.answers("cheap", 30, good=False)
     assert (hold.action, hold.acted, hold.before) == ("hold", False, hold.after)
     assert "it has the least share already" in hold.reason
 
 
-def test_a_variant_of_weight_zero_stands_by() -> None:
+def test_a_variant_of_weight_zero_stays_at_zero() -> None:
     fed = Fed(spec({"steady": 1, "cheap": 1, "spare": 0}))
     assert fed.answers("spare", 50, good=False) == []
     fed.answers("cheap", ENOUGH, good=False)
     assert fed.shares == {"steady": 0.95, "cheap": 0.05, "spare": 0.0}
 
 
-def test_a_slow_variant_goes_for_being_slow() -> None:
+def test_a_slow_variant_is_decreased_for_its_latency() -> None:
     fed = Fed(spec(max_latency=2.0))
     made = fed.see(*(score_of(f"r{n}", "cheap", values={"raw_ms": 2_001.0}) for n in range(ENOUGH)))
     assert actions(made) == [("roll back", "cheap", True)]
@@ -142,14 +142,14 @@ def test_a_slow_variant_goes_for_being_slow() -> None:
 # -- what counts -----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_counts_once_however_often_its_score_comes() -> None:
+def test_a_run_counts_once_even_if_its_score_is_repeated() -> None:
     fed = Fed(spec())
     assert fed.see(*[score_of("the same", "cheap", good=False)] * 100) == []
     assert fed.decider.answers_counted == 1
     assert len(fed.answers("cheap", ENOUGH - 1, good=False)) == 1
 
 
-def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen_runs, "MAX_RUNS", 3)
     seen = seen_runs.SeenRuns()
     assert [seen.add(run) for run in ("a", "b", "c", "a", "d", "b", "a")] == [True] * 3 + [False, True, False, True]
@@ -173,7 +173,7 @@ def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
         {"probability": 1.5},
     ],
 )
-def test_what_says_nothing_of_a_variant_that_is_drawn_is_passed_over(given: dict[str, object]) -> None:
+def test_scores_without_a_drawn_variant_are_skipped(given: dict[str, object]) -> None:
     fed = Fed(spec(max_latency=1.0, max_cost=1.0))
     made = fed.see(
         *(score_of(f"r{n}", **{"variant": "cheap", "good": False} | given) for n in range(2 * ENOUGH))  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ def test_what_says_nothing_of_a_variant_that_is_drawn_is_passed_over(given: dict
     assert fed.decider.snapshot()["scores"] == 2 * ENOUGH
 
 
-def test_what_is_no_number_leaves_no_trace_that_could_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_are_not_numbers_leave_a_readable_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incident_response, "Detectors", Detectors)
     fed = Fed(spec())
     for number, wrong in enumerate((math.nan, math.inf, -math.inf, 1e308)):
@@ -191,7 +191,7 @@ def test_what_is_no_number_leaves_no_trace_that_could_not_be_read(monkeypatch: p
     json.dumps(fed.decider.snapshot(), allow_nan=False)
 
 
-def test_a_fault_counts_as_the_worst_answer_and_another_score_may_steer() -> None:
+def test_a_fault_counts_as_the_worst_answer_and_the_score_is_configurable() -> None:
     fed = Fed(spec(score="relevance"))
     fault = [score_of(f"r{n}", "cheap", values={"raw_fault": 1.0}) for n in range(ENOUGH - 1)]
     low = score_of("low", "cheap", values={"raw_fault": 0.0, "relevance": 0.1, "quality": 1.0})
@@ -205,7 +205,7 @@ def test_an_answer_of_an_earlier_version_of_the_policy_counts() -> None:
     assert actions(made) == [("roll back", "cheap", True)]
 
 
-def test_before_anything_is_set_nothing_is_counted() -> None:
+def test_nothing_is_counted_before_a_policy_is_set() -> None:
     fed = Fed()
     assert fed.answers("cheap", 50, good=False) == []
     assert fed.decider.policy is None
@@ -215,14 +215,14 @@ def test_before_anything_is_set_nothing_is_counted() -> None:
 # -- people ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_person_holds_stays_and_goes_on_when_it_is_released() -> None:
+def test_a_held_policy_stays_until_it_is_released() -> None:
     fed = Fed(spec(step=0.2))
     fed.answers("cheap", ENOUGH, good=False)
     held = fed.ask("hold", reason="the fair is on")
     assert (held.action, held.acted, held.version) == ("hold", True, 3)
     assert held.reason == "jane holds the weights at steady 70 %, cheap 30 %: the fair is on"
     assert fed.answers("cheap", 50, good=False) == []
-    assert actions(fed.answers("steady", ENOUGH, good=False)) == [("hold", "steady", False)]  # people are told
+    assert actions(fed.answers("steady", ENOUGH, good=False)) == [("hold", "steady", False)]  # announced
     assert fed.answers("steady", 50, good=False) == []
     assert fed.answers("cheap", ENOUGH) == []  # it has recovered, and stays
     fed.ask("release")
@@ -231,7 +231,7 @@ def test_what_a_person_holds_stays_and_goes_on_when_it_is_released() -> None:
     assert chained(fed.decisions)
 
 
-def test_holding_what_is_held_changes_nothing() -> None:
+def test_holding_a_held_policy_changes_nothing() -> None:
     fed = Fed(spec())
     assert not fed.ask("release").acted
     assert fed.ask("hold").acted
@@ -243,7 +243,7 @@ def test_holding_what_is_held_changes_nothing() -> None:
     assert fed.version == 2
 
 
-def test_to_set_weights_anew_ends_all_trouble() -> None:
+def test_setting_weights_ends_all_incidents() -> None:
     fed = Fed(spec())
     fed.answers("cheap", ENOUGH, good=False)
     fed.ask("set", spec=spec({"steady": 2, "cheap": 3}))
@@ -252,14 +252,14 @@ def test_to_set_weights_anew_ends_all_trouble() -> None:
     assert actions(fed.answers("cheap", 1, good=False)) == [("shift", "cheap", True)]
 
 
-def test_to_set_what_is_in_force_changes_nothing_and_moves_nothing_back() -> None:
+def test_setting_the_active_policy_changes_nothing() -> None:
     fed = Fed(spec())
     fed.answers("cheap", ENOUGH, good=False)
     before, same = fed.shares, fed.ask("set", spec=spec())
     assert (same.acted, same.version, fed.shares) == (False, 2, before)
 
 
-def test_to_set_how_it_moves_keeps_what_was_found() -> None:
+def test_setting_the_step_limits_keeps_the_findings() -> None:
     fed = Fed(spec(step=0.2, cooldown_answers=50))
     fed.answers("cheap", ENOUGH, good=False)
     assert fed.ask("set", spec=spec(step=0.4, cooldown_answers=1)).acted
@@ -274,7 +274,7 @@ def test_to_set_how_it_moves_keeps_what_was_found() -> None:
         spec({"steady": 1, "cheap": 1}, mean_answers_between_false_alarms=1_000),
     ],
 )
-def test_other_variants_or_another_way_to_tell_start_afresh(other: PolicySpec) -> None:
+def test_other_variants_or_detection_limits_restart_detection(other: PolicySpec) -> None:
     fed = Fed(spec())
     fed.answers("cheap", ENOUGH, good=False)
     fed.answers("steady", ENOUGH - 1, good=False)
@@ -283,7 +283,7 @@ def test_other_variants_or_another_way_to_tell_start_afresh(other: PolicySpec) -
     assert fed.answers("steady", 1, good=False) == []
 
 
-def test_revert_brings_back_the_weights_before_the_last_change() -> None:
+def test_revert_restores_the_weights_before_the_last_change() -> None:
     fed = Fed(spec())
     fed.answers("cheap", ENOUGH, good=False)
     fed.ask("hold")
@@ -299,7 +299,7 @@ def test_revert_brings_back_the_weights_before_the_last_change() -> None:
     assert chained(fed.decisions)
 
 
-def test_revert_to_a_version_brings_back_all_that_was_set_then() -> None:
+def test_revert_to_a_version_restores_its_specification() -> None:
     fed = Fed(spec({"old": 1}))
     fed.ask("set", spec=spec())
     fed.ask("set", spec=spec(mean_answers_between_false_alarms=100))
@@ -322,7 +322,7 @@ def test_fifty_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fed.ask("revert").action == "refuse"
 
 
-def test_a_command_is_done_once() -> None:
+def test_a_command_is_executed_once() -> None:
     fed = Fed(spec())
     command = asked("hold", 7)
     assert len(fed.decider.apply_command(command, 1.0)) == 1
@@ -330,7 +330,7 @@ def test_a_command_is_done_once() -> None:
 
 
 @pytest.mark.parametrize("action", ["hold", "release", "revert", "set"])
-def test_what_cannot_be_done_is_refused_with_the_reason(action: str) -> None:
+def test_an_impossible_command_is_refused_with_the_reason(action: str) -> None:
     fed = Fed()
     refused = fed.ask(action)
     assert (refused.action, refused.acted, refused.version, refused.after) == ("refuse", False, 0, {})
@@ -338,11 +338,11 @@ def test_what_cannot_be_done_is_refused_with_the_reason(action: str) -> None:
     assert ("nothing was set yet" in refused.reason) == (action != "set")
 
 
-def test_a_name_that_could_not_be_a_variants_is_refused() -> None:
+def test_an_invalid_variant_name_is_refused() -> None:
     assert Fed().ask("set", spec=spec({"a\nb": 1})).action == "refuse"
 
 
-def test_weights_that_cannot_be_are_refused_and_what_is_in_force_stays() -> None:
+def test_invalid_weights_are_refused_and_the_active_policy_stays() -> None:
     fed = Fed(spec())
     refused = fed.ask("set", spec=spec({"a": 0.0}))
     assert refused.reason == "jane asked to set it, which cannot be done: no variant has a weight above zero"
@@ -353,7 +353,7 @@ def test_weights_that_cannot_be_are_refused_and_what_is_in_force_stays() -> None
 # -- dry run ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_says_once_what_it_would_do_and_moves_nothing() -> None:
+def test_a_dry_run_announces_each_decision_once_and_changes_no_weights() -> None:
     fed = Fed(spec(dry_run=True, step=0.25))
     (shift,) = fed.answers("cheap", 50, good=False)
     assert (shift.action, shift.acted, shift.version) == ("shift", False, 1)
@@ -365,14 +365,14 @@ def test_a_dry_run_says_once_what_it_would_do_and_moves_nothing() -> None:
     assert len(fed.answers("cheap", 50, good=False)) == 1
 
 
-def test_what_a_dry_run_found_is_acted_on_when_it_ends() -> None:
+def test_findings_of_a_dry_run_take_effect_when_it_ends() -> None:
     fed = Fed(spec(dry_run=True))
     fed.answers("cheap", 20, good=False)
     fed.ask("set", spec=spec())
     assert actions(fed.answers("steady", 20)) == [("roll back", "cheap", True)]
 
 
-def test_a_move_that_became_a_dry_run_goes_no_further() -> None:
+def test_switching_to_a_dry_run_stops_a_decrease() -> None:
     fed = Fed(spec(step=0.2))
     fed.answers("cheap", ENOUGH, good=False)
     fed.ask("set", spec=spec(step=0.2, dry_run=True))
@@ -386,7 +386,7 @@ def test_a_move_that_became_a_dry_run_goes_no_further() -> None:
 # -- remembering -----------------------------------------------------------------------------------------------------
 
 
-def test_a_snapshot_goes_through_the_wire_and_stays_small() -> None:
+def test_a_snapshot_survives_encoding_and_stays_small() -> None:
     fed = Fed(spec())
     fed.answers("cheap", 3 * ENOUGH, good=False)
     state = PolicyState(name=POLICY, scores=1, commands=1, decider=fed.decider.snapshot())
@@ -394,7 +394,7 @@ def test_a_snapshot_goes_through_the_wire_and_stays_small() -> None:
     assert json.dumps(again.snapshot()) == json.dumps(fed.decider.snapshot())
 
 
-def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_set(
+def test_the_largest_snapshot_fits_a_record_and_a_larger_policy_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(incident_response, "Detectors", Detectors)
@@ -437,7 +437,7 @@ def test_a_snapshot_of_a_newer_worker_is_refused() -> None:
         Decider.restore({"format": 99})
 
 
-def test_what_another_version_detected_is_begun_anew_and_the_weights_stay() -> None:
+def test_detector_state_of_another_version_is_reset_and_the_weights_stay() -> None:
     fed = Fed(spec(step=0.25))
     fed.answers("cheap", ENOUGH + 1, good=False)
     kept = json.loads(json.dumps(fed.decider.snapshot()))

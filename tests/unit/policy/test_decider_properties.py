@@ -1,4 +1,4 @@
-"""The decider, whatever comes: a snapshot changes nothing, duplicates change nothing, a replay decides the same."""
+"""Properties of the decider: snapshots and duplicates change nothing, and a replay gives the same decisions."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ histories = st.lists(st.one_of(bursts, bursts, bursts, sets, others), max_size=2
 
 
 def events_of(history: Sequence[tuple[object, ...]]) -> list[Event]:
-    """Scores and commands, in the order in which they come; first something is set."""
+    """Generate scores and commands in order; the first command sets a policy."""
     events: list[Event] = [asked("set", 0, spec=SPECS[0])]
     for number, (kind, *rest) in enumerate(history, start=1):
         match kind, rest:
@@ -53,7 +53,7 @@ def feed(decider: Decider, event: Event, offset: int) -> list[Decision]:
 
 
 def fed(events: Sequence[Event]) -> tuple[Decider, list[Decision]]:
-    """A decider that was fed with all of them in one go, each score at the offset of its place."""
+    """Return a decider that got all input, each score with its index as the offset."""
     decider, decisions = Decider(POLICY), []
     for place, event in enumerate(events):
         decisions += feed(decider, event, place)
@@ -61,13 +61,13 @@ def fed(events: Sequence[Event]) -> tuple[Decider, list[Decision]]:
 
 
 def restored(decider: Decider) -> Decider:
-    """The same, as whoever owns its partition next has it from the wire."""
+    """Return a copy restored from its encoded snapshot, as the next owner of the partition does."""
     state = PolicyState(name=POLICY, scores=0, commands=0, decider=decider.snapshot())
     return Decider.restore(PolicyState.parse(state.encode()).decider)
 
 
 @given(histories, st.sets(st.integers(0, 150)))
-def test_wherever_it_is_restored_it_decides_the_same(history: list[tuple[object, ...]], cuts: set[int]) -> None:
+def test_restoring_at_any_point_gives_the_same_decisions(history: list[tuple[object, ...]], cuts: set[int]) -> None:
     events = events_of(history)
     whole, expected = fed(events)
     decider, decisions = Decider(POLICY), []
@@ -80,7 +80,7 @@ def test_wherever_it_is_restored_it_decides_the_same(history: list[tuple[object,
 
 
 @given(histories, st.lists(st.tuples(st.integers(0, 150), st.integers(0, 150)), max_size=30))
-def test_what_comes_again_changes_nothing(history: list[tuple[object, ...]], again: list[tuple[int, int]]) -> None:
+def test_repeated_input_changes_nothing(history: list[tuple[object, ...]], again: list[tuple[int, int]]) -> None:
     events = events_of(history)
     decider, decisions = Decider(POLICY), []
     for place, event in enumerate(events):
@@ -95,12 +95,12 @@ def test_what_comes_again_changes_nothing(history: list[tuple[object, ...]], aga
 
 
 def places_aside(decision: Decision) -> Decision:
-    """A decision, wherever in the log of scores it was made: what came again stands there too."""
+    """Return a decision without its offset, which depends on duplicates in the log of scores."""
     return decision.model_copy(update={"scores": 0})
 
 
 def counted_runs(events: Sequence[Event]) -> set[str]:
-    """The runs that are counted among these."""
+    """Return the runs that are counted."""
     decider, found = Decider(POLICY), set()
     for place, event in enumerate(events):
         before = decider.answers_counted
@@ -111,7 +111,7 @@ def counted_runs(events: Sequence[Event]) -> set[str]:
 
 
 @given(histories)
-def test_a_replay_from_the_log_decides_the_same(history: list[tuple[object, ...]]) -> None:
+def test_a_replay_from_the_log_gives_the_same_decisions(history: list[tuple[object, ...]]) -> None:
     events = events_of(history)
     _, decisions = fed(events)
     commands = {event.id: event for event in events if isinstance(event, PolicyCommand)}
@@ -155,13 +155,13 @@ def test_decisions_chain_and_weights_stay_inside_the_limits(history: list[tuple[
 
 
 def troubles(decider: Decider) -> set[str]:
-    """The variants that are in trouble."""
+    """Return the variants in trouble."""
     return {trouble["finding"]["variant"] for trouble in decider.snapshot()["troubles"]}
 
 
 @settings(max_examples=200)
 @given(histories)
-def test_the_loop_gives_weight_to_none_in_trouble_but_by_promoting_it(history: list[tuple[object, ...]]) -> None:
+def test_only_a_promotion_gives_weight_to_a_variant_in_trouble(history: list[tuple[object, ...]]) -> None:
     decider = Decider(POLICY)
     for place, event in enumerate(events_of(history)):
         before = troubles(decider)
@@ -183,7 +183,7 @@ def test_the_loop_gives_weight_to_none_in_trouble_but_by_promoting_it(history: l
 
 @settings(max_examples=200)
 @given(histories, st.sampled_from(("a", "b", "c", "d")))
-def test_whatever_was_before_a_bad_variant_is_left_and_a_good_one_comes_back(
+def test_from_any_state_a_bad_variant_is_decreased_and_a_good_one_restored(
     history: list[tuple[object, ...]], bad: str
 ) -> None:
     events = events_of(history)

@@ -47,19 +47,19 @@ def test_each_variant_is_drawn_in_proportion_to_its_weight(given: list[int], sal
 
 
 @given(weights, runs)
-def test_a_run_draws_the_same_whenever_it_is_replayed(given: list[int], run: str) -> None:
+def test_a_replayed_run_draws_the_same_variant(given: list[int], run: str) -> None:
     assert drawn(given, run) == drawn(given, run)
 
 
 @given(weights, runs)
-def test_what_is_drawn_has_weight_and_says_how_likely_it_was(given: list[int], run: str) -> None:
+def test_a_drawn_variant_has_weight_and_states_its_probability(given: list[int], run: str) -> None:
     choice = drawn(given, run)
     assert choice.variant.weight > 0
     assert choice.probability == choice.variant.weight / sum(given)
 
 
 @given(st.lists(st.floats(0, 1e9, allow_subnormal=False), min_size=1, max_size=8).filter(any), runs)
-def test_whatever_the_weights_something_is_drawn(given: list[float], run: str) -> None:
+def test_any_weights_draw_a_variant(given: list[float], run: str) -> None:
     choice = drawn(given, run)
     assert choice.variant.weight > 0
     assert 0 <= choice.probability <= 1
@@ -71,13 +71,13 @@ def test_only_the_proportions_of_the_weights_count(given: list[int], run: str, f
     assert drawn(given, run).variant.name == drawn([weight * power for weight in given], run).variant.name
 
 
-def test_a_new_version_of_the_policy_draws_anew() -> None:
+def test_a_new_version_of_the_policy_changes_the_draws() -> None:
     every = [str(UUID(int=number)) for number in range(1_000)]
     same = sum(drawn([1, 1], run, 1) == drawn([1, 1], run, 2) for run in every)
     assert 400 < same < 600
 
 
-def test_another_secret_draws_anew() -> None:
+def test_another_secret_changes_the_draws() -> None:
     every = [str(UUID(int=number)) for number in range(1_000)]
     same = sum(drawn([1, 1], run) == drawn([1, 1], run, secret=b"another secret") for run in every)
     assert 400 < same < 600
@@ -85,8 +85,8 @@ def test_another_secret_draws_anew() -> None:
 
 @settings(max_examples=10)
 @given(st.binary(min_size=16, max_size=64), st.binary(min_size=16, max_size=64))
-def test_a_client_that_knows_its_runs_and_tries_them_out_before_steers_nothing(secret: bytes, guess: bytes) -> None:
-    """It sends only those asks of which the draw, as far as it can work it out, would be the variant that it wants."""
+def test_a_client_that_knows_its_run_ids_cannot_choose_its_variant(secret: bytes, guess: bytes) -> None:
+    """The client sends only the asks that, with a guessed secret, would draw the variant that it wants."""
     assume(secret != guess)
     places = (derive_run_id("poise.ask.interactive", 0, offset, 1_790_000_000.0) for offset in range(4_000))
     chosen = [run for run in places if drawn([1, 1], run, secret=guess).variant.name == "way-0"]
@@ -96,7 +96,7 @@ def test_a_client_that_knows_its_runs_and_tries_them_out_before_steers_nothing(s
 
 
 def test_orchestration_alone_draws() -> None:
-    """Whoever else needs to know, a replay above all, has it from the record: nobody else needs the secret."""
+    """Other code, such as a replay, reads the draw from the record, and does not need the secret."""
     draws = re.compile(r"from poise\.policy(\.draw)? import .*\b(draw|uniform)\b")
     drawing = {
         str(path.relative_to(ROOT)) for _, path in source_files() if draws.search(path.read_text(encoding="utf-8"))
@@ -113,6 +113,6 @@ def test_renaming_moves_nothing() -> None:
 
 
 @pytest.mark.parametrize("given", [[], [0.0], [0.0, 0.0]])
-def test_without_a_weight_nothing_can_be_drawn(given: list[float]) -> None:
+def test_drawing_without_any_weight_is_an_error(given: list[float]) -> None:
     with pytest.raises(ValueError, match="policy answer: no variant has a weight"):
         drawn(given, "run")

@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def problems(file: Path, text: str | bytes) -> list[str]:
-    """What is said of a file, without its name."""
+    """Return the problems of a file, without its name."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(PolicyFileError) as refused:
         read(file)
@@ -53,7 +53,7 @@ def problems(file: Path, text: str | bytes) -> list[str]:
     return [problem.removeprefix(f"{file}:") for problem in refused.value.problems]
 
 
-def test_a_file_is_read(file: Path) -> None:
+def test_a_policy_file_is_read(file: Path) -> None:
     file.write_text(GOOD)
     spec = read(file)
     assert (spec.name, spec.weights) == ("support", {"steady": 9.0, "cheap": 1.0, "stand-by": 0.0})
@@ -62,15 +62,13 @@ def test_a_file_is_read(file: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [NAMED, "\ufeff" + NAMED, NAMED.replace("\n", "\r\n")])
-def test_without_limits_those_hold_that_poise_has(file: Path, text: str) -> None:
+def test_missing_limits_have_their_defaults(file: Path, text: str) -> None:
     file.write_bytes(text.encode())
     spec = read(file)
     assert (spec.name, spec.weights, spec.limits) == ("answer", {"a": 1.0, "b": 1.0}, Limits())
 
 
-def test_the_example_of_the_page_is_one_and_the_workers_can_be_given_it(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documented_example_is_valid(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[3] / "docs" / "RUNNING.md").read_text(encoding="utf-8")
     [example] = [
         block
@@ -92,17 +90,17 @@ def test_the_example_of_the_page_is_one_and_the_workers_can_be_given_it(
     assert [problem.removeprefix(f"{file}:") for problem in refused.value.problems] == listed
 
 
-def test_tables_of_others_are_passed_over(file: Path) -> None:
+def test_other_tables_are_skipped(file: Path) -> None:
     file.write_text(f'[mesh]\nbroker = "x:1"\n{NAMED}[orchestration.ladder]\ndeadline_reserve = 0.1\n')
     assert read(file).weights == {"a": 1.0, "b": 1.0}
 
 
-def test_each_setting_has_its_meaning() -> None:
+def test_each_setting_is_applied() -> None:
     assert set(SETTING_DESCRIPTIONS) == set(Limits.model_fields)
     assert Limits().score in STEERING_SCORES
 
 
-ONE = [  # what stands in [policy], which is line 6, and what is said of it
+ONE = [  # line 6, in [policy], and the beginning of its problem
     ("min_shaer = 0.1", "[policy] has no setting min_shaer: did you mean min_share?"),
     ("zebra = 1", f"[policy] has no setting zebra: there are {', '.join(Limits.model_fields)}"),
     ("dry_run = true", "--dry-run"),
@@ -139,7 +137,7 @@ ONE = [  # what stands in [policy], which is line 6, and what is said of it
 
 
 @pytest.mark.parametrize(("line", "said"), ONE, ids=[line for line, _ in ONE])
-def test_what_stands_in_policy_and_cannot(file: Path, line: str, said: str) -> None:
+def test_invalid_values_in_policy_are_refused(file: Path, line: str, said: str) -> None:
     [problem] = problems(file, f"{NAMED}[policy] # limits\n{line}\n")
     assert problem.startswith("6: ")
     assert said in problem
@@ -184,36 +182,36 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("text", "line", "said"), VARIANTS, ids=[said for _, _, said in VARIANTS])
-def test_what_else_cannot_be(file: Path, text: str, line: int, said: str) -> None:
+def test_other_invalid_files_are_refused(file: Path, text: str, line: int, said: str) -> None:
     [problem] = problems(file, text)
     assert problem.startswith(f"{line}: "), problem
     assert said in problem
     assert "\x1b" not in problem
 
 
-def test_a_number_that_no_reader_takes(file: Path) -> None:
+def test_a_number_that_cannot_be_parsed_is_refused(file: Path) -> None:
     [problem] = problems(file, f"{NAMED}weight = {'1' * 5_000}\n")
     assert "has a value that cannot be read: Exceeds the limit" in problem
 
 
-def test_a_table_that_is_none(file: Path) -> None:
+def test_a_value_in_place_of_a_table_is_refused(file: Path) -> None:
     assert problems(file, "orchestration = 3\n")[0] == "1: orchestration is 3: write a table, [orchestration]"
 
 
-def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_file(file: Path) -> None:
+def test_all_problems_are_reported_in_the_order_of_the_file(file: Path) -> None:
     variants = '[[orchestration.variants]]\nname = "a"\nweight = -1\n[[orchestration.variants]]\n'
     text = f"[policy]\nmin_shaer = 1\nmin_score = 2\n\n{variants}"
     assert [re.split(r"[ =:]", problem)[0] for problem in problems(file, text)] == ["2", "3", "7", "8"]
 
 
-def test_more_variants_than_the_default_of_the_exploration_has_room_for(file: Path) -> None:
+def test_more_variants_than_the_default_minimum_share_allows(file: Path) -> None:
     text = "".join(f"[[orchestration.variants]]\nname = 'v{number}'\n" for number in range(21))
     assert problems(file, text) == ["1: min_share = 0.05: 21 variants cannot each keep 5% of the draws: 0.047 at most"]
     file.write_text(f"{text}weight = 0\n")  # one that is never drawn needs no room
     assert len(read(file).weights) == 21
 
 
-def test_what_is_no_file_to_be_read(file: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(file: Path, tmp_path: Path) -> None:
     unreadable = f'{NAMED}system = "'.encode() + b'\xff"'
     assert problems(file, unreadable) == ["5: is no UTF-8: save the file in that encoding"]
     for path, why in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file or directory")):
@@ -221,11 +219,11 @@ def test_what_is_no_file_to_be_read(file: Path, tmp_path: Path) -> None:
             read(path)
 
 
-def test_a_file_that_is_nested_without_end(file: Path) -> None:
+def test_a_deeply_nested_file_is_refused(file: Path) -> None:
     assert "nested too deeply" in problems(file, f"a = {'[' * 4_000}{']' * 4_000}\n")[0]
 
 
-def test_a_file_that_is_too_long_or_has_a_line_that_is(file: Path) -> None:
+def test_a_file_or_line_that_is_too_long_is_refused(file: Path) -> None:
     file.write_text(GOOD + "#" * 10_001)
     with pytest.raises(PolicyFileError, match=r":20: the line has 10001 characters, of 10000 that one may have$"):
         read(file)

@@ -20,7 +20,7 @@ def _plain_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Lived(Fed):
-    """A decider whose logs are kept."""
+    """A decider with its logs."""
 
     def __init__(self, *args: Any) -> None:
         self.scores: list[tuple[int, Score]] = []
@@ -37,14 +37,14 @@ class Lived(Fed):
         return super().see(*scores)
 
     def logs(self, **changed: Any) -> PolicyLogs:
-        """What the logs have, as they are read back."""
+        """Return the logs as a replay reads them."""
         decisions = [Decision.parse(decision.encode()) for decision in self.decisions]
         return replace(PolicyLogs(POLICY, decisions, self.commands, self.scores, 0, self.offset), **changed)
 
 
 @pytest.fixture
 def lived() -> Lived:
-    """A policy that was asked, moved, held, limited anew, reverted and moved again."""
+    """Return the logs of a policy that was set, moved, held, given other limits, reverted and moved again."""
     lived = Lived()
     lived.ask("hold")  # nothing to hold: refused
     lived.answers("cheap", 9, good=False)  # before anything was set
@@ -64,14 +64,14 @@ def lived() -> Lived:
     return lived
 
 
-def test_the_decisions_are_made_again(lived: Lived) -> None:
+def test_the_decisions_are_reproduced(lived: Lived) -> None:
     found = replay(lived.logs())
     assert (found.skipped, found.why, found.difference) == (0, None, None)
     assert list(found.recorded) == lived.decisions
     assert found.reproduced == len(lived.decisions)
 
 
-def test_what_is_not_decided_yet_is_no_difference(lived: Lived) -> None:
+def test_scores_that_are_not_decided_yet_are_no_difference(lived: Lived) -> None:
     before = lived.logs()
     lived.answers("steady", 6, good=False)
     assert len(lived.decisions) > len(before.decisions)
@@ -82,7 +82,7 @@ def test_what_is_not_decided_yet_is_no_difference(lived: Lived) -> None:
     )
 
 
-def test_where_it_begins_when_the_first_scores_are_gone(lived: Lived) -> None:
+def test_a_replay_begins_later_without_the_first_scores(lived: Lived) -> None:
     [again] = [d for d in lived.decisions if d.action == "set" and d.version > 1]
     first = again.scores
     kept = [(offset, score) for offset, score in lived.scores if offset >= first]
@@ -93,7 +93,7 @@ def test_where_it_begins_when_the_first_scores_are_gone(lived: Lived) -> None:
     assert found.reproduced == len(found.recorded) == len(lived.decisions) - found.skipped
 
 
-def test_when_nothing_can_be_replayed(lived: Lived) -> None:
+def test_nothing_can_be_replayed_without_scores(lived: Lived) -> None:
     found = replay(lived.logs(scores=[], first=lived.offset + 1))
     assert (found.skipped, found.reproduced, found.difference) == (len(lived.decisions), 0, None)
     assert found.why is not None
@@ -111,7 +111,7 @@ def test_when_nothing_can_be_replayed(lived: Lived) -> None:
     ],
     ids=str,
 )
-def test_the_first_that_differs_is_told(lived: Lived, change: dict[str, Any], said: str) -> None:
+def test_the_first_difference_is_reported(lived: Lived, change: dict[str, Any], said: str) -> None:
     number = next(n for n, decision in enumerate(lived.decisions) if decision.action == "roll back")
     logs = lived.logs()
     changed = [*logs.decisions]
@@ -123,7 +123,7 @@ def test_the_first_that_differs_is_told(lived: Lived, change: dict[str, Any], sa
     assert found.reproduced == number
 
 
-def test_a_decision_that_nothing_leads_to(lived: Lived) -> None:
+def test_a_decision_without_a_cause_is_a_difference(lived: Lived) -> None:
     logs = lived.logs()
     made_up = logs.decisions[-1].model_copy(update={"id": "answer-99"})
     found = replay(replace(logs, decisions=[*logs.decisions, made_up]))
@@ -131,27 +131,27 @@ def test_a_decision_that_nothing_leads_to(lived: Lived) -> None:
     assert found.reproduced == len(lived.decisions)
 
 
-def test_a_score_that_is_missing_shows(lived: Lived) -> None:
+def test_a_missing_score_causes_a_difference(lived: Lived) -> None:
     logs = lived.logs()
     at = next(decision for decision in lived.decisions if decision.action == "roll back").scores - 1
     without = [(offset, score) for offset, score in logs.scores if offset != at]
     assert replay(replace(logs, scores=without)).difference is not None
 
 
-def test_numbers_may_differ_in_their_last_bit(lived: Lived) -> None:
+def test_numbers_may_differ_in_the_last_bit(lived: Lived) -> None:
     logs = lived.logs()
     changed = [decision.model_copy(update={"at": decision.at * (1 + 1e-15)}) for decision in logs.decisions]
     assert replay(replace(logs, decisions=changed)).difference is None
 
 
-def test_what_other_limits_would_have_led_to(lived: Lived) -> None:
+def test_a_replay_with_other_limits(lived: Lived) -> None:
     assert replay_with(lived.logs(), spec()) != lived.decisions
     dry = replay_with(lived.logs(), spec(dry_run=True))
     assert {decision.acted for decision in dry if decision.by == "loop"} == {False}
     assert replay_with(PolicyLogs(POLICY, [], {}, [], 0, 0), spec()) == []
 
 
-def test_a_decider_that_begins_in_the_middle_knows_what_was_counted(lived: Lived) -> None:
+def test_a_replay_from_the_middle_knows_the_counted_runs(lived: Lived) -> None:
     logs = lived.logs(first=10)
     begin = module._begin(logs)
     assert begin is not None

@@ -1,4 +1,4 @@
-"""Weights: always a distribution, never below the exploration, never more than a step at once."""
+"""Weights: always a distribution, never below the minimum share, never more than one step at a time."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ CLOSE = 1e-9
 
 @st.composite
 def policies(draw: st.DrawFn) -> tuple[dict[str, float], Limits]:
-    """Weights that a person may set, and limits that go with them."""
+    """Generate valid weights and limits."""
     names = NAMES[: draw(st.integers(1, len(NAMES)))]
     some = st.one_of(st.just(0.0), st.floats(1e-9, 1e9), st.floats(1e300, 1e308))
     set_ = {name: draw(some) for name in names}
@@ -28,13 +28,13 @@ def policies(draw: st.DrawFn) -> tuple[dict[str, float], Limits]:
 
 
 def is_distribution(shares: Mapping[str, float], set_: Mapping[str, float], limits: Limits) -> bool:
-    """Whether shares sum to 1, each that is drawn has its exploration, and the others nothing."""
+    """Check that shares sum to 1, drawn variants have the minimum share, and the others have none."""
     floors = all(shares[name] >= limits.min_share - CLOSE if set_[name] > 0 else shares[name] == 0 for name in set_)
     return shares.keys() == set_.keys() and math.isclose(math.fsum(shares.values()), 1.0, abs_tol=1e-12) and floors
 
 
 @given(policies())
-def test_shares_are_a_distribution_that_keeps_the_order_and_the_exploration(
+def test_shares_are_a_distribution_with_the_same_order_and_the_minimum_share(
     policy: tuple[dict[str, float], Limits],
 ) -> None:
     set_, limits = policy
@@ -46,7 +46,7 @@ def test_shares_are_a_distribution_that_keeps_the_order_and_the_exploration(
 
 
 @given(policies(), st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 15)), max_size=20))
-def test_steps_keep_a_distribution_the_floors_and_the_step(
+def test_steps_preserve_the_distribution_the_minimum_share_and_the_step_limit(
     policy: tuple[dict[str, float], Limits], steps: list[tuple[bool, int, int]]
 ) -> None:
     set_, limits = policy
@@ -73,7 +73,7 @@ def test_steps_keep_a_distribution_the_floors_and_the_step(
 
 
 @given(policies())
-def test_a_variant_comes_to_its_exploration_and_back_to_what_was_set(policy: tuple[dict[str, float], Limits]) -> None:
+def test_a_variant_reaches_its_minimum_share_and_its_set_weight_again(policy: tuple[dict[str, float], Limits]) -> None:
     set_, limits = policy
     target = weights.probabilities(set_, limits)
     drawn = [name for name, weight in set_.items() if weight > 0]
@@ -87,13 +87,13 @@ def test_a_variant_comes_to_its_exploration_and_back_to_what_was_set(policy: tup
     assert now == pytest.approx(target, abs=CLOSE)
 
 
-def test_what_is_given_up_goes_to_the_others_in_proportion_to_what_was_set() -> None:
+def test_a_lost_share_goes_to_the_others_in_proportion_to_their_set_weights() -> None:
     target = {"a": 0.5, "b": 0.3, "c": 0.2}
     limits = Limits(min_share=0.05, step=0.25)
     assert weights.decrease(target, "a", ["b", "c"], target, limits) == pytest.approx({"a": 0.25, "b": 0.45, "c": 0.3})
 
 
-def test_small_weights_are_lifted_to_the_exploration_at_the_cost_of_the_others() -> None:
+def test_small_weights_are_raised_to_the_minimum_share() -> None:
     shares = weights.probabilities({"a": 98, "b": 1, "c": 1, "spare": 0}, Limits(min_share=0.1))
     assert shares == pytest.approx({"a": 0.8, "b": 0.1, "c": 0.1, "spare": 0.0})
 
@@ -112,6 +112,6 @@ def test_small_weights_are_lifted_to_the_exploration_at_the_cost_of_the_others()
         ),
     ],
 )
-def test_weights_that_mean_nothing_are_refused(set_: dict[str, float], min_share: float, why: str) -> None:
+def test_meaningless_weights_are_refused(set_: dict[str, float], min_share: float, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         weights.probabilities(set_, Limits(min_share=min_share))

@@ -1,4 +1,4 @@
-"""Together: chance in a few answers of the others does not tell that a variant became worse alone."""
+"""Common shift: a few answers of the others do not show that a variant became worse alone."""
 
 import pytest
 
@@ -15,9 +15,7 @@ from poise.policy.detection.counts import Counts
         (1, 10, CommonShift.PERHAPS),
     ],
 )
-def test_few_answers_of_the_others_do_not_tell_that_it_is_a_variant_alone(
-    bad: int, answers: int, told: CommonShift
-) -> None:
+def test_few_answers_of_the_others_do_not_rule_out_a_common_shift(bad: int, answers: int, told: CommonShift) -> None:
     tally = Counts(("a", "b"))
     begun = tally.mark("loss")
     for number in range(1_000):

@@ -1,4 +1,4 @@
-"""The detectors: what they notice, what they do not take for trouble, and that they go on where they were."""
+"""The detectors: what they detect, false alarms, and snapshots."""
 
 import json
 import math
@@ -20,7 +20,7 @@ EVEN = {"a": 0.5, "b": 0.3, "c": 0.2}
 
 
 def first(detectors: Detectors, traffic: Traffic, most: int, seed: int = 1) -> tuple[int, Finding]:
-    """The first alarm, and after how many answers."""
+    """Return the first alarm and the number of answers before it."""
     for number, answer in enumerate(islice(traffic.answers(seed), most)):
         finding = detectors.update(answer)
         if finding is not None:
@@ -29,14 +29,14 @@ def first(detectors: Detectors, traffic: Traffic, most: int, seed: int = 1) -> t
 
 
 def alone(shares: Iterator[float], seed: int = 1) -> Iterator[Observation]:
-    """Answers of a single variant, of which that share is wrong."""
+    """Return the observations of a single variant with this share of wrong answers."""
     chance = random.Random(seed)
     for number, share in enumerate(shares):
         yield Observation(f"run-{number}", "a", 1.0, float(number), loss=float(chance.random() < share))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_a_canary_that_is_worse_from_the_start_is_noticed(share: float) -> None:
+def test_a_canary_that_is_worse_from_the_start_is_detected(share: float) -> None:
     number, finding = first(Detectors((PRIMARY, CANARY), Limits()), Traffic(lambda _: share, good=0), 20_000)
     assert finding.variant == CANARY
     assert finding.about == "others"
@@ -47,7 +47,7 @@ def test_a_canary_that_is_worse_from_the_start_is_noticed(share: float) -> None:
     assert finding.since <= number
 
 
-def test_a_single_variant_that_shifts_is_noticed_by_its_own_past() -> None:
+def test_a_shift_of_a_single_variant_is_detected_by_its_own_past() -> None:
     shares = (0.05 if number < 3_000 else 0.2 for number in count())
     detectors = Detectors(("a",), Limits())
     found = next((n, finding) for n, one in enumerate(alone(shares)) if (finding := detectors.update(one)))
@@ -58,14 +58,14 @@ def test_a_single_variant_that_shifts_is_noticed_by_its_own_past() -> None:
     assert finding.samples["a"].low <= 0.8 <= finding.samples["a"].high
 
 
-def test_a_mean_below_the_range_is_noticed_without_any_past() -> None:
+def test_a_mean_below_the_range_is_detected_without_a_past() -> None:
     detectors = Detectors(("a",), Limits(min_score=0.9))
     findings = (detectors.update(one) for one in islice(alone(0.3 for _ in count()), 300))
     assert next(finding.about for finding in findings if finding is not None) == "range"
 
 
 @pytest.mark.parametrize(("about", "name"), [("latency", "over_latency"), ("cost", "over_cost")])
-def test_answers_above_a_ceiling_are_noticed(about: str, name: str) -> None:
+def test_answers_above_a_ceiling_are_detected(about: str, name: str) -> None:
     detectors = Detectors(("a", "b"), Limits(max_latency=1.0, max_cost=1.0))
     chance = random.Random(1)
     for number in range(1_000):
@@ -83,23 +83,23 @@ def test_answers_above_a_ceiling_are_noticed(about: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("traffic", KINDS)
-def test_alarms_are_no_more_often_false_than_set(traffic: str) -> None:
-    """Forty are allowed in so many answers; more come with a probability below 0.001 if forty are expected."""
+def test_false_alarms_are_at_most_as_frequent_as_configured(traffic: str) -> None:
+    """Forty alarms are expected at most; more than this occur with a probability below 0.001."""
     setting, answers = 500, 20_000
     detectors = Detectors((PRIMARY, CANARY), Limits(mean_answers_between_false_alarms=setting))
     found = sum(detectors.update(one) is not None for one in islice(KINDS[traffic](0.3).answers(5), answers))
     assert 2 <= found <= 60
 
 
-def test_traffic_that_jumps_while_a_slow_variant_answers_late_blames_none_beside_the_others() -> None:
+def test_a_traffic_jump_with_a_slow_variant_raises_few_alarms() -> None:
     traffic = Traffic(lambda _: 0.5, wrong=KINDS["jumping"](0.5).wrong, takes={CANARY: 30.0})
     detectors = Detectors((PRIMARY, CANARY), Limits(mean_answers_between_false_alarms=5_000))
     findings = [detectors.update(one) for one in islice(traffic.answers(3), 60_000)]
     assert Counter(one.about for one in findings if one)["others"] <= 12
 
 
-def test_what_was_asked_at_the_same_time_is_compared_and_not_what_came_at_the_same_time() -> None:
-    """Without it, late answers of harder traffic look like those of a worse variant."""
+def test_runs_are_compared_by_their_start_and_not_by_their_end() -> None:
+    """Otherwise, late answers of harder traffic look like those of a worse variant."""
     traffic = Traffic(lambda _: 0.3, wrong=lambda at: 0.6 if at < 300 else 0.02, takes={CANARY: 30.0})
     detectors = Detectors((PRIMARY, CANARY), Limits())
     assert not [
@@ -107,14 +107,14 @@ def test_what_was_asked_at_the_same_time_is_compared_and_not_what_came_at_the_sa
     ]
 
 
-def test_all_variants_together_becoming_worse_blames_none() -> None:
+def test_a_common_shift_raises_no_alarm() -> None:
     traffic = Traffic(lambda _: 0.5, wrong=lambda at: 0.05 if at < 300 else 0.25)
     for seed in range(3):
         detectors = Detectors((PRIMARY, CANARY), Limits())
         assert not [one for one in map(detectors.update, islice(traffic.answers(seed), 12_000)) if one]
 
 
-def test_a_question_that_is_asked_again_and_again_is_no_shift() -> None:
+def test_a_repeated_question_is_no_shift() -> None:
     """One of eight answers, always wrong."""
 
     def found(repeated: str | None) -> list[Finding]:
@@ -130,14 +130,14 @@ def test_a_question_that_is_asked_again_and_again_is_no_shift() -> None:
     assert not found("the same")
 
 
-def test_a_variant_of_tiny_probability_is_not_blamed_for_one_answer() -> None:
+def test_one_answer_of_an_improbable_variant_raises_no_alarm() -> None:
     detectors = Detectors(("a", "b"), Limits())
     for number in range(2_000):
         assert detectors.update(Observation(f"run-{number}", "a", 0.999, number, loss=0.0)) is None
     assert detectors.update(Observation("one", "b", 0.001, 2_000.0, loss=1.0)) is None
 
 
-def test_of_three_variants_the_worse_one_is_blamed_where_the_weights_are_known_and_none_else() -> None:
+def test_of_three_variants_only_the_worse_one_raises_an_alarm() -> None:
     chance = random.Random(4)
     known, unknown = Detectors(THREE, Limits()), Detectors(THREE, Limits())
     found: Counter[str] = Counter()
@@ -150,7 +150,7 @@ def test_of_three_variants_the_worse_one_is_blamed_where_the_weights_are_known_a
     assert list(found) == ["c others"]
 
 
-def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> None:
+def test_a_watched_variant_raises_no_alarm_and_does_not_affect_the_others() -> None:
     chance = random.Random(6)
     detectors = Detectors(THREE, Limits())
     detectors.watch_recovery("c", "others")
@@ -167,7 +167,7 @@ def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> 
 
 
 @pytest.mark.parametrize("about", ["others", "past", "range", "latency"])
-def test_one_on_its_way_back_is_watched_for_both_recovery_and_another_relapse(about: Criterion) -> None:
+def test_a_variant_being_restored_is_watched_for_recovery_and_relapse(about: Criterion) -> None:
     chance = random.Random(8)
     relapsed, recovered = (Detectors((PRIMARY, CANARY), Limits(min_score=0.7, max_latency=1.0)) for _ in range(2))
     for detectors in (relapsed, recovered):
@@ -188,7 +188,7 @@ def test_one_on_its_way_back_is_watched_for_both_recovery_and_another_relapse(ab
 
 
 def slow_canary(detectors: Detectors, first: int, answers: int, share: float) -> Finding | None:
-    """So many answers of both variants, of which that share of the canary's is slow; whether it is shown to recover."""
+    """Return whether the canary is found to have recovered, given its share of slow answers."""
     chance = random.Random(first)
     for number in range(first, first + answers):
         for variant in (PRIMARY, CANARY):
@@ -199,7 +199,7 @@ def slow_canary(detectors: Detectors, first: int, answers: int, share: float) ->
     return None
 
 
-def test_what_is_shown_of_a_recovery_is_from_when_it_began_and_not_from_the_trouble_before() -> None:
+def test_the_samples_of_a_recovery_begin_with_the_recovery() -> None:
     detectors = Detectors((PRIMARY, CANARY), Limits(max_latency=1.0))
     detectors.watch_recovery(CANARY, "latency")
     assert slow_canary(detectors, 0, 200, share=0.9) is None
@@ -212,7 +212,7 @@ def test_what_is_shown_of_a_recovery_is_from_when_it_began_and_not_from_the_trou
 
 
 @pytest.mark.parametrize("about", ["latency", "others", "range"])
-def test_one_that_recovered_long_ago_and_was_held_can_be_written_down_and_can_relapse(about: Criterion) -> None:
+def test_a_held_variant_that_recovered_long_ago_can_be_saved_and_can_relapse(about: Criterion) -> None:
     limits = Limits(max_latency=1.0, min_score=0.7)
     detectors = Detectors((PRIMARY, CANARY), limits)
     detectors.watch_recovery(CANARY, about)
@@ -234,7 +234,7 @@ def test_one_that_recovered_long_ago_and_was_held_can_be_written_down_and_can_re
 
 
 @pytest.mark.parametrize("about", ["others", "past", "range"])
-def test_recovery_is_shown_after_trouble_and_not_during_it(about: str) -> None:
+def test_recovery_is_detected_after_the_incident_and_not_during_it(about: str) -> None:
     chance = random.Random(7)
     limits = Limits(min_score=0.7, margin=0.1)
     detectors = Detectors((PRIMARY, CANARY), limits)
@@ -254,7 +254,7 @@ def test_recovery_is_shown_after_trouble_and_not_during_it(about: str) -> None:
     assert detectors.recovered(CANARY) is None
 
 
-def test_a_variant_that_has_not_recovered_is_shown_to_have_in_no_more_than_one_of_twenty() -> None:
+def test_false_recoveries_are_at_most_one_in_twenty() -> None:
     shown = 0
     for seed in range(60):
         chance = random.Random(seed)
@@ -273,7 +273,7 @@ def test_a_variant_that_has_not_recovered_is_shown_to_have_in_no_more_than_one_o
 
 
 def answer(number: int, chance: random.Random) -> Observation:
-    """Anything at all."""
+    """Any values."""
     variant = chance.choices(THREE, tuple(EVEN.values()))[0]
     return Observation(
         run=f"run-{number}",
@@ -289,7 +289,7 @@ def answer(number: int, chance: random.Random) -> Observation:
 
 
 def act(detectors: Detectors, seen: Observation) -> tuple[Finding | None, list[Finding | None]]:
-    """As the decider does."""
+    """Detection as the decider uses it."""
     finding = detectors.update(seen)
     if finding is not None:
         detectors.watch_recovery(finding.variant, finding.about)
@@ -302,7 +302,7 @@ def act(detectors: Detectors, seen: Observation) -> tuple[Finding | None, list[F
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), splits=st.sets(st.integers(0, 599), max_size=5))
-def test_a_snapshot_goes_on_to_the_bit(seed: int, splits: set[int]) -> None:
+def test_a_restored_snapshot_continues_bit_for_bit(seed: int, splits: set[int]) -> None:
     chance = random.Random(seed)
     limits = Limits(mean_answers_between_false_alarms=100, min_score=0.5, max_latency=1.0)
     whole, parts = Detectors(THREE, limits), Detectors(THREE, limits)
@@ -316,7 +316,7 @@ def test_a_snapshot_goes_on_to_the_bit(seed: int, splits: set[int]) -> None:
     assert len(kept) < 50_000
 
 
-def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> None:
+def test_a_snapshot_can_be_restored_with_other_limits_but_not_with_other_variants() -> None:
     kept = Detectors(THREE, Limits()).snapshot()
     detectors = Detectors.restore(THREE, Limits(max_latency=1.0), kept)
     assert detectors.update(Observation("run", "a", 0.5, 1.0, over_latency=True)) is None
@@ -324,8 +324,8 @@ def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> 
         Detectors.restore(("a", "b"), Limits(), kept)
 
 
-def test_the_form_of_a_snapshot_is_that_of_its_format() -> None:
-    """Another form needs another `FORMAT`: else a worker that is updated cannot go on from what the last one wrote."""
+def test_a_snapshot_has_the_structure_of_its_format() -> None:
+    """Another structure needs another `SNAPSHOT_FORMAT`, or an upgraded worker could not restore the snapshot."""
     detectors = Detectors((PRIMARY, CANARY), Limits(min_score=0.5, max_latency=1.0, max_cost=1.0))
     for answer in islice(Traffic(lambda _: 0.5, good=0).answers(1), 300):
         detectors.update(answer)
