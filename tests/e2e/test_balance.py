@@ -34,7 +34,7 @@ async def test_a_fault_begins_under_load_and_no_ask_is_lost(tmp_path: Path, caps
     assert {draw.policy_version for draw in drawn} <= {0, 1}, "version 0 is what held until the policy was set"
     assert len(timeline.answers) >= 15
     assert all(draw.raw for draw in drawn), "a model wrote each of them"
-    assert [mark.kind for mark in timeline.events[:2]] == ["set", "trouble"]
+    assert [mark.kind for mark in timeline.events[:2]] == ["set", "fault"]
     told = capsys.readouterr().out
     assert "A fault, and nobody says so" in told
     assert "no ask failed" in told

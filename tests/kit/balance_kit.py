@@ -6,10 +6,10 @@ from typing import Final
 from poise_labs.balance.timeline import EventKind, ScoredAnswer, Timeline, TimelineEvent, WeightsPoint
 
 BEGAN: Final = 1_700_000_000.0
-TROUBLE: Final = 50.0
+FAULT: Final = 50.0
 NOTICED: Final = 95.0
-FIXED: Final = 110.0
-BACK: Final = 180.0
+FAULT_FIXED: Final = 110.0
+RESTORED: Final = 180.0
 """Seconds of the act."""
 
 
@@ -20,10 +20,10 @@ def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
     timeline.weights.append(WeightsPoint(BEGAN, {"steady": 0.5, "second": 0.5}))
     timeline.events.append(TimelineEvent(BEGAN, "set", "you sets steady 50 %, second 50 %"))
     happened: tuple[tuple[float, EventKind, str, float | None], ...] = (
-        (TROUBLE, "trouble", "second is deployed with a fault", None),
+        (FAULT, "fault", "second is deployed with a fault", None),
         (NOTICED, "noticed", "second answers worse than the others: " + "quality 0.41 against 0.84, " * 4, 0.2),
-        (FIXED, "fixed", "second is deployed without the fault", None),
-        (BACK, "back", "second has recovered", 0.5),
+        (FAULT_FIXED, "fault_fixed", "second is deployed without the fault", None),
+        (RESTORED, "restored", "second has recovered", 0.5),
     )
     for at, kind, text, share in happened:
         if trouble and at <= until:
@@ -34,6 +34,6 @@ def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
     while (second := second + chance.expovariate(1.5)) < until:
         at = BEGAN + second
         variant = "second" if chance.random() < timeline.share("second", until=at) else "steady"
-        bad = trouble and variant == "second" and TROUBLE < second < FIXED and chance.random() < 0.7
+        bad = trouble and variant == "second" and FAULT < second < FAULT_FIXED and chance.random() < 0.7
         timeline.answers.append(ScoredAnswer(at, variant, min(1.0, max(0.0, chance.gauss(0.15 if bad else 0.85, 0.1)))))
     return timeline

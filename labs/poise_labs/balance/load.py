@@ -14,13 +14,13 @@ MAX_CONSECUTIVE_FAILURES: Final = 10
 
 
 class LoadGenerator:
-    """Asks one question after another; a task that runs `flow` is cancelled to stop it.
+    """Asks questions with a fixed concurrency; cancel the task of `run` to stop it.
 
     Args:
-        ask: Asks one question, and returns when its answer is there.
-        questions: What is asked, each once a round, in an order of its own each round.
-        concurrency: Asks on their way at most.
-        seed: Of the order.
+        ask: Asks a question, and returns when the answer has arrived.
+        questions: Each is asked once per round, in a different order each round.
+        concurrency: The number of concurrent asks.
+        seed: The seed of the order.
     """
 
     def __init__(
@@ -33,21 +33,21 @@ class LoadGenerator:
     ) -> None:
         self._ask = ask
         self._questions = shuffled_rounds(questions, seed)
-        self._at_once = concurrency
+        self._concurrency = concurrency
         self._consecutive_failures = 0
         self.answered = 0
         self.failed = 0
 
     async def run(self) -> None:
-        """Ask without end.
+        """Ask until cancelled.
 
         Raises:
-            UnavailableError: Nothing answers any more.
+            UnavailableError: Too many asks in a row failed.
         """
         try:
-            async with asyncio.TaskGroup() as asking:
-                for _ in range(self._at_once):
-                    asking.create_task(self._ask_repeatedly())
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(self._concurrency):
+                    tasks.create_task(self._ask_repeatedly())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
@@ -60,7 +60,7 @@ class LoadGenerator:
                 self._consecutive_failures += 1
                 if self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
                     raise UnavailableError(
-                        f"{MAX_CONSECUTIVE_FAILURES} asks in a row brought no answer, the last: {error}"
+                        f"{MAX_CONSECUTIVE_FAILURES} asks in a row failed, the last: {error}"
                     ) from error
             else:
                 self.answered += 1
@@ -68,7 +68,7 @@ class LoadGenerator:
 
 
 def shuffled_rounds(questions: Sequence[str], seed: int) -> Iterator[str]:
-    """Every question once a round, without end, each round in another order."""
-    order = random.Random(seed)  # noqa: S311 - an order of questions is no secret
+    """Yield every question once per round, without end, each round in a different order."""
+    order = random.Random(seed)  # noqa: S311 - not for security
     while True:
         yield from order.sample(questions, len(questions))

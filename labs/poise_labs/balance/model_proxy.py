@@ -23,12 +23,12 @@ _HOST: Final = re.compile(rb"(?<=\r\nhost: )[^\r]*", re.IGNORECASE)
 class ModelProxy:
     """Forwards requests to a model server; `async with ModelProxy("http://127.0.0.1:8081/v1") as proxy: proxy.url`.
 
-    Whether a prompt loses its passages depends on the seed, the prompt, and how often it was sent before. So each
-    run hits the same requests.
+    Whether a prompt loses its passages depends on the seed, the prompt, and how often it was sent before, so every
+    run affects the same requests.
 
     Args:
         upstream: The model server's base address; `/v1` is part of it.
-        seed: Of the draws.
+        seed: The seed of the draws.
     """
 
     def __init__(self, upstream: str, *, seed: int = 0) -> None:
@@ -69,9 +69,9 @@ class ModelProxy:
             head = await reader.readuntil(b"\r\n\r\n")
             length = _LENGTH.search(head)
             body = await reader.readexactly(int(length.group())) if length else b""
-            await self._forward(head, self._changed(body), reader, writer)
+            await self._forward(head, self._apply_fault(body), reader, writer)
         except (asyncio.IncompleteReadError, OSError):
-            pass  # one of the two sides closed the connection; closing the other one tells it
+            pass  # one side closed its connection; `finally` closes the other
         finally:
             self._writers.discard(writer)
             writer.close()
@@ -85,24 +85,24 @@ class ModelProxy:
         head = _CONNECTION.sub(b"", _LENGTH.sub(str(len(body)).encode(), head))
         head = _HOST.sub(self._upstream.netloc.encode(), head)
         target.write(head.removesuffix(b"\r\n") + b"connection: close\r\n\r\n" + body)
-        answering = asyncio.create_task(_pipe(source, writer))
-        leaving = asyncio.create_task(reader.read(1))  # a client that closes its connection cancels its request
+        responding = asyncio.create_task(_pipe(source, writer))
+        disconnecting = asyncio.create_task(reader.read(1))  # a client that closes its connection cancels its request
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({responding, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             target.close()
-            answering.cancel()
-            leaving.cancel()
-            await asyncio.gather(answering, leaving, return_exceptions=True)
+            responding.cancel()
+            disconnecting.cancel()
+            await asyncio.gather(responding, disconnecting, return_exceptions=True)
 
-    def _changed(self, body: bytes) -> bytes:
-        """Return the request's body, without its passages if it is drawn for that."""
+    def _apply_fault(self, body: bytes) -> bytes:
+        """Return the request's body, without the passages if its draw is below the fault share."""
         chat: dict[str, Any] = json.loads(body) if body else {}
         if not chat.get("messages"):
             return body
         prompt = str(chat["messages"][-1]["content"])
         self._asked[prompt] += 1
-        draw = random.Random(f"{self._seed} {self._asked[prompt]} {prompt}").random()  # noqa: S311 - a fault is no secret
+        draw = random.Random(f"{self._seed} {self._asked[prompt]} {prompt}").random()  # noqa: S311 - not for security
         if draw >= self._fault_share:
             return body
         chat["messages"][-1]["content"] = without_passages(prompt)
@@ -110,13 +110,13 @@ class ModelProxy:
 
 
 def without_passages(prompt: str) -> str:
-    """Return the prompt of an answer with the question alone."""
+    """Return a prompt of the answer workflow without its passages."""
     _, _, question = prompt.rpartition("\n\n")
     return question.replace(WITH_PASSAGES, WITHOUT_PASSAGES)
 
 
 async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    """Copy an answer chunk by chunk, so that streamed words arrive as they are written."""
+    """Copy a response chunk by chunk, so that streamed text arrives as it is generated."""
     while chunk := await source.read(_CHUNK):
         target.write(chunk)
         await target.drain()

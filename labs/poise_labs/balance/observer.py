@@ -1,4 +1,4 @@
-"""Watching: what the topics tell of the act, gathered into its timeline."""
+"""Observer: reads the topics of the act into its timeline."""
 
 import asyncio
 import math
@@ -23,23 +23,23 @@ from poise.worker.connection import MeshConnection
 from poise_labs.balance.timeline import EvidencePoint, Example, ScoredAnswer, Timeline, TimelineEvent, WeightsPoint
 
 SCORE: Final = "quality"
-FOLLOWED: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
+OBSERVED_TOPICS: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
 EXAMPLE_CANDIDATES: Final = 8
-"""Answers among which an example is looked for."""
+"""Answers that are considered as an example."""
 MAX_EXAMPLE_CHARS: Final = 200
-"""Characters of one."""
+"""Characters of an example's answer."""
 
 
 class BalanceObserver:
-    """Follows scores, decisions and the policy in force; `async with Watching(mesh, timeline, policy) as observer`.
+    """Follows scores, decisions and the policy in force; `async with BalanceObserver(…) as observer`.
 
     Args:
         mesh: The connection.
-        timeline: What is seen goes here.
+        timeline: Receives the observations.
         policy: The policy's name.
 
     Raises:
-        SetupError: On entering: the topics cannot be read.
+        SetupError: On entering, if the topics cannot be read.
     """
 
     def __init__(self, mesh: MeshConnection, timeline: Timeline, policy: str) -> None:
@@ -54,9 +54,9 @@ class BalanceObserver:
         self._readers: list[LogReader] = []
 
     async def __aenter__(self) -> Self:
-        """Begin to follow, from now on."""
+        """Start reading at the end of the topics."""
         async with AsyncExitStack() as stack:
-            for topic, kind in FOLLOWED:
+            for topic, kind in OBSERVED_TOPICS:
                 number = await self._mesh.logs.partition_of(topic.name, self._policy.encode())
                 apply = partial(self._apply_record, kind)
                 reader = LogReader(self._mesh.logs.access, topic.name, apply, start="end", partitions=[number])
@@ -68,46 +68,46 @@ class BalanceObserver:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Follow no more."""
+        """Stop reading."""
         await self._open.aclose()
 
-    async def until(self, seen: Callable[[Timeline], bool], *, answers: int, seconds: float = math.inf) -> bool:
-        """Wait until something is seen.
+    async def until(self, condition: Callable[[Timeline], bool], *, answers: int, seconds: float = math.inf) -> bool:
+        """Wait until a condition is true of the timeline.
 
         Args:
-            seen: Whether it is.
-            answers: How many more answers are waited for at most.
-            seconds: And how long.
+            condition: The condition.
+            answers: The maximum number of further answers to wait for.
+            seconds: The maximum time to wait.
 
         Returns:
-            Whether it was seen.
+            Whether the condition became true.
 
         Raises:
-            SetupError: A topic cannot be read any more.
+            SetupError: A topic can no longer be read.
         """
-        most = len(self.timeline.answers) + answers
+        limit = len(self.timeline.answers) + answers
         ends = time.monotonic() + seconds
-        while not seen(self.timeline):
+        while not condition(self.timeline):
             left = ends - time.monotonic()
-            if len(self.timeline.answers) >= most or left <= 0:
+            if len(self.timeline.answers) >= limit or left <= 0:
                 return False
             self._changed.clear()
-            await self._change(min(left, 1.0))
+            await self._wait_for_change(min(left, 1.0))
         return True
 
     async def scored(self, run: str, *, seconds: float) -> bool:
-        """Wait until a run was scored; whether it was, within so many seconds."""
+        """Wait until a run is scored; return whether it was within `seconds`."""
         ends = time.monotonic() + seconds
         while run not in self._scored:
             left = ends - time.monotonic()
             if left <= 0:
                 return False
             self._changed.clear()
-            await self._change(min(left, 1.0))
+            await self._wait_for_change(min(left, 1.0))
         return True
 
     async def find_example(self) -> None:
-        """Find one of the answers that the suspect was noticed by: the worst that is short enough to be shown."""
+        """Find an example among the answers of the first alarm: the worst that is short enough to show."""
         found = next(
             (one.finding for one in self.decisions if one.action in DECREASES and one.finding is not None), None
         )
@@ -116,8 +116,8 @@ class BalanceObserver:
         examples = [_example(records[run]) for run in runs if run in records]
         self.timeline.example = next((one for one in examples if one is not None), None)
 
-    async def _change(self, seconds: float) -> None:
-        """Wait until there is something new, or a while."""
+    async def _wait_for_change(self, seconds: float) -> None:
+        """Wait for a new observation, for at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -131,7 +131,7 @@ class BalanceObserver:
             self._changed.set()
 
     def apply(self, message: Message) -> None:
-        """Take in what a topic told."""
+        """Add a message to the timeline."""
         match message:
             case Score():
                 self._score(message)
@@ -151,17 +151,17 @@ class BalanceObserver:
             self.timeline.answers.append(ScoredAnswer(score.at, score.variant, quality))
 
     def _evidence(self, state: PolicyState) -> None:
-        """How far the evidence against the variant that gets into trouble has come, as the decider has written it."""
+        """Store the evidence about the suspect from the decider's last snapshot."""
         try:
             detectors = Decider.restore(state.decider).detectors
-        except ValueError:  # written by a newer worker: the screen does without
+        except ValueError:  # written by a newer worker: the evidence is not shown
             return
         if detectors is None:
             return
         suspect = self.timeline.suspect
-        proof = detectors.recovery_evidence(suspect)
-        if proof is not None:
-            self.timeline.evidence = EvidencePoint(proof, RECOVERY_THRESHOLD, recovery=True)
+        recovery = detectors.recovery_evidence(suspect)
+        if recovery is not None:
+            self.timeline.evidence = EvidencePoint(recovery, RECOVERY_THRESHOLD, recovery=True)
         else:
             self.timeline.evidence = EvidencePoint(detectors.evidence().get(suspect, 0.0), detectors.threshold)
 
@@ -177,12 +177,12 @@ def _example(record: RunRecord) -> Example | None:
 
 
 def events_of(decision: Decision) -> Sequence[TimelineEvent]:
-    """What a decision means in the act."""
+    """Return the timeline events of a decision."""
     at, reason = decision.at, decision.reason
     if decision.action in DECREASES:
         return [TimelineEvent(at, "noticed", reason)]
     if decision.action == "promote":
-        return [TimelineEvent(at, "back", reason)]
+        return [TimelineEvent(at, "restored", reason)]
     if decision.action == "set":
         return [TimelineEvent(at, "set", reason)]
     return [TimelineEvent(at, "note", f"{decision.action}: {reason}")]

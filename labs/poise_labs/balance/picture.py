@@ -1,4 +1,4 @@
-"""The act as a picture, an SVG for light and dark alike: quality by variant over time, shares below. Pure."""
+"""Draws the act as an SVG for light and dark pages: quality by variant over time, shares below. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,22 +11,22 @@ WIDTH: Final = 1000
 HEIGHT: Final = 492
 LEFT: Final = 84
 RIGHT: Final = 880
-"""Where time begins and ends; the rest is for words."""
+"""The x coordinates of the time axis; the margins are for text."""
 QUALITY: Final = (96.0, 316.0)
-"""Where quality is 1 and where it is 0."""
+"""The y coordinates of quality 1 and quality 0."""
 SHARES: Final = (356.0, 456.0)
 POINTS: Final = 160
 LINE: Final = 18.0
-"""From one line of words to the next."""
+"""The height of a line of text."""
 WINDOW: Final = 25
-"""Answers that a point of the curves is the mean of."""
+"""The number of answers whose mean is one point of a curve."""
 MIN_ANSWERS: Final = 8
-"""Answers before a curve begins: a mean of fewer says nothing."""
+"""Answers before a curve begins: a mean of fewer is not meaningful."""
 LABELS: Final[tuple[tuple[EventKind, str], ...]] = (
-    ("trouble", "fault begins"),
+    ("fault", "fault begins"),
     ("noticed", "noticed"),
-    ("fixed", "fault fixed"),
-    ("back", "share restored"),
+    ("fault_fixed", "fault fixed"),
+    ("restored", "share restored"),
 )
 
 _OPENING: Final = (
@@ -41,7 +41,7 @@ _STYLE: Final = """
     .end { text-anchor: end }
     .middle { text-anchor: middle }
     .grid { stroke: #cbd5e1; stroke-width: 1; fill: none }
-    .trouble { fill: #dc2626; opacity: .08 }
+    .fault { fill: #dc2626; opacity: .08 }
     .mark { stroke: #64748b; stroke-width: 1.2; stroke-dasharray: 4 3 }
     .curve { fill: none; stroke-width: 2.2; stroke-linejoin: round }
     .c0 { stroke: #15803d } .b0 { fill: #15803d; opacity: .15 } .t0 { fill: #15803d; font-weight: 600 }
@@ -52,7 +52,7 @@ _STYLE: Final = """
       .panel { fill: #0f172a; stroke: #334155 }
       .note, .tick { fill: #94a3b8 }
       .grid { stroke: #334155 }
-      .trouble { fill: #f87171; opacity: .12 }
+      .fault { fill: #f87171; opacity: .12 }
       .mark { stroke: #94a3b8 }
       .c0 { stroke: #4ade80 } .b0 { fill: #4ade80 } .t0 { fill: #4ade80 } .a0 { fill: #4ade80 }
       .c1 { stroke: #e879f9 } .b1 { fill: #e879f9 } .t1 { fill: #e879f9 } .a1 { fill: #e879f9 }
@@ -61,17 +61,17 @@ _STYLE: Final = """
 
 
 def svg(timeline: Timeline) -> str:
-    """The picture of an act."""
+    """Return the picture of an act, an SVG document."""
     return "\n".join(
         [
             _OPENING,
             f'  <title id="title">{escape(_title(timeline))}</title>',
-            f'  <desc id="desc">{escape(_described(timeline))}</desc>',
+            f'  <desc id="desc">{escape(_description(timeline))}</desc>',
             f"  <style>{_STYLE}  </style>",
             f'  <rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="12"/>',
             _text(24, 32, _title(timeline), "title"),
             _text(24, 52, _subtitle(timeline), "note"),
-            *_ground(timeline),
+            *_axes(timeline),
             *_curves(timeline),
             *_areas(timeline),
             *_marks(timeline),
@@ -81,14 +81,14 @@ def svg(timeline: Timeline) -> str:
     )
 
 
-# -- words ------------------------------------------------------------------------------------------------------------
+# -- text -------------------------------------------------------------------------------------------------------------
 
 
 def _title(timeline: Timeline) -> str:
     if timeline.first("noticed") is None:
         moved = len({tuple(point.shares.items()) for point in timeline.weights}) > 1
         return f"{len(timeline.answers)} answers: {'weights moved' if moved else 'nothing moved'}"
-    back = ", and let it back" if timeline.first("back") else ""
+    back = ", and let it back" if timeline.first("restored") else ""
     return f"{timeline.suspect} got quietly worse; the mesh noticed, moved away{back}"
 
 
@@ -100,19 +100,19 @@ def _subtitle(timeline: Timeline) -> str:
     )
 
 
-def _described(timeline: Timeline) -> str:
+def _description(timeline: Timeline) -> str:
     return " ".join(f"{format_clock(mark.at - timeline.began)}: {mark.text}." for mark in timeline.events)
 
 
-# -- the ground -------------------------------------------------------------------------------------------------------
+# -- axes -------------------------------------------------------------------------------------------------------------
 
 
-def _ground(timeline: Timeline) -> Sequence[str]:
+def _axes(timeline: Timeline) -> Sequence[str]:
     lines: list[str] = []
-    trouble, fixed = timeline.first("trouble"), timeline.first("fixed")
+    trouble, fixed = timeline.first("fault"), timeline.first("fault_fixed")
     if trouble is not None:
         left, right = _x(timeline, trouble.at), _x(timeline, fixed.at if fixed else timeline.now)
-        lines.append(_rect(left, QUALITY[0], right - left, SHARES[1] - QUALITY[0], "trouble"))
+        lines.append(_rect(left, QUALITY[0], right - left, SHARES[1] - QUALITY[0], "fault"))
     for value in (0.0, 0.5, 1.0):
         lines += [_across(_y(value, QUALITY)), _text(LEFT - 10, _y(value, QUALITY) + 4, f"{value:g}", "tick end")]
         lines += [_across(_y(value, SHARES)), _text(LEFT - 10, _y(value, SHARES) + 4, f"{value:.0%}", "tick end")]
@@ -124,7 +124,7 @@ def _ground(timeline: Timeline) -> Sequence[str]:
 
 
 def _ticks(lasted: float) -> Sequence[float]:
-    """Times to be written below: five to ten of them, in whole steps."""
+    """Return the labelled times of the axis: five to ten of them, at round steps."""
     step = next((step for step in (5, 10, 15, 30, 60, 120, 300, 600) if lasted / step <= 10), 1_800)  # noqa: PLR2004
     return [step * number for number in range(int(lasted // step) + 1)]
 
@@ -150,7 +150,7 @@ def _curves(timeline: Timeline) -> Sequence[str]:
             lines += _curve(found, number)
             ends[number] = found[-1][1].mean
     y = -LINE
-    for number, mean in sorted(ends.items(), key=lambda end: -end[1]):  # the best on top, none on another
+    for number, mean in sorted(ends.items(), key=lambda end: -end[1]):  # the best on top, without overlap
         y = max(_y(mean, QUALITY) - LINE / 4, y + LINE)
         lines.append(_text(RIGHT + 10, y, f"{timeline.variants[number]} {mean:.2f}", f"t{number}"))
     return lines
@@ -167,45 +167,45 @@ def _curve(found: Sequence[tuple[float, Sample]], number: int) -> Sequence[str]:
 
 
 def _areas(timeline: Timeline) -> Sequence[str]:
-    """The shares, one on top of another: the suspect's at the bottom."""
-    floor = [0.0] * len(timeline.weights)
+    """Return the stacked areas of the shares, the suspect's at the bottom."""
+    bottom = [0.0] * len(timeline.weights)
     lines: list[str] = []
     for number, variant in reversed(list(enumerate(timeline.variants))):
-        roof = [below + one.shares.get(variant, 0.0) for below, one in zip(floor, timeline.weights, strict=True)]
-        lines.append(f'  <path class="a{number}" d="{_area(timeline, floor, roof)}"/>')
-        if roof:
-            y = _y((floor[-1] + roof[-1]) / 2, SHARES) + 4
-            lines.append(_text(RIGHT + 10, y, f"{variant} {format_percent(roof[-1] - floor[-1])}", f"t{number}"))
-        floor = roof
+        top = [below + one.shares.get(variant, 0.0) for below, one in zip(bottom, timeline.weights, strict=True)]
+        lines.append(f'  <path class="a{number}" d="{_area(timeline, bottom, top)}"/>')
+        if top:
+            y = _y((bottom[-1] + top[-1]) / 2, SHARES) + 4
+            lines.append(_text(RIGHT + 10, y, f"{variant} {format_percent(top[-1] - bottom[-1])}", f"t{number}"))
+        bottom = top
     return lines
 
 
-def _area(timeline: Timeline, floor: Sequence[float], roof: Sequence[float]) -> str:
-    """Between two lines of steps."""
+def _area(timeline: Timeline, bottom: Sequence[float], top: Sequence[float]) -> str:
+    """Return the area between two step lines."""
     starts = [_x(timeline, one.at) for one in timeline.weights]
     ends = [*starts[1:], float(RIGHT)]
-    above = [(x, _y(high, SHARES)) for at, till, high in zip(starts, ends, roof, strict=True) for x in (at, till)]
-    below = [(x, _y(low, SHARES)) for at, till, low in zip(starts, ends, floor, strict=True) for x in (at, till)]
+    above = [(x, _y(high, SHARES)) for at, till, high in zip(starts, ends, top, strict=True) for x in (at, till)]
+    below = [(x, _y(low, SHARES)) for at, till, low in zip(starts, ends, bottom, strict=True) for x in (at, till)]
     return f"{_path([*above, *reversed(below)])}Z" if above else ""
 
 
-# -- what happened ----------------------------------------------------------------------------------------------------
+# -- events -----------------------------------------------------------------------------------------------------
 
 
 def _marks(timeline: Timeline) -> Sequence[str]:
     lines: list[str] = []
-    for number, (kind, words) in enumerate(LABELS):
+    for number, (kind, text) in enumerate(LABELS):
         mark = timeline.first(kind)
         if mark is not None:
             x, y = _x(timeline, mark.at), QUALITY[0] - (24 if number % 2 else 8)
             lines.append(f'  <path class="mark" d="M{x:.1f} {y + 4}V{SHARES[1]}"/>')
-            lines.append(_text(x + 4, y, _called(timeline, kind, words)))
+            lines.append(_text(x + 4, y, _label(timeline, kind, text)))
     return lines
 
 
-def _called(timeline: Timeline, kind: EventKind, words: str) -> str:
-    count = timeline.answers_between("trouble", "noticed", timeline.suspect) if kind == "noticed" else None
-    return words if count is None else f"{words}, after {count} of its answers"
+def _label(timeline: Timeline, kind: EventKind, text: str) -> str:
+    count = timeline.answers_between("fault", "noticed", timeline.suspect) if kind == "noticed" else None
+    return text if count is None else f"{text}, after {count} of its answers"
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
@@ -233,6 +233,6 @@ def _rect(x: float, y: float, width: float, height: float, style: str) -> str:
     return f'  <rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width):.1f}" height="{height:.1f}"/>'
 
 
-def _text(x: float, y: float, words: str, style: str = "") -> str:
+def _text(x: float, y: float, text: str, style: str = "") -> str:
     named = f' class="{style}"' if style else ""
-    return f'  <text{named} x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'
+    return f'  <text{named} x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'

@@ -1,4 +1,4 @@
-"""What is asked in the act: questions which the small model answers well while it is given the passages."""
+"""The questions of the act: the small model answers them well if its prompt has the passages."""
 
 from typing import Final
 

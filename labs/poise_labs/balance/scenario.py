@@ -102,7 +102,7 @@ class BalanceScenario:
             "A fault, and nobody says so",
             f"The backend of {SECOND} has a fault: {effect}, so the model makes its answers up. Nothing raises an "
             "error, every ask is answered. Will the mesh notice?",
-            TimelineEvent(time.time(), "trouble", f"{SECOND} gets a fault: {effect}"),
+            TimelineEvent(time.time(), "fault", f"{SECOND} gets a fault: {effect}"),
         )
         if not await self.observer.until(_has("noticed"), answers=self.plan.until_noticed):
             self._say(
@@ -123,7 +123,7 @@ class BalanceScenario:
             "The fault is fixed",
             f"The fault of {SECOND} is fixed. Nobody tells the mesh: its share is restored only when its own new "
             "answers show that it is no worse than the other.",
-            TimelineEvent(time.time(), "fixed", f"the fault of {SECOND} is fixed"),
+            TimelineEvent(time.time(), "fault_fixed", f"the fault of {SECOND} is fixed"),
         )
         if not await self.observer.until(self._is_restored, answers=self.plan.until_restored):
             self._say("Not restored yet", f"{SECOND} has not recovered within {self.plan.until_restored} answers.")
@@ -136,7 +136,7 @@ class BalanceScenario:
 
     def _is_restored(self, timeline: Timeline) -> bool:
         target = self.spec.weights[SECOND] / sum(self.spec.weights.values())
-        return _has("back")(timeline) and timeline.share(SECOND) > target - 0.01
+        return _has("restored")(timeline) and timeline.share(SECOND) > target - 0.01
 
     def _weights(self) -> str:
         total = sum(self.spec.weights.values())

@@ -1,4 +1,4 @@
-"""What came of the act, in a few lines with figures. Pure."""
+"""The summary of an act in a few lines. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,45 +7,45 @@ from poise_labs.balance.timeline import Timeline, format_clock, format_percent
 
 
 def summary(timeline: Timeline, decisions: Sequence[Decision], *, failed: int) -> list[str]:
-    """The lines.
+    """Return the lines of the summary, each with a title of 12 columns.
 
     Args:
-        timeline: What was seen.
+        timeline: The observations.
         decisions: Every decision on the act's policy.
-        failed: Asks that brought an error.
+        failed: The number of failed asks.
     """
-    return [*_told(timeline), *_moves(timeline, decisions), _whole(timeline, failed)]
+    return [*_detection(timeline), *_moves(timeline, decisions), _totals(timeline, failed)]
 
 
-def _told(timeline: Timeline) -> Iterator[str]:
-    trouble, suspect = timeline.first("trouble"), timeline.suspect
-    if trouble is None:
+def _detection(timeline: Timeline) -> Iterator[str]:
+    fault, suspect = timeline.first("fault"), timeline.suspect
+    if fault is None:
         return
-    calm = len([one for one in timeline.answers if one.at < trouble.at])
-    yield f"Trouble      after {calm} answers {suspect} got a fault. No error was raised, then or later."
+    before = len([one for one in timeline.answers if one.at < fault.at])
+    yield f"Fault        after {before} answers {suspect} got a fault. No error was raised, then or later."
     noticed = timeline.first("noticed")
     if noticed is None:
-        bad = len(timeline.answers_of(suspect, since=trouble.at))
-        yield f"Not noticed  in {bad} answers of {suspect} since then."
+        affected = len(timeline.answers_of(suspect, since=fault.at))
+        yield f"Not noticed  in {affected} answers of {suspect} since then."
         return
-    bad = len(timeline.answers_of(suspect, since=trouble.at, until=noticed.at))
-    took = format_clock(noticed.at - trouble.at)
-    yield f"Noticed      {took} min later, after {bad} answers of {suspect} with the fault in place."
+    affected = len(timeline.answers_of(suspect, since=fault.at, until=noticed.at))
+    took = format_clock(noticed.at - fault.at)
+    yield f"Noticed      {took} min later, after {affected} answers of {suspect} with the fault in place."
     if (example := timeline.example) is not None:
-        yield f"Such as      “{example.question}” “{example.text}”"
+        yield f"Example      “{example.question}” “{example.text}”"
 
 
 def _moves(timeline: Timeline, decisions: Sequence[Decision]) -> Iterator[str]:
     acted = [one for one in decisions if one.by == "loop" and one.acted and one.variant is not None]
     if not acted:
-        yield "Weights      none was moved."
+        yield "Weights      no weight moved."
     for one in acted:
         name = one.variant or ""
-        what = "Back" if one.action == "promote" else "Moved away"
+        what = "Restored" if one.action == "promote" else "Decreased"
         moved = f"{format_percent(one.before[name])} → {format_percent(one.after[name])} of the asks"
         yield f"{what:<11}  {name}: {moved}{_evidence(one)} ({one.id})"
-    if timeline.first("noticed") is not None and timeline.first("back") is None:
-        yield f"Not back     {timeline.suspect} has not yet shown that it recovered."
+    if timeline.first("noticed") is not None and timeline.first("restored") is None:
+        yield f"Not restored {timeline.suspect} has not recovered yet."
 
 
 def _evidence(decision: Decision) -> str:
@@ -61,7 +61,7 @@ def _figure(sample: Sample) -> str:
     return f"{sample.mean:.2f}"
 
 
-def _whole(timeline: Timeline, failed: int) -> str:
+def _totals(timeline: Timeline, failed: int) -> str:
     means = [
         f"{variant} {found.mean:.2f}"
         for variant in timeline.variants
@@ -69,4 +69,4 @@ def _whole(timeline: Timeline, failed: int) -> str:
     ]
     lasted = format_clock(timeline.now - timeline.began)
     errors = f"{failed} asks failed" if failed else "no ask failed"
-    return f"All of it    {len(timeline.answers)} answers in {lasted} min, {errors}; quality now: {', '.join(means)}."
+    return f"Total        {len(timeline.answers)} answers in {lasted} min, {errors}; quality now: {', '.join(means)}."

@@ -1,4 +1,4 @@
-"""History: what was seen of the act up to now; pure, so that a screen and a picture can be made of any."""
+"""Timeline: the observations of an act so far. Pure: the screen and the picture are both rendered from it."""
 
 import math
 import statistics
@@ -9,16 +9,16 @@ from typing import Final, Literal
 from poise.contracts.policy import Sample
 
 WINDOW: Final = 30
-"""Answers of a variant that its quality is shown of: the last ones."""
+"""The number of a variant's last answers over which its quality is shown."""
 Z95: Final = 1.959963984540054
 MIN_FOR_INTERVAL: Final = 5
 
-EventKind = Literal["set", "trouble", "noticed", "fixed", "back", "note"]
+EventKind = Literal["set", "fault", "noticed", "fault_fixed", "restored", "note"]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredAnswer:
-    """One answer, as evaluation thinks of it."""
+    """One answer with its score."""
 
     at: float
     """When its run finished, unix seconds."""
@@ -29,7 +29,7 @@ class ScoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class WeightsPoint:
-    """The shares of the draws that a version of the policy gives."""
+    """The weights of one version of the policy."""
 
     at: float
     shares: Mapping[str, float]
@@ -37,28 +37,28 @@ class WeightsPoint:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """Something that happened."""
+    """An event of the act."""
 
     at: float
     kind: EventKind
     text: str
-    """In one line, for people."""
+    """One line for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvidencePoint:
-    """How far the evidence has come, as the decider has written it last."""
+    """The evidence in the decider's last snapshot."""
 
     value: float
     threshold: float
-    """At which the mesh acts."""
+    """The value at which the mesh acts."""
     recovery: bool = False
-    """That the variant has recovered; else that it is worse."""
+    """True: evidence that the variant has recovered; False: that it is worse."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question, and what the variant wrote."""
+    """A question and the variant's answer."""
 
     question: str
     text: str
@@ -66,50 +66,50 @@ class Example:
 
 @dataclass(slots=True)
 class Timeline:
-    """What was seen of the act."""
+    """The observations of an act."""
 
     variants: tuple[str, ...]
-    """The one that gets into trouble is the last."""
+    """The last one gets the fault."""
     began: float
     """Unix seconds."""
     now: float
     """Unix seconds."""
     headline: str = ""
-    """What is going on now, in few words."""
+    """The current part of the act, in a few words."""
     story: str = ""
-    """And in plain ones."""
+    """The same in full sentences."""
     answers: list[ScoredAnswer] = field(default_factory=list)
     weights: list[WeightsPoint] = field(default_factory=list)
     events: list[TimelineEvent] = field(default_factory=list)
     evidence: EvidencePoint | None = None
-    """What speaks against the suspect, or for it once it was moved away from; None = not known yet."""
+    """Evidence against the suspect, or for its recovery after its weight was decreased; None = none yet."""
     example: Example | None = None
-    """One of the answers that it was noticed by."""
+    """One of the answers that caused the alarm."""
 
     @property
     def suspect(self) -> str:
-        """The variant that gets into trouble."""
+        """The variant that gets the fault."""
         return self.variants[-1]
 
     def answers_of(self, variant: str, *, since: float = -math.inf, until: float = math.inf) -> list[ScoredAnswer]:
-        """A variant's answers of a span of time, in the order in which they were finished."""
+        """Return a variant's answers between two times, in the order in which their runs finished."""
         return [one for one in self.answers if one.variant == variant and since <= one.at <= until]
 
     def quality(self, variant: str, *, until: float = math.inf, window: int = WINDOW) -> Sample | None:
-        """The quality of a variant's last answers at a time; None before the first."""
+        """Return the quality of a variant's last answers before a time; None before the first."""
         last = self.answers_of(variant, until=until)[-window:]
         return sample_of([one.quality for one in last]) if last else None
 
     def share(self, variant: str, *, until: float = math.inf) -> float:
-        """A variant's share of the draws at a time; 0 before a policy was set."""
+        """Return a variant's weight at a time; 0 before a policy was set."""
         return next((one.shares.get(variant, 0.0) for one in reversed(self.weights) if one.at <= until), 0.0)
 
     def first(self, kind: EventKind) -> TimelineEvent | None:
-        """The first of a kind of thing that happened."""
+        """Return the first event of a kind."""
         return next((one for one in self.events if one.kind == kind), None)
 
     def answers_between(self, first: EventKind, then: EventKind, variant: str) -> int | None:
-        """How many answers a variant gave from one thing to another; None where either did not happen."""
+        """Return the number of a variant's answers between two events; None if either did not happen."""
         begun, ended = self.first(first), self.first(then)
         if begun is None or ended is None:
             return None
@@ -117,15 +117,15 @@ class Timeline:
 
 
 def sample_of(values: Sequence[float]) -> Sample:
-    """A sample of values of 0 to 1, with the 95 % interval of its mean (Student, 1908; its quantile to first order).
+    """Return the sample of values between 0 and 1, with the 95 % interval of its mean (Student, 1908, to first order).
 
-    Of fewer than five nothing is known but that they are between 0 and 1.
+    For fewer than five values the interval is 0 to 1.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are no values.
     """
     if not values:
-        raise ValueError("no values to sum up")
+        raise ValueError("no values to summarise")
     count, mean = len(values), statistics.fmean(values)
     half = 1.0
     if count >= MIN_FOR_INTERVAL:
@@ -135,11 +135,11 @@ def sample_of(values: Sequence[float]) -> Sample:
 
 
 def format_clock(seconds: float) -> str:
-    """A time of the act: `1:05`."""
+    """Format a time of the act as `1:05`."""
     whole = max(0, round(seconds))
     return f"{whole // 60}:{whole % 60:02}"
 
 
 def format_percent(share: float) -> str:
-    """A share as people read it: `35 %`."""
+    """Format a share as `35 %`."""
     return f"{share:.0%}".replace("%", "\N{NO-BREAK SPACE}%")

@@ -1,4 +1,4 @@
-"""The act on a screen of 80 columns: what is going on, each variant's share and quality, and what happened. Pure."""
+"""Renders the act on a screen of 80 columns: the current part, each variant's share and quality, events. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -24,53 +24,53 @@ from poise_labs.balance.timeline import (
 )
 
 SCALE: Final = 26
-"""Columns of the scale that quality is drawn on."""
+"""Columns of the quality scale."""
 SHARE: Final = 10
 """Columns of the bar of a share."""
-TRAIL: Final = 60
-"""Columns of the trails over time."""
-FIXED: Final = 13
-"""Lines of a screen beside those of the story and of what happened."""
+SPARKLINE: Final = 60
+"""Columns of the sparklines."""
+OTHER_LINES: Final = 13
+"""Lines of the screen without the story and the events."""
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 STYLES: Final = ("green", "magenta")
-"""Of the variants."""
+"""The styles of the variants."""
 EVENT_STYLES: Final[dict[EventKind, tuple[str, str, str]]] = {
-    # kind: (sign, style, what it is called)
     "set": ("·", "dim", ""),
-    "trouble": ("✗", "bold red", ""),
+    "fault": ("✗", "bold red", ""),
     "noticed": ("!", "bold yellow", "noticed: "),
-    "fixed": ("+", "bold cyan", ""),
-    "back": ("✓", "bold green", "earned its way back: "),
+    "fault_fixed": ("+", "bold cyan", ""),
+    "restored": ("✓", "bold green", "restored: "),
     "note": ("·", "dim", ""),
 }
-SIGNED: Final[tuple[EventKind, ...]] = ("trouble", "noticed", "fixed", "back")
+"""By kind: its sign, its style, and its label."""
+SIGNED: Final[tuple[EventKind, ...]] = ("fault", "noticed", "fault_fixed", "restored")
 
 
 def screen(timeline: Timeline, *, height: int = 40, width: int = 80) -> RenderableType:
-    """The whole screen; of what happened, as much of the end as has a place."""
+    """Return the whole screen, with as many of the last events as fit."""
     story = sum(1 for _ in wrap(timeline.story, width - 4))
-    left = height - story - FIXED
+    left = height - story - OTHER_LINES
     return Group(
-        _now(timeline),
+        _headline(timeline),
         Padding(_variants(timeline), (0, 1)),
-        Padding(_trails(timeline), (0, 1)),
+        Padding(_sparklines(timeline), (0, 1)),
         Padding(_evidence(timeline), (0, 1)),
         Rule(style="dim"),
-        Padding(_happened(timeline, left, width), (0, 1)),
+        Padding(_events(timeline, left, width), (0, 1)),
     )
 
 
-def _now(timeline: Timeline) -> RenderableType:
+def _headline(timeline: Timeline) -> RenderableType:
     title = Text(f" {timeline.headline} ", style="bold")
     counted = Text(f" {format_clock(timeline.now - timeline.began)} · {len(timeline.answers)} answers ", style="dim")
-    troubled = timeline.first("trouble") is not None and timeline.first("fixed") is None
+    faulty = timeline.first("fault") is not None and timeline.first("fault_fixed") is None
     return Panel(
         Text(timeline.story),
         title=title,
         title_align="left",
         subtitle=counted,
         subtitle_align="right",
-        border_style="red" if troubled else "cyan",
+        border_style="red" if faulty else "cyan",
     )
 
 
@@ -99,14 +99,14 @@ def _variants(timeline: Timeline) -> RenderableType:
 
 
 def bar(share: float, columns: int) -> str:
-    """A share as a bar of so many columns, in eighths of one."""
+    """Draw a share as a bar, in eighths of a column."""
     eighths = round(max(0.0, min(1.0, share)) * columns * 8)
     whole, part = divmod(eighths, 8)
     return f"{'█' * whole}{' ▏▎▍▌▋▊▉'[part] if part else ''}".ljust(columns)
 
 
 def whisker(found: Sample | None, columns: int = SCALE) -> str:
-    """A mean and its interval on a scale from 0 to 1: `  ├──●──┤  `."""
+    """Draw a mean and its interval on a scale from 0 to 1: `  ├──●──┤  `."""
     if found is None:
         return "·" * columns
     place = [min(columns - 1, max(0, round(value * (columns - 1)))) for value in (found.low, found.mean, found.high)]
@@ -118,15 +118,15 @@ def whisker(found: Sample | None, columns: int = SCALE) -> str:
 
 
 def format_sample(found: Sample | None) -> str:
-    """A mean and its interval in figures."""
+    """Format a mean and its interval."""
     return f"{found.mean:.2f} ({found.low:.2f}–{found.high:.2f})" if found else "-"
 
 
 # -- over time --------------------------------------------------------------------------------------------------------
 
 
-def _trails(timeline: Timeline) -> RenderableType:
-    ends = span_ends(timeline, TRAIL)
+def _sparklines(timeline: Timeline) -> RenderableType:
+    ends = span_ends(timeline, SPARKLINE)
     lines: list[RenderableType] = [Text()]
     width = max(len(variant) for variant in timeline.variants)
     for number, variant in enumerate(timeline.variants):
@@ -149,7 +149,7 @@ def _trails(timeline: Timeline) -> RenderableType:
 
 
 def span_ends(timeline: Timeline, columns: int) -> list[float]:
-    """The ends of so many equal spans of the act up to now; fewer while it is young: a span is a second at least."""
+    """Return the ends of `columns` equal time spans of the act so far; of fewer if a span would be below a second."""
     lasted = timeline.now - timeline.began
     count = max(1, min(columns, math.ceil(lasted)))
     return [timeline.began + lasted * (place + 1) / count for place in range(count)]
@@ -161,7 +161,7 @@ def _mean_at(timeline: Timeline, variant: str, at: float) -> float | None:
 
 
 def sparkline(values: Sequence[float | None]) -> str:
-    """Values of 0 to 1 as a row of blocks; a space where there is none."""
+    """Draw values between 0 and 1 as a row of blocks; None is a space."""
     return "".join(" " if value is None else BLOCKS[min(7, max(0, int(value * 8)))] for value in values)
 
 
@@ -173,8 +173,8 @@ def _evidence(timeline: Timeline) -> RenderableType:
     if found is None:
         return Text("evidence: none yet", style="dim")
     reached = 0.0 if found.value <= 1 else min(1.0, math.log(found.value) / math.log(found.threshold))
-    about = f"that {timeline.suspect} is {'well again' if found.recovery else 'worse'}"
-    bad = "red" if reached > 0.75 else "yellow" if reached > 0.4 else "dim"  # noqa: PLR2004 - by eye
+    about = f"that {timeline.suspect} is {'healthy again' if found.recovery else 'worse'}"
+    bad = "red" if reached > 0.75 else "yellow" if reached > 0.4 else "dim"  # noqa: PLR2004 - chosen by eye
     style = "green" if found.recovery else bad
     return Text.assemble(
         (f"evidence {about}  ", "dim"),
@@ -186,14 +186,14 @@ def _evidence(timeline: Timeline) -> RenderableType:
 
 
 def format_evidence(value: float) -> str:
-    """A figure as people read it: `1.4`, `10 500`."""
+    """Format a value of evidence as `1.4` or `10 500`."""
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value >= 10 else f"{value:.1f}"  # noqa: PLR2004
 
 
-# -- what happened ----------------------------------------------------------------------------------------------------
+# -- events -----------------------------------------------------------------------------------------------------
 
 
-def _happened(timeline: Timeline, lines: int, width: int) -> RenderableType:
+def _events(timeline: Timeline, lines: int, width: int) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, show_edge=False)
     table.add_column(justify="right", no_wrap=True, style="dim")
     table.add_column(no_wrap=True)
@@ -212,13 +212,13 @@ def _happened(timeline: Timeline, lines: int, width: int) -> RenderableType:
 
 
 def event_line(timeline: Timeline, mark: TimelineEvent) -> str:
-    """Something that happened, as one plain line."""
+    """Return an event as one plain line."""
     sign, _, called = EVENT_STYLES[mark.kind]
     return f"{format_clock(mark.at - timeline.began):>5} {sign} {called}{mark.text}"
 
 
 def status_line(timeline: Timeline) -> str:
-    """How things stand, as one plain line."""
+    """Return the current status as one plain line."""
     parts = [
         f"{variant} {format_percent(timeline.share(variant))} of asks,"
         f" quality {format_sample(timeline.quality(variant))}"

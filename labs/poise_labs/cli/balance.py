@@ -1,4 +1,4 @@
-"""`poise balance`: a variant gets quietly worse under real asks, and the mesh notices, moves away, and lets it back."""
+"""`poise balance`: a variant gets worse without errors; the mesh decreases its weight, and restores it on recovery."""
 
 import asyncio
 import signal
@@ -37,32 +37,34 @@ from poise_labs.cli.corpus_stack import ingest_corpus, temporary_stack
 
 NAME: Final = "balance"
 TIMEOUT: Final = 60.0
-"""Seconds that an answer is waited for: the act keeps a small machine busy."""
+"""Seconds to wait for an answer: the act keeps a small machine busy."""
 SCORE_TIMEOUT: Final = 20.0
-"""Seconds that the next ask waits for a score, which may come later or never."""
+"""Seconds to wait for an answer's score before the next ask."""
 INDEX_TIMEOUT: Final = 120.0
 WARM_UP: Final = "What is a lambda expression?"
 TITLE: Final = 13
-"""Columns of what a line of the summary begins with."""
-ENOUGH: Final = "stopped by you"
+"""Columns of the title of a summary line."""
+INTERRUPTED: Final = "Interrupted"
 
 
 @async_command
 async def balance(
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where the stack keeps its data; another one where a stack runs there.")
+        Path, typer.Option("--dir", help="The stack's data directory; a temporary one if a stack already runs there.")
     ] = DEFAULT_DIRECTORY,
     *,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the run into this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Write a picture of the run to this file.")
+    ] = None,
     without_trouble: Annotated[
-        bool, typer.Option("--without-trouble", help="The same stream with no fault: nothing is to move.")
+        bool, typer.Option("--without-trouble", help="Run the same load without a fault: no weight should move.")
     ] = False,
 ) -> None:
-    """See the loop at work: a variant gets quietly worse, and the mesh notices and moves, by its answers alone.
+    """Show the loop: a variant gets worse without errors, and the mesh moves weight away because of its answers alone.
 
-    It takes about three minutes on two cores. Ctrl-C ends it, and shows what was seen until then.
+    It takes about three minutes on two cores. Ctrl-C ends it and prints the summary so far.
     """
-    with _place(directory) as chosen:
+    with _directory(directory) as chosen:
         async with temporary_stack(chosen) as stack, Poise(settings=resolve_settings(stack.broker)) as poise:
             done = await ingest_corpus(poise)
             with err.status("indexing the corpus …"):
@@ -71,46 +73,46 @@ async def balance(
 
 
 @contextmanager
-def _place(directory: Path) -> Iterator[Path]:
-    """The directory, or an empty one where a stack runs in it: its workers are not ours to deploy anew."""
+def _directory(directory: Path) -> Iterator[Path]:
+    """Yield the directory; or a temporary one if a stack already runs there, whose workers must not be restarted."""
     if running_broker(directory) is None:
         yield directory
         return
-    err.print(Text(f"a stack runs in {directory} and is left alone: starting another one for the act", style="dim"))
+    err.print(Text(f"a stack already runs in {directory}: starting a temporary one for the act", style="dim"))
     with tempfile.TemporaryDirectory(prefix="poise-balance-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 async def run_balance(stack: Stack, poise: Poise, plan: BalancePlan, *, picture: Path | None = None) -> Timeline:
-    """Play the act on a stack whose corpus is indexed, and show it.
+    """Run the act on a stack whose corpus is indexed, and show it.
 
     Returns:
-        What was seen of it.
+        The observations.
     """
     policy, now = await unused_policy_name(poise), time.time()
     timeline = Timeline((STEADY, SECOND), began=now, now=now)
     async with BalanceObserver(poise.mesh, timeline, policy) as observer:
         load = LoadGenerator(partial(_ask, poise, observer), QUESTIONS)
 
-        async def play() -> None:
+        async def act() -> None:
             async with deployed(stack, policy) as proxy:
                 await BalanceScenario(poise.mesh, observer, load, policy_spec(policy), proxy.set_fault, plan).run()
 
         timeline.headline = "Setting the stage"
         timeline.story = "Two variants of the answer workflow are deployed, both without a fault."
         async with live_view(timeline):
-            whole = await _until_interrupted(play())
-    if not whole:
-        timeline.headline = ENOUGH
-    told = summary(timeline, observer.decisions, failed=load.failed)
-    out.print(Text(), *map(_hanging, told), Text(), next_steps(observer.decisions, policy, stack), sep="\n")
+            finished = await _until_interrupted(act())
+    if not finished:
+        timeline.headline = INTERRUPTED
+    lines = summary(timeline, observer.decisions, failed=load.failed)
+    out.print(Text(), *map(_hanging, lines), Text(), next_steps(observer.decisions, policy, stack), sep="\n")
     if picture is not None:
         _draw(timeline, picture)
     return timeline
 
 
 def _hanging(line: str) -> RenderableType:
-    """A line of the summary, its text beside its title however often it wraps."""
+    """Return a line of the summary, with wrapped text indented beside its title."""
     title, text = line[:TITLE].strip(), line[TITLE:]
     table = Table.grid(padding=(0, 1))
     table.add_column(width=TITLE - 1)
@@ -120,13 +122,13 @@ def _hanging(line: str) -> RenderableType:
 
 
 def next_steps(decisions: Sequence[Decision], policy: str, stack: Stack) -> Text:
-    """What to try next: the decisions are kept where the stack keeps its data."""
+    """Return commands to try next; the decisions are in the stack's data directory."""
     moved = next((one.id for one in decisions if one.by == "loop"), None)
     folder = stack.options.directory
     up = "poise up --detach" + ("" if folder == DEFAULT_DIRECTORY else f" --dir {folder}")
     steps = [(up, "start the stack again")]
     steps += [(f"poise policy explain {moved}", "why the weights moved")] if moved else []
-    steps += [(f"poise policy replay {policy}", "make the same decisions from the logs")]
+    steps += [(f"poise policy replay {policy}", "reproduce the decisions from the logs")]
     width = max(len(command) for command, _ in steps)
     return Text("\n").join(
         Text.assemble((command.ljust(width), "cyan"), (f"   {why}", "dim")) for command, why in steps
@@ -138,17 +140,17 @@ def _draw(timeline: Timeline, picture: Path) -> None:
         picture.write_text(svg(timeline), encoding="utf-8")
     except OSError as error:
         raise SetupError(f"the picture cannot be written to {picture}: {error.strerror}") from error
-    err.print(Text.assemble(("✓ ", "green"), f"drawn into {picture}"))
+    err.print(Text.assemble(("✓ ", "green"), f"wrote {picture}"))
 
 
 async def _ask(poise: Poise, observer: BalanceObserver, question: str) -> None:
-    """Ask, and wait for the score: a small machine that scores behind its answers would show what is long past."""
+    """Ask, and wait for the score, so that a machine which scores slowly does not show outdated evidence."""
     answer = await poise.ask(question, timeout=TIMEOUT, cache="no-store")
     await observer.scored(answer.run_id, seconds=SCORE_TIMEOUT)
 
 
 async def unused_policy_name(poise: Poise) -> str:
-    """A name for the policy that none before had: each act begins with nothing known."""
+    """Return an unused policy name, so that each act starts without history."""
     taken = {(record.key or b"").decode(errors="replace") for record in await poise.mesh.logs.read_topic(POLICY.name)}
     names = (NAME if number == 1 else f"{NAME}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in names if name not in taken)
@@ -156,30 +158,31 @@ async def unused_policy_name(poise: Poise) -> str:
 
 async def _until_interrupted(act: Coroutine[Any, Any, None]) -> bool:
     """Run the act until its end or Ctrl-C; return whether it reached its end."""
-    playing = asyncio.create_task(act)
-    with _interrupting(playing) as asked:
+    task = asyncio.create_task(act)
+    with _cancel_on_interrupt(task) as interrupted:
         try:
-            await playing
-        except asyncio.CancelledError:
-            if not asked.is_set():
-                playing.cancel()
-                raise
-            return False
+            await asyncio.wait({task})
+        finally:
+            task.cancel()  # if the caller was cancelled; a finished task ignores it
+            await asyncio.gather(task, return_exceptions=True)
+    if task.cancelled() and interrupted.is_set():
+        return False
+    task.result()
     return True
 
 
 @contextmanager
-def _interrupting(playing: "asyncio.Task[None]") -> Iterator[asyncio.Event]:
-    """Meanwhile Ctrl-C cancels a task, and nothing else; the event tells that it was pressed."""
-    asked, loop, before = asyncio.Event(), asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
+def _cancel_on_interrupt(task: "asyncio.Task[None]") -> Iterator[asyncio.Event]:
+    """Let Ctrl-C cancel only a task; the yielded event is set then."""
+    interrupted, loop, before = asyncio.Event(), asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
 
     def stop() -> None:
-        asked.set()
-        playing.cancel()
+        interrupted.set()
+        task.cancel()
 
     loop.add_signal_handler(signal.SIGINT, stop)
     try:
-        yield asked
+        yield interrupted
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""The act where it is shown: a screen that is drawn anew, or plain lines where there is no terminal."""
+"""Shows the act while it runs: a live screen on a terminal, plain lines elsewhere."""
 
 import asyncio
 import time
@@ -15,21 +15,21 @@ from poise_labs.balance.timeline import Timeline
 from poise_labs.balance.view import event_line, screen, status_line
 
 FRAMES: Final = 2
-"""A second."""
-EVERY: Final = 25
-"""Answers between two lines on how things stand, where there is no terminal."""
-LOOK: Final = 0.5
-"""Seconds between two looks at the timeline."""
+"""Per second."""
+STATUS_INTERVAL: Final = 25
+"""Answers between two status lines, without a terminal."""
+POLL_INTERVAL: Final = 0.5
+"""Seconds between two updates."""
 
 
 @asynccontextmanager
 async def live_view(timeline: Timeline) -> AsyncIterator[None]:
-    """Show the act while it is played; on a terminal the last screen stays."""
+    """Show the act while it runs; on a terminal the last screen stays."""
 
     def now() -> RenderableType:
         return screen(timeline, height=out.height, width=out.width)
 
-    telling = asyncio.create_task(_clock(timeline) if out.is_terminal else _lines(timeline))
+    updating = asyncio.create_task(_clock(timeline) if out.is_terminal else _lines(timeline))
     try:
         if out.is_terminal:
             with Live(get_renderable=now, console=out, refresh_per_second=FRAMES):
@@ -37,8 +37,8 @@ async def live_view(timeline: Timeline) -> AsyncIterator[None]:
         else:
             yield
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        updating.cancel()
+        await asyncio.gather(updating, return_exceptions=True)
     timeline.now = time.time()
     if not out.is_terminal:
         out.print(Text(status_line(timeline)), soft_wrap=True)
@@ -47,20 +47,20 @@ async def live_view(timeline: Timeline) -> AsyncIterator[None]:
 async def _clock(timeline: Timeline) -> None:
     while True:
         timeline.now = time.time()
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 async def _lines(timeline: Timeline) -> None:
-    told, counted, headline = 0, 0, ""
+    printed, counted, headline = 0, 0, ""
     while True:
         timeline.now = time.time()
         if timeline.headline != headline:
             headline = timeline.headline
             out.print(Text(f"{headline}: {timeline.story}"), soft_wrap=True)
-        for mark in timeline.events[told:]:
+        for mark in timeline.events[printed:]:
             out.print(Text(event_line(timeline, mark)), soft_wrap=True)
-            told += 1
-        if len(timeline.answers) >= counted + EVERY:
+            printed += 1
+        if len(timeline.answers) >= counted + STATUS_INTERVAL:
             counted = len(timeline.answers)
             out.print(Text(status_line(timeline)), soft_wrap=True)
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_INTERVAL)

@@ -5,8 +5,12 @@ from typing import Final
 LABS: Final = "Labs"
 
 COMMANDS: Final = {
-    "demo": ("Use", "See it work: start a stack, ingest a corpus, ask three questions.", "poise_labs.cli.demo:demo"),
-    "drill": (LABS, "Break one part after another, and see what a reader gets.", "poise_labs.cli.drill:drill"),
-    "balance": (LABS, "A variant gets quietly worse: the mesh notices, and moves.", "poise_labs.cli.balance:balance"),
-    "lab": (LABS, "Make a part do worse, with the loop on and off: who was hurt?", "poise_labs.cli.lab:app"),
+    "demo": ("Use", "Start a stack, ingest a corpus, ask three questions.", "poise_labs.cli.demo:demo"),
+    "drill": (LABS, "Stop one part after another, and show the answers.", "poise_labs.cli.drill:drill"),
+    "balance": (
+        LABS,
+        "A variant gets worse without errors; the mesh moves its weight.",
+        "poise_labs.cli.balance:balance",
+    ),
+    "lab": (LABS, "Degrade a variant with the loop on and off, and compare.", "poise_labs.cli.lab:app"),
 }

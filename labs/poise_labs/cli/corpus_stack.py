@@ -1,4 +1,4 @@
-"""A stack for as long as a command lasts, and the demo's corpus in it."""
+"""A temporary stack for one command, with the demo's corpus."""
 
 import time
 from collections.abc import AsyncIterator
@@ -23,15 +23,17 @@ from poise_labs.cli.sample_corpus import corpus
 
 @asynccontextmanager
 async def temporary_stack(directory: Path) -> AsyncIterator[Stack]:
-    """A stack that is started for as long as this lasts; once it is up, it tells of what fails alone."""
-    began, tell, up = time.monotonic(), event_printer(err), False
+    """Run a stack within the context; after its start, print only failures."""
+    began, report, up = time.monotonic(), event_printer(err), False
 
-    def hear(event: StackEvent) -> None:
+    def on_event(event: StackEvent) -> None:
         if not up or event.state == "failed":
-            tell(event)
+            report(event)
 
-    options = StackOptions(directory=directory, ports=Ports(gateway=0))  # it takes no port that others know
-    stack = Stack(options, on_event=hear)
+    options = StackOptions(
+        directory=directory, ports=Ports(gateway=0)
+    )  # not the default port, which another stack may use
+    stack = Stack(options, on_event=on_event)
     with err.status("starting the stack …"):
         await stack.start()
     took = format_ms((time.monotonic() - began) * 1000)
@@ -46,10 +48,10 @@ async def temporary_stack(directory: Path) -> AsyncIterator[Stack]:
 
 
 async def ingest_corpus(poise: Poise) -> IngestResult:
-    """Have the corpus ingested.
+    """Ingest the corpus, and return the result.
 
     Raises:
-        UnavailableError: Some of it could not be indexed.
+        UnavailableError: Some documents could not be indexed.
     """
     documents = corpus()
     began = time.monotonic()
@@ -62,6 +64,6 @@ async def ingest_corpus(poise: Poise) -> IngestResult:
         )
     took = format_ms((time.monotonic() - began) * 1000)
     parts = f", {plural(done.parts, 'passage')}" if done.parts else ""
-    said = f"Python's language reference: {headline(done)}{parts}"
-    err.print(Text.assemble(("✓ ", "green"), (said, "bold"), (f"  {took}", "dim")))
+    line = f"Python's language reference: {headline(done)}{parts}"
+    err.print(Text.assemble(("✓ ", "green"), (line, "bold"), (f"  {took}", "dim")))
     return done

@@ -1,4 +1,4 @@
-"""`poise demo`: the whole mesh on this machine, a corpus, three questions, and what to try next."""
+"""`poise demo`: start a mesh on this machine, ingest a corpus, ask three questions, and suggest next steps."""
 
 import os
 import shutil
@@ -33,12 +33,12 @@ from poise_labs.cli.corpus_stack import ingest_corpus, temporary_stack
 from poise_labs.cli.sample_corpus import QUESTIONS
 
 TIMEOUT: Final = 120.0
-"""Seconds; a first answer on a slow machine, behind a corpus that is still being indexed."""
+"""Seconds; on a slow machine the first answer waits for the corpus to be indexed."""
 
 NEXT: Final = (
     ("poise up", "start the stack and leave it running, with what was ingested"),
-    ('poise ask "…"', "ask it something of your own"),
-    ("poise ingest docs/", "let it know your own text and Markdown"),
+    ('poise ask "…"', "ask your own question"),
+    ("poise ingest docs/", "add your own text and Markdown files"),
     ("poise trace RUN", "see where an answer's time went"),
     ("poise scores", "see how well each variant answers"),
     ("poise balance", "see a variant get worse, and the mesh notice"),
@@ -48,20 +48,20 @@ NEXT: Final = (
 
 @dataclass(slots=True)
 class LapTimer:
-    """What the time to the first answer went to, in seconds."""
+    """Measures the parts of the time to the first answer, in seconds."""
 
     began: float = field(default_factory=time.monotonic)
     parts: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
 
     def lap(self, part: str) -> float:
-        """Count the time since the last lap for this part."""
+        """Record the time since the last lap as this part, and return it."""
         now = time.monotonic()
         self.parts[part], self._last = now - self._last, now
         return self.parts[part]
 
     def summary(self) -> Text:
-        """The time from the start to the first answer, and its parts."""
+        """Return the time from the start to the first answer, and its parts."""
         parts = " + ".join(f"{part} {format_ms(seconds * 1000)}" for part, seconds in self.parts.items())
         return Text.assemble(
             ("First answer after ", "bold"),
@@ -72,13 +72,13 @@ class LapTimer:
 
 @async_command
 async def demo(
-    directory: Annotated[Path, typer.Option("--dir", help="Where the stack keeps its data.")] = DEFAULT_DIRECTORY,
+    directory: Annotated[Path, typer.Option("--dir", help="The stack's data directory.")] = DEFAULT_DIRECTORY,
     *,
     act: Annotated[
-        bool, typer.Option("--balance/--no-balance", help="With the balance act at the end: about three minutes.")
+        bool, typer.Option("--balance/--no-balance", help="Run the balance act at the end: about three minutes.")
     ] = True,
 ) -> None:
-    """See it work: start a stack, ingest a corpus, ask three questions; then the balance act, which Ctrl-C ends."""
+    """Start a stack, ingest a corpus, ask three questions; then run the balance act, which Ctrl-C ends."""
     times = LapTimer()
     async with demo_mesh(directory) as (found, stack), Poise(settings=found) as poise:
         times.lap("start")
@@ -97,7 +97,7 @@ async def demo(
 
 @asynccontextmanager
 async def demo_mesh(directory: Path) -> AsyncIterator[tuple[MeshSettings, Stack | None]]:
-    """The mesh to show: the stack that runs in the directory, else one that is started for as long as this lasts."""
+    """Yield the stack that runs in the directory, else start a temporary one."""
     broker = running_broker(directory)
     if broker is not None:
         err.print(Text.assemble(("✓ ", "green"), f"using the stack that runs in {directory} ({broker})"))
@@ -109,10 +109,10 @@ async def demo_mesh(directory: Path) -> AsyncIterator[tuple[MeshSettings, Stack 
 
 async def _balance(stack: Stack, poise: Poise) -> None:
     from poise_labs.balance.scenario import BalancePlan  # noqa: PLC0415
-    from poise_labs.cli.balance import run_balance  # noqa: PLC0415 - so that the first answer does not wait for it
+    from poise_labs.cli.balance import run_balance  # noqa: PLC0415 - slow to import; the first answer does not need it
 
-    told = "Now the balance act, about three minutes: Ctrl-C ends it, --no-balance leaves it out."
-    out.print(Rule(style="dim"), Text(told, style="bold"), sep="\n")
+    line = "Now the balance act, about three minutes: Ctrl-C ends it, --no-balance skips it."
+    out.print(Rule(style="dim"), Text(line, style="bold"), sep="\n")
     await run_balance(stack, poise, BalancePlan())
     out.print()
 
@@ -130,20 +130,20 @@ async def _show(mesh: MeshConnection, question: str, answer: Answer) -> None:
 
 
 async def time_by_tier(mesh: MeshConnection, run_id: str) -> str:
-    """How long each tier took for a run: `by tier: inference 1.1 s · retrieval 21 ms · …`."""
+    """Return the time that a run took by tier: `by tier: inference 1.1 s · retrieval 21 ms · …`."""
     split = time_shares(span_tree((await RunLog(mesh.logs, mesh.settings.clock_skew).trace(run_id)).spans))
     if not split.tiers:
-        return "by tier: unknown, for spans are not written"
+        return "by tier: unknown, because spans are not written"
     parts = [f"{tier or 'unknown'} {format_ms(seconds * 1000)}" for tier, seconds in split.tiers.items()]
     between = sum(split.waiting.values()) + split.transit
-    return f"by tier: {' · '.join(parts)} · on the way between them {format_ms(between * 1000)}"
+    return f"by tier: {' · '.join(parts)} · queues and transport {format_ms(between * 1000)}"
 
 
 def next_steps(command: str) -> Text:
-    """What to try next.
+    """Return what to try next.
 
     Args:
-        command: How the command line is called here, `poise` or a path.
+        command: How the command line was started, `poise` or a path.
     """
     width = max(len(example) for example, _ in NEXT)
     text = Text("What to try next", style="bold")
@@ -156,7 +156,7 @@ def next_steps(command: str) -> Text:
 
 
 def command_name() -> str:
-    """How the command line was called: `poise` where the shell finds it, else its path from here."""
+    """Return how the command line was started: `poise` if it is on the PATH, else its relative path."""
     if shutil.which("poise"):
         return "poise"
     path = Path(sys.argv[0])

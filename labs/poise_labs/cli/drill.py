@@ -1,4 +1,4 @@
-"""`poise drill`: break one part after another of a mesh of its own, and show what a reader gets."""
+"""`poise drill`: stop one part after another of a temporary mesh, and show the answers that callers get."""
 
 import json
 import tempfile
@@ -21,23 +21,23 @@ from poise_labs.drill import SCENARIOS, DrillEnvironment, DrillOutcome, run_dril
 @async_command
 async def drill(
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="WORDS", help="Only what has these words in its name.")
+        list[str] | None, typer.Option("--only", metavar="WORDS", help="Only scenarios whose name contains this text.")
     ] = None,
     *,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Break one part after another of a mesh of its own, and show what a reader gets.
+    """Stop one part after another of a temporary mesh, and show the answers that callers get.
 
-    Nothing that runs already is touched: the mesh is started for the drill in a folder that is deleted after it.
+    A running stack is not affected: the drill's mesh runs in a temporary directory.
     """
     chosen = [one for one in SCENARIOS if not only or any(words in one.fails for words in only)]
     outcomes: list[DrillOutcome] = []
     with tempfile.TemporaryDirectory(prefix="poise-drill-", ignore_cleanup_errors=True) as folder:
         with err.status("starting a mesh, and indexing a corpus …"):
-            ground = await DrillEnvironment(Path(folder), corpus(), on_event=event_printer(err)).__aenter__()
+            environment = await DrillEnvironment(Path(folder), corpus(), on_event=event_printer(err)).__aenter__()
         try:
-            async for outcome in run_drill(ground, chosen):
+            async for outcome in run_drill(environment, chosen):
                 outcomes.append(outcome)
                 err.print(
                     Text.assemble(
@@ -46,7 +46,7 @@ async def drill(
                 )
         finally:
             with err.status("stopping the mesh …"):
-                await ground.__aexit__()
+                await environment.__aexit__()
     if as_json:
         print_json(json.dumps([_as_json(outcome) for outcome in outcomes]))
     elif as_markdown:

@@ -1,4 +1,4 @@
-"""A drill on a screen: a row for each part that fails, and below it how the answer says so. Pure."""
+"""Renders a drill: a row for each failure, and below it how the answer reports it. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,22 +12,22 @@ from poise_labs.drill.runner import DrillOutcome
 
 HEADER: Final = ("what fails", "asked", "rung", "passages", "after", "added")
 LEGEND: Final = (
-    "asked: questions that were asked before, new ones, or such whose documents changed since · passages: how they "
-    "were found · after: the median time to the answer · added: to that of the first row"
+    "asked: questions asked before, new ones, or ones whose documents have changed since · passages: how they were "
+    "found · after: the median time to the answer · added: compared with the first row"
 )
 NONE: Final = "-"
-LONGEST: Final = 200
-"""Characters of a cell in a page."""
+MAX_CELL_CHARS: Final = 200
+"""Characters of a cell in a Markdown table."""
 
 
 def drill_table(outcomes: Sequence[DrillOutcome]) -> RenderableType:
-    """The table; the first outcome is the one in which nothing fails, which the others are compared with."""
+    """Return the table; the first outcome, in which nothing fails, is the baseline."""
     usual = outcomes[0].seconds
     return table(HEADER, [Row(cells(one, usual), answer_notes(one), _style(one)) for one in outcomes])
 
 
 def markdown(outcomes: Sequence[DrillOutcome]) -> str:
-    """The same as a table of a page."""
+    """Return the same as a Markdown table."""
     usual = outcomes[0].seconds
     header = (*HEADER, "the answer says")
     lines = [header, tuple("---" for _ in header)]
@@ -36,16 +36,16 @@ def markdown(outcomes: Sequence[DrillOutcome]) -> str:
 
 
 def shortened(text: str) -> str:
-    """As much of a sentence as a table bears."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(' ')[0]} …"
+    """Truncate a text to the width of a cell, at a word."""
+    return text if len(text) <= MAX_CELL_CHARS else f"{text[:MAX_CELL_CHARS].rpartition(' ')[0]} …"
 
 
 def cells(outcome: DrillOutcome, usual: float) -> tuple[str, ...]:
-    """The cells of a row.
+    """Return the cells of a row.
 
     Args:
-        outcome: What the askers got.
-        usual: Seconds that an answer takes when nothing fails.
+        outcome: The answers of one scenario.
+        usual: Seconds that an answer takes if nothing fails.
     """
     answer, total = outcome.example.answer, len(outcome.asked)
     rungs = [rung if count == total else f"{rung} {count}/{total}" for rung, count in outcome.rungs.items()]
@@ -61,17 +61,17 @@ def cells(outcome: DrillOutcome, usual: float) -> tuple[str, ...]:
 
 
 def answer_notes(outcome: DrillOutcome) -> str:
-    """How the answer that stands for most says what happened."""
+    """Return how the example answer reports the failure."""
     one = outcome.example
     if one.answer is None:
         return f"an error: {clean(one.error or '')}"
     answer = one.answer
-    said = [answer.reason, *answer.degraded]
+    notes = [answer.reason, *answer.degraded]
     if answer.cached:
-        said.insert(0, f"cached, {answer.age or 0:.0f} s old")
+        notes.insert(0, f"cached, {answer.age or 0:.0f} s old")
     elif answer.rung == "variant":
-        said.insert(0, f"words of {answer.variant}")
-    return clean("; ".join(part for part in said if part))
+        notes.insert(0, f"text of {answer.variant}")
+    return clean("; ".join(part for part in notes if part))
 
 
 def _style(outcome: DrillOutcome) -> str:

@@ -1,4 +1,4 @@
-"""`poise lab`: make a part of a mesh do worse, with the loop on and off, and see who was hurt."""
+"""`poise lab`: degrade a variant, with the loop on and off, and count the affected requests."""
 
 import json
 import tempfile
@@ -31,13 +31,13 @@ from poise_labs.lab import (
 Loop = Literal["on", "off", "both"]
 
 app = typer.Typer(
-    help="Make a part do worse, with the loop on and off: who was hurt?", no_args_is_help=True, add_completion=False
+    help="Degrade a variant with the loop on and off, and compare.", no_args_is_help=True, add_completion=False
 )
 
 
 @app.command("list")
 def list_() -> None:
-    """The scenarios that come with Poise."""
+    """List the built-in scenarios."""
     for name in scenario_names():
         out.print(Text.assemble((f"{name:<10}", "bold"), load_scenario(name).about))
 
@@ -45,21 +45,22 @@ def list_() -> None:
 @app.command()
 @async_command
 async def run(
-    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A name that `poise lab list` shows, or a file.")],
+    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A name from `poise lab list`, or a TOML file.")],
     *,
-    seed: Annotated[int, typer.Option(help="Of the questions' order and of who is wrong when.")] = 1,
-    runs: Annotated[int, typer.Option(min=1, help="Run it with so many seeds, from --seed on.")] = 1,
-    loop: Annotated[Loop, typer.Option(help="off: it decides, and does not act.")] = "both",
+    seed: Annotated[int, typer.Option(help="The seed of the questions and of the scripted answers.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Repeat it with this many seeds, starting with --seed.")] = 1,
+    loop: Annotated[Loop, typer.Option(help="off: decisions are recorded, not acted on.")] = "both",
     asks: Annotated[
-        int | None, typer.Option(min=1, show_default=False, help="How many; the trouble in proportion.")
+        int | None,
+        typer.Option(min=1, show_default=False, help="The number of asks; the degradation is scaled with it."),
     ] = None,
-    rate: Annotated[float | None, typer.Option(min=0.1, show_default=False, help="Asks a second.")] = None,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
+    rate: Annotated[float | None, typer.Option(min=0.1, show_default=False, help="Asks per second.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a scenario on a mesh of its own: all of it is real, but for the models, which are scripted.
+    """Run a scenario on a temporary mesh with scripted models; all other parts are real.
 
-    Nothing that runs already is touched: the mesh is started in a folder that is deleted afterwards.
+    A running stack is not affected: the mesh runs in a temporary directory.
     """
     chosen = load_scenario(scenario)
     chosen = chosen if asks is None else chosen.of_asks(asks)
@@ -68,10 +69,10 @@ async def run(
     except ValueError as error:
         raise InvalidMessageError(f"asks: {error}") from error
     reports: list[ScenarioReport] = []
-    found: list[ExperimentArm] = []
+    all_arms: list[ExperimentArm] = []
     with tempfile.TemporaryDirectory(prefix="poise-lab-", ignore_cleanup_errors=True) as folder:
         with err.status("starting a mesh, and indexing a corpus …"):
-            ground = await LabEnvironment(
+            environment = await LabEnvironment(
                 Path(folder), chosen, questions[seed], seed, on_event=event_printer(err)
             ).__aenter__()
         try:
@@ -79,16 +80,18 @@ async def run(
                 arms: list[ExperimentArm] = []
                 for on in _arms(loop):
                     with err.status("") as status:
-                        told = _progress(status, chosen, number, on=on)
-                        arm = await run_arm(ground, some, number, loop=on, rate=rate or chosen.rate, progress=told)
+                        on_progress = _progress(status, chosen, number, on=on)
+                        arm = await run_arm(
+                            environment, some, number, loop=on, rate=rate or chosen.rate, progress=on_progress
+                        )
                     arms.append(arm)
-                found += arms
+                all_arms += arms
                 reports.append(ScenarioReport(chosen, number, tuple(report_of(chosen, arm) for arm in arms)))
         finally:
             with err.status("stopping the mesh …"):
-                await ground.__aexit__()
+                await environment.__aexit__()
     if as_json:
-        print_json(json.dumps([_as_json(report, found) for report in reports]))
+        print_json(json.dumps([_as_json(report, all_arms) for report in reports]))
     elif as_markdown:
         out.print(markdown(reports), soft_wrap=True, markup=False, highlight=False)
     else:
@@ -100,10 +103,10 @@ def _arms(loop: Loop) -> tuple[bool, ...]:
 
 
 def _progress(status: Status, scenario: Scenario, seed: int, *, on: bool) -> Any:
-    def told(done: int, total: int) -> None:
+    def update(done: int, total: int) -> None:
         status.update(f"{scenario.name}, seed {seed}, loop {'on' if on else 'off'}: {done} of {total}")
 
-    return told
+    return update
 
 
 def _as_json(report: ScenarioReport, arms: list[ExperimentArm]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The lab on a screen: a row for each arm, and what the loop changed. Pure."""
+"""Renders the lab: a row for each arm. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -13,26 +13,26 @@ HEADER: Final = (
     "misled", "waited p95", "rungs",
 )  # fmt: skip
 LEGEND: Final = (
-    "hurt: requests in trouble that it hurt · fall: by how much fewer with the loop on · noticed after: answers of the "
-    "variant in trouble, and seconds · restored after: from then on the share of the last 100 that was hurt stayed "
-    "within the scenario's limit · misled: got a model's wrong words · rungs: what the readers got meanwhile"
+    "hurt: requests that the degradation harmed · fall: how many fewer with the loop · noticed after: answers of the "
+    "degraded variant, and seconds · restored after: from then on, the hurt share of the last 100 requests stayed "
+    "within the scenario's limit · misled: got a model's wrong answer · rungs: of the answers during the degradation"
 )
 NONE: Final = "-"
 
 
 def lab_table(reports: Sequence[ScenarioReport]) -> RenderableType:
-    """The table."""
+    """Return the table."""
     return table(HEADER, [Row(cells(report, arm)) for report, arm in _rows(reports)])
 
 
 def markdown(reports: Sequence[ScenarioReport]) -> str:
-    """The same as a table of a page."""
+    """Return the same as a Markdown table."""
     lines = [HEADER, tuple("---" for _ in HEADER), *(cells(report, arm) for report, arm in _rows(reports))]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def cells(report: ScenarioReport, arm: ArmReport) -> tuple[str, ...]:
-    """The cells of a row."""
+    """Return the cells of a row."""
     noticed = arm.noticed
     return (
         report.scenario.name,

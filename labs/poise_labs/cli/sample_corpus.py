@@ -1,4 +1,4 @@
-"""The corpus of the demo: Python's language reference, which every Python brings along."""
+"""The corpus of the demo: Python's language reference, which is part of every Python installation."""
 
 from pydoc_data.topics import topics
 from typing import Final
@@ -10,11 +10,11 @@ QUESTIONS: Final = (
     "What does the modulo operator yield?",
     "Which exception does del raise if the name is unbound?",
 )
-"""Two that the small model answers from its passages, and one where what it makes up does not pass the check."""
+"""The small model answers two from its passages; its invented answer to the third does not pass the check."""
 
 
 def corpus() -> dict[str, Document]:
-    """Its documents by id: `python/<topic>`."""
+    """Return the documents by id: `python/<topic>`."""
     return {
         f"python/{topic}": Document(text=text, source=f"Python language reference: {topic}")
         for topic, text in sorted(topics.items())

@@ -1,4 +1,4 @@
-"""The drill: break one part after another of a mesh that is at work, and see what its readers get."""
+"""The drill: stop one part after another of a running mesh, and record the answers that callers get."""
 
 from poise_labs.drill.environment import DrillEnvironment
 from poise_labs.drill.runner import DrillOutcome, run_drill

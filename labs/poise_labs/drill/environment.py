@@ -1,4 +1,4 @@
-"""The ground: a mesh of its own with two models and an integration, whose parts can be taken down."""
+"""The drill's environment: a temporary mesh with two model servers and an integration, whose parts can be stopped."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -17,18 +17,18 @@ from poise.stack.stack import Stack
 from poise_labs.drill.fake_api import FakeApi
 
 SECOND: Final = "second"
-BOARD: Final = "notices"
+INTEGRATION: Final = "notices"
 VARIANTS: Final = ({"name": "first", "backend": "default"}, {"name": "second", "backend": SECOND, "weight": 0})
-"""Both are the same model, served by two servers: what differs between rows is what fails, not who writes."""
+"""Both are the same model on two servers, so that rows differ in the failure, not in the model."""
 
 
 class DrillEnvironment:
-    """Where the drill takes place; `async with Ground(directory, documents) as ground`.
+    """The mesh of a drill; `async with DrillEnvironment(directory, documents) as environment`.
 
     Args:
-        directory: An empty folder for its data and logs.
+        directory: An empty directory for its data and logs.
         documents: The corpus, by id.
-        on_event: Called with each event to its parts.
+        on_event: Called with each event of the stack.
 
     Raises:
         SetupError: A part cannot be started.
@@ -38,17 +38,17 @@ class DrillEnvironment:
         self, directory: Path, documents: Mapping[str, Document], *, on_event: EventListener = ignore_event
     ) -> None:
         self.documents = documents
-        self.board = FakeApi()
+        self.api = FakeApi()
         self.second = ModelServer(directory / "second")
         self.epoch = Epoch("unknown")
-        """The epoch at which the index knows all of the corpus."""
+        """The epoch that includes the whole corpus."""
         self._directory = directory
         self._on_event = on_event
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.board)
+            await stack.enter_async_context(self.api)
             await stack.enter_async_context(self.second)
             options = StackOptions(
                 self._directory, workers=ONE_OF_EACH, ports=Ports(gateway=0), environment=self._variables()
@@ -56,29 +56,29 @@ class DrillEnvironment:
             self.stack = await stack.enter_async_context(Stack(options, on_event=self._on_event))
             settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
             self.poise = await stack.enter_async_context(Poise(settings=settings))
-            await self.know(self.documents)
+            await self.ingest(self.documents)
             self._open = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    async def know(self, documents: Mapping[str, Document]) -> None:
-        """Have documents in the corpus, anew where they are there already."""
+    async def ingest(self, documents: Mapping[str, Document]) -> None:
+        """Ingest documents; existing ones are replaced."""
         self.epoch = await self.poise.ingest(documents)
 
     def _variables(self) -> Mapping[str, str]:
         return {
             "POISE_INFERENCE_BACKENDS": json.dumps({SECOND: self.second.backend}),
             "POISE_ORCHESTRATION_VARIANTS": json.dumps(VARIANTS),
-            "POISE_INTEGRATION_INTEGRATIONS": json.dumps({BOARD: {"url": self.board.url, "pointer": "/notices"}}),
+            "POISE_INTEGRATION_INTEGRATIONS": json.dumps({INTEGRATION: {"url": self.api.url, "pointer": "/notices"}}),
         }
 
-    # -- what can fail ------------------------------------------------------------------------------------------------
+    # -- failures -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def without(self, *parts: str) -> AsyncIterator[None]:
-        """Parts of the stack are down, by the names that `poise status` shows."""
+        """Stop parts of the stack, named as in `poise status`, within the context."""
         for part in parts:
             await self.stack.stop_part(part)
         try:
@@ -89,7 +89,7 @@ class DrillEnvironment:
 
     @asynccontextmanager
     async def without_models(self) -> AsyncIterator[None]:
-        """No model answers."""
+        """Stop both model servers within the context."""
         async with self.without("model"):
             await self.second.stop()
             try:
@@ -98,14 +98,14 @@ class DrillEnvironment:
                 await self.second.start()
 
     @asynccontextmanager
-    async def consulting(self, *, empty: bool = False) -> AsyncIterator[None]:
-        """An integration is consulted for each answer.
+    async def with_integration(self, *, empty: bool = False) -> AsyncIterator[None]:
+        """Let each answer query the integration within the context.
 
         Args:
-            empty: It answers 200 with nothing in it.
+            empty: The API returns 200 with empty content.
         """
-        self.board.empty = empty
-        integrations = {"POISE_ORCHESTRATION_INTEGRATIONS": json.dumps([BOARD])}
+        self.api.empty = empty
+        integrations = {"POISE_ORCHESTRATION_INTEGRATIONS": json.dumps([INTEGRATION])}
         await self.stack.restart_part("orchestration-1", environment=integrations)
         try:
             yield
@@ -113,7 +113,7 @@ class DrillEnvironment:
             await self.stack.restart_part("orchestration-1")
 
     @asynccontextmanager
-    async def without_the_integration(self) -> AsyncIterator[None]:
-        """The integration that is consulted has no worker."""
-        async with self.consulting(), self.without("integration-1"):
+    async def without_integration_worker(self) -> AsyncIterator[None]:
+        """Stop the integration worker, while each answer queries the integration."""
+        async with self.with_integration(), self.without("integration-1"):
             yield

@@ -1,4 +1,4 @@
-"""Practice: each scenario in turn, and what its askers got."""
+"""Runs the scenarios one after another, and records the answers."""
 
 import time
 from collections import Counter
@@ -34,26 +34,26 @@ ASKED_NEW: Final = (
     "What does the try statement do?",
 )
 NEW_EACH: Final = 3
-"""How many new questions a scenario has: none of them in another one."""
+"""New questions per scenario; each is used in one scenario only."""
 MIN_GOOD_ANSWERS: Final = 3
-"""Questions that the model must answer well when nothing fails: of those alone can be said what a failure changes."""
+"""Questions that the model must answer well without a failure: only those can show what a failure changes."""
 WARM_UP: Final = "What is a lambda expression?"
 
 
 @dataclass(frozen=True, slots=True)
 class DrillAnswer:
-    """One question, and what came of it."""
+    """One question and its answer."""
 
     question: str
     seconds: float
     answer: Answer | None
     error: str | None = None
-    """The error's words, when no answer came."""
+    """The error message, if there was no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrillOutcome:
-    """What the askers of one scenario got."""
+    """The answers of one scenario."""
 
     scenario: DrillScenario
     asked: tuple[DrillAnswer, ...]
@@ -65,68 +65,70 @@ class DrillOutcome:
 
     @property
     def rungs(self) -> Mapping[str, int]:
-        """How many answers stood on which rung, most first; `none` where an error came."""
+        """The number of answers by rung, most first; `none` counts errors."""
         found = Counter(one.answer.rung if one.answer else "none" for one in self.asked)
         return dict(found.most_common())
 
     @property
     def example(self) -> DrillAnswer:
-        """One that stands for most."""
+        """An answer with the most frequent rung."""
         most = next(iter(self.rungs))
         return next(one for one in self.asked if (one.answer.rung if one.answer else "none") == most)
 
 
 async def run_drill(
-    ground: DrillEnvironment, scenarios: Sequence[DrillScenario] = SCENARIOS
+    environment: DrillEnvironment, scenarios: Sequence[DrillScenario] = SCENARIOS
 ) -> AsyncIterator[DrillOutcome]:
-    """Practise each scenario, the one in which nothing fails first; yields what came of it.
+    """Run a baseline without a failure, then each scenario; yield each outcome.
 
     Raises:
-        UnavailableError: Too few answers were good while nothing failed.
+        UnavailableError: Too few answers of the baseline were good.
     """
-    await _ask(ground, WARM_UP, "no-store", 60.0, ground.epoch)  # until the corpus is indexed
-    first = [await _ask(ground, question, NOTHING.cache) for question in ASKED_BEFORE]
+    await _ask(environment, WARM_UP, "no-store", 60.0, environment.epoch)  # until the corpus is indexed
+    first = [await _ask(environment, question, NOTHING.cache) for question in ASKED_BEFORE]
     before = [one.question for one in first if one.answer is not None and one.answer.rung == "primary"]
     if len(before) < MIN_GOOD_ANSWERS:
-        raise UnavailableError(f"of {len(first)} answers only {len(before)} were good while nothing failed")
+        raise UnavailableError(f"only {len(before)} of {len(first)} answers were good without a failure")
     new = iter(ASKED_NEW)
-    good = [await _ask(ground, question, NOTHING.cache) for question in before]  # once more: all is warm now
+    good = [
+        await _ask(environment, question, NOTHING.cache) for question in before
+    ]  # again, now that everything is warm
     yield DrillOutcome(NOTHING, tuple(good))
     for scenario in scenarios:
         if scenario.questions == CHANGED:
-            await ground.know(_changed(ground.documents, good))
-            await _ask(ground, WARM_UP, "no-store", 60.0, ground.epoch)
-        async with scenario.breaks(ground):
-            min_epoch = await unreachable_epoch(ground.poise, ground.epoch) if scenario.ahead else None
+            await environment.ingest(_changed(environment.documents, good))
+            await _ask(environment, WARM_UP, "no-store", 60.0, environment.epoch)
+        async with scenario.breaks(environment):
+            min_epoch = await unreachable_epoch(environment.poise, environment.epoch) if scenario.ahead else None
             questions = [next(new) for _ in range(NEW_EACH)] if scenario.questions == NEW else before
             for _ in range(scenario.rounds):
-                asked = [await _ask(ground, one, scenario.cache, scenario.timeout, min_epoch) for one in questions]
+                asked = [await _ask(environment, one, scenario.cache, scenario.timeout, min_epoch) for one in questions]
         yield DrillOutcome(scenario, tuple(asked))
 
 
 async def _ask(
-    ground: DrillEnvironment,
+    environment: DrillEnvironment,
     question: str,
     cache: Caching | None,
-    timeout: float = 30.0,  # noqa: ASYNC109 - it goes with the message
+    timeout: float = 30.0,  # noqa: ASYNC109 - it is sent with the message
     min_epoch: Epoch | None = None,
 ) -> DrillAnswer:
     began = time.perf_counter()
     try:
-        answer = await ground.poise.ask(question, timeout=timeout, min_epoch=min_epoch, cache=cache)
+        answer = await environment.poise.ask(question, timeout=timeout, min_epoch=min_epoch, cache=cache)
     except PoiseError as error:
         return DrillAnswer(question, time.perf_counter() - began, None, str(error))
     return DrillAnswer(question, time.perf_counter() - began, answer)
 
 
 async def unreachable_epoch(poise: Poise, epoch: Epoch) -> Epoch:
-    """An epoch that the index does not come to: that of a document which retrieval refuses."""
+    """Return an epoch that the index never reaches: that of a document which retrieval refuses."""
     at = await poise.mesh.producer.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
     return epoch.with_offset(at.partition, at.offset, at.timestamp)
 
 
 def _changed(documents: Mapping[str, Document], good: Sequence[DrillAnswer]) -> Mapping[str, Document]:
-    """The documents that good answers rest on, each with a sentence more."""
+    """Return the documents that good answers cite, each with one more sentence."""
     cited = {
         citation.passage.rpartition("#")[0]
         for one in good

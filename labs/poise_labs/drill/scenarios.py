@@ -1,4 +1,4 @@
-"""The table of scenarios: what fails, and what is asked meanwhile."""
+"""The table of scenarios: what fails, and which questions are asked."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -9,7 +9,7 @@ from poise.contracts.ask import Caching
 from poise_labs.drill.environment import DrillEnvironment
 
 Questions = Literal["before", "new", "changed"]
-"""Questions that were asked before or not; `changed`: documents that their answers rest on have changed since."""
+"""Questions that were asked before, or new ones; `changed`: asked before, and cited documents have changed since."""
 
 NEW: Final = "new"
 BEFORE: Final = "before"
@@ -21,19 +21,19 @@ class DrillScenario:
     """One failure, and the questions that are asked while it lasts."""
 
     fails: str
-    """What fails, in words."""
+    """What fails, as shown in the table."""
     breaks: Callable[[DrillEnvironment], AbstractAsyncContextManager[None]]
-    """Broken as long as it is open."""
+    """The context in which it fails."""
     questions: Questions = BEFORE
-    """Which are asked. New ones are new in one scenario alone."""
+    """Which questions are asked. New ones are used in one scenario only."""
     cache: Caching | None = "no-cache"
-    """What the asks say of the answer cache: without it, questions asked before need no part that could fail."""
+    """The cache option of the asks: with the cache, questions asked before would need no other part."""
     ahead: bool = False
-    """Ask for a document that the index does not come to (`poise-min-epoch`)."""
+    """Ask for an epoch that the index never reaches (`poise-min-epoch`)."""
     rounds: int = 1
-    """How often they are asked; the last time counts."""
+    """How often they are asked; the last round counts."""
     timeout: float = 30.0
-    """Seconds that an asker waits."""
+    """The timeout of each ask, in seconds."""
 
 
 def _nothing(_: DrillEnvironment) -> AbstractAsyncContextManager[None]:
@@ -41,21 +41,23 @@ def _nothing(_: DrillEnvironment) -> AbstractAsyncContextManager[None]:
 
 
 NOTHING: Final = DrillScenario("nothing", _nothing)
-"""What the others are compared with. Its questions are the ones that were asked before, in those that follow."""
+"""The baseline. Its questions are those that the other scenarios call `before`."""
 
 SCENARIOS: Final = (
     DrillScenario("nothing; from the cache", _nothing, cache=None),
-    DrillScenario("the primary model", lambda ground: ground.without("model")),
+    DrillScenario("the primary model", lambda environment: environment.without("model")),
     DrillScenario("all models", DrillEnvironment.without_models, NEW, cache=None),
-    DrillScenario("retrieval", lambda ground: ground.without("retrieval-1"), timeout=10),
-    DrillScenario("retrieval", lambda ground: ground.without("retrieval-1"), NEW, timeout=10),
-    DrillScenario("retrieval, a while later", lambda ground: ground.without("retrieval-1"), rounds=3, timeout=10),
-    DrillScenario("Redis", lambda ground: ground.without("redis")),
-    DrillScenario("evaluation", lambda ground: ground.without("evaluation-1")),
-    DrillScenario("nothing; integration asked", DrillEnvironment.consulting),
-    DrillScenario("integration: an empty 200", lambda ground: ground.consulting(empty=True)),
-    DrillScenario("integration: no worker", DrillEnvironment.without_the_integration, timeout=10),
-    DrillScenario("index: behind what is asked", _nothing, ahead=True, timeout=10),
+    DrillScenario("retrieval", lambda environment: environment.without("retrieval-1"), timeout=10),
+    DrillScenario("retrieval", lambda environment: environment.without("retrieval-1"), NEW, timeout=10),
+    DrillScenario(
+        "retrieval, a while later", lambda environment: environment.without("retrieval-1"), rounds=3, timeout=10
+    ),
+    DrillScenario("Redis", lambda environment: environment.without("redis")),
+    DrillScenario("evaluation", lambda environment: environment.without("evaluation-1")),
+    DrillScenario("nothing; with an integration", DrillEnvironment.with_integration),
+    DrillScenario("integration: an empty 200", lambda environment: environment.with_integration(empty=True)),
+    DrillScenario("integration: no worker", DrillEnvironment.without_integration_worker, timeout=10),
+    DrillScenario("index: behind the asked epoch", _nothing, ahead=True, timeout=10),
     DrillScenario("all models", DrillEnvironment.without_models, CHANGED, cache=None),
 )
-"""In the order in which they are practised: the last one changes documents, so that what is cached is stale."""
+"""In this order: the last one changes documents, which makes cached answers stale."""

@@ -1,4 +1,4 @@
-"""The lab: a mesh of its own in which a part is made to do worse, with the loop on and off."""
+"""The lab: an experiment on a temporary mesh in which a variant is degraded, with the loop on and off."""
 
 from poise_labs.lab.environment import LabEnvironment
 from poise_labs.lab.experiment import ExperimentArm, LabRequest, run_arm

@@ -1,4 +1,4 @@
-"""The scripted backend: a server of OpenAI's form that answers for every variant, and knows what is true of it."""
+"""The scripted backend: an OpenAI-compatible server that answers for every variant and records the ground truth."""
 
 import asyncio
 import json
@@ -17,12 +17,12 @@ _DOWN: Final = "503 Service Unavailable"
 
 @dataclass(frozen=True, slots=True)
 class BackendOutcome:
-    """What a variant told of one ask: the truth, beside which the scores are to be put."""
+    """The ground truth about one variant's answer to one ask, with which scores are compared."""
 
-    said: ScriptedAnswer | None
-    """None = it brought a fault each time."""
+    answer: ScriptedAnswer | None
+    """None = every request failed."""
     faults: int
-    """How often it brought one because of the trouble."""
+    """The number of requests that failed because of the degradation."""
 
 
 class ScriptedBackend:
@@ -30,8 +30,8 @@ class ScriptedBackend:
 
     Args:
         scenario: How each variant behaves.
-        questions: By their number as an ask.
-        seed: Of the luck.
+        questions: The question of each ask, in order.
+        seed: The seed of the answers.
     """
 
     def __init__(self, scenario: Scenario, questions: Sequence[LabQuestion], seed: int) -> None:
@@ -40,12 +40,12 @@ class ScriptedBackend:
         self.prepare(scenario, questions, seed)
 
     def prepare(self, scenario: Scenario, questions: Sequence[LabQuestion], seed: int) -> None:
-        """Be the backend of another run: nothing of the last one is remembered."""
+        """Reset the backend for another run."""
         self._scenario = scenario
         self._questions = questions
         self._numbers = {question.text: number for number, question in enumerate(questions)}
         self._seed = seed
-        self._told: dict[tuple[str, int], BackendOutcome] = {}
+        self._outcomes: dict[tuple[str, int], BackendOutcome] = {}
         self._began: float | None = None
 
     async def __aenter__(self) -> Self:
@@ -60,19 +60,19 @@ class ScriptedBackend:
             writer.close()
         await self._server.wait_closed()
 
-    def trouble_begins(self) -> None:
-        """Note that it begins now: from now on what flaps goes down and up."""
+    def start_trouble(self) -> None:
+        """Start the degradation: a flapping variant goes down and up from now on."""
         self._began = time.monotonic()
 
     def url_of(self, variant: str) -> str:
-        """The base address of one variant's model."""
+        """Return the base URL of a variant's model."""
         if self._server is None:
             raise RuntimeError("the scripted backend was not opened")
         return f"http://{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}/{variant}/v1"
 
-    def told(self, variant: str, ask: int) -> BackendOutcome | None:
-        """What a variant told of an ask; None = it was not asked."""
-        return self._told.get((variant, ask))
+    def outcome(self, variant: str, ask: int) -> BackendOutcome | None:
+        """Return the outcome of a variant's answer to an ask; None = it was not asked."""
+        return self._outcomes.get((variant, ask))
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
@@ -85,34 +85,36 @@ class ScriptedBackend:
                 body = json.loads(await reader.readexactly(length))
                 await self._answer(writer, head.split(" ", 2)[1].split("/")[1], body)
         except (ConnectionError, asyncio.IncompleteReadError):
-            return  # whoever asked has gone
+            return  # the client closed the connection
         finally:
             self._connections.discard(writer)
             writer.close()
 
     async def _answer(self, writer: asyncio.StreamWriter, variant: str, body: Mapping[str, Any]) -> None:
         number, prompt = self._read(body["messages"][-1]["content"])
-        if number is None:  # somebody else's question, such as the one that waits for the corpus
+        if number is None:  # not a question of the lab, such as the one that waits for the index
             self._write(writer, "200 OK", _completion(variant, prompt[0]))
             return
         usual, now = self._scenario.usual(variant), self._scenario.behaviour(variant, number)
         if self._fails(variant, number, now):
-            told = self._told.get((variant, number)) or BackendOutcome(None, 0)
+            outcome = self._outcomes.get((variant, number)) or BackendOutcome(None, 0)
             troubled = not self._fails_by_chance(variant, number, usual)
-            self._told[variant, number] = BackendOutcome(told.said, told.faults + troubled)
+            self._outcomes[variant, number] = BackendOutcome(outcome.answer, outcome.faults + troubled)
             self._write(writer, _DOWN, {"error": {"message": "the model is being loaded", "code": "unavailable"}})
             return
-        said = scripted_answer(self._questions[number], prompt, variant=variant, seed=self._seed, usual=usual, now=now)
-        before = self._told.get((variant, number))
-        self._told[variant, number] = BackendOutcome(said, before.faults if before else 0)
-        await asyncio.sleep(said.seconds)
+        answer = scripted_answer(
+            self._questions[number], prompt, variant=variant, seed=self._seed, usual=usual, now=now
+        )
+        before = self._outcomes.get((variant, number))
+        self._outcomes[variant, number] = BackendOutcome(answer, before.faults if before else 0)
+        await asyncio.sleep(answer.seconds)
         if body.get("stream"):
-            await self._stream(writer, variant, said.text)
+            await self._stream(writer, variant, answer.text)
         else:
-            self._write(writer, "200 OK", _completion(variant, said.text))
+            self._write(writer, "200 OK", _completion(variant, answer.text))
 
     def _read(self, content: str) -> tuple[int | None, list[str]]:
-        """The ask's number, None where it is none of ours, and the sentences of its prompt."""
+        """Return the ask's number, None if it is not a question of the lab, and the sentences of the prompt."""
         text, _, asked = content.rpartition("\n\n")
         question = asked[: asked.index("?") + 1]
         return self._numbers.get(question), text.split("\n")
@@ -123,13 +125,13 @@ class ScriptedBackend:
         return self._fails_by_chance(variant, number, now)
 
     def _fails_by_chance(self, variant: str, number: int, behaviour: Behaviour) -> bool:
-        """One that fails does so each time it is tried again: else three tries would make the share a third power."""
+        """Return whether an ask fails; its retries then fail too, so that they do not reduce the share."""
         return uniform(self._seed, variant, self._questions[number].text, "fault") < behaviour.faults
 
-    # -- how it is said ------------------------------------------------------------------------------------------------
+    # -- responses ----------------------------------------------------------------------------------------------------
 
-    def _write(self, writer: asyncio.StreamWriter, status: str, said: Mapping[str, Any]) -> None:
-        body = json.dumps(said).encode()
+    def _write(self, writer: asyncio.StreamWriter, status: str, message: Mapping[str, Any]) -> None:
+        body = json.dumps(message).encode()
         head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
 
@@ -150,6 +152,6 @@ def _completion(variant: str, text: str) -> dict[str, Any]:
     return {"object": "chat.completion", "model": variant, "choices": [choice], "usage": usage}
 
 
-def _chunk(said: Mapping[str, Any]) -> bytes:
-    data = f"data: {json.dumps(said)}\n\n".encode()
+def _chunk(event: Mapping[str, Any]) -> bytes:
+    data = f"data: {json.dumps(event)}\n\n".encode()
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"

@@ -1,4 +1,4 @@
-"""The ground of a lab: a mesh of its own, real in every part but the models."""
+"""The lab's environment: a temporary mesh with scripted models; all other parts are real."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,21 +20,21 @@ from poise_labs.lab.scenario import Scenario
 
 WORKERS: Final = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
 CONCURRENCY: Final = 256
-"""Requests that a scripted backend takes at once: a slow one is slow, and makes nobody queue."""
+"""Concurrent requests of a scripted backend, so that a slow one does not queue others."""
 DECISION_TIMEOUT: Final = 60.0
 LAB: Final = "lab"
 INDEX_TIMEOUT: Final = 120.0
 
 
 class LabEnvironment:
-    """Where the lab takes place; `async with Ground(directory, scenario, questions, seed) as ground`.
+    """The mesh of the lab; `async with LabEnvironment(…) as environment`.
 
     Args:
-        directory: An empty folder for its data and logs.
-        scenario: What it is made of.
-        questions: What is asked.
-        seed: Of the backend's luck.
-        on_event: Called with each event to its parts.
+        directory: An empty directory for its data and logs.
+        scenario: The scenario.
+        questions: The question of each ask, in order.
+        seed: The seed of the scripted answers.
+        on_event: Called with each event of the stack.
 
     Raises:
         SetupError: A part cannot be started.
@@ -71,7 +71,7 @@ class LabEnvironment:
         await self._open.aclose()
 
     async def follow(self, policy: str) -> None:
-        """Have orchestration draw by another policy, begun anew: breakers and all."""
+        """Restart orchestration with another policy, which also resets its breakers."""
         await self.stack.restart_part("orchestration-1", environment={"POISE_ORCHESTRATION_POLICY": policy})
 
     async def command(self, policy: str, command: PolicyCommand) -> Decision:

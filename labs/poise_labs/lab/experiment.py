@@ -1,4 +1,4 @@
-"""An arm: one run of a scenario with the loop on or off, and what became of each of its requests."""
+"""An experiment arm: one run of a scenario with the loop on or off, and the result of each request."""
 
 import asyncio
 import time
@@ -18,42 +18,42 @@ from poise_labs.lab.questions import LabQuestion
 from poise_labs.lab.scenario import Scenario
 
 MAX_IN_FLIGHT: Final = 48
-"""Requests under way: where the mesh does not keep up, asking waits, and the rate that was had is reported."""
+"""Concurrent asks. If the mesh does not keep up, further asks wait, and the report has the actual rate."""
 ASK_TIMEOUT: Final = 30.0
-"""Seconds that an asker waits."""
-CLOSINGS: Final = 20
+"""The timeout of each ask, in seconds."""
+CLOSING_COMMANDS: Final = 20
 
 Progress = Callable[[int, int], None]
-"""Told how many asks were answered, and of how many."""
+"""Receives the number of finished asks and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabRequest:
-    """One ask, and what became of it."""
+    """One ask and its result."""
 
     number: int
     sent: float
     """Unix seconds."""
     seconds: float
-    """That its reader waited."""
+    """The time that the caller waited."""
     rung: str
-    """`none` where an error came."""
+    """`none` for an error."""
     misled: bool
-    """A model's words were sent, and they are wrong."""
+    """Whether a model's wrong answer was sent."""
     drawn: str | None
     """The variant that was drawn for it; None = there is no record."""
     troubled: bool
-    """It was made while the trouble lasted."""
+    """Whether it was made during the degradation."""
     hurt: bool
     """As the scenario defines it."""
     right: bool | None
-    """Whether the drawn variant's words are right; None = it brought none."""
+    """Whether the drawn variant's answer is right; None = it gave none."""
     quality: float | None
-    """What evaluation thinks of them."""
+    """The score that evaluation gave it."""
     score: int | None
     """The offset of its score."""
     counted: bool
-    """It says something of the variant that was drawn: it was asked."""
+    """Whether the drawn variant was asked, so that the request counts for or against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ExperimentArm:
     """One run of a scenario."""
 
     loop: bool
-    """False = it decided, and did not act."""
+    """False = decisions were recorded, not acted on."""
     seed: int
     requests: tuple[LabRequest, ...]
     decisions: tuple[tuple[float, Decision], ...]
@@ -70,7 +70,7 @@ class ExperimentArm:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _FinishedAsk:
     number: int
     sent: float
     seconds: float
@@ -78,32 +78,32 @@ class _Asked:
 
 
 async def run_arm(
-    ground: LabEnvironment, questions: list[LabQuestion], seed: int, *, loop: bool, rate: float, progress: Progress
+    environment: LabEnvironment, questions: list[LabQuestion], seed: int, *, loop: bool, rate: float, progress: Progress
 ) -> ExperimentArm:
     """Run a scenario once.
 
     Args:
-        ground: Where.
-        questions: What is asked, in this order.
-        seed: Of the luck.
+        environment: The mesh.
+        questions: The question of each ask, in order.
+        seed: The seed of the scripted answers.
         loop: Whether the loop acts.
-        rate: Asks a second.
-        progress: Told how far it is.
+        rate: Asks per second.
+        progress: Receives the progress.
 
     Raises:
-        PoiseError: The mesh does not decide, or does not score.
+        PoiseError: There is no decision, or answers are not scored.
     """
-    scenario, policy = ground.scenario, f"{LAB}-{seed}-{'on' if loop else 'off'}-{new_command_id()[-6:]}"
-    ground.backend.prepare(scenario, questions, seed)
-    async with LabObserver(ground.poise.mesh, policy) as watch:
-        await ground.command(policy, _set(scenario, policy, dry_run=not loop))
-        await ground.follow(policy)
-        asked = await _ask_all(ground, questions, rate, progress)
+    scenario, policy = environment.scenario, f"{LAB}-{seed}-{'on' if loop else 'off'}-{new_command_id()[-6:]}"
+    environment.backend.prepare(scenario, questions, seed)
+    async with LabObserver(environment.poise.mesh, policy) as observer:
+        await environment.command(policy, _set(scenario, policy, dry_run=not loop))
+        await environment.follow(policy)
+        asked = await _ask_all(environment, questions, rate, progress)
         runs = [one.answer.run_id for one in asked if one.answer is not None]
-        await watch.scored(runs)
-        await _close(ground, watch, policy)
-    requests = tuple(_joined(one, watch, scenario, ground.backend, questions[one.number]) for one in asked)
-    return ExperimentArm(loop, seed, requests, tuple(watch.decisions), tuple(watch.policies))
+        await observer.scored(runs)
+        await _close(environment, observer, policy)
+    requests = tuple(_request(one, observer, scenario, environment.backend, questions[one.number]) for one in asked)
+    return ExperimentArm(loop, seed, requests, tuple(observer.decisions), tuple(observer.policies))
 
 
 def _set(scenario: Scenario, policy: str, *, dry_run: bool) -> PolicyCommand:
@@ -112,56 +112,56 @@ def _set(scenario: Scenario, policy: str, *, dry_run: bool) -> PolicyCommand:
     return PolicyCommand(id=new_command_id(), action="set", spec=spec, by=LAB)
 
 
-async def _close(ground: LabEnvironment, watch: LabObserver, policy: str) -> None:
-    """Wait until every score has been decided on: a command's decision says how far its decider had come."""
-    last = max((offset for offset, _ in watch.scores.values()), default=-1)
-    for action in ("hold", "release") * (CLOSINGS // 2):
-        closing = await ground.command(policy, PolicyCommand(id=new_command_id(), action=action, by=LAB))
+async def _close(environment: LabEnvironment, observer: LabObserver, policy: str) -> None:
+    """Wait until the decider has read every score: a command's decision has the decider's position."""
+    last = max((offset for offset, _ in observer.scores.values()), default=-1)
+    for action in ("hold", "release") * (CLOSING_COMMANDS // 2):
+        closing = await environment.command(policy, PolicyCommand(id=new_command_id(), action=action, by=LAB))
         if closing.scores > last:
             return
-    raise UnavailableError(f"policy {policy}: scores up to {last} were not decided on, only up to {closing.scores}")
+    raise UnavailableError(f"policy {policy}: the decider has read scores up to {closing.scores}, not up to {last}")
 
 
 async def _ask_all(
-    ground: LabEnvironment, questions: list[LabQuestion], rate: float, progress: Progress
-) -> list[_Asked]:
-    """Ask open-loop, at a rate, whatever became of those before."""
-    places, began, done = asyncio.Semaphore(MAX_IN_FLIGHT), time.time(), 0
-    begins = ground.scenario.trouble.begins if ground.scenario.trouble else None
+    environment: LabEnvironment, questions: list[LabQuestion], rate: float, progress: Progress
+) -> list[_FinishedAsk]:
+    """Ask at a fixed rate, regardless of earlier results (open loop)."""
+    slots, began, done = asyncio.Semaphore(MAX_IN_FLIGHT), time.time(), 0
+    begins = environment.scenario.trouble.begins if environment.scenario.trouble else None
 
-    async def one(number: int) -> _Asked:
+    async def ask(number: int) -> _FinishedAsk:
         nonlocal done
         sent = time.time()
         try:
-            answer = await ground.poise.ask(questions[number].text, timeout=ASK_TIMEOUT, cache="no-store")
+            answer = await environment.poise.ask(questions[number].text, timeout=ASK_TIMEOUT, cache="no-store")
         except PoiseError:
-            answer = None  # it is counted: its rung is `none`
+            answer = None  # counted with the rung `none`
         finally:
-            places.release()
+            slots.release()
             done += 1
             progress(done, len(questions))
-        return _Asked(number, sent, time.time() - sent, answer)
+        return _FinishedAsk(number, sent, time.time() - sent, answer)
 
     async with asyncio.TaskGroup() as group:
         tasks = []
         for number in range(len(questions)):
             await asyncio.sleep(max(0.0, began + number / rate - time.time()))
-            await places.acquire()
+            await slots.acquire()
             if number == begins:
-                ground.backend.trouble_begins()
-            tasks.append(group.create_task(one(number)))
+                environment.backend.start_trouble()
+            tasks.append(group.create_task(ask(number)))
     return [task.result() for task in tasks]
 
 
-def _joined(
-    asked: _Asked, watch: LabObserver, scenario: Scenario, backend: ScriptedBackend, question: LabQuestion
+def _request(
+    asked: _FinishedAsk, observer: LabObserver, scenario: Scenario, backend: ScriptedBackend, question: LabQuestion
 ) -> LabRequest:
     answer = asked.answer
-    record = watch.records.get(answer.run_id) if answer else None
-    offset, score = watch.scores.get(answer.run_id, (None, None)) if answer else (None, None)
+    record = observer.records.get(answer.run_id) if answer else None
+    offset, score = observer.scores.get(answer.run_id, (None, None)) if answer else (None, None)
     draw = record.draw if record else None
     troubled = scenario.troubled(asked.number)
-    # Whoever got no answer at all was hurt, whatever was drawn.
+    # Without an answer there is no record: the request was hurt, whichever variant was drawn.
     hurt = is_hurt(record, asked.number, scenario, backend) if record is not None else troubled
     wrote = answer is not None and answer.rung in {"primary", "variant"}
     return LabRequest(
@@ -181,24 +181,26 @@ def _joined(
 
 
 def is_hurt(record: RunRecord, number: int, scenario: Scenario, backend: ScriptedBackend) -> bool:
-    """Whether the trouble hurt a request, by what the backend knows it did.
+    """Return whether the degradation hurt a request, according to the backend's ground truth.
 
     Args:
-        record: Its run.
-        number: Its number as an ask.
-        scenario: What counts as hurt.
-        backend: Which knows what it told.
+        record: The run's record.
+        number: The number of the ask.
+        scenario: Defines what counts as hurt.
+        backend: Has the ground truth.
     """
     draw, trouble = record.draw, scenario.trouble
     if draw is None or trouble is None or draw.variant != trouble.variant or not scenario.troubled(number):
         return False
-    told = backend.told(draw.variant, number)
+    outcome = backend.outcome(draw.variant, number)
     if scenario.hurt == "failed":
         if draw.skipped is not None:
             return SKIPPED_AFTER_FAILURES in draw.skipped
-        faults = [tried for tried in record.generations if tried.variant == draw.variant and tried.fault is not None]
-        return bool(faults) and told is not None and told.faults > 0
-    if told is None or told.said is None or not told.said.troubled:
+        faults = [
+            attempt for attempt in record.generations if attempt.variant == draw.variant and attempt.fault is not None
+        ]
+        return bool(faults) and outcome is not None and outcome.faults > 0
+    if outcome is None or outcome.answer is None or not outcome.answer.troubled:
         return False
     if scenario.hurt == "slow":
         return draw.ms is not None and draw.ms > (scenario.policy.max_latency or 0.0) * 1_000

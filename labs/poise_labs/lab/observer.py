@@ -14,7 +14,7 @@ from poise.kafka.record import Record
 from poise.worker.connection import MeshConnection
 
 SCORE_TIMEOUT: Final = 120.0
-"""Seconds for the last runs to be scored; evaluation may lag behind where the machine is busy."""
+"""Seconds for the last runs to be scored; evaluation may lag on a busy machine."""
 
 
 class LabObserver:
@@ -29,7 +29,7 @@ class LabObserver:
         self.records: dict[str, RunRecord] = {}
         """By run."""
         self.scores: dict[str, tuple[int, Score]] = {}
-        """By run: its offset, and what it says. Feedback is not among them."""
+        """By run: the offset and the score, without feedback."""
         self.policies: list[tuple[float, Policy]] = []
         """When each was written, unix seconds."""
         self.decisions: list[tuple[float, Decision]] = []
@@ -40,14 +40,14 @@ class LabObserver:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            takes = (
+            handlers = (
                 (POLICY, self._in_force),
                 (DECISIONS, self._decided),
                 (RECORDS, self._record),
                 (SCORES, self._score),
             )
-            for topic, take in takes:
-                self._last = LogReader(self._mesh.logs.access, topic.name, take, start="end")
+            for topic, handler in handlers:
+                self._last = LogReader(self._mesh.logs.access, topic.name, handler, start="end")
                 await stack.enter_async_context(self._last)
                 await self._last.wait_until_open()
             self._open = stack.pop_all()
@@ -60,19 +60,21 @@ class LabObserver:
         """Wait until some runs have been recorded and scored.
 
         Raises:
-            UnavailableError: Some were not.
-            SetupError: A topic cannot be read any more.
+            UnavailableError: Some were not within `SCORE_TIMEOUT`.
+            SetupError: A topic can no longer be read.
         """
         wanted = set(runs)
         if self._last is None:
-            raise SetupError("nothing is watched: use it inside `async with`")
+            raise SetupError("the observer is not open: use it inside `async with`")
         try:
             async with asyncio.timeout(SCORE_TIMEOUT):
                 await self._last.wait_until(lambda: wanted <= self.records.keys() & self.scores.keys())
         except TimeoutError as error:
             missing = wanted - (self.records.keys() & self.scores.keys())
-            told = f"of {len(wanted)} runs {len(missing)} were not scored within {SCORE_TIMEOUT:g} s"
-            raise UnavailableError(f"{told}: the machine is too busy, lower --rate") from error
+            raise UnavailableError(
+                f"{len(missing)} of {len(wanted)} runs were not scored within {SCORE_TIMEOUT:g} s: the machine is too"
+                " busy, lower --rate"
+            ) from error
 
     def _record(self, record: Record) -> None:
         found = RunRecord.parse(record.value or b"")

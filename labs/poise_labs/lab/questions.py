@@ -1,7 +1,7 @@
-"""The questions of a lab: a small corpus of made-up facts, and what is right and wrong to say to each question.
+"""The questions of the lab: a small corpus of invented facts, with right and wrong answers to each question.
 
-Forty villages' worth of prose in which every fact is of one form, so that the neighbours of a right sentence look like
-it: the same sentence about another station, or with another number, is what a passage beside it says.
+All stations have facts of the same forms, so that the sentences around a right one look like it: the same sentence
+about another station, or with another number, is in a neighbouring passage.
 """
 
 import random
@@ -13,8 +13,7 @@ from typing import Final, Literal
 from poise.contracts.document import Document
 
 ErrorKind = Literal["number", "negation", "name", "invented", "elsewhere"]
-"""How an answer is wrong: another number; denied; another name; fluent and borne by nothing; it answers something else
-that the prompt says."""
+"""How an answer is wrong: another number; a negation; another name; an invention; another sentence of the prompt."""
 
 STATIONS: Final = 150
 PER_DOCUMENT: Final = 15
@@ -37,8 +36,21 @@ _FIRST: Final = (
     "Skar",
 )
 _LAST: Final = ("vik", "mere", "holm", "stad", "combe", "lund", "wick", "ness", "by", "dal", "mouth", "garth")
-_GIVEN: Final = ("Ansel", "Berit", "Cato", "Dagny", "Eilif", "Frida", "Gorm", "Hedda", "Ivar", "Jorun", "Kaia", "Leif")
-_FAMILY: Final = (
+_FIRST_NAMES: Final = (
+    "Ansel",
+    "Berit",
+    "Cato",
+    "Dagny",
+    "Eilif",
+    "Frida",
+    "Gorm",
+    "Hedda",
+    "Ivar",
+    "Jorun",
+    "Kaia",
+    "Leif",
+)
+_FAMILY_NAMES: Final = (
     "Brandt",
     "Corvin",
     "Dahl",
@@ -56,11 +68,11 @@ _DAYS: Final = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Sa
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A fact as it is said of every station: `{s}` is the station, `{v}` what is asked for, `{t}` a tail."""
+    """A form of fact: `{s}` is the station, `{v}` the value."""
 
     says: str
     tail: str
-    """What may be left out, and the answer is right all the same."""
+    """The end of the sentence, which a right answer may omit."""
     denies: str
     value: Callable[[random.Random], str]
     asks: tuple[str, ...]
@@ -71,7 +83,7 @@ def _between(low: int, high: int) -> Callable[[random.Random], str]:
 
 
 def _person(chance: random.Random) -> str:
-    return f"{chance.choice(_GIVEN)} {chance.choice(_FAMILY)}"
+    return f"{chance.choice(_FIRST_NAMES)} {chance.choice(_FAMILY_NAMES)}"
 
 
 _FORMS: Final = (
@@ -159,13 +171,13 @@ _INVENTED: Final = (
     "Everything at {s} is looked after by a company on the mainland these days",
     "The records of {s} were lost in a fire, so that nobody can tell",
     "It depends on the season, and on how many people stay at {s} overnight",
-    "At {s} that is decided anew each spring by the council of the fishermen",
+    "At {s} that is decided again each spring by the council of the fishermen",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What one sentence of the corpus says."""
+    """The fact in one sentence of the corpus."""
 
     station: str
     form: int
@@ -173,36 +185,36 @@ class Fact:
 
     @property
     def sentence(self) -> str:
-        """As it stands in the corpus."""
+        """The sentence in the corpus."""
         return f"{self.short[:-1]}{_FORMS[self.form].tail}."
 
     @property
     def short(self) -> str:
-        """Without its tail."""
+        """The sentence without its tail."""
         return f"{_FORMS[self.form].says.format(s=self.station, v=self.value)}."
 
     @property
     def denied(self) -> str:
-        """The contrary."""
+        """The negated sentence."""
         form = _FORMS[self.form]
         return f"{form.denies.format(s=self.station, v=self.value)}{form.tail}."
 
 
 @dataclass(frozen=True, slots=True)
 class LabQuestion:
-    """A question of which it is known what is right."""
+    """A question with a known right answer."""
 
     text: str
     fact: Fact
 
     def right(self, answer: str) -> bool:
-        """Whether these words say what was asked, and nothing else."""
+        """Return whether an answer is right."""
         return answer.strip() in {self.fact.sentence, self.fact.short}
 
 
 @dataclass(frozen=True, slots=True)
 class LabCorpus:
-    """The corpus, and everything that can be asked about it."""
+    """The corpus and all questions about it."""
 
     documents: Mapping[str, Document]
     questions: Sequence[LabQuestion]
@@ -211,8 +223,8 @@ class LabCorpus:
 
 @cache
 def lab_corpus() -> LabCorpus:
-    """The same in every run: a seed decides on the order of the questions and on the luck of who answers."""
-    chance = random.Random(_CORPUS_SEED)  # noqa: S311 - makes up facts
+    """Return the corpus, which is the same in every run; seeds affect the order of questions and the answers."""
+    chance = random.Random(_CORPUS_SEED)  # noqa: S311 - not for security
     names = [first + last for first in _FIRST for last in _LAST]
     chance.shuffle(names)
     stations = tuple(names[:STATIONS])
@@ -236,35 +248,35 @@ def lab_corpus() -> LabCorpus:
 
 
 def sample_questions(number: int, seed: int) -> list[LabQuestion]:
-    """So many questions, none of them twice.
+    """Return `number` different questions in random order.
 
     Raises:
-        ValueError: There are not as many.
+        ValueError: There are fewer questions.
     """
     every = lab_corpus().questions
     if number > len(every):
-        raise ValueError(f"there are {len(every)} different questions, not {number}")
-    return random.Random(f"questions {seed}").sample(every, number)  # noqa: S311 - an order
+        raise ValueError(f"there are only {len(every)} different questions, not {number}")
+    return random.Random(f"questions {seed}").sample(every, number)  # noqa: S311 - not for security
 
 
-def wrong_answer(question: LabQuestion, how: ErrorKind, prompt: Sequence[str], chance: random.Random) -> str:
-    """A wrong answer; where it cannot be wrong in this way, in another one.
+def wrong_answer(question: LabQuestion, kind: ErrorKind, prompt: Sequence[str], chance: random.Random) -> str:
+    """Return a wrong answer of a kind; of another kind if that one is not possible.
 
     Args:
-        question: What was asked.
-        how: How it is to be wrong.
+        question: The question.
+        kind: The kind of error.
         prompt: The sentences of the prompt.
-        chance: Chooses among what can be said.
+        chance: Chooses among the possible answers.
     """
     fact, form = question.fact, _FORMS[question.fact.form]
-    if how == "elsewhere":
+    if kind == "elsewhere":
         others = [line for line in prompt if not question.right(line)]
         return chance.choice(others) if others else wrong_answer(question, "name", prompt, chance)
-    if how == "invented":
+    if kind == "invented":
         return f"{chance.choice(_INVENTED).format(s=fact.station)}."
-    if how == "negation":
+    if kind == "negation":
         return fact.denied
-    if how == "name":
+    if kind == "name":
         station = chance.choice([one for one in lab_corpus().stations if one != fact.station])
         return Fact(station, fact.form, fact.value).sentence
     while (value := form.value(chance)) == fact.value:

@@ -1,4 +1,4 @@
-"""The report: what an arm's requests and decisions come to, and what the loop changed. Pure."""
+"""The report: the totals of each arm, and the effect of the loop. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,62 +11,61 @@ from poise_labs.lab.experiment import ExperimentArm, LabRequest
 from poise_labs.lab.scenario import Scenario
 
 WINDOW: Final = 100
-"""Requests of which the share that was hurt is taken."""
+"""The number of requests over which the share of hurt ones is computed."""
 ALARMS: Final = frozenset({"shift", "roll back", "hold"})
 LATE: Final = 200
-"""Scores after the last troubled one: an alarm within them is still about the trouble."""
+"""Scores after the last one of the degradation within which an alarm is still attributed to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """The first alarm about the variant in trouble."""
+    """The first alarm about the degraded variant."""
 
     answers: int
-    """Of that variant, from the trouble's beginning, that had been counted by then."""
+    """That variant's counted answers from the start of the degradation to the alarm."""
     seconds: float
-    """From the first ask in trouble to the decision's being written."""
+    """From the first ask of the degradation to the decision's timestamp."""
     decision: str
     about: str
 
 
 @dataclass(frozen=True, slots=True)
 class ArmReport:
-    """What one arm comes to."""
+    """The totals of one arm."""
 
     loop: bool
     asks: int
     rate: float
-    """Asks a second, as they were made."""
+    """The actual asks per second."""
     troubled: int
-    """Requests while the trouble lasted."""
+    """Requests during the degradation."""
     hurt: int
     wrong: int
-    """Requests in trouble whose drawn variant's words were wrong for whatever reason."""
+    """Requests during the degradation whose drawn variant's answer was wrong for any reason."""
     misled: int
-    """Those whose reader got a model's wrong words."""
+    """Those that got a model's wrong answer."""
     noticed: Detection | None
     restored: float | None
-    """Seconds from the trouble's beginning until the share of hurt requests was within the scenario's limit, and stayed
-    there; 0 = it was never above; None = it did not come back."""
+    """Seconds from the start of the degradation until the share of hurt requests stayed within the scenario's limit;
+    0 = it was never above; None = it did not return."""
     false_alarms: int
     early: bool
-    """Weights had moved away from a variant before the trouble began: what the loop did in it cannot be told then."""
+    """Whether a weight was decreased before the degradation began: the loop's effect is unknown then."""
     moved: float
-    """The largest distance of a weight from the one that was set, 0 to 1."""
+    """The largest difference of a weight from the one that was set, 0 to 1."""
     rungs: Mapping[str, int]
-    """What the readers got while the trouble lasted, or all the time where there was none."""
+    """The answers by rung during the degradation, or of the whole run if there was none."""
     waited: float
-    """The median of the seconds that they waited."""
+    """The median waiting time in seconds."""
     waited_95: float
-    """The 95th percentile of these."""
+    """The 95th percentile of the waiting time."""
     auc: float | None
-    """How well the score that steers tells right words from wrong ones (area under the ROC curve); None where there
-    were not both."""
+    """How well the score separates right from wrong answers (area under the ROC curve); None if one kind is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioReport:
-    """A scenario, and what its arms come to."""
+    """A scenario and the totals of its arms."""
 
     scenario: Scenario
     seed: int
@@ -74,10 +73,10 @@ class ScenarioReport:
 
     @property
     def fall(self) -> float | None:
-        """By which share fewer requests were hurt with the loop on.
+        """The relative decrease of hurt requests with the loop on.
 
-        None where there are not both arms, or none was hurt, or the loop had acted before the trouble began: a false
-        alarm that happens to help is no merit.
+        None if an arm is missing, no request was hurt, or the loop had acted before the degradation began: the effect
+        of a false alarm does not count.
         """
         by = {arm.loop: arm for arm in self.arms}
         if len(by) < 2 or not by[False].hurt or by[True].early:  # noqa: PLR2004 - on and off
@@ -87,10 +86,10 @@ class ScenarioReport:
 
 
 def report_of(scenario: Scenario, arm: ExperimentArm) -> ArmReport:
-    """What an arm comes to."""
+    """Return the totals of an arm."""
     requests = arm.requests
-    told = [one for one in requests if one.troubled] or list(requests)
-    took = sorted(one.seconds for one in told)
+    considered = [one for one in requests if one.troubled] or list(requests)
+    took = sorted(one.seconds for one in considered)
     span = requests[-1].sent - requests[0].sent
     return ArmReport(
         loop=arm.loop,
@@ -98,14 +97,14 @@ def report_of(scenario: Scenario, arm: ExperimentArm) -> ArmReport:
         rate=(len(requests) - 1) / span if span > 0 else 0.0,
         troubled=sum(one.troubled for one in requests),
         hurt=sum(one.hurt for one in requests),
-        wrong=sum(one.right is False for one in told),
-        misled=sum(one.misled for one in told),
+        wrong=sum(one.right is False for one in considered),
+        misled=sum(one.misled for one in considered),
         noticed=detection_of(scenario, arm),
         restored=restored(requests, scenario.within),
         false_alarms=len(false_alarms(scenario, arm)),
         early=early(arm),
         moved=moved(arm),
-        rungs=dict(Counter(one.rung for one in told).most_common()),
+        rungs=dict(Counter(one.rung for one in considered).most_common()),
         waited=median(took),
         waited_95=took[min(len(took) - 1, round(0.95 * len(took)))],
         auc=auc((one.quality, one.right) for one in requests if one.quality is not None and one.right is not None),
@@ -113,7 +112,7 @@ def report_of(scenario: Scenario, arm: ExperimentArm) -> ArmReport:
 
 
 def detection_of(scenario: Scenario, arm: ExperimentArm) -> Detection | None:
-    """The first alarm about the variant in trouble, from when it was; None = there was none."""
+    """Return the first alarm about the degraded variant after the degradation began; None = there was none."""
     trouble = scenario.trouble
     if trouble is None or (first := _first_score(arm)) is None:
         return None
@@ -135,12 +134,12 @@ def detection_of(scenario: Scenario, arm: ExperimentArm) -> Detection | None:
 
 
 def is_alarm(decision: Decision) -> bool:
-    """Whether the loop found that something is wrong."""
+    """Return whether a decision is the loop's alarm."""
     return decision.action in ALARMS and decision.finding is not None
 
 
 def false_alarms(scenario: Scenario, arm: ExperimentArm) -> list[Decision]:
-    """Alarms without trouble, or about a variant that is in none; the steps of one move are one alarm."""
+    """Return alarms without a degradation, or about another variant; consecutive steps count as one alarm."""
     found: list[Decision] = []
     last: str | None = None
     for _, decision in arm.decisions:
@@ -148,13 +147,13 @@ def false_alarms(scenario: Scenario, arm: ExperimentArm) -> list[Decision]:
             last = None
         if not is_alarm(decision):
             continue
-        if decision.variant != last and not _about_the_trouble(scenario, arm, decision):
+        if decision.variant != last and not _is_justified(scenario, arm, decision):
             found.append(decision)
         last = decision.variant
     return found
 
 
-def _about_the_trouble(scenario: Scenario, arm: ExperimentArm, decision: Decision) -> bool:
+def _is_justified(scenario: Scenario, arm: ExperimentArm, decision: Decision) -> bool:
     first = _first_score(arm)
     if scenario.trouble is None or first is None or decision.variant != scenario.trouble.variant:
         return False
@@ -163,7 +162,7 @@ def _about_the_trouble(scenario: Scenario, arm: ExperimentArm, decision: Decisio
 
 
 def early(arm: ExperimentArm) -> bool:
-    """Whether an alarm was acted on before any request in trouble was scored; False where there is no trouble."""
+    """Return whether an alarm was acted on before any degraded request was scored; False without a degradation."""
     first = _first_score(arm)
     alarms = [decision for _, decision in arm.decisions if is_alarm(decision) and decision.acted]
     return first is not None and any(decision.scores <= first for decision in alarms)
@@ -174,7 +173,7 @@ def _first_score(arm: ExperimentArm) -> int | None:
 
 
 def restored(requests: Sequence[LabRequest], within: float) -> float | None:
-    """Seconds from the trouble's beginning until the share of hurt requests stayed within a limit; see `ArmReport`."""
+    """Return the seconds until the share of hurt requests stayed within a limit; see `ArmReport.restored`."""
     troubled = [one for one in requests if one.troubled]
     if not troubled:
         return None
@@ -190,7 +189,7 @@ def restored(requests: Sequence[LabRequest], within: float) -> float | None:
 
 
 def moved(arm: ExperimentArm) -> float:
-    """How far a weight went from what was set, 0 to 1."""
+    """Return the largest difference of a weight from the one that was set, 0 to 1."""
     far = 0.0
     for _, policy in arm.policies:
         total = sum(policy.spec.weights.values())
@@ -199,9 +198,9 @@ def moved(arm: ExperimentArm) -> float:
     return far
 
 
-def auc(told: Iterable[tuple[float, bool]]) -> float | None:
-    """The chance that a right answer scores more than a wrong one, ties half (Mann and Whitney, 1947)."""
-    ranked = sorted(told)
+def auc(scored: Iterable[tuple[float, bool]]) -> float | None:
+    """Return the probability that a right answer scores above a wrong one, ties half (Mann and Whitney, 1947)."""
+    ranked = sorted(scored)
     positives = sum(right for _, right in ranked)
     negatives = len(ranked) - positives
     if not positives or not negatives:
@@ -218,7 +217,7 @@ def auc(told: Iterable[tuple[float, bool]]) -> float | None:
 
 
 def _tied(ranked: Sequence[tuple[float, bool]], place: int) -> list[bool]:
-    """The answers that score as much as the one at a place, from there on."""
+    """Return whether each answer is right that ties with the one at an index, from there on."""
     end = place
     while end < len(ranked) and ranked[end][0] == ranked[place][0]:
         end += 1

@@ -8,10 +8,6 @@ from plain_language import CODE, ROOT, banned_in_code, banned_in_page, python_fi
 
 NOT_YET: frozenset[str] = frozenset(
     {
-        "labs/poise_labs/balance",
-        "labs/poise_labs/cli",
-        "labs/poise_labs/drill",
-        "labs/poise_labs/lab",
         "tests",
         "tests/benchmarks",
         "tests/benchmarks/cache",

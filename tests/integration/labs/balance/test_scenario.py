@@ -1,4 +1,4 @@
-"""The act on a real Kafka with real decisions; who answers is made up, and is as good as what was deployed."""
+"""The act on a real Kafka with real decisions; the answers are made up, and as good as the set fault allows."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 
 @dataclass
 class Stage:
-    """Two variants that answer at once, scored at once: the second as badly as it was deployed."""
+    """Two variants with immediate scores; the second has the current fault."""
 
     mesh: WorkerRuntime
     observer: BalanceObserver
@@ -67,25 +67,25 @@ def act(stage: Stage, plan: BalancePlan) -> BalanceScenario:
     return BalanceScenario(stage.mesh, stage.observer, load, policy_spec(stage.policy), stage.set_fault, plan)
 
 
-async def test_the_trouble_is_noticed_and_the_variant_earns_its_way_back(stage: Stage) -> None:
+async def test_a_fault_is_noticed_and_the_weight_is_restored_after_it(stage: Stage) -> None:
     await act(stage, BalancePlan(before_fault=30, until_noticed=2_000, until_restored=4_000, after_restored=1)).run()
     timeline = stage.observer.timeline
     assert stage.faults == [0.7, 0.0]
-    assert [mark.kind for mark in timeline.events] == ["set", "trouble", "noticed", "fixed", "back"]
+    assert [mark.kind for mark in timeline.events] == ["set", "fault", "noticed", "fault_fixed", "restored"]
     assert [decision.action for decision in stage.observer.decisions] == ["set", "roll back", "promote"]
     assert timeline.share(SECOND) == pytest.approx(0.5)
     assert min(point.shares[SECOND] for point in timeline.weights) == pytest.approx(0.2)
     assert "its share is restored" in timeline.story
     assert [line.split()[0] for line in summary(timeline, stage.observer.decisions, failed=0)] == [
-        "Trouble",
+        "Fault",
         "Noticed",
-        "Moved",
-        "Back",
-        "All",
+        "Decreased",
+        "Restored",
+        "Total",
     ]
 
 
-async def test_without_trouble_nothing_moves(stage: Stage) -> None:
+async def test_without_a_fault_no_weight_moves(stage: Stage) -> None:
     await act(stage, BalancePlan(before_fault=30, until_noticed=200, until_restored=200, fault=False)).run()
     timeline = stage.observer.timeline
     assert stage.faults == []
@@ -94,27 +94,27 @@ async def test_without_trouble_nothing_moves(stage: Stage) -> None:
     assert timeline.story.endswith("no weight moved.")
 
 
-async def test_what_is_not_noticed_in_time_is_said(stage: Stage) -> None:
+async def test_a_fault_that_is_not_noticed_ends_the_act(stage: Stage) -> None:
     await act(stage, BalancePlan(before_fault=5, until_noticed=5)).run()
     assert stage.observer.timeline.headline == "Not noticed"
     assert "within 5 answers" in stage.observer.timeline.story
 
 
-async def test_when_nothing_answers_any_more_the_act_ends_with_that(stage: Stage) -> None:
-    playing = act(stage, BalancePlan(before_fault=10_000))
+async def test_failing_asks_end_the_act_with_their_error(stage: Stage) -> None:
+    running = act(stage, BalancePlan(before_fault=10_000))
 
     async def ask(_: str) -> None:
         if len(stage.observer.timeline.answers) > 5:
             raise UnavailableError("the model is away")
         await stage.ask("Why?")
 
-    playing.load._ask = ask
+    running.load._ask = ask
     async with asyncio.timeout(60):
-        with pytest.raises(UnavailableError, match="in a row brought no answer, the last: the model is away"):
-            await playing.run()
+        with pytest.raises(UnavailableError, match="in a row failed, the last: the model is away"):
+            await running.run()
 
 
-async def test_a_score_is_waited_for_but_not_for_ever(stage: Stage) -> None:
+async def test_waiting_for_a_score_ends_at_the_timeout(stage: Stage) -> None:
     waiting = asyncio.create_task(stage.observer.scored("run-7", seconds=60))
     score = score_of("run-7", STEADY, policy=stage.policy, policy_version=0)
     await stage.mesh.producer.publish(SCORES, score.model_copy(update={"values": {}}), key=stage.policy)
@@ -122,13 +122,13 @@ async def test_a_score_is_waited_for_but_not_for_ever(stage: Stage) -> None:
     assert not await stage.observer.scored("run-8", seconds=0.01)
 
 
-async def test_the_evidence_against_it_is_told_while_it_grows(stage: Stage) -> None:
-    playing = asyncio.create_task(act(stage, BalancePlan(before_fault=10_000)).run())
+async def test_the_timeline_has_the_evidence_while_it_grows(stage: Stage) -> None:
+    running = asyncio.create_task(act(stage, BalancePlan(before_fault=10_000)).run())
     timeline = stage.observer.timeline
     async with asyncio.timeout(60):
         assert await stage.observer.until(lambda seen: seen.evidence is not None, answers=100_000)
-    playing.cancel()
-    await asyncio.gather(playing, return_exceptions=True)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
     assert timeline.evidence is not None
     assert timeline.evidence.threshold == pytest.approx(10_500)
     assert not timeline.evidence.recovery

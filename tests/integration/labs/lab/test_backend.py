@@ -55,16 +55,16 @@ async def test_it_answers_whole_and_word_by_word_and_knows_what_it_said() -> Non
     async with ScriptedBackend(scenario(wrong=1.0), some, 1) as backend, server(backend, "cheap") as model:
         whole = await model.complete(chat(some[0]), remaining=10.0)
         streamed = await model.complete(chat(some[5]), remaining=10.0, write=write)
-    right, wrong = backend.told("cheap", 0), backend.told("cheap", 5)
+    right, wrong = backend.outcome("cheap", 0), backend.outcome("cheap", 5)
     assert right is not None
     assert wrong is not None
-    assert right.said is not None
-    assert wrong.said is not None
-    assert (whole.text, right.said.right, right.said.troubled) == (right.said.text, True, False)
+    assert right.answer is not None
+    assert wrong.answer is not None
+    assert (whole.text, right.answer.right, right.answer.troubled) == (right.answer.text, True, False)
     assert some[0].right(whole.text)
-    assert streamed.text.strip() == "".join(words).strip() == wrong.said.text
-    assert (wrong.said.right, wrong.said.troubled) == (False, True)
-    assert backend.told("steady", 0) is None
+    assert streamed.text.strip() == "".join(words).strip() == wrong.answer.text
+    assert (wrong.answer.right, wrong.answer.troubled) == (False, True)
+    assert backend.outcome("steady", 0) is None
 
 
 async def test_wrong_words_in_trouble_hurt_and_right_ones_or_those_of_another_do_not() -> None:
@@ -105,7 +105,7 @@ async def test_down_and_up_begins_with_the_trouble() -> None:
         server(backend, "steady") as steady,
     ):
         await cheap.complete(chat(some[5]), remaining=10.0)  # nobody has said that it began
-        backend.trouble_begins()
+        backend.start_trouble()
         with pytest.raises(RetryableError, match="503"):
             await cheap.complete(chat(some[6]), remaining=10.0)
         await steady.complete(chat(some[6]), remaining=10.0)

@@ -61,7 +61,7 @@ async def test_when_nothing_answers_any_more_the_stream_says_so() -> None:
     async def ask(_: str) -> None:
         raise UnavailableError("the broker is away")
 
-    with pytest.raises(UnavailableError, match="10 asks in a row brought no answer, the last: the broker is away"):
+    with pytest.raises(UnavailableError, match="10 asks in a row failed, the last: the broker is away"):
         await LoadGenerator(ask, QUESTIONS).run()
 
 

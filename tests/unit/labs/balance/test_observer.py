@@ -59,7 +59,7 @@ def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(observer
 
 @pytest.mark.parametrize(
     ("action", "kind"),
-    [("shift", "noticed"), ("roll back", "noticed"), ("promote", "back"), ("set", "set"), ("hold", "note")],
+    [("shift", "noticed"), ("roll back", "noticed"), ("promote", "restored"), ("set", "set"), ("hold", "note")],
 )
 def test_each_decision_is_told_as_what_it_means(action: Any, kind: str) -> None:
     decision = Decision(

@@ -28,7 +28,7 @@ def test_the_picture_says_what_happened_in_order() -> None:
         "fault fixed",
         "share restored",
     ]
-    assert marked[1].endswith(f"after {act().answers_between('trouble', 'noticed', 'second')} of its answers")
+    assert marked[1].endswith(f"after {act().answers_between('fault', 'noticed', 'second')} of its answers")
     title, described = picture.find(f"{SVG}title"), picture.find(f"{SVG}desc")
     assert title is not None
     assert described is not None

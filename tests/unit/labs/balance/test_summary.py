@@ -31,34 +31,34 @@ def decided(action: str, before: float, after: float, *, by: str = "loop", acted
     )
 
 
-def told(timeline: Timeline, *decisions: Decision, failed: int = 0) -> list[str]:
+def lines_of(timeline: Timeline, *decisions: Decision, failed: int = 0) -> list[str]:
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in summary(timeline, decisions, failed=failed)]
 
 
-def test_an_act_is_told_in_five_lines() -> None:
+def test_an_act_is_summarised_in_five_lines() -> None:
     timeline = act()
-    lines = told(timeline, decided("roll back", 0.5, 0.2), decided("promote", 0.2, 0.5))
-    assert [line.split("  ")[0] for line in lines] == ["Trouble", "Noticed", "Moved away", "Back", "All of it"]
-    assert f"after {timeline.answers_between('trouble', 'noticed', 'second')} answers of second" in lines[1]
+    lines = lines_of(timeline, decided("roll back", 0.5, 0.2), decided("promote", 0.2, 0.5))
+    assert [line.split("  ")[0] for line in lines] == ["Fault", "Noticed", "Decreased", "Restored", "Total"]
+    assert f"after {timeline.answers_between('fault', 'noticed', 'second')} answers of second" in lines[1]
     assert "0:45 min later" in lines[1]
     assert "second: 50 % → 20 % of the asks; quality 0.40 against 0.80 (balance-roll back)" in lines[2]
     assert "20 % → 50 %" in lines[3]
     assert f"{len(timeline.answers)} answers in 3:20 min, no ask failed" in lines[4]
 
 
-def test_what_was_not_noticed_is_said() -> None:
-    lines = told(act(until=90.0), failed=3)
+def test_a_fault_that_is_not_noticed_is_reported() -> None:
+    lines = lines_of(act(until=90.0), failed=3)
     assert lines[1].startswith("Not noticed")
-    assert "none was moved" in lines[2]
+    assert "no weight moved" in lines[2]
     assert "3 asks failed" in lines[3]
 
 
-def test_what_did_not_come_back_is_said() -> None:
-    lines = told(act(until=150.0), decided("roll back", 0.5, 0.2))
-    assert lines[-2].startswith("Not back")
+def test_a_weight_that_is_not_restored_is_reported() -> None:
+    lines = lines_of(act(until=150.0), decided("roll back", 0.5, 0.2))
+    assert lines[-2].startswith("Not restored")
 
 
-def test_without_trouble_only_what_moved_is_told() -> None:
+def test_without_a_fault_only_weight_changes_are_listed() -> None:
     quiet = act(trouble=False)
-    assert told(quiet, decided("set", 0.5, 0.5, by="you"))[0] == "Weights      none was moved."
-    assert "0.40 against" in told(quiet, decided("shift", 0.5, 0.2))[0], "a false alarm is told as it is"
+    assert lines_of(quiet, decided("set", 0.5, 0.5, by="you"))[0] == "Weights      no weight moved."
+    assert "0.40 against" in lines_of(quiet, decided("shift", 0.5, 0.2))[0], "a false alarm is listed too"

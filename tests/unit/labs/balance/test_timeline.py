@@ -1,5 +1,5 @@
 import pytest
-from balance_kit import BEGAN, NOTICED, TROUBLE, act
+from balance_kit import BEGAN, FAULT, NOTICED, act
 
 from poise_labs.balance.timeline import (
     ScoredAnswer,
@@ -39,19 +39,19 @@ def test_the_share_is_that_of_the_last_version_by_then() -> None:
 
 def test_answers_are_counted_from_one_thing_to_another() -> None:
     timeline = act()
-    counted = timeline.answers_between("trouble", "noticed", "second")
-    assert counted == sum(one.variant == "second" and TROUBLE <= one.at - BEGAN <= NOTICED for one in timeline.answers)
-    assert act(until=60.0).answers_between("trouble", "noticed", "second") is None
+    counted = timeline.answers_between("fault", "noticed", "second")
+    assert counted == sum(one.variant == "second" and FAULT <= one.at - BEGAN <= NOTICED for one in timeline.answers)
+    assert act(until=60.0).answers_between("fault", "noticed", "second") is None
 
 
 def test_the_first_of_a_kind_counts() -> None:
     timeline = Timeline(
-        ("a", "b"), 0.0, 9.0, events=[TimelineEvent(1.0, "back", "first"), TimelineEvent(2.0, "back", "second")]
+        ("a", "b"), 0.0, 9.0, events=[TimelineEvent(1.0, "restored", "first"), TimelineEvent(2.0, "restored", "second")]
     )
-    found = timeline.first("back")
+    found = timeline.first("restored")
     assert found is not None
     assert found.text == "first"
-    assert timeline.first("trouble") is None
+    assert timeline.first("fault") is None
 
 
 @pytest.mark.parametrize(

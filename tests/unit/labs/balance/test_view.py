@@ -32,7 +32,7 @@ def test_before_the_first_answer_there_is_a_screen() -> None:
 
 def test_the_last_of_what_happened_is_shown_when_not_all_of_it_has_a_place() -> None:
     lines = "\n".join(shown(act(), height=20))
-    assert "earned its way back: second has recovered" in lines
+    assert "restored: second has recovered" in lines
     assert "you sets" not in lines
     assert "you sets" in "\n".join(shown(act(), height=60))
 

@@ -42,7 +42,7 @@ def test_faster_is_less_and_the_first_row_adds_nothing() -> None:
             answer(rung="stale", cached=True, age=93.2, reason="lamps has changed"),
             "cached, 93 s old; lamps has changed",
         ),
-        (answer(rung="variant", variant="b", reason="a failed"), "words of b; a failed"),
+        (answer(rung="variant", variant="b", reason="a failed"), "text of b; a failed"),
         (answer(degraded=["retrieval: no vector"]), "retrieval: no vector"),
         (answer(), ""),
         (None, "an error: it is gone"),

@@ -57,14 +57,14 @@ def test_what_is_slow_because_of_the_trouble_was_not_without_it() -> None:
 def test_wrong_answers_are_of_every_kind_and_none_of_them_is_right() -> None:
     some = sample_questions(1_000, 1)
     found = told(some, Behaviour(wrong=1.0))
-    assert set(Counter(one.how for one in found)) == set(ERROR_KINDS)
+    assert set(Counter(one.error_kind for one in found)) == set(ERROR_KINDS)
     assert not any(question.right(one.text) for question, one in zip(some, found, strict=True))
 
 
 def test_where_the_prompt_lacks_the_sentence_only_what_it_has_can_be_said() -> None:
     question = sample_questions(1, 1)[0]
     found = scripted_answer(question, ["It rains."], variant="a", seed=1, usual=Behaviour(), now=Behaviour())
-    assert (found.text, found.right, found.how, found.troubled) == ("It rains.", False, None, False)
+    assert (found.text, found.right, found.error_kind, found.troubled) == ("It rains.", False, None, False)
 
 
 def test_questions_are_asked_once_and_in_another_order_with_another_seed() -> None:

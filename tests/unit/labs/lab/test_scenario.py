@@ -62,11 +62,11 @@ def test_fewer_asks_keep_the_trouble_in_proportion() -> None:
         (
             'variant = "cheap"',
             'variant = "dear"',
-            "s.toml:1: the trouble is of 'dear', and the variants are",
+            "s.toml:1: the trouble is of 'dear', but the variants are",
         ),
         ("ends = 80", "ends = 101", "s.toml:1: the trouble must begin before it ends, and end within 100 asks"),
-        ("rate = 10", 'rate = 10\nhurt = "slow"', "s.toml:1: hurt by slowness is what takes longer than the ceiling"),
-        ("rate = 10", "rate = ", "s.toml:3: is no TOML"),
+        ("rate = 10", 'rate = 10\nhurt = "slow"', "s.toml:1: slow answers need a ceiling"),
+        ("rate = 10", "rate = ", "s.toml:3: is not TOML"),
         *(
             (
                 "rate = 10",
@@ -86,5 +86,5 @@ def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, was: str, becom
 
 
 def test_one_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(ScenarioError, match="there is no scenario 'worst', and no such file: flapping, quiet"):
+    with pytest.raises(ScenarioError, match="there is no scenario and no file 'worst': use flapping, quiet"):
         load_scenario("worst")
