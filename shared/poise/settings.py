@@ -1,4 +1,4 @@
-"""Settings: read once, at the edge, from `POISE_…` variables and one optional TOML file (`POISE_CONFIG`)."""
+"""Settings: read once at start, from `POISE_…` variables and one optional TOML file (`POISE_CONFIG`)."""
 
 import os
 import socket
@@ -27,7 +27,7 @@ CONFIG_VARIABLE = "POISE_CONFIG"
 
 
 class Settings(BaseSettings):
-    """The base of all settings: frozen, strict, environment before file; `table` names its TOML table."""
+    """The base class of all settings: frozen, and the environment overrides the file; `table` names its TOML table."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
 
     table: ClassVar[str] = "mesh"
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Settings that have another name now, old name to new name. Nested models have the same attribute."""
+    """Renamed settings, old name to new name. Nested models have the same attribute."""
 
     @classmethod
     def settings_customise_sources(
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first, then the table of the TOML file that `POISE_CONFIG` names, if it does.
+        """Read the environment first, then the table of the TOML file that `POISE_CONFIG` names, if any.
 
         Raises:
             SetupError: The file cannot be read, or a setting is unknown or was renamed.
@@ -61,30 +61,30 @@ class Settings(BaseSettings):
         if not path:
             return init_settings, env_settings
         if not Path(path).is_file():
-            raise SetupError(f"{CONFIG_VARIABLE} names {path}, which is no file: correct it or unset it")
-        if (said := _read(path).get(cls.table)) is None:  # a file need not speak of every process
+            raise SetupError(f"{CONFIG_VARIABLE} names {path}, which is not a file: correct it or unset it")
+        if (table := _read(path).get(cls.table)) is None:  # a file need not have a table for every process
             return init_settings, env_settings
-        if old := list(renamed_in_table(cls, cls.table, said)):
+        if old := list(renamed_in_table(cls, cls.table, table)):
             raise SetupError(f"{path}: {'; '.join(old)}")
-        if unknown := sorted(set(said) - set(cls.model_fields)):
+        if unknown := sorted(set(table) - set(cls.model_fields)):
             raise SetupError(
                 f"{path}: [{cls.table}] has no setting {', '.join(unknown)}: {', '.join(cls.model_fields)}"
             )
-        return init_settings, env_settings, InitSettingsSource(settings_cls, said)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, table)
 
     @classmethod
     def load(cls) -> Self:
-        """Read and check the settings.
+        """Read and validate the settings.
 
         Raises:
-            SetupError: A setting is refused; the message names it and says why.
+            SetupError: A setting is refused; the message names it and the reason.
         """
         try:
             return cls()
         except ValidationError as error:
             prefix = cls.model_config.get("env_prefix", "")
-            found = (f"{prefix}{'__'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors())
-            raise SetupError("settings refused: " + "; ".join(found)) from error
+            refused = (f"{prefix}{'__'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors())
+            raise SetupError("settings refused: " + "; ".join(refused)) from error
         except SettingsError as error:
             why = error.__cause__ or error
             raise SetupError(f"settings cannot be read: {error}: {why}" if why is not error else str(error)) from error
@@ -93,23 +93,23 @@ class Settings(BaseSettings):
 def _read(path: str) -> dict[str, Any]:
     try:
         return read_toml(Path(path))
-    except (OSError, ValueError) as error:  # ValueError: no TOML, or no UTF-8
+    except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
         raise SetupError(f"{path}, which {CONFIG_VARIABLE} names, cannot be read: {error_message(error)}") from error
 
 
 class MeshSettings(Settings):
-    """What every process of the mesh needs to know."""
+    """The settings that every process of the mesh has."""
 
     renamed: ClassVar[Mapping[str, str]] = {"lease": "lease_ttl"}
 
     broker: str = "127.0.0.1:9092"
     """Kafka's bootstrap servers, `host:port[,host:port…]`."""
     security: Security = Security()
-    """TLS and SASL towards Kafka: `POISE_SECURITY__PROTOCOL` and so on."""
+    """TLS and SASL for the connection to Kafka: `POISE_SECURITY__PROTOCOL` and so on."""
     redis_url: str | None = None
-    """Redis or Valkey, `redis://host:port/db`; None = go without."""
+    """Redis or Valkey, `redis://host:port/db`; None = not used."""
     tenant: Annotated[str, Field(min_length=1)] = "default"
-    """The tenant of everything that comes in by `poise.ask.*`."""
+    """The tenant of every message that arrives on `poise.ask.*`."""
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")] = Field(
         default_factory=lambda: f"{socket.gethostname()[:40]}-{uuid4().hex[:8]}"
     )
@@ -119,27 +119,29 @@ class MeshSettings(Settings):
     concurrency: Annotated[int, Field(ge=1)] = 64
     """Messages handled at once per consumer."""
     batch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """The share of it that the batch lane may use."""
+    """The share of `concurrency` that the batch lane may use."""
     lease_ttl: Annotated[float, Field(ge=0.3, le=300)] = 10.0
-    """Seconds after which the step of a worker that died is taken over (a third of it between two heartbeats)."""
+    """Seconds after which another worker takes over the step of a dead one; heartbeats are sent every third of it."""
     stream_interval: Annotated[float, Field(ge=0)] = 0.015
-    """Seconds in which words are put together into one event of a stream; the first goes at once."""
+    """Seconds for which text is collected into one stream event; the first event is sent at once."""
     admin_host: str = "127.0.0.1"
-    """Where `/healthz`, `/readyz` and `/metrics` are served."""
+    """The interface on which `/healthz`, `/readyz` and `/metrics` are served."""
     admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    """Their port; 0 = any free one, None = not served."""
+    """Their port; 0 = any free port, None = not served."""
     admin_allowed_hosts: HostNames = ()
-    """Names, with commas between them, that the header `Host` may say besides `localhost`, `127.0.0.1` and `[::1]`.
-    Where `admin_host` is not loopback: none = any; any IP address is allowed then."""
+    """Comma-separated names allowed in the `Host` header besides `localhost`, `127.0.0.1` and `[::1]`.
+
+    If `admin_host` is not loopback: empty = any name, and every IP address is allowed.
+    """
     spans: bool = True
     """Write finished spans to `poise.spans`, so that `poise trace` can show a run without a collector."""
     otlp_endpoint: str | None = None
     """An OpenTelemetry collector's HTTP endpoint, `http://host:4318`; None = no export."""
     log_level: str = "INFO"
     state_dir: Path = Path(".poise")
-    """Where a worker keeps what it may lose, such as a local index."""
+    """The folder for a worker's local state that can be rebuilt, such as an index."""
     shared_dir: Path | None = None
-    """Where the workers on this machine keep what they share, such as the secret of the draw; None = `state_dir`."""
+    """The folder for state that the workers on this machine share, such as the draw's secret; None = `state_dir`."""
 
     @field_validator("log_level")
     @classmethod
@@ -150,5 +152,5 @@ class MeshSettings(Settings):
 
     @property
     def bootstrap(self) -> list[str]:
-        """The broker's addresses, one by one."""
+        """The bootstrap servers as a list."""
         return [part.strip() for part in self.broker.split(",") if part.strip()]

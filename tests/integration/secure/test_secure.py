@@ -169,7 +169,7 @@ async def test_poise_up_needs_an_external_broker_for_security_settings(
     broker: SecureBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POISE_SECURITY__PROTOCOL", "SSL")
-    with pytest.raises(SetupError, match="POISE_SECURITY__PROTOCOL is SSL, and the stack's own Kafka"):
+    with pytest.raises(SetupError, match="POISE_SECURITY__PROTOCOL is SSL, but the stack's own Kafka"):
         await external.check(ExternalServices())
     with pytest.raises(SetupError, match="its certificate is not accepted"):
         await external.check(ExternalServices(broker=broker.tls))
