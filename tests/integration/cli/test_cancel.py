@@ -14,8 +14,8 @@ pytestmark = pytest.mark.integration
 
 async def test_a_run_or_a_step_of_it_is_cancelled(poise: Command, kafka: str) -> None:
     run = uuid4().hex
-    assert f"stop run {run}" in (await poise("cancel", run)).output
-    assert f"stop step generate of run {run}" in (await poise("cancel", run, "--step", "generate")).output
+    assert f"cancel run {run}" in (await poise("cancel", run)).output
+    assert f"cancel step generate of run {run}" in (await poise("cancel", run, "--step", "generate")).output
     async with Poise(kafka) as client:
         written = [Cancel.parse(record.value or b"") for record in await client.mesh.logs.read_key(CANCEL.name, run)]
     assert [(cancel.run, cancel.step, cancel.tenant) for cancel in written] == [

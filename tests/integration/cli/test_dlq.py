@@ -190,7 +190,7 @@ async def test_who_waits_is_kept_only_when_asked_to(poise: Command, outsider: Ou
         (("redrive", "--all", "--rate", "fast"), "give 10/s, 100/m"),
         (("purge",), "give ids, or select"),
         (("redrive", "--all", "--force"), "by its id only"),
-        (("show", "7"), "one reads tier/partition/offset"),
+        (("show", "7"), "is not an id: give tier/partition/offset"),
         (("show", "orchestration/0/99999999"), "no dead letter orchestration/0/99999999"),
         (("show", "nobody/0/1"), "'nobody' has no dead letters"),
         (("ls", "--tier", "gateway"), "'gateway' has no dead letters"),
