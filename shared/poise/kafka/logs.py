@@ -41,7 +41,7 @@ class Logs:
         )
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
-        """Return all records of a key that are in the topic now, oldest first; see `LogLookup.of_key`.
+        """Return all records of a key that are in the topic now, oldest first; see `LogLookup.read_key`.
 
         Args:
             topic: A topic that is partitioned by its key.

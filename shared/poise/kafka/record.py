@@ -101,7 +101,7 @@ class Record:
 
     @property
     def identity(self) -> tuple[str, int, int, float]:
-        """What a run id is derived from, see `run_id_of`: topic, partition, offset, and the time in the log."""
+        """What a run id is derived from, see `derive_run_id`: topic, partition, offset, and the time in the log."""
         return self.topic, self.partition, self.offset, self.log_time_ms / 1_000
 
     def raw_header(self, name: str) -> bytes | None:

@@ -116,7 +116,7 @@ class Calls:
 
         Raises:
             FaultError: A fault came back.
-            WithdrawnError: Somebody cancelled the run, or this step of it.
+            RunCancelledError: Somebody cancelled the run, or this step of it.
             DeadlineExceededError: Nothing came before the deadline.
             NotTakenError: The broker had not even taken the request by then.
             EncodingError: The request has a field, or a header, that cannot be written.
