@@ -24,7 +24,7 @@ async def test_each_failure_is_told_by_the_answer(tmp_path: Path) -> None:
     assert [next(iter(one.rungs)) for one in found] == ["primary", "primary", "variant", "primary", "stale"]
     assert answer_notes(usual) == ""
     assert answer_notes(cached).startswith("cached, ")
-    assert answer_notes(failover).startswith("words of second; first failed: ")
+    assert answer_notes(failover).startswith("text of second; first failed: ")
     assert "integration notices answered 200 with nothing in it" in answer_notes(empty)
     assert "has changed" in answer_notes(stale)
     assert all(asked.answer and asked.answer.cached for asked in (*cached.asked, *stale.asked))

@@ -71,7 +71,7 @@ def _text(shape: Shape, size: int) -> str:
 def _remembering() -> "list[_lru_cache_wrapper[Any]]":
     """What remembers texts it has read: none is to be found there."""
     found = [one for one in gc.get_objects() if isinstance(one, _lru_cache_wrapper)]
-    ours = [one for one in found if str(one.__module__).startswith(("poise.", "services."))]
+    ours = [one for one in found if str(one.__module__).startswith(("poise.", "poise_services.", "poise_labs."))]
     assert ours
     return ours
 

@@ -243,7 +243,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
         "poise.scoring.degenerate:is_truncated": (lambda said: degenerate.is_truncated(said, "length"),),
         "poise.scoring.evidence:Evidence": (
             lambda said: evidence(said).lines,
-            lambda said: evidence(*[said[start : start + 100] for start in range(0, len(said), 100)]).knows("x"),
+            lambda said: evidence(*[said[start : start + 100] for start in range(0, len(said), 100)]).mentions("x"),
         ),
         "poise.scoring.extraction:extract_sentences": (
             lambda said: extract_sentences(QUESTION, evidence(PASSAGE, said), 3),
@@ -363,6 +363,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "poise.redis.passage_store": ("any", "unicode"),
+    "poise.config.toml_lines": ("toml",),
     "poise.cli.dlq_view": ("json", "controls"),
     "poise.ingestion.document_files": ("titles",),
     "poise.cli.scores": ("headers",),
@@ -384,6 +385,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "poise_services.evaluation": ("any", "compared"),
     "text_functions": ("any",),
     "poise_services.gateway": ("headers",),
+    "poise_labs": ("any", "headers"),
     "poise_services.inference": ("any", "json"),
     "poise_services.integration": ("headers", "json"),
     "poise_services.orchestration": ("any", "compared"),

@@ -15,10 +15,10 @@ pytestmark = pytest.mark.integration
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from poise.stack.process import Child
+from poise.stack.process import ChildProcess
 
 async def main():
-    child = Child("child", sys.argv[2:], log=Path(sys.argv[1]))
+    child = ChildProcess("child", sys.argv[2:], log=Path(sys.argv[1]))
     await child.start()
     print(child.pid, flush=True)
     await asyncio.Event().wait()

@@ -67,7 +67,7 @@ async def test_what_dies_is_started_again_where_it_was_and_nothing_is_left(tmp_p
             assert after.address == part_of(before, name).address
             assert (after.restarts, after.pid not in pids) == (1, True)
 
-        with pytest.raises(SetupError, match="runs already"):
+        with pytest.raises(SetupError, match="already runs"):
             await Stack(StackOptions(tmp_path, INFERENCE)).start()
 
     assert running_stack(tmp_path) is None
