@@ -27,7 +27,7 @@ GROUP: Final = "poise.evaluation:deciding"
 TRANSACTIONAL_ID_PREFIX: Final = "poise.decider."
 """The prefix of transactional ids; the partition number follows."""
 SNAPSHOT_INTERVAL: Final = 5.0
-"""Seconds between two snapshots without a decision: the next owner counts the answers since the last one again."""
+"""Seconds between two snapshots without a decision. The next owner applies the scores since the last one again."""
 BATCH_SIZE: Final = 200
 """Scores applied before the event loop runs other tasks."""
 READ_TIMEOUT: Final = 30.0

@@ -173,7 +173,7 @@ class IndexStore:
 
 
 class IndexSlot:
-    """A folder for one worker, the first of `0`, `1`, … that no other on this machine holds; `with Slot(root) as slot`.
+    """A folder for one worker, the first of `0`, `1`, … that no other on this machine holds; `with IndexSlot(root) as slot`.
 
     A lock on a file is let go of by the system when its process ends, however it does, so a restarted worker finds a
     store that some worker left, whatever it is called now.

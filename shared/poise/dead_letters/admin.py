@@ -48,8 +48,8 @@ class DeadLetterAdmin:
     - an interrupted redrive is continued by running it again
 
     The cost: workers wait for the end of an open transaction, some ten milliseconds. If the process was killed inside
-    one and is not run again, they wait for `transactions.ENDED_WITHIN`, and up to ten seconds more until the
-    broker looks.
+    one and is not run again, they wait for `transactions.TRANSACTION_TIMEOUT`, and up to ten seconds more until the
+    broker checks for expired transactions.
     """
 
     def __init__(self, logs: Logs, tenant: str) -> None:

@@ -45,12 +45,12 @@ class ConsumerLimits:
     concurrency: int = 64
     """Messages handled at once."""
     buffer_factor: int = 4
-    """In-flight messages, as a multiple of `concurrency`. Beyond this, keep polling with all partitions paused."""
+    """Maximum number of in-flight messages that are not parked, as a multiple of `concurrency`; above it, polling is paused."""
     max_bytes: int = 32 * 1024 * 1024
     """The same bound in bytes of messages."""
     parked_factor: int = 8
-    """Parked messages, as a multiple of `concurrency`; they come on top of the buffer. With the defaults, all that one
-    partition can have in flight (64 × (4 + 8)) fits the metadata of a commit, wherever its offsets lie."""
+    """Maximum number of parked messages, likewise, in addition to the buffer. With the defaults, all messages that one
+    partition can have in flight (64 × (4 + 8)) fit a commit's metadata, if gaps are below about 16,000 offsets."""
     max_parked_bytes: int = 32 * 1024 * 1024
     """The same bound in bytes of messages."""
     drain_timeout: float = 10.0

@@ -54,7 +54,7 @@ def decrease(
 ) -> dict[str, float]:
     """Return the weights after one step from a variant to others, in proportion to their targets.
 
-    The weights stay the same if the variant has only its exploration, or there are no others.
+    The weights stay the same if the variant has only `min_share`, or there are no others.
     """
     given = min(limits.step, now[variant] - limits.min_share)
     total = math.fsum(target[name] for name in others)

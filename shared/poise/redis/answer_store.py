@@ -5,6 +5,7 @@ The keys of a tenant all have the hash tag `{tenant}`, so that one script can us
     poise:answers:{tenant}:entry:<key>   an answer: when its computation began (unix ms), a line feed, the rest as JSON
     poise:answers:{tenant}:used          the entries' keys, by the time of the last lookup: evicted in this order
     poise:answers:{tenant}:counts        the number of lookups, by result
+    poise:answers:{tenant}:flight:<key>  the lease on computing an answer, then its result for some seconds
     poise:answers:{tenant}:purged        when an operator last purged (unix ms): older computations are not stored
 
 What can go wrong, and what then holds:
@@ -63,9 +64,9 @@ if over > 0 then
         redis.call('ZREM', KEYS[2], key)
     end
 end
-return 'stored'
+return ''
 """,
-    writes=True,
+    empty_result_means_written=True,
 )
 _COUNT_LOOKUP: Final = Script(
     """
@@ -73,7 +74,7 @@ redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 if tonumber(ARGV[2]) > 0 then redis.call('HINCRBY', KEYS[1], 'saved', ARGV[2]) end
 return ''
 """,
-    writes=True,
+    empty_result_means_written=True,
 )
 _READ_COUNTERS: Final = Script("return redis.call('HGETALL', KEYS[1])")
 _LIST_KEYS: Final = Script("return redis.call('ZRANGE', KEYS[1], 0, -1)")
@@ -208,7 +209,7 @@ class AnswerStore:
             self._max_entries,
             _entry_prefix(tenant).encode(),
         )
-        return result == b"stored"
+        return result == b""
 
     async def count(self, tenant: str, result: LookupResult, saved: float = 0.0) -> None:
         """Count the result of a lookup, and the seconds that it saved."""

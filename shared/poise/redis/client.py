@@ -155,7 +155,8 @@ class RedisClient:
         if self._redis is None:
             return None
         return await self._execute(
-            lambda: self._eval(script, keys, *arguments), lambda result: script.writes and not result
+            lambda: self._eval(script, keys, *arguments),
+            lambda result: script.empty_result_means_written and not result,
         )
 
     async def evaluate_each(self, script: Script, calls: Sequence[ScriptCall]) -> list[object]:
@@ -169,7 +170,8 @@ class RedisClient:
         result: list[object] | None = None
         if self._redis is not None:
             result = await self._execute(
-                lambda: self._eval_each(script, calls), lambda result: script.writes and not any(result)
+                lambda: self._eval_each(script, calls),
+                lambda result: script.empty_result_means_written and not any(result),
             )
         return [None] * len(calls) if result is None else [self._result_or_none(item) for item in result]
 

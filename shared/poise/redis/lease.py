@@ -70,13 +70,17 @@ class LeaseHolder:
     async def acquire(self, lease: Lease) -> ClaimStatus | StoredReply:
         """Try to acquire a lease; return its status, or the result stored in its place.
 
-        The lease is renewed until it is stored, released or abandoned: Redis' reply may be lost, and the lease ours.
+        The heartbeat renews the lease until `release` or `abandon` is called, whatever this call returns: the reply of
+        Redis may be lost although the lease was acquired.
         """
         self.held.add(lease)
         return await self._results.claim(lease, self.ttl)
 
     async def store(self, lease: Lease, result: StoredReply, ttl: float) -> ClaimStatus | StoredReply:
-        """Replace a lease by its result for `ttl` seconds; refused if another worker holds the lease by now."""
+        """Replace a lease by its result for `ttl` seconds; refused if another worker holds the lease by now.
+
+        The caller must also call `abandon`: otherwise the heartbeat keeps trying to renew the lease.
+        """
         return await self._results.write(lease, result, ttl)
 
     async def discard(self, lease: Lease, stored: StoredReply) -> None:

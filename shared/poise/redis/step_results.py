@@ -23,7 +23,7 @@ if current and current ~= ARGV[1] then return current end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return ''
 """,
-    writes=True,
+    empty_result_means_written=True,
 )
 _RENEW: Final = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end

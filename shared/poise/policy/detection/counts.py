@@ -83,7 +83,7 @@ class Counts:
 def wilson_sample(count: int, mean: float) -> Sample:
     """Return a sample of values of 0 to 1, with the 95 % score interval of its mean (Wilson, 1927).
 
-    The interval is exact for values of 0 and 1, and wider than necessary for values between.
+    The interval is approximate, and wider than necessary for values between 0 and 1.
     """
     mean = min(1.0, max(0.0, mean))
     shrink = 1.0 + Z * Z / count
