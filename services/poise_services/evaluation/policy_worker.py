@@ -18,7 +18,7 @@ from poise.kafka.transactions import TransactionalProducer
 from poise.liveness import Component
 from poise.policy.command_execution import MAX_COMMANDS
 from poise.telemetry import observe, semconv
-from poise.telemetry.metrics import Observation
+from poise.telemetry.metrics import Measurement
 from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.partition_deciders import PartitionDeciders, SourceTopics
 from poise_services.evaluation.settings import EvaluationSettings
@@ -60,7 +60,7 @@ class PolicyWorker:
 
     # -- one partition --------------------------------------------------------------------------------------------
 
-    async def _decide(self, partition: int, part: Component) -> None:
+    async def _decide(self, partition: int, component: Component) -> None:
         """Decide on the policies of a partition until cancelled or failed.
 
         1. Opening the transactions fences the previous owner; what it committed can be read.
@@ -71,17 +71,17 @@ class PolicyWorker:
         A failure, a commit with an unknown result, or a recreated topic ends this; the next owner begins at 1.
         """
         async with self._recreation_check() as check:
-            turns = _PollProgress(part, check)
+            turns = _PollProgress(component, check)
             await self._wait_for_policy(partition, turns)
             async with TransactionalProducer(
                 self._mesh.connection, f"{TRANSACTIONAL_ID_PREFIX}{partition}"
             ) as transactions:
                 deciders = await self._restored(partition)
                 start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
-                async with self._mesh.logs.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
+                async with self._mesh.logs.open_stream(COMMANDS.name, start=start, partitions=[partition]) as commands:
                     asked = [record async for batch in commands.read_to_end() for record in batch]
                     start = _first(partition, deciders.scores, asked)
-                    async with self._mesh.logs.follow(SCORES.name, start=start, partitions=[partition]) as scores:
+                    async with self._mesh.logs.open_stream(SCORES.name, start=start, partitions=[partition]) as scores:
                         deciders.scores = scores.position(partition)
                         # Commands sent while no worker decided hold for the scores since.
                         deciders.apply_commands(asked)
@@ -114,7 +114,7 @@ class PolicyWorker:
 
     async def _wait_for_policy(self, partition: int, turns: "_PollProgress") -> None:
         """Wait until there is a policy or a command: most partitions have none, and need nothing else."""
-        async with self._mesh.logs.follow(POLICY_STATE.name, partitions=[partition]) as states:
+        async with self._mesh.logs.open_stream(POLICY_STATE.name, partitions=[partition]) as states:
             async for _ in states.read_to_end():
                 return
         belongs = await self._belongs_to(partition)
@@ -122,7 +122,7 @@ class PolicyWorker:
             POLICY.name, lambda record: belongs((record.key or b"").decode(errors="replace"))
         ):
             return
-        async with self._mesh.logs.follow(COMMANDS.name, partitions=[partition]) as commands:
+        async with self._mesh.logs.open_stream(COMMANDS.name, partitions=[partition]) as commands:
             async for records in turns.of(commands):
                 if records:
                     return
@@ -137,7 +137,7 @@ class PolicyWorker:
             await self._mesh.logs.topic_id(SCORES.name), await self._mesh.logs.topic_id(COMMANDS.name)
         )
         deciders = PartitionDeciders(partition, await self._belongs_to(partition), origin)
-        async with self._mesh.logs.follow(POLICY_STATE.name, partitions=[partition]) as states:
+        async with self._mesh.logs.open_stream(POLICY_STATE.name, partitions=[partition]) as states:
             deciders.restore(await read_all(states, within=READ_TIMEOUT))
         for name, policies in deciders.compare(await self._mesh.logs.read_topic(POLICY.name)).items():
             deciders.resume(policies, await self._decisions(name))
@@ -187,13 +187,13 @@ class PolicyWorker:
 
     # -- metrics -----------------------------------------------------------------------------------------------
 
-    def _weights(self) -> Iterator[Observation]:
+    def _weights(self) -> Iterator[Measurement]:
         for deciders, _ in tuple(self._partitions.values()):
             for name, decider in tuple(deciders.deciders.items()):
                 for variant, weight in decider.policy.weights.items() if decider.policy else ():
                     yield weight, {semconv.POLICY: name, semconv.VARIANT: variant}
 
-    def _lag(self) -> Iterator[Observation]:
+    def _lag(self) -> Iterator[Measurement]:
         for partition, (_, scores) in tuple(self._partitions.items()):
             yield scores.lag(), {semconv.MESSAGING_PARTITION: partition}
 
@@ -201,8 +201,8 @@ class PolicyWorker:
 class _PollProgress:
     """Reads logs for a part of the process that makes progress when all of them are polled."""
 
-    def __init__(self, part: Component, check: Callable[[], None]) -> None:
-        self._part = part
+    def __init__(self, component: Component, check: Callable[[], None]) -> None:
+        self._component = component
         self._check = check
         self._polled: dict[LogStream, bool] = {}
 
@@ -220,7 +220,7 @@ class _PollProgress:
                     raise UnavailableError(f"the broker does not answer for topic {log.topic}")
                 self._polled[log] = True
                 if all(self._polled.values()):
-                    self._part.progress()
+                    self._component.progress()
                     self._polled = dict.fromkeys(self._polled, False)
                 yield records
         finally:

@@ -28,7 +28,7 @@ from contextlib import asynccontextmanager
 
 from poise.contracts import Answer, Ask, Draw
 from poise.redis.answer_store import AnswerStore, CachedAnswer
-from poise.redis.step_results import StepResultStore
+from poise.redis.lease_store import LeaseStore
 from poise.telemetry import count, semconv, span
 from poise.worker.runtime import WorkerRuntime
 from poise.workflows.run import Run
@@ -64,8 +64,8 @@ class AnswerCache:
         self.settings = settings
         self.policies = policies or Policies(settings)
         self.store = AnswerStore(mesh.redis, settings.cache.max_entries)
-        journal, freshness = StepResultStore(mesh.redis), Freshness(versions, settings)
-        self.lookup = CacheLookup(self.store, freshness, Revalidator(mesh.producer, journal, versions))
+        leases, freshness = LeaseStore(mesh.redis), Freshness(versions, settings)
+        self.lookup = CacheLookup(self.store, freshness, Revalidator(mesh.producer, leases, versions))
         flights = SingleFlight(mesh.leases)
         self.sharing = AnswerSharing(flights, freshness, settings.ladder.deadline_reserve, mesh.settings.clock_skew)
         self.storage = AnswerStorage(self.store, versions, settings)

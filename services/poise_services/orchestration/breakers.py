@@ -8,7 +8,7 @@ from typing import Final, Self
 from poise.errors import DeadlineExceededError, NotTakenError, PoiseError, UnavailableError
 from poise.resilience.breaker import Breaker, BreakerLimits, BreakerState
 from poise.telemetry import observe, semconv
-from poise.telemetry.metrics import Observation
+from poise.telemetry.metrics import Measurement
 from poise_services.orchestration.fault_rules import MIN_TELLING_BUDGET, BreakerSignal
 from poise_services.orchestration.settings import Variant
 
@@ -120,9 +120,9 @@ class Breakers:
             raise
         breaker.record_success(admitted_at=since)
 
-    def _unresponsive_gauge(self) -> list[Observation]:
+    def _unresponsive_gauge(self) -> list[Measurement]:
         now = self._clock()
         return [(float(one.state(now) != "closed"), {semconv.STEP: step}) for step, one in self._unresponsive.items()]
 
-    def _open_gauge(self) -> list[Observation]:
+    def _open_gauge(self) -> list[Measurement]:
         return [(float(state != "closed"), {semconv.VARIANT: name}) for name, state in self.states().items()]

@@ -7,7 +7,7 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 from poise.contracts import Ask, Envelope
 from poise.contracts.topics import RUNS_BATCH
 from poise.redis.answer_store import CachedAnswer, single_flight_key
-from poise.redis.step_results import ClaimStatus, Lease, StepResultStore
+from poise.redis.lease_store import Lease, LeaseStatus, LeaseStore
 from poise.worker.context import MessagePublisher
 from poise_services.orchestration.document_versions import DocumentVersions
 
@@ -21,13 +21,13 @@ class Revalidator:
 
     Args:
         producer: Publishes the asks.
-        journal: Holds the marks that prevent duplicates.
+        leases: Holds the marks that prevent duplicates.
         versions: The documents' versions.
     """
 
-    def __init__(self, producer: MessagePublisher, journal: StepResultStore, versions: DocumentVersions) -> None:
+    def __init__(self, producer: MessagePublisher, leases: LeaseStore, versions: DocumentVersions) -> None:
         self._producer = producer
-        self._journal = journal
+        self._leases = leases
         self._versions = versions
 
     async def start(self, tenant: str, ask: Ask, key: str, cached: CachedAnswer) -> None:
@@ -37,7 +37,7 @@ class Revalidator:
         and the journal executes it once. Should both execute, they share a flight.
         """
         mark = Lease(f"{single_flight_key(tenant, key)}:again", uuid4().hex)
-        if await self._journal.claim(mark, REVALIDATION_INTERVAL) is ClaimStatus.HELD_ELSEWHERE:
+        if await self._leases.acquire(mark, REVALIDATION_INTERVAL) is LeaseStatus.HELD_ELSEWHERE:
             return
         run = self._run_id(key, cached)
         await self._producer.publish(

@@ -23,7 +23,7 @@ from typing import Final
 from poise.kafka.handling_slots import parked
 from poise.redis.answer_store import CachedAnswer
 from poise.redis.lease import LeaseHolder, poll_intervals
-from poise.redis.step_results import ClaimStatus, Lease, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, StoredReply
 
 RESULT_TTL: Final = 5.0
 """Seconds for which a result is stored; waiting workers poll every quarter of a second."""
@@ -102,7 +102,7 @@ class SingleFlight:
                         return found, False
                     # Of several that do this, one deletes it; the claims that follow get the lease.
                     await self._leases.discard(flight.lease, stored)
-                case ClaimStatus.HELD_ELSEWHERE:
+                case LeaseStatus.HELD_ELSEWHERE:
                     left = until - time.monotonic()
                     if left <= 0:
                         return None, False
@@ -124,7 +124,7 @@ class Flight:
         """Lead the flight; `completed` gives the result to the asks that wait in this worker."""
         self._completed = completed
 
-    async def claim(self) -> ClaimStatus | StoredReply:
+    async def claim(self) -> LeaseStatus | StoredReply:
         """Try to acquire the lease; return its status, or the stored result."""
         return await self._leases.acquire(self.lease)
 

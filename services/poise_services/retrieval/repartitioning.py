@@ -147,7 +147,7 @@ async def _read_at(logs: Logs, partition: int, offset: int) -> Record | None:
     try:
         async with (
             asyncio.timeout(READ_TIMEOUT),
-            logs.follow(DOCUMENTS.name, start={partition: offset}, partitions=[partition]) as follower,
+            logs.open_stream(DOCUMENTS.name, start={partition: offset}, partitions=[partition]) as follower,
         ):
             async for records in follower:
                 return records[0] if records[0].offset == offset else None

@@ -173,10 +173,10 @@ class IndexStore:
 
 
 class IndexSlot:
-    """A folder for one worker, the first of `0`, `1`, … that no other on this machine holds; `with IndexSlot(root) as slot`.
+    """A locked folder for one worker: the first free one of `0`, `1`, …; `with IndexSlot(root) as slot`.
 
-    A lock on a file is let go of by the system when its process ends, however it does, so a restarted worker finds a
-    store that some worker left, whatever it is called now.
+    The operating system releases the lock when the process ends, even if it is killed. So a restarted worker reuses the
+    store of an earlier worker, whatever the name of either.
     """
 
     def __init__(self, root: Path) -> None:

@@ -309,7 +309,7 @@ async def _execute(mesh: MeshConnection, name: str, command: PolicyCommand, *, a
     Raises:
         PoiseError: The command was refused.
     """
-    decision = await control.execute(mesh.logs, mesh.producer, name, command)
+    decision = await control.send_and_wait(mesh.logs, mesh.producer, name, command)
     if as_json:
         print_json(decision.model_dump_json())
     elif decision.action != "refuse":

@@ -153,7 +153,7 @@ class DeadLetterAdmin:
     async def _read(self, tier: str, chosen: DeadLetterFilter, now: float) -> _TopicSnapshot:
         tenant = self._tenant
         index = DeadLetterIndex(tier, matches=lambda entry: chosen.matches(entry, now, tenant))
-        async with self._logs.follow(dead_letter_topic_name(tier)) as reader:
+        async with self._logs.open_stream(dead_letter_topic_name(tier)) as reader:
             async for batch in reader.read_to_end(within=READ_TIMEOUT):
                 for record in batch:
                     index.add(record)

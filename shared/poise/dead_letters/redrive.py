@@ -105,7 +105,7 @@ class RedriveExecutor:
         }
         found: dict[tuple[str, bytes], Position] = {}
         for topic, partition in sorted({(topic, partition_for(key, topics[topic])) for topic, key in keys}):
-            async with self._logs.follow(topic, partitions=[partition]) as reader:
+            async with self._logs.open_stream(topic, partitions=[partition]) as reader:
                 async for batch in reader.read_to_end(within=READ_TIMEOUT):
                     found |= {
                         (topic, record.key): record.position

@@ -67,7 +67,7 @@ def _is_behind(tracker: OffsetTracker, commit: Commit) -> bool:
 def _new_tracker(partition: TopicPartition, commit: Commit, topic_id: str) -> OffsetTracker:
     topic_id = topic_id or commit.topic_id
     try:
-        return OffsetTracker(commit.offset, decode(commit.offset, commit.metadata), topic_id)
+        return OffsetTracker(commit.offset, decode(commit.offset, commit.finished), topic_id)
     except ValueError as error:
         log.warning("%s: %s; messages finished above offset %d are handled again", partition, error, commit.offset)
         return OffsetTracker(commit.offset, topic_id=topic_id)

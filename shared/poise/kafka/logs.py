@@ -19,9 +19,9 @@ class Logs:
 
     def __init__(self, access: LogAccess) -> None:
         self.access = access
-        self.lookups = LogLookup(self.follow, access.admin)
+        self.lookups = LogLookup(self.open_stream, access.admin)
 
-    def follow(
+    def open_stream(
         self,
         topic: str,
         *,

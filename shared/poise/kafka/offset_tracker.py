@@ -17,7 +17,7 @@ class Commit:
 
     offset: int
     """The next offset to read: everything delivered below it is finished."""
-    metadata: str = ""
+    finished: str = ""
     """The finished offsets above it, encoded by `offset_metadata.encode`."""
     topic_id: str = ""
     """Kafka's id of the topic; empty = not known."""

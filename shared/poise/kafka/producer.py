@@ -1,7 +1,7 @@
 """The producer: the only way in which a process writes to Kafka, except for transactions.
 
 The size of a record is computed before it is sent: one that is larger than its topic's limit is rejected here. Any
-error of a batch makes the underlying Kafka producer unusable, which is then replaced (`renewing_producer`).
+error of a batch makes the underlying Kafka producer unusable, which is then replaced (`replacing_producer`).
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from poise.kafka.connection import Connection
 from poise.kafka.producer_health import SendHealth
 from poise.kafka.record import Headers, Position
 from poise.kafka.record_size import TopicLimits, size_of
-from poise.kafka.renewing_producer import RenewingProducer, is_fatal
+from poise.kafka.replacing_producer import ReplacingProducer, is_fatal
 from poise.liveness import Component, Liveness
 from poise.telemetry import count, semconv
 from poise.text.error_text import error_message
@@ -101,11 +101,11 @@ class Producer:
         self.limits = limits
         self._connection = connection
         self._liveness = liveness
-        self._producers: dict[tuple[bool, int], RenewingProducer] = {}
+        self._producers: dict[tuple[bool, int], ReplacingProducer] = {}
         self._health = SendHealth(liveness.now, leaderless)
         self._forbidden: dict[str, tuple[KafkaError, float]] = {}
         """Poise's own topics that this process may not write, each with its error and the time of the next attempt."""
-        self._part: Component | None = None
+        self._component: Component | None = None
         self._health_task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
@@ -126,16 +126,16 @@ class Producer:
         except BaseException:
             await self._close_producers()
             raise
-        self._part = self._liveness.component("producer", stalls_after=STALLS_AFTER)
-        self._health_task = self._part.run(self._report_health(self._part))
+        self._component = self._liveness.component("producer", stalls_after=STALLS_AFTER)
+        self._health_task = self._component.run(self._report_health(self._component))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Send pending records, and disconnect."""
-        if self._part is not None:
-            self._part.close()
+        if self._component is not None:
+            self._component.close()
         if self._health_task is not None:
             self._health_task.cancel()
             await asyncio.wait({self._health_task})
@@ -221,7 +221,7 @@ class Producer:
 
     async def _enqueue(  # noqa: PLR0917 - one record, and where it goes
         self,
-        to: RenewingProducer,
+        to: ReplacingProducer,
         topic: str,
         value: bytes | None,
         key: bytes | None,
@@ -253,7 +253,7 @@ class Producer:
 
     def _on_acknowledged(  # noqa: PLR0917 - one record
         self,
-        to: RenewingProducer,
+        to: ReplacingProducer,
         producer: AIOKafkaProducer,
         topic: str,
         written: int,
@@ -304,13 +304,13 @@ class Producer:
 
     # -- producers ------------------------------------------------------------------------------------------------
 
-    def _producer_for(self, topic: str, limit: int) -> RenewingProducer:
+    def _producer_for(self, topic: str, limit: int) -> ReplacingProducer:
         """Return the producer whose full batches are within a topic's limit."""
         own = topic.startswith(PREFIX)
         size = BATCH_SIZES[0] if limit >= BATCH_SIZES[0] else next(size for size in BATCH_SIZES if size <= limit)
         return self._producers.get((own, size)) or self._create_producer(own=own, size=size)
 
-    def _create_producer(self, *, own: bool, size: int) -> RenewingProducer:
+    def _create_producer(self, *, own: bool, size: int) -> ReplacingProducer:
         create = partial(
             AIOKafkaProducer,
             **self._connection.client_options(),
@@ -320,20 +320,20 @@ class Producer:
             max_batch_size=size,
             request_timeout_ms=round(BATCH_EXPIRY * 1_000),
         )
-        producer = self._producers[own, size] = RenewingProducer(create, idempotent=own)
+        producer = self._producers[own, size] = ReplacingProducer(create, idempotent=own)
         return producer
 
     # -- health ---------------------------------------------------------------------------------------------------
 
-    async def _report_health(self, part: Component) -> None:
+    async def _report_health(self, component: Component) -> None:
         while True:
             await asyncio.sleep(HEALTH_CHECK_INTERVAL)
             await self.limits.refresh()
             problem = self.problem()
             if problem is None:
-                part.progress()
+                component.progress()
             else:
-                part.blocked(problem)
+                component.blocked(problem)
 
     def problem(self) -> str | None:
         """Return why this process cannot write to Poise's topics; None = it can."""

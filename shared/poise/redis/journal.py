@@ -15,8 +15,8 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from poise.redis.client import RedisClient
+from poise.redis.lease_store import MAX_TTL
 from poise.redis.script import Script, ScriptCall
-from poise.redis.step_results import MAX_TTL
 
 log = logging.getLogger(__name__)
 

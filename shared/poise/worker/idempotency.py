@@ -22,7 +22,7 @@ from poise.contracts.message import Message, Request
 from poise.errors import DeadlineExceededError
 from poise.kafka.handling_slots import parked
 from poise.redis.lease import LeaseHolder, poll_intervals
-from poise.redis.step_results import ClaimStatus, Lease, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, StoredReply
 from poise.rpc.encoding import EncodedMessage
 from poise.telemetry import count, semconv
 from poise.worker.context import Context
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 REPLY_TTL_AFTER_DEADLINE: Final = 60.0
 """Seconds after its deadline for which a reply is stored: no caller waits for longer."""
 
-Attempt = Callable[[], Awaitable[ClaimStatus | StoredReply]]
+Attempt = Callable[[], Awaitable[LeaseStatus | StoredReply]]
 """Tries to acquire the lease of a step, or to store its reply."""
 
 
@@ -107,24 +107,24 @@ class Claim:
         A wait that reaches the deadline returns a fault; the step is then not ours.
         """
         found = await attempt()
-        if found is ClaimStatus.HELD_ELSEWHERE:
+        if found is LeaseStatus.HELD_ELSEWHERE:
             async with parked():
                 found = await self._poll(attempt)
         if isinstance(found, StoredReply):
             return self._decode(found)
-        if found is ClaimStatus.HELD_ELSEWHERE:
+        if found is LeaseStatus.HELD_ELSEWHERE:
             reason = f"another worker did not finish step {self._context.step} before its deadline"
             return EncodedMessage.of(DeadlineExceededError(reason).fault())
         return None
 
-    async def _poll(self, attempt: Attempt) -> ClaimStatus | StoredReply:
+    async def _poll(self, attempt: Attempt) -> LeaseStatus | StoredReply:
         """Try again until the step is not held elsewhere, or the deadline has passed."""
         intervals = poll_intervals()
         while (left := self._context.remaining()) > 0:
             await asyncio.sleep(min(next(intervals), left))
-            if (found := await attempt()) is not ClaimStatus.HELD_ELSEWHERE:
+            if (found := await attempt()) is not LeaseStatus.HELD_ELSEWHERE:
                 return found
-        return ClaimStatus.HELD_ELSEWHERE
+        return LeaseStatus.HELD_ELSEWHERE
 
     def _decode(self, stored: StoredReply) -> EncodedMessage | None:
         kinds: dict[str, type[Message]] = {Fault.kind: Fault}

@@ -97,7 +97,7 @@ async def answered(mesh: WorkerRuntime, name: str, count: int, *, cheap: float, 
 async def made(mesh: WorkerRuntime, name: str, count: int) -> list[Decision]:
     """Wait for so many decisions."""
     found: list[Decision] = []
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(DECISIONS.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.open_stream(DECISIONS.name) as follower:
         async for batch in follower:
             found += [decision for _, decision in decodable(Decision, batch) if decision.policy == name]
             if len(found) >= count:

@@ -61,7 +61,7 @@ async def recorded(mesh: WorkerRuntime, run: str, tenant: str = "default") -> st
 async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
     """Wait for this number of feedback scores of a policy, and return them."""
     found: list[Score] = []
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.open_stream(SCORES.name) as follower:
         async for batch in follower:
             scores = [Score.parse(record.value or b"") for record in batch if record.key == policy.encode()]
             found += [score for score in scores if score.feedback is not None]

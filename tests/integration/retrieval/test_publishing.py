@@ -193,7 +193,7 @@ async def test_a_document_with_an_invalid_key_becomes_a_dead_letter(
 
 async def _dead_letter(client: RetrievalClient, key: bytes) -> str:
     """Return the error message of the dead letter with this key."""
-    async with asyncio.timeout(20), client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as follower:
+    async with asyncio.timeout(20), client.mesh.logs.open_stream(dead_letter_topic_name("retrieval")) as follower:
         async for records in follower:
             for record in records:
                 if record.key == key:

@@ -90,7 +90,7 @@ async def test_a_deletion_removes_the_document_from_every_partition(
         wrong = await astray(client, key)
         await client.search("x", after=await put(client.mesh, key, "secret", wrong))
         await client.search("x", after=await client.put(key, None))
-        async with asyncio.timeout(WITHIN), client.mesh.logs.follow(DOCUMENTS.name) as log:
+        async with asyncio.timeout(WITHIN), client.mesh.logs.open_stream(DOCUMENTS.name) as log:
             async for records in log:
                 if any(record.key == key.encode() and record.header(MOVED_TO) for record in records):
                     break
@@ -108,7 +108,7 @@ async def test_a_moved_copy_is_not_moved_again(
         await put(client.mesh, key, value, wrong, poise_moved_from="poise.documents/0/0")
         async with (
             asyncio.timeout(WITHIN),
-            client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as dead_letters,
+            client.mesh.logs.open_stream(dead_letter_topic_name("retrieval")) as dead_letters,
         ):
             async for records in dead_letters:
                 if found := [record for record in records if record.key == key.encode()]:

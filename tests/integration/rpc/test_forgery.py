@@ -93,7 +93,7 @@ def ask(question: str) -> bytes:
 @asynccontextmanager
 async def forged(mesh: WorkerRuntime, partition: int, correlation_id: bytes, many: int) -> AsyncIterator[None]:
     """Write this number of records under the victim's correlation id before its own reply: it reads them first."""
-    async with mesh.logs.follow(REPLIES.name, start="end", partitions=[partition]) as log:
+    async with mesh.logs.open_stream(REPLIES.name, start="end", partitions=[partition]) as log:
         yield
         async with asyncio.timeout(WITHIN):
             async for batch in log:

@@ -20,7 +20,7 @@ from poise.dead_letters.redrive_plan import RedriveOptions, redrive_headers
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
 from poise.kafka.record import Record
 from poise.redis.client import RedisClient
-from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, LeaseStore, StoredReply
 from poise.rpc.client import CallOptions
 from poise.rpc.stream_reader import LOST, MAX_UNREAD_CHARS, RESTARTED, position_of
 from poise.rpc.stream_writer import DIFFERS
@@ -336,9 +336,9 @@ async def test_where_another_copy_was_faster_its_reply_counts_and_not_our_words(
             RedisClient(mesh_settings.redis_url) as cache,
         ):
             await redis.delete(theirs.key)
-            journal = StepResultStore(cache)
-            assert await journal.claim(theirs, 10) is ClaimStatus.ACQUIRED
-            await journal.write(theirs, StoredReply(Completion.kind, completion("Theirs.").encode()), 60)
+            leases = LeaseStore(cache)
+            assert await leases.acquire(theirs, 10) is LeaseStatus.ACQUIRED
+            await leases.store(theirs, StoredReply(Completion.kind, completion("Theirs.").encode()), 60)
         return completion("Mine.")
 
     async with serving(mesh_settings, Tier("inference", {Generate: slow})) as mesh:

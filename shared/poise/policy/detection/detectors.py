@@ -30,7 +30,7 @@ MEASURE_OF: Final[Mapping[Criterion, Measure]] = {
     "cost": "over_cost",
 }
 BOUND_FAILURE_SHARE: Final = 0.02
-"""The share of false alarms that a failing historical bound may cause; the threshold is raised by 2.5 times this share."""
+"""The share of false alarms that a failing historical bound may cause; the threshold is raised by 2.5 times it."""
 SNAPSHOT_FORMAT: Final = 2
 """The format of snapshots; a snapshot of another format cannot be restored."""
 ALLOWED_ABOVE_CEILING: Final = 0.05

@@ -233,8 +233,8 @@ INTEGRATION_OPEN: Final = Gauge(
 
 # cache
 
-CACHE_UP: Final = Gauge("poise.cache.up", "1", "1 if the cache answers, 0 while its circuit breaker is open.")
-CACHE_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that the cache failed.", (ERROR_TYPE,))
+REDIS_UP: Final = Gauge("poise.cache.up", "1", "1 if Redis answers, 0 while its circuit breaker is open.")
+REDIS_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that Redis failed.", (ERROR_TYPE,))
 CACHE_LOOKUPS: Final = Counter("poise.cache.looks", "{ask}", "Asks that looked for a cached answer.", (CACHE_USE,))
 CACHE_SAVED: Final = Counter("poise.cache.saved", "s", "Time that cached and shared answers saved the callers.")
 

@@ -1,4 +1,4 @@
-"""StepResultStore: replies of finished steps and leases on running ones, so that a redelivered step runs only once."""
+"""LeaseStore: replies of finished steps and leases on running ones, so that a redelivered step runs only once."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -16,7 +16,7 @@ _REPLY: Final = b"R"
 
 # A step has one key. It holds a lease (the holder's token) or, once the step has finished, the reply. One value: lease
 # and reply never contradict each other. One key: it works on a cluster.
-_PUT_UNLESS_CLAIMED: Final = Script(
+_PUT_UNLESS_HELD: Final = Script(
     """
 local current = redis.call('GET', KEYS[1])
 if current and current ~= ARGV[1] then return current end
@@ -35,7 +35,7 @@ return ''
 """)
 
 
-class ClaimStatus(Enum):
+class LeaseStatus(Enum):
     """The state of a step that has no stored reply."""
 
     ACQUIRED = "acquired"
@@ -68,7 +68,7 @@ class Lease:
         return cls("poise:step:" + ":".join(quote(part, safe="/") for part in identity), token)
 
 
-class StepResultStore:
+class LeaseStore:
     """Leases and replies of steps. Each call is one round trip; without Redis the result is `UNKNOWN`."""
 
     def __init__(self, redis: RedisClient) -> None:
@@ -79,22 +79,22 @@ class StepResultStore:
         """Whether a Redis is configured, reachable or not."""
         return self._redis.configured
 
-    async def claim(self, lease: Lease, ttl: float) -> ClaimStatus | StoredReply:
+    async def acquire(self, lease: Lease, ttl: float) -> LeaseStatus | StoredReply:
         """Acquire the lease for `ttl` seconds; return the stored reply if the step has finished.
 
         Claiming a lease that the caller holds renews it.
         """
         token = _LEASE + lease.token.encode()
-        return _decode(await self._redis.evaluate_key(_PUT_UNLESS_CLAIMED, lease.key, token, token, _ms(ttl)))
+        return _decode(await self._redis.evaluate_key(_PUT_UNLESS_HELD, lease.key, token, token, _ms(ttl)))
 
-    async def write(self, lease: Lease, reply: StoredReply, ttl: float) -> ClaimStatus | StoredReply:
+    async def store(self, lease: Lease, reply: StoredReply, ttl: float) -> LeaseStatus | StoredReply:
         """Store the reply for `ttl` seconds, which releases the lease; refused if another caller holds the lease.
 
         If nobody holds it (it expired, or Redis lost it), the reply is stored too.
         """
         token, value = _LEASE + lease.token.encode(), _REPLY + reply.kind.encode() + b"\n" + reply.body
         return _decode(
-            await self._redis.evaluate_key(_PUT_UNLESS_CLAIMED, lease.key, token, value, _ms(min(ttl, MAX_TTL)))
+            await self._redis.evaluate_key(_PUT_UNLESS_HELD, lease.key, token, value, _ms(min(ttl, MAX_TTL)))
         )
 
     async def renew(self, lease: Lease, ttl: float) -> None:
@@ -105,7 +105,7 @@ class StepResultStore:
         """
         await self._redis.evaluate_key(_RENEW, lease.key, _LEASE + lease.token.encode(), _ms(ttl))
 
-    async def forget(self, lease: Lease, stored: StoredReply) -> None:
+    async def discard(self, lease: Lease, stored: StoredReply) -> None:
         """Delete the stored reply, if it is still `stored`, so that the step runs again."""
         await self._redis.evaluate_key(_RELEASE, lease.key, _REPLY + stored.kind.encode() + b"\n" + stored.body)
 
@@ -118,12 +118,12 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1_000))
 
 
-def _decode(value: bytes | None) -> ClaimStatus | StoredReply:
+def _decode(value: bytes | None) -> LeaseStatus | StoredReply:
     if value is None:
-        return ClaimStatus.UNKNOWN
+        return LeaseStatus.UNKNOWN
     if not value:
-        return ClaimStatus.ACQUIRED
+        return LeaseStatus.ACQUIRED
     if value.startswith(_LEASE):
-        return ClaimStatus.HELD_ELSEWHERE
+        return LeaseStatus.HELD_ELSEWHERE
     kind, _, body = value[len(_REPLY) :].partition(b"\n")
     return StoredReply(kind.decode(errors="replace"), body)
