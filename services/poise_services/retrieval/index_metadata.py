@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from poise.contracts import Epoch, Moved
+from poise.contracts import CopyNote, Epoch
 from poise_services.retrieval.version_assembler import AssembledVersion
 
 _TABLES: Final = """
@@ -41,21 +41,21 @@ class VersionState:
 
     version: int
     """-1 = none yet."""
-    parts: int
+    passage_count: int
     """0 = deleted."""
-    published: float
+    document_written_at: float
     """Unix seconds."""
     absent: bool = False
     """The document was deleted without ever having existed."""
 
 
 @dataclass(frozen=True, slots=True)
-class MovedRecord:
+class CopiedRecord:
     """The last record of a document that was copied from a partition other than its key's."""
 
     offset: int
     """Its offset there."""
-    published: float
+    document_written_at: float
     """Unix seconds."""
     key_partition: int
     """The partition that murmur2 gives its key, where the copy is."""
@@ -117,13 +117,13 @@ class IndexMetadata:
         """
         self._db.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
-            (version.document, version.number, len(version.parts), version.published),
+            (version.document, version.number, len(version.passages), version.document_written_at),
         )
         self._db.execute("DELETE FROM absent WHERE id = ?", (version.document,))
         if version.absent:
             row = (version.document, version.partition, version.number, now)
             self._db.execute("INSERT INTO absent VALUES (?, ?, ?, ?)", row)
-        self._apply(version.partition, version.number, version.published)
+        self._apply(version.partition, version.number, version.document_written_at)
 
     def _apply(self, partition: int, offset: int, at: float) -> None:
         self._db.execute(
@@ -159,14 +159,14 @@ class IndexMetadata:
         surplus = count - most
         return [(name, version) for place, (name, version, at) in enumerate(rows) if at < before or place < surplus]
 
-    def moved_records(self, document: str) -> dict[int, MovedRecord]:
+    def copied_records(self, document: str) -> dict[int, CopiedRecord]:
         """Return the copied records of a document, by the partition that they were copied from."""
         query = "SELECT partition, offset, published, home, version, deletion FROM moved WHERE id = ?"
         rows = self._db.execute(query, (document,))
-        return {row[0]: MovedRecord(row[1], row[2], row[3], row[4], bool(row[5])) for row in rows}
+        return {row[0]: CopiedRecord(row[1], row[2], row[3], row[4], bool(row[5])) for row in rows}
 
-    def record_moved(self, moved: Moved, partition: int, offset: int, now: float) -> None:
-        """Record that a record was copied. Its offset counts as applied once its copy is, see `apply_moved`."""
+    def record_copy(self, moved: CopyNote, partition: int, offset: int, now: float) -> None:
+        """Record that a record was copied. Its offset counts as applied once its copy is, see `apply_copies`."""
         row = (moved.document, partition, offset, moved.published, moved.partition, moved.version)
         self._db.execute(
             "INSERT INTO moved VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
@@ -175,13 +175,15 @@ class IndexMetadata:
             (*row, bool(moved.deletion), now),
         )
 
-    def forget_moved(self, document: str, partition: int, offset: int) -> None:
+    def forget_copy(self, document: str, partition: int, offset: int) -> None:
         """Remove the note that a record was copied, unless a later one was copied since."""
         self._db.execute(
             "DELETE FROM moved WHERE id = ? AND partition = ? AND offset <= ?", (document, partition, offset)
         )
 
-    def expired_moved_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+    def expired_copied_deletions(
+        self, partition: int, *, before: float, most: int, limit: int
+    ) -> list[tuple[str, int]]:
         """Return expired deletions that were copied from a partition, of documents that never existed.
 
         Arguments and order are those of `expired_deletions`; the last copied record never expires here either.
@@ -206,7 +208,7 @@ class IndexMetadata:
                 found.append((document, offset))
         return found
 
-    def apply_moved(self, key_partition: int) -> dict[int, tuple[int, float]]:
+    def apply_copies(self, key_partition: int) -> dict[int, tuple[int, float]]:
         """Mark offsets as applied whose copies in a partition are applied.
 
         Returns:

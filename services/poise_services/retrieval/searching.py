@@ -16,7 +16,7 @@ from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.dense import QueryEmbedder
 from poise_services.retrieval.embedding import Embedder
 from poise_services.retrieval.index import SearchHit
-from poise_services.retrieval.passages import part_key
+from poise_services.retrieval.passages import passage_record_key
 from poise_services.retrieval.reply_size import fit_to_size
 from poise_services.retrieval.settings import RetrievalSettings
 
@@ -91,18 +91,19 @@ def _missing(now: Epoch, wanted: Epoch) -> str:
     if now.topic_id != wanted.topic_id:
         return f"it is of another {DOCUMENTS.name}"
     return ", ".join(
-        f"partition {partition} is at {now.parts.get(partition, ('none', 0))[0]}, not at {wanted.parts[partition][0]}"
+        f"partition {partition} is at {now.partitions.get(partition, ('none', 0))[0]}, "
+        f"not at {wanted.partitions[partition][0]}"
         for partition in now.missing(wanted)
     )
 
 
 def _passage(found: SearchHit, now: float) -> Passage:
     return Passage(
-        id=part_key(found.document, found.part),
+        id=passage_record_key(found.document, found.number),
         source=found.source,
         heading=found.heading,
         text=found.text,
         score=found.score,
-        age=max(0.0, now - found.published),
+        age=max(0.0, now - found.document_written_at),
         version=found.version,
     )

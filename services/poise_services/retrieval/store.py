@@ -14,14 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
-from poise.contracts import Envelope, Epoch, Manifest, Moved, Part
+from poise.contracts import CopyNote, Envelope, Epoch, Manifest, PassageRecord
 from poise.errors import SetupError
 from poise.kafka.record import Record
 from poise.system.private_directory import make_private_directory
 from poise.text.error_text import error_message
 from poise_services.retrieval.index import DIMENSIONS, Index
 from poise_services.retrieval.index_metadata import IndexMetadata
-from poise_services.retrieval.passages import decode_vector, document_of_manifest, document_of_moved
+from poise_services.retrieval.passages import decode_vector, document_of_copy_note, document_of_manifest
 from poise_services.retrieval.version_assembler import AssembledVersion, VersionAssembler
 
 log = logging.getLogger(__name__)
@@ -118,10 +118,10 @@ class IndexStore:
                 f"the index cannot go on ({error_message(error)}): is the disk of POISE_STATE_DIR full?"
             ) from error
 
-    def _add(self, record: Record, number: int, message: Part | Manifest | Moved) -> None:
-        if isinstance(message, Moved):
-            self.metadata.record_moved(message, record.partition, number, time.time())
-            self._apply_moved(message.partition)
+    def _add(self, record: Record, number: int, message: PassageRecord | Manifest | CopyNote) -> None:
+        if isinstance(message, CopyNote):
+            self.metadata.record_copy(message, record.partition, number, time.time())
+            self._apply_copies(message.partition)
             return
         version = self._assembler.add(
             message,
@@ -137,8 +137,8 @@ class IndexStore:
         """Replace the visible version. The epoch moves last, so that it never runs ahead of what a search finds."""
         self.index.replace_document(version)
         self.metadata.record_version(version, time.time())
-        self.epoch = self.epoch.with_offset(version.partition, version.number, version.published)
-        self._apply_moved(version.partition)
+        self.epoch = self.epoch.with_offset(version.partition, version.number, version.document_written_at)
+        self._apply_copies(version.partition)
 
     def _apply_tombstone(self, record: Record) -> None:
         """Forget what a null value takes the place of: the deletion of what was never there, or that it was moved."""
@@ -147,13 +147,13 @@ class IndexStore:
             return
         if (document := document_of_manifest(key)) is not None:
             self.metadata.forget_deletion(document, number)
-        elif (document := document_of_moved(key)) is not None:
-            self.metadata.forget_moved(document, record.partition, number)
+        elif (document := document_of_copy_note(key)) is not None:
+            self.metadata.forget_copy(document, record.partition, number)
 
-    def _apply_moved(self, home: int) -> None:
+    def _apply_copies(self, key_partition: int) -> None:
         """What was copied to a partition is applied with its copy, and no sooner."""
-        for partition, (offset, published) in self.metadata.apply_moved(home).items():
-            self.epoch = self.epoch.with_offset(partition, offset, published)
+        for partition, (offset, document_written_at) in self.metadata.apply_copies(key_partition).items():
+            self.epoch = self.epoch.with_offset(partition, offset, document_written_at)
 
     def checkpoint(self) -> None:
         """Write the index, then its metadata, to disk."""
@@ -271,7 +271,7 @@ def _open_or_unusable(open_: Callable[[], _T]) -> _T:
         raise _UnusableStoreError(f"it is damaged: {reason}") from error
 
 
-def _parse_record(record: Record, model: str) -> tuple[int, Part | Manifest | Moved] | None:
+def _parse_record(record: Record, model: str) -> tuple[int, PassageRecord | Manifest | CopyNote] | None:
     """Return the version and body of a record; None for a tombstone."""
     if record.value is None:
         return None
@@ -280,11 +280,11 @@ def _parse_record(record: Record, model: str) -> tuple[int, Part | Manifest | Mo
         raise ValueError("header poise-doc-version is missing")
     if envelope.kind == Manifest.kind:
         return envelope.doc_version, Manifest.parse(record.value)
-    if envelope.kind == Moved.kind:
-        return envelope.doc_version, Moved.parse(record.value)
-    if envelope.kind != Part.kind:
+    if envelope.kind == CopyNote.kind:
+        return envelope.doc_version, CopyNote.parse(record.value)
+    if envelope.kind != PassageRecord.kind:
         raise ValueError(f"kind {envelope.kind} is not known here")
-    part = Part.parse(record.value)
-    if part.model == model:
-        decode_vector(part.vector, DIMENSIONS)
-    return envelope.doc_version, part
+    passage = PassageRecord.parse(record.value)
+    if passage.model == model:
+        decode_vector(passage.vector, DIMENSIONS)
+    return envelope.doc_version, passage

@@ -81,7 +81,7 @@ class ReplacingProducer:
     def report_failure(self, producer: AIOKafkaProducer, error: BaseException) -> None:
         """Note an error of a batch or of the producer, and replace the producer if the error makes it unusable.
 
-        If many batches fail together, the first one replaces it; for the others it is not the current producer any more.
+        If many batches fail together, only the first one replaces it: then it is no longer the current producer.
         """
         if self._closed or producer is not self._current or not (self._idempotent or is_fatal(error)):
             return

@@ -181,10 +181,10 @@ async def test_a_broker_that_does_not_report_a_size_limit(
     assert replacements() <= 3
 
 
-# -- replacement -----------------------------------------------------------------------------------------------------------
+# -- replacement -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_sequence_gap_causes_one_renewal_for_all(
+async def test_a_sequence_gap_causes_one_replacement_for_all(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int]
 ) -> None:
     name = await topic(kafka, own(), {})

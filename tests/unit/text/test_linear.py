@@ -76,9 +76,9 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise_services.orchestration.user_workflows:load_workflows": NO_TEXT,
     "poise_services.retrieval.passages:encode_vector": NO_TEXT,
     "poise_services.retrieval.passages:manifest_key": "takes an id of at most 500 characters",
-    "poise_services.retrieval.passages:moved_key": "takes an id of at most 500 characters",
-    "poise_services.retrieval.passages:document_of_moved": "looks at the end of a key",
-    "poise_services.retrieval.passages:part_key": "takes an id of at most 500 characters",
+    "poise_services.retrieval.passages:copy_note_key": "takes an id of at most 500 characters",
+    "poise_services.retrieval.passages:document_of_copy_note": "looks at the end of a key",
+    "poise_services.retrieval.passages:passage_record_key": "takes an id of at most 500 characters",
 }
 """Public functions of the modules that are tried, or have a regular expression; and why these are not."""
 
