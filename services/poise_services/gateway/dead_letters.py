@@ -249,7 +249,7 @@ class DeadLetterEndpoints:
                 async with aclosing(self._admin.redrive(batch, options)) as results:
                     async for outcome in results:
                         sent = None if outcome.sent is None else str(outcome.sent)
-                        outcomes.append(RedriveResult(id=outcome.letter.id, sent=sent, refused=outcome.refused))
+                        outcomes.append(RedriveResult(id=outcome.entry.id, sent=sent, refused=outcome.refused))
         if not body.dry_run:
             number = sum(outcome.sent is not None for outcome in outcomes)
             logger.info("%d dead letters redriven in %.1f s", number, time.monotonic() - began)

@@ -70,7 +70,7 @@ class DeadLetterFilter:
         """Return whether a dead letter matches.
 
         Args:
-            entry: The dead entry.
+            entry: The dead letter.
             now: Unix seconds.
             tenant: The tenant of dead letters that name none.
         """

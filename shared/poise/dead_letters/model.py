@@ -135,7 +135,7 @@ class DeadLetter:
         return self.record.header(DEAD_ERROR) or "unknown"
 
     @property
-    def message(self) -> str:
+    def error_message(self) -> str:
         """The message of the error."""
         return self.record.header(DEAD_MESSAGE) or ""
 
@@ -253,11 +253,11 @@ class DeadLetterIndex:
             self._entries[name] = replace(first, copies=(*first.copies, record.position))
             return
         kept = record if self._whole else self._slim(record)
-        letter = DeadLetter(self._tier, kept, None, self._others.pop(name, ()), size=len(record.value or b""))
-        if not self._matches(letter):
-            self._others[name] = letter.positions
+        entry = DeadLetter(self._tier, kept, None, self._others.pop(name, ()), size=len(record.value or b""))
+        if not self._matches(entry):
+            self._others[name] = entry.positions
         elif len(self._entries) < MAX_INDEXED:
-            self._entries[name] = letter if self._whole else replace(letter, record=self._interned_headers(kept))
+            self._entries[name] = entry if self._whole else replace(entry, record=self._interned_headers(kept))
         else:
             detail = f"more than {MAX_INDEXED:,} dead letters of {self._tier} match: select fewer, for example by age"
             raise InvalidMessageError(detail, [FieldError(field="newer_than", detail=detail)])
@@ -274,16 +274,16 @@ class DeadLetterIndex:
     def entries(self) -> list[DeadLetter]:
         """Return the matching dead letters with their state, oldest first, without the purged ones."""
         found = []
-        for letter in self._entries.values():
-            places = [str(at) for at in letter.positions]
+        for entry in self._entries.values():
+            places = [str(at) for at in entry.positions]
             if self._purged.isdisjoint(places):
                 sent = next((self._redriven[at] for at in places if at in self._redriven), None)
-                found.append(replace(letter, redriven=sent))
+                found.append(replace(entry, redriven=sent))
         return found
 
     def positions(self) -> set[Position]:
         """Return the positions of all dead letters that are not purged, whether they match or not."""
-        every = [*(letter.positions for letter in self._entries.values()), *self._others.values()]
+        every = [*(entry.positions for entry in self._entries.values()), *self._others.values()]
         return {at for places in every if self._purged.isdisjoint(map(str, places)) for at in places}
 
 

@@ -60,12 +60,12 @@ class RedriveExecutor:
                     self._logs.access.connection, dead_letter_topic_name(self._tier)
                 ) as transactions:
                     # From here on no other process writes markers: what is read now is valid until it is fenced.
-                    planned = [outcome for outcome in await self._plan() if outcome.letter.id not in self._done]
+                    planned = [outcome for outcome in await self._plan() if outcome.entry.id not in self._done]
                     for outcome in planned:
                         if outcome.refused is not None:
-                            self._done.add(outcome.letter.id)
+                            self._done.add(outcome.entry.id)
                             yield outcome
-                    async for outcome in self._send_all(transactions, [o.letter for o in planned if o.refused is None]):
+                    async for outcome in self._send_all(transactions, [o.entry for o in planned if o.refused is None]):
                         yield outcome
         except RetryableError as error:
             raise RetryableError(
@@ -74,21 +74,19 @@ class RedriveExecutor:
             ) from error
 
     def _finished(self, planned: Sequence[RedriveOutcome]) -> bool:
-        return all(outcome.letter.id in self._done for outcome in planned)
+        return all(outcome.entry.id in self._done for outcome in planned)
 
     # -- planning -------------------------------------------------------------------------------------------------
 
     async def _plan(self) -> list[RedriveOutcome]:
         """Return the dead letters to redrive, and those that are refused, with the reason."""
-        letters = [
-            letter for letter in await self._read() if self._named or letter.state is not DeadLetterState.REDRIVEN
-        ]
+        letters = [entry for entry in await self._read() if self._named or entry.state is not DeadLetterState.REDRIVEN]
         topics = await self._logs.access.admin.list_topics()
         newest = await self._newest(letters, topics)
         now = time.time()
         return [
-            RedriveOutcome(letter, refused=refusal_reason(letter, self._options, now, newest, topics))
-            for letter in letters
+            RedriveOutcome(entry, refused=refusal_reason(entry, self._options, now, newest, topics))
+            for entry in letters
         ]
 
     async def _newest(
@@ -96,12 +94,12 @@ class RedriveExecutor:
     ) -> dict[tuple[str, bytes], Position]:
         """Return the position of the newest record of each dead letter's key, in compacted topics."""
         keys = {
-            (letter.topic, letter.record.key)
-            for letter in letters
-            if letter.record.key is not None
-            and letter.topic in topics
-            and letter.topic in CATALOGUE
-            and CATALOGUE[letter.topic].compacted
+            (entry.topic, entry.record.key)
+            for entry in letters
+            if entry.record.key is not None
+            and entry.topic in topics
+            and entry.topic in CATALOGUE
+            and CATALOGUE[entry.topic].compacted
         }
         found: dict[tuple[str, bytes], Position] = {}
         for topic, partition in sorted({(topic, partition_for(key, topics[topic])) for topic, key in keys}):
@@ -128,12 +126,12 @@ class RedriveExecutor:
                 if len(batch) == 1:  # otherwise the batch is sent again, one by one, to find the refused one
                     self._done.add(batch[0].id)
                     yield RedriveOutcome(batch[0], refused=f"{batch[0].id} is refused by {batch[0].topic}: {error}")
-                self._alone |= {letter.id for letter in batch}
+                self._alone |= {entry.id for entry in batch}
                 return
             self.sent += len(batch)
-            self._done |= {letter.id for letter in batch}
-            for letter, position in zip(batch, positions, strict=True):
-                yield RedriveOutcome(letter, sent=position)
+            self._done |= {entry.id for entry in batch}
+            for entry, position in zip(batch, positions, strict=True):
+                yield RedriveOutcome(entry, sent=position)
 
     async def _send(self, transactions: TransactionalProducer, batch: Sequence[DeadLetter]) -> list[Position]:
         letters = await load_messages(self._logs.lookups, batch)
@@ -141,28 +139,28 @@ class RedriveExecutor:
             raise RetryableError(f"dead letters of {self._tier} no longer exist")
         copies = [
             ProducerRecord(
-                letter.topic,
-                letter.record.key,
-                letter.record.value,
-                redrive_headers(letter, self._options),
-                await self._partition(letter),
+                entry.topic,
+                entry.record.key,
+                entry.record.value,
+                redrive_headers(entry, self._options),
+                await self._partition(entry),
             )
-            for letter in letters
+            for entry in letters
         ]
         async with transactions.transaction() as transaction:
             positions = await transaction.send(copies)
             await transaction.send(
                 [
                     ProducerRecord(dead_letter_topic_name(self._tier), *marker(at, DEAD_REDRIVEN, str(position)))
-                    for letter, position in zip(batch, positions, strict=True)
-                    for at in letter.positions
+                    for entry, position in zip(batch, positions, strict=True)
+                    for at in entry.positions
                 ]
             )
         return positions
 
-    async def _partition(self, letter: DeadLetter) -> int | None:
-        key = letter.record.key
-        return None if key is None else await self._logs.partition_of(letter.topic, key)
+    async def _partition(self, entry: DeadLetter) -> int | None:
+        key = entry.record.key
+        return None if key is None else await self._logs.partition_of(entry.topic, key)
 
     async def _wait_for_turn(self, count: int) -> None:
         if self._options.rate is None:
@@ -179,9 +177,7 @@ async def load_messages(lookups: LogLookup, letters: Sequence[DeadLetter]) -> li
         UnavailableError: They cannot be read.
     """
     found: dict[Position, Record] = {}
-    for tier in {letter.tier for letter in letters}:
-        places = [letter.record.position for letter in letters if letter.tier == tier]
+    for tier in {entry.tier for entry in letters}:
+        places = [entry.record.position for entry in letters if entry.tier == tier]
         found |= await lookups.read_at(dead_letter_topic_name(tier), places)
-    return [
-        replace(letter, record=found[letter.record.position]) for letter in letters if letter.record.position in found
-    ]
+    return [replace(entry, record=found[entry.record.position]) for entry in letters if entry.record.position in found]

@@ -101,7 +101,7 @@ class UndecodableBatchRecorder:
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT), self._read(topic) as letters:
                 async for batch in letters.read_to_end():
-                    if any(letter.header(DEAD_POSITION) == position for letter in batch):
+                    if any(entry.header(DEAD_POSITION) == position for entry in batch):
                         return True
         except TimeoutError:
             log.warning("%s could not be searched within %.0f s", topic, LOOKUP_TIMEOUT)

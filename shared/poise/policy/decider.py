@@ -69,7 +69,7 @@ class Decider:
         policy = self._versions.current
         if policy is None or not self._counts(score):
             return []
-        observation = observation_of(score, policy.spec.limits, self._draw_weights(score))
+        observation = observation_of(score, policy.spec.limits, self._draw_shares(score))
         if observation is None or not self._seen_runs.add(score.run_id):
             return []
         decision = self._response.observe(observation, score.at)
@@ -81,7 +81,7 @@ class Decider:
         own = score.policy == self._versions.name and score.feedback is None
         return own and drawn and 0 < score.probability <= 1
 
-    def _draw_weights(self, score: Score) -> Mapping[str, float] | None:
+    def _draw_shares(self, score: Score) -> Mapping[str, float] | None:
         """Return the probabilities of all variants in its draw; None = no longer known, or drawn by other weights."""
         weights = self._versions.weights_of(score.policy_version)
         same = abs(weights.get(score.variant, -1.0) - score.probability) < TOLERANCE

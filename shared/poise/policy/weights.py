@@ -16,8 +16,8 @@ TOLERANCE: Final = 1e-9
 """Shares that differ by less are equal, except for rounding."""
 
 
-def probabilities(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
-    """Return the probabilities of weights: they sum to 1, and each that is not 0 is at least `min_share`.
+def normalize(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
+    """Return the shares that weights give: they sum to 1, and each that is not 0 is at least `min_share`.
 
     Raises:
         ValueError: No weight is above zero, or there are too many variants for `min_share`.

@@ -81,7 +81,7 @@ async def test_the_message_is_kept_whole_with_its_reason() -> None:
     letter = await kept(Topics())
     assert (letter.record.key, letter.record.value) == (BROKEN.key, BROKEN.value)
     assert [item for item in letter.headers if item in HEADERS] == list(HEADERS)
-    assert (letter.error, letter.message, letter.topic) == ("ValueError", "no", BROKEN.topic)
+    assert (letter.error, letter.error_message, letter.topic) == ("ValueError", "no", BROKEN.topic)
     assert letter.record.header("poise-origin") == letter.failed_at == f"{TOPIC}/3/42"
     assert letter.record.header("poise-attempt") == "2"
     assert "ValueError: no" in (letter.record.header(DEAD_TRACEBACK) or "")
@@ -110,7 +110,7 @@ async def test_a_letter_always_has_room_in_its_topic(
     topics = Topics(limit)
     raw = tuple((name, b"h" * length) for name, length in headers)
     letter = await kept(topics, Record(TOPIC, 3, 42, 1.0, key, value, raw))
-    assert (letter.error, letter.message, letter.topic, letter.failed_at) == (
+    assert (letter.error, letter.error_message, letter.topic, letter.failed_at) == (
         "ValueError",
         "no",
         TOPIC,
@@ -316,6 +316,6 @@ def test_the_bounds_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
     log = DeadLetterIndex("retrieval", matches=lambda letter: letter.error == "ValueError")
     for offset, error in enumerate(["ValueError", "OSError", "ValueError"]):
         log.add(dead(offset, error, offset, "é" * 4_000))
-    assert {letter.message for letter in log.entries()} == {"é" * 250}
+    assert {letter.error_message for letter in log.entries()} == {"é" * 250}
     with pytest.raises(InvalidMessageError, match="more than 2 dead letters of retrieval match: select fewer"):
         log.add(dead(3, "ValueError", 3))

@@ -54,7 +54,7 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.policy.weights:decrease": NO_TEXT,
     "poise.policy.weights:restore": NO_TEXT,
     "poise.policy.weights:check_size": NO_TEXT,
-    "poise.policy.weights:probabilities": NO_TEXT,
+    "poise.policy.weights:normalize": NO_TEXT,
     "poise.scoring.tokenization:cached_by_text": NO_TEXT,
     "poise.stack.options:custom_tier_name": NO_TEXT,
     "poise.stack.options:parse_custom_tiers": NO_TEXT,

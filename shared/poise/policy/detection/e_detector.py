@@ -103,10 +103,10 @@ class EDetector:
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Return the e-detector of a snapshot."""
-        bets = cls()
-        wealth, bets.last_index, bets.cusum, bets.at, before, runs = kept
-        a, b, c, d, e = bets.wealth = tuple(wealth)
-        bets.total = a + b + c + d + e
-        bets.before = tuple(before)
-        bets.runs = [(z, run) for z, run in runs]
-        return bets
+        detector = cls()
+        wealth, detector.last_index, detector.cusum, detector.at, before, runs = kept
+        a, b, c, d, e = detector.wealth = tuple(wealth)
+        detector.total = a + b + c + d + e
+        detector.before = tuple(before)
+        detector.runs = [(z, run) for z, run in runs]
+        return detector

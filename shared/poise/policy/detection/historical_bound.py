@@ -138,8 +138,8 @@ class HistoricalBound:
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Restore a snapshot."""
         old, young, asked = kept
-        level = cls(())
-        level._old = EmpiricalBernsteinBound.restore(old)
-        level._young = None if young is None else EmpiricalBernsteinBound.restore(young)
-        level._asked = dict(asked)
-        return level
+        bound = cls(())
+        bound._old = EmpiricalBernsteinBound.restore(old)
+        bound._young = None if young is None else EmpiricalBernsteinBound.restore(young)
+        bound._asked = dict(asked)
+        return bound

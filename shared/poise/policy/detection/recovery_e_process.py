@@ -80,28 +80,28 @@ class RecoveryEProcess:
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Restore a snapshot."""
         at, before, wealth, answers, starts, cusum = kept
-        proof = cls(at, tuple(before))
-        proof._answers, proof._starts, proof._cusum = answers, starts, cusum
-        proof._wealth = list(wealth)
-        return proof
+        process = cls(at, tuple(before))
+        process._answers, process._starts, process._cusum = answers, starts, cusum
+        process._wealth = list(wealth)
+        return process
 
 
 class RecoveryWatch:
     """A variant that is watched for recovery, with the evidence so far.
 
     Args:
-        about: The criterion of its alarm.
+        criterion: The criterion of its alarm.
         past: Its mean loss before the alarm; None = not known.
         proofs: The e-processes; all must show recovery.
         restoring: It has recovered once and its share is being restored: alarms are raised as well.
     """
 
-    __slots__ = ("about", "past", "proofs", "restoring")
+    __slots__ = ("criterion", "past", "proofs", "restoring")
 
     def __init__(
-        self, about: Criterion, past: float | None, proofs: Sequence[RecoveryEProcess], *, restoring: bool = False
+        self, criterion: Criterion, past: float | None, proofs: Sequence[RecoveryEProcess], *, restoring: bool = False
     ) -> None:
-        self.about = about
+        self.criterion = criterion
         self.past = past
         self.proofs = list(proofs)
         self.restoring = restoring
@@ -114,10 +114,10 @@ class RecoveryWatch:
     def snapshot(self) -> list[Any]:
         """Return it as JSON values."""
         proofs = [proof.snapshot() for proof in self.proofs]
-        return [self.about, self.past, proofs, self.restoring]
+        return [self.criterion, self.past, proofs, self.restoring]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Restore a snapshot."""
-        about, past, proofs, restoring = kept
-        return cls(about, past, [RecoveryEProcess.restore(proof) for proof in proofs], restoring=restoring)
+        criterion, past, proofs, restoring = kept
+        return cls(criterion, past, [RecoveryEProcess.restore(proof) for proof in proofs], restoring=restoring)
