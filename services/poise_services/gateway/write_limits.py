@@ -51,7 +51,7 @@ class WriteRateLimiter:
         Raises:
             RateLimitedError: The limit is reached; `retry_after` says when to retry.
         """
-        _take(self._unknown, request, "cancels of runs that are not under way here")
+        _take(self._unknown, request, "cancels of runs that are not running here")
 
 
 def _take(buckets: KeyedTokenBuckets, request: Request, what: str) -> None:

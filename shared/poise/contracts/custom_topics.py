@@ -31,7 +31,7 @@ RESERVED: Final = BUILT_IN | {name.split(".")[1] for name in CATALOGUE} | {"deci
 """Names that a custom tier must not have: those of built-in tiers and topics."""
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
-KIND: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
+KIND_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
 _CUSTOM_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\..+")
 _DEAD_LETTER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.dead")
 

@@ -33,8 +33,8 @@ POLL_TIMEOUT_MS: Final = 200
 NO_PARTITION: Final = TopicPartition("", 0)
 """A partition that no topic has."""
 RETRY_BACKOFF: Final = 1.0
-TURN_AWAY_AFTER: Final = 10.0
-"""Seconds after which a message with a waiting caller is turned away while all slots are exhausted."""
+REJECT_AFTER: Final = 10.0
+"""Seconds after which a message that waits for a slot is rejected, if its caller waits and all slots are exhausted."""
 RESET_POSITION_TIMEOUT: Final = 5.0
 
 
@@ -82,7 +82,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         ordered: Whether messages of one key are handled one after another.
         limits: How much to take in.
         fetch_state: Fetches the group's commits when partitions are assigned.
-        turn_away: Rejects a message with a waiting caller while all slots are exhausted; None = it waits.
+        reject: Rejects a message whose caller waits while all slots are exhausted; None = it waits for its turn.
         not_before: Unix seconds before which a message must not be handled; its partition is paused until then.
             None = all are handled at once.
         component: Receives each poll, and the error that ends the consumer.
@@ -97,7 +97,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         limits: ConsumerLimits | None = None,
         fetch_state: FetchGroupState = no_group_state,
         not_before: Callable[[Record], float] | None = None,
-        turn_away: Callable[[Record], Awaitable[None]] | None = None,
+        reject: Callable[[Record], Awaitable[None]] | None = None,
         component: Component | None = None,
         identities: TopicIdentities | None = None,
     ) -> None:
@@ -110,7 +110,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         self.offsets = GroupOffsets(fetch_state, identities)
         self._limits = limits or ConsumerLimits()
         self._not_before = not_before
-        self._turn_away = turn_away
+        self._reject = reject
         self._consumer: AIOKafkaConsumer | None = None
         self._queue = KeyedQueue(ordered=ordered)
         self.slots = HandlingSlots(
@@ -286,12 +286,12 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         while self._queue and self.slots.free:
             pending = self._queue.pop()
             self._start_task(pending, self.handle, self.slots.acquire(pending.size))
-        if self._turn_away is not None and self.slots.exhausted:
-            before = time.time() - TURN_AWAY_AFTER
+        if self._reject is not None and self.slots.exhausted:
+            before = time.time() - REJECT_AFTER
             for pending in self._queue.pop_matching(
                 lambda pending: pending.record.timestamp < before and pending.expects_reply
             ):
-                self._start_task(pending, self._turn_away, None)
+                self._start_task(pending, self._reject, None)
 
     def _start_task(
         self, pending: PendingRecord, handler: Callable[[Record], Awaitable[None]], slot: Slot | None

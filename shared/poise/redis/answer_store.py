@@ -113,17 +113,17 @@ class Dependency(BaseModel):
 class CachedAnswer(BaseModel):
     """A computed answer, and what is needed to revalidate it."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     answer: Answer
     began: float
     """When its computation began, unix seconds: later changes are not reflected."""
     made: float
     """When its computation ended, unix seconds."""
-    grounds: tuple[Dependency, ...]
+    dependencies: tuple[Dependency, ...] = Field(alias="grounds")  # the name in Redis
     ms: Annotated[float, Field(ge=0)]
     """Duration of the computation in milliseconds."""
-    had: float | None = None
+    time_available: float | None = Field(default=None, alias="had")  # the name in Redis
     """Seconds that the computation could have taken until its deadline; None = unknown."""
 
     def encode(self) -> bytes:
@@ -274,7 +274,7 @@ class AnswerStoreAdmin:
         async for key, raw in self._entries(tenant):
             entry = CachedAnswer.decode(raw)
             if entry is None or (
-                (document is None or any(dependency.document == document for dependency in entry.grounds))
+                (document is None or any(dependency.document == document for dependency in entry.dependencies))
                 and (made_before is None or entry.made < made_before)
             ):
                 selected[key] = entry

@@ -21,6 +21,8 @@ from poise.redis.script import Script, ScriptCall
 log = logging.getLogger(__name__)
 
 StepOutcome = Literal["value", "fault", "given-up"]
+ABANDONED: Final = "given-up"
+"""The stored outcome of a step that the workflow abandoned."""
 
 RETENTION_AFTER_DEADLINE: Final = 60.0
 """Seconds after the run's deadline for which the journal is retained: later, no caller waits for the answer."""
@@ -63,7 +65,7 @@ class JournalEntry:
         """
         head, _, body = raw.partition(b"\n")
         number, outcome, description, digest, ms = json.loads(head)
-        if outcome not in {"value", "fault", "given-up"}:
+        if outcome not in {"value", "fault", ABANDONED}:
             raise ValueError(f"{outcome!r} is not an outcome")
         return cls(int(number), outcome, description, digest, float(ms), body)
 

@@ -87,13 +87,13 @@ class LeaseHolder:
         """Delete a stored result if it is unchanged, so that the lease can be acquired."""
         await self._store.discard(lease, stored)
 
-    def abandon(self, lease: Lease) -> None:
+    def stop_renewing(self, lease: Lease) -> None:
         """Stop renewing a lease, without a round trip."""
         self.held.discard(lease)
 
     async def release(self, lease: Lease) -> None:
         """Release a lease if it is ours."""
-        self.abandon(lease)
+        self.stop_renewing(lease)
         await self._store.release(lease)
 
     async def _renew_all(self, component: Component) -> None:

@@ -181,7 +181,7 @@ class StreamWriter:
         text = text_of(reply)
         if position is not None:
             self._attempt = _Attempt(
-                position.stream, position.last + 1, text=None if text is None else TextDigest(text)
+                position.attempt, position.seq + 1, text=None if text is None else TextDigest(text)
             )
         elif text:
             await self.write(text)

@@ -11,7 +11,7 @@ from poise.errors import (
     EncodingError,
     FaultError,
     InvalidMessageError,
-    NotTakenError,
+    NotAcknowledgedError,
     PoiseError,
     RunCancelledError,
     TerminalError,
@@ -19,9 +19,11 @@ from poise.errors import (
 )
 
 _ERRORS_BY_NAME: Final[dict[str, type[PoiseError]]] = {
-    kind.__name__: kind
-    for kind in (TerminalError, DeadlineExceededError, NotTakenError, RunCancelledError, UnavailableError)
-}
+    kind.__name__: kind for kind in (TerminalError, DeadlineExceededError, RunCancelledError, UnavailableError)
+} | {"NotTakenError": NotAcknowledgedError}
+
+_STORED_NAMES: Final = {NotAcknowledgedError: "NotTakenError"}
+"""Names in the journal that differ from the class's: journals of earlier versions have them too."""
 
 _ERRORS_WITH_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]] = {
     kind.__name__: kind for kind in (InvalidMessageError, EncodingError)
@@ -30,7 +32,11 @@ _ERRORS_WITH_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]]
 
 def encode_fault(error: PoiseError) -> bytes:
     """Encode an error as its class, its message and its fault."""
-    return json.dumps([type(error).__name__, str(error)]).encode() + b"\n" + error.fault().encode()
+    return (
+        json.dumps([_STORED_NAMES.get(type(error), type(error).__name__), str(error)]).encode()
+        + b"\n"
+        + error.fault().encode()
+    )
 
 
 def decode_fault(body: bytes) -> PoiseError:

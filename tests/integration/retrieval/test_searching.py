@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from retrieval_kit import RetrievalClient, StartWorker
 
-from poise.contracts import Epoch, Manifest, PassageRecord, Passages, Retrieve
+from poise.contracts import Envelope, Epoch, Manifest, PassageRecord, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import FaultError
 from poise.rpc.client import CallOptions
@@ -138,7 +138,9 @@ async def test_passages_that_do_not_fit_the_reply_are_dropped_with_a_reason(
             )
             manifest = Manifest(document=document, parts=1, published=1.5)
             for name, body in ((passage_record_key(document, 0), part), (manifest_key(document), manifest)):
-                at = await client.mesh.producer.publish(PASSAGES, body, key=name, partition=0, doc_version=1)
+                at = await client.mesh.producer.publish(
+                    PASSAGES, body, key=name, partition=0, envelope=Envelope(doc_version=1)
+                )
         await worker.corpus.wait_applied(at)
         found = await client.mesh.rpc.call(Retrieve(query="numbat", limit=50), CallOptions(run=uuid4().hex, step="s"))
         large, shortened = found.passages[:2]

@@ -17,7 +17,7 @@ from poise.errors import (
     FaultError,
     InvalidMessageError,
     NonDeterminismError,
-    NotTakenError,
+    NotAcknowledgedError,
     PoiseError,
     RetryableError,
     RunCancelledError,
@@ -96,7 +96,7 @@ def test_span_names_omit_hash_and_occurrence(step: str, expected: str) -> None:
     "error",
     [
         DeadlineExceededError("late"),
-        NotTakenError("no leader"),
+        NotAcknowledgedError("no leader"),
         UnavailableError("away"),
         TerminalError("never"),
         RunCancelledError("nobody"),

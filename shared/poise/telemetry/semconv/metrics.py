@@ -134,7 +134,7 @@ DEAD_LETTERS: Final = Counter(
 DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages whose deadline had passed.", (MESSAGING_DESTINATION,)
 )
-REJECTED_BUSY: Final = Counter(
+REJECTED_OVERLOAD: Final = Counter(
     "poise.turned_away",
     "{message}",
     "Messages rejected for a later retry because this worker holds its maximum of waiting messages.",
@@ -150,7 +150,7 @@ DUPLICATES: Final = Counter(
     (MESSAGING_DESTINATION,),
 )
 RETRIES: Final = Counter("poise.retries", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE))
-POSTPONED: Final = Counter(
+DELAYED_RETRIES: Final = Counter(
     "poise.postponed",
     "{message}",
     "Messages put on a delayed-retry topic.",

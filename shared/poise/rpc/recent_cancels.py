@@ -1,4 +1,4 @@
-"""Recent cancels: the cancelled runs and steps, until their deadlines, within bounds. No clock, no IO.
+"""Recent cancels: the cancelled runs and steps that have not expired, within bounds. No clock, no I/O.
 
 A client that may cancel can cancel runs that do not exist. So the number of cancels is bounded, and a tenant that
 exceeds its share evicts its own cancels before those of another tenant.
