@@ -60,7 +60,7 @@ class Corpus:
         self._store: IndexStore | None = None
         self._reader: LogReader | None = None
 
-    # -- coming and going -----------------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Open the store, read the log, and wait until everything up to its end is applied."""
@@ -134,7 +134,7 @@ class Corpus:
         recreated = partial(slot.recreate, store, now, checkpoint_interval=self._settings.checkpoint_interval)
         self._store = await self._write(recreated)
 
-    # -- asking ---------------------------------------------------------------------------------------------------
+    # -- queries --------------------------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> Epoch:

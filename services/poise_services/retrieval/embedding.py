@@ -103,7 +103,7 @@ class MiniLm:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the threads, each after its current batch at most."""
+        """Stop each thread after its current batch, at the latest."""
         if self._part is not None:
             self._part.close()
         if self._task is not None:

@@ -1,4 +1,4 @@
-"""Splits a text into sections, each with its titles and its blocks (paragraphs, lists, code). Pure."""
+"""Splits a text into sections, each with its titles and its blocks (paragraphs, lists, code). No clock, no I/O."""
 
 import re
 from collections.abc import Iterator

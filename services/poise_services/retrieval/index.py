@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 DIMENSIONS: Final = 384
 _DENSE: Final = "meaning"
+"""The stored name of the dense vectors."""
 _SPARSE: Final = "words"
+"""The stored name of the sparse vectors."""
 _RRF_K: Final = 60
 """The constant k of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)."""
 _OVERFETCH: Final = 3
@@ -102,7 +104,7 @@ class Index:
         Args:
             text: The query.
             vector: Its embedding, shape (384,), of unit length; None = sparse search only.
-            limit: Number of passages at most.
+            limit: Maximum number of passages.
             candidates: Number of candidates of each of the two searches.
         """
         wanted = limit * _OVERFETCH

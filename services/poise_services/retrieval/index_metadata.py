@@ -148,7 +148,7 @@ class IndexMetadata:
             partition: The partition.
             before: Unix seconds; deletions recorded earlier have expired.
             most: Number of deletions to retain; beyond it, the oldest have expired too.
-            limit: Number of deletions to return at most.
+            limit: Maximum number of deletions to return.
         """
         count: int = self._db.execute("SELECT count(*) FROM absent WHERE partition = ?", (partition,)).fetchone()[0]
         rows = self._db.execute(

@@ -1,15 +1,15 @@
 """Publishes a document of `poise.documents` as records of `poise.passages`.
 
-Steps for a version (its number is the offset of the document or deletion; a deletion is a version without parts):
+Steps for a version (its number is the offset of the document or deletion; a deletion is a version without passages):
 
 0. The version is announced on `poise.versions`, before it waits for its partition's lock: caches of answers that used
    the previous version learn of it before a search can find it.
 1. A version that is not higher than the visible one is skipped: it, or a newer one, was published before. (In that case
    step 0 announces the newer one again, because the older announcement may come after it in the log.)
-2. The parts are written, with key `<document>#<part>`, to the document's partition; for a deletion, a tombstone for
-   part 0.
+2. The passages are written, with key `<document>#<part>`, to the document's partition; for a deletion, a tombstone for
+   passage 0.
 3. The worker waits until its own index has applied these records, so that it knows all records before them.
-4. Parts that only the previous version had get tombstones, so that compaction removes them.
+4. Passages that only the previous version had get tombstones, so that compaction removes them.
 5. The manifest is written, with key `<document>#manifest`. It makes the version visible to readers as a whole (see
    `version_assembler`).
 6. The worker waits until its index has applied the manifest: a handled document can be found, on this worker at least.

@@ -1,4 +1,6 @@
-"""Splits a document's text into passages of about 80 to 200 tokens, at paragraph and section boundaries. Pure.
+"""Splits a document's text into passages of about 80 to 200 tokens, at paragraph and section boundaries.
+
+No clock, no I/O.
 
 Long words and runs of symbols count as several tokens (`estimate_tokens`), so that code, tables and blobs are bounded
 too. Each word of the text is in a passage or in a heading. Only heading markup (`====`, `####`) and whitespace at cuts
@@ -28,7 +30,7 @@ FREE_PASSAGES: Final = 32
 CHARS_PER_PASSAGE: Final = 100
 """Characters of a document for each further passage."""
 MAX_HEADING_CHARS: Final = 400
-"""The most characters of titles that a passage carries."""
+"""Maximum number of characters of titles that a passage has."""
 TITLE_SEPARATOR: Final = " › "
 """Separates the titles of a passage."""
 _WORD: Final = re.compile(r"\w{1,8}|[^\w\s]{1,2}|\s{64}")

@@ -34,7 +34,9 @@ DOCUMENTS_RECREATED: Final = (
     "poise.documents was recreated but poise.passages was not, so versions of documents cannot be compared: "
     "delete poise.passages too, apply the topics, and ingest again"
 )
-_CLOSED_COUNT: Final = "closed with"
+_METADATA_FILE: Final = "ledger.sqlite"
+"""The name of the metadata file. It is part of the layout: another name would make existing stores unusable."""
+_COUNT_AT_CLOSE: Final = "closed with"
 """The property with the number of passages at the last clean close."""
 
 
@@ -62,19 +64,19 @@ class IndexStore:
     """An open store. Used by one thread, except for `index.search` and `epoch`.
 
     Args:
-        folder: Its own folder, made if there is none.
-        origin: What its contents must come from.
-        checkpoint_interval: Seconds between writes to disk while records come in.
+        folder: The folder of this store only; created if missing.
+        origin: The topics and the model that the contents must be built from.
+        checkpoint_interval: Seconds between writes to disk while records arrive.
 
     Raises:
-        _UnusableStoreError: What is there is damaged, or of another origin.
-        SetupError: It is of another `poise.documents` than the passages are made of.
+        _UnusableStoreError: The store is damaged, or has another origin.
+        SetupError: The store was built from another `poise.documents`, and `poise.passages` is not empty.
     """
 
     def __init__(self, folder: Path, origin: StoreOrigin, *, checkpoint_interval: float) -> None:
         passages = folder / "passages"
         passages.mkdir(parents=True, exist_ok=True)
-        self.metadata = _open_or_unusable(lambda: IndexMetadata(folder / "ledger.sqlite"))
+        self.metadata = _open_or_unusable(lambda: IndexMetadata(folder / _METADATA_FILE))
         properties = _open_or_unusable(self.metadata.properties)
         try:
             _check_origin(properties, origin, empty=not self.metadata.next_offsets())
@@ -115,7 +117,7 @@ class IndexStore:
                 self.checkpoint()
         except Exception as error:
             raise SetupError(
-                f"the index cannot go on ({error_message(error)}): is the disk of POISE_STATE_DIR full?"
+                f"the index cannot be written ({error_message(error)}): is the disk of POISE_STATE_DIR full?"
             ) from error
 
     def _add(self, record: Record, number: int, message: PassageRecord | Manifest | CopyNote) -> None:
@@ -141,7 +143,7 @@ class IndexStore:
         self._apply_copies(version.partition)
 
     def _apply_tombstone(self, record: Record) -> None:
-        """Forget what a null value takes the place of: the deletion of what was never there, or that it was moved."""
+        """Remove the metadata that a tombstone deletes: an absent deletion, or the note of a copy."""
         key, number = (record.key or b"").decode(errors="replace"), Envelope.read(record.headers).doc_version
         if number is None:
             return
@@ -151,7 +153,7 @@ class IndexStore:
             self.metadata.forget_copy(document, record.partition, number)
 
     def _apply_copies(self, key_partition: int) -> None:
-        """What was copied to a partition is applied with its copy, and no sooner."""
+        """Count copied records as applied if their copies in a partition are applied."""
         for partition, (offset, document_written_at) in self.metadata.apply_copies(key_partition).items():
             self.epoch = self.epoch.with_offset(partition, offset, document_written_at)
 
@@ -167,7 +169,7 @@ class IndexStore:
         self.checkpoint()
         passages = len(self.index)
         self.index.close()
-        self.metadata.set_properties(self.origin.properties() | {_CLOSED_COUNT: str(passages)})
+        self.metadata.set_properties(self.origin.properties() | {_COUNT_AT_CLOSE: str(passages)})
         self.metadata.commit()
         self.metadata.close()
 
@@ -198,7 +200,7 @@ class IndexSlot:
                 return IndexStore(self.folder, origin, checkpoint_interval=checkpoint_interval)
         except (OSError, _UnusableStoreError) as error:
             raise SetupError(
-                f"no index can be kept in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
+                f"no index can be stored in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
 
     def recreate(self, store: IndexStore, origin: StoreOrigin, *, checkpoint_interval: float) -> IndexStore:
@@ -213,7 +215,7 @@ class IndexSlot:
             shutil.rmtree(self.folder)
         except OSError as error:
             raise SetupError(
-                f"no index can be kept in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
+                f"no index can be stored in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
         return self.open(origin, checkpoint_interval=checkpoint_interval)
 
@@ -240,7 +242,7 @@ def _lock_first_free(root: Path) -> tuple[Path, IO[bytes]]:
             else:
                 return root / str(number), lock
     except OSError as error:
-        raise SetupError(f"no index can be kept in {root}: {error_message(error)}; set POISE_STATE_DIR") from error
+        raise SetupError(f"no index can be stored in {root}: {error_message(error)}; set POISE_STATE_DIR") from error
     raise AssertionError("numbers do not end")
 
 
@@ -250,18 +252,21 @@ def _check_origin(properties: dict[str, str], origin: StoreOrigin, *, empty: boo
     if differing == ["documents"] and not empty:
         raise SetupError(DOCUMENTS_RECREATED)
     if differing:
-        raise _UnusableStoreError(f"it is of another {' and '.join(differing)}")
+        raise _UnusableStoreError(f"it was built from another {' and '.join(differing)}")
 
 
 def _check_count(passages: int, properties: dict[str, str]) -> None:
-    """A lost file may show in nothing else. One that was not closed in good order is brought up to date by reading."""
-    expected = properties.get(_CLOSED_COUNT, str(passages))
+    """Check the number of passages: a lost file may have no other symptom.
+
+    After an unclean close the number is not stored, and reading the log completes the index.
+    """
+    expected = properties.get(_COUNT_AT_CLOSE, str(passages))
     if expected != str(passages):
-        raise _UnusableStoreError(f"it has {passages} passages and should have {expected}")
+        raise _UnusableStoreError(f"it has {passages} passages instead of {expected}")
 
 
 def _open_or_unusable(open_: Callable[[], _T]) -> _T:
-    """What opening gives; anything that goes wrong means that what is there is of no use."""
+    """Return the result of `open_`; translate every failure into `_UnusableStoreError`."""
     try:
         return open_()
     except (OSError, MemoryError, KeyboardInterrupt, SystemExit):

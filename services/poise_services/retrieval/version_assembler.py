@@ -1,12 +1,12 @@
-"""Assembles versions of documents from the records of `poise.passages`. Pure.
+"""Assembles versions of documents from the records of `poise.passages`. No clock, no I/O.
 
-A version becomes visible when its manifest and all its parts were read, in any order, and only if it is higher than the
-visible one. So a search never finds half a document, and a late record never restores an old version:
+A version becomes visible when its manifest and all its passages were read, in any order, and only if it is higher than
+the visible one. So a search never finds half a document, and a late record never restores an old version:
 
-- A part or manifest of a version that is not higher is ignored, so duplicates and late writers are harmless.
-- A version that lost parts to compaction never completes: a newer one overwrote them and follows in the log.
-- Tombstones carry no information here (the manifest does). They let compaction remove surplus parts. The tombstone of a
-  manifest removes the deletion of a document that never existed from the metadata.
+- A passage or manifest of a version that is not higher is ignored, so duplicates and late writers are harmless.
+- A version that lost passages to compaction never completes: a newer one overwrote them and follows in the log.
+- Tombstones carry no information here (the manifest does). They let compaction remove surplus passages. A manifest's
+  tombstone removes the deletion of a document that never existed from the metadata.
 
 Incomplete versions are held in memory. After a restart, reading resumes at their earliest record.
 """

@@ -1,4 +1,4 @@
-"""Dead letter filter: selects dead letters to list, redrive or purge. Pure."""
+"""Dead letter filter: selects dead letters to list, redrive or purge. No clock, no I/O."""
 
 import re
 from collections.abc import Iterable

@@ -49,7 +49,7 @@ MAX_INDEXED_KEY: Final = 256
 MAX_INDEXED_VALUE: Final = 500
 """Bytes of a header's value in the index: error messages may be longer, names of topics and positions are not."""
 MAX_INDEXED: Final = 100_000
-"""Dead letters in an index at most, each up to some 2.5 kB."""
+"""Maximum number of dead letters in an index, each up to some 2.5 kB."""
 _MAX_TRUNCATED_VALUE: Final = 1024 * 1024
 _MAX_TRUNCATED_HEADER: Final = 1_024
 _LENGTH_BYTES: Final = 8

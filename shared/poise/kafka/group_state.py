@@ -32,14 +32,13 @@ async def no_group_state(_partitions: Collection[TopicPartition]) -> GroupState:
 
 
 def resume_tracker(partition: TopicPartition, tracker: OffsetTracker | None, state: GroupState) -> OffsetTracker:
-    """Return the tracker with which an assigned partition is read on: the existing one, or a new one.
+    """Return the tracker of an assigned partition: the existing one if it is still valid, or a new one.
 
-    Offsets of a topic that was deleted and created again say nothing about the new topic, neither those of a tracker
-    nor committed ones.
+    Offsets of a topic that was deleted and recreated, tracked or committed, are meaningless in the new topic.
 
     Args:
         partition: The partition.
-        tracker: The existing tracker; None = the partition was not this member's.
+        tracker: The existing tracker; None = this member did not own the partition.
         state: What the broker knows.
     """
     topic_id = state.topic_ids.get(partition.topic, "")

@@ -88,7 +88,7 @@ class HandlingSlots:
     # -- for slots ------------------------------------------------------------------------------------------------
 
     def wait(self, slot: "Slot") -> None:
-        """Note that a message starts to wait."""
+        """Mark a message as waiting."""
         if slot.parked:  # it was resuming because another of its waits had ended
             self._resuming.pop(slot).set_result(None)
             return
@@ -96,7 +96,7 @@ class HandlingSlots:
         self._reassign_slots()
 
     def resume(self, slot: "Slot") -> "asyncio.Future[None] | None":
-        """Note that a message continues; return a future that is done when it has a slot. None = it has one."""
+        """Mark a message as no longer waiting; return a future that is done when it has a slot. None = it has one."""
         self._waiting.pop(slot, None)
         if not slot.parked:
             return None
@@ -105,7 +105,7 @@ class HandlingSlots:
         return granted
 
     def release(self, slot: "Slot") -> None:
-        """Note that a message is finished."""
+        """Free the slot of a finished message."""
         self._waiting.pop(slot, None)
         if slot.parked:
             self._unpark(slot)

@@ -120,7 +120,7 @@ class LogReader:
         self._component: Component | None = None
         self._task: asyncio.Task[None] | None = None
 
-    # -- coming and going -----------------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Start reading; `wait_until_open` and `wait_until_at_end` wait for its progress."""

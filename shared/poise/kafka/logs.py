@@ -29,7 +29,7 @@ class Logs:
         partitions: Sequence[int] | None = None,
         end_time: float | None = None,
     ) -> LogStream:
-        """Open a topic; see `LogStream`."""
+        """Open a stream of a topic's records; see `LogStream`."""
         access = self.access
         return LogStream(
             access.connection,

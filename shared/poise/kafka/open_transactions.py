@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks. A last stable offset that blocks in two successive checks is a transaction left open."""
 MAX_WAITERS: Final = 10_000
-"""Most callers tracked at once, over all partitions of a consumer. Further records are read when some have expired."""
+"""Maximum number of callers tracked at once, over all partitions of a consumer. Further records are read when some have
+expired."""
 POLL_TIMEOUT_MS: Final = 200
 MAX_POLL_RECORDS: Final = 500
 _FETCH_BYTES: Final = 1024 * 1024

@@ -50,8 +50,8 @@ BATCH_EXPIRY: Final = 40.0
 """Seconds until a batch for a partition without a leader, or an unanswered request, is given up."""
 BATCH_SIZES: Final = (256 * 1024, 64 * 1024, 16 * 1024, 4 * 1024, 1)
 """Batch sizes in bytes; a topic gets the largest one within its limit. 1 = each record alone. All senders that find a
-batch full wait for the next one together, so with few records to a batch each is woken in vain many times: 14 times for
-a dead letter with aiokafka's default of 16 KiB."""
+batch full wait for the next one together. In small batches, most of them are woken and must wait again: 14 times for a
+dead letter with aiokafka's default of 16 KiB."""
 HEADERS_ALLOWANCE: Final = 16 * 1024
 """Bytes reserved for headers: more than headers take, except with unusually long ids."""
 FORBIDDEN_BACKOFF: Final = 5.0
@@ -159,7 +159,7 @@ class Producer:
 
         Raises:
             RecordTooLargeError: It is larger than the topic's limit.
-            UnavailableError: The broker did not take it in time, or its fate is unknown.
+            UnavailableError: The broker did not accept it in time, or it is unknown whether it was written.
             TerminalError: A retry cannot succeed: the topic may not be written, or has no such partition.
         """
         own = topic.startswith(PREFIX)
@@ -182,7 +182,7 @@ class Producer:
     ) -> list[BaseException]:
         """Write records (key, value) without a task for each; return the errors of those that were not written."""
         limit = self.limits.known.get(topic) or await self.limits.limit(topic)
-        to = self._producer_for(topic, limit)
+        target = self._producer_for(topic, limit)
         lost: list[BaseException] = []
         sending: list[asyncio.Future[Any]] = []
         for key, value in records:
@@ -190,7 +190,7 @@ class Producer:
                 lost.append(RecordTooLargeError(topic, size, limit))
                 continue
             try:
-                sending.append(await self._enqueue(to, topic, value, key, headers, None))
+                sending.append(await self._enqueue(target, topic, value, key, headers, None))
             except (PoiseError, KafkaError) as error:
                 lost.append(error)
         for outcome in await asyncio.gather(*sending, return_exceptions=True):
@@ -210,18 +210,18 @@ class Producer:
             limit = self.limits.known.get(topic) or await self.limits.limit(topic)
             if size > limit:
                 raise RecordTooLargeError(topic, size, limit)
-            to = self._producer_for(topic, 1 if alone else limit)
+            target = self._producer_for(topic, 1 if alone else limit)
             try:
-                return await (await self._enqueue(to, topic, value, key, headers, partition))
+                return await (await self._enqueue(target, topic, value, key, headers, partition))
             except _TOO_LARGE:  # the limit has changed, or is not known: then each record must go alone
                 await self.limits.note_rejected(topic, size, alone=alone)
                 alone = True
             except _NOT_WRITTEN as error:
                 log.debug("a record for %s is sent again after %r", topic, error)
 
-    async def _enqueue(  # noqa: PLR0917 - one record, and where it goes
+    async def _enqueue(  # noqa: PLR0917 - one record and its destination
         self,
-        to: ReplacingProducer,
+        target: ReplacingProducer,
         topic: str,
         value: bytes | None,
         key: bytes | None,
@@ -234,7 +234,7 @@ class Producer:
         """
         if topic in self._forbidden:
             self._raise_forbidden(topic)
-        producer = to.current or await to.ready()
+        producer = target.current or await target.ready()
         written = round(time.time() * 1_000)
         try:
             acknowledged = await producer.send(topic, value, key, partition, written, headers)
@@ -243,17 +243,17 @@ class Producer:
             raise UnavailableError(f"{topic} has no partition {partition}, as far as is known") from error
         except KafkaError as error:
             if is_fatal(error) or isinstance(error, _NOT_WRITTEN):
-                to.report_failure(producer, error)
+                target.report_failure(producer, error)
             raise
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        acknowledged.add_done_callback(partial(self._on_acknowledged, to, producer, topic, written, outcome))
+        acknowledged.add_done_callback(partial(self._on_acknowledged, target, producer, topic, written, outcome))
         if topic.startswith(PREFIX):
             self._health.sending(acknowledged, topic)
         return outcome
 
     def _on_acknowledged(  # noqa: PLR0917 - one record
         self,
-        to: ReplacingProducer,
+        target: ReplacingProducer,
         producer: AIOKafkaProducer,
         topic: str,
         written: int,
@@ -263,7 +263,7 @@ class Producer:
         self._health.finished(acknowledged)
         error = acknowledged.exception()
         if error is not None:
-            to.report_failure(producer, error)
+            target.report_failure(producer, error)
             if topic.startswith(PREFIX):
                 self._note_failure(topic, error)
         if outcome.done():

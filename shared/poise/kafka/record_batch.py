@@ -12,7 +12,7 @@ from typing import Final
 HEADER_BYTES: Final = 61
 """Size of a batch's header."""
 MAX_HEADERS: Final = 10_000
-"""Most headers of a record: an empty one takes two bytes in a batch, but a hundred in memory."""
+"""Maximum number of headers of a record: an empty one takes two bytes in a batch, but a hundred in memory."""
 _BATCH_HEADER_LIMITS: Final = (10_000, 100, 200_000)
 """Headers that any batch may have; headers for each of its records, if that is more; and the most of any batch."""
 

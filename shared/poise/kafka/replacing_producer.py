@@ -79,7 +79,7 @@ class ReplacingProducer:
         return await asyncio.shield(self._opening)
 
     def report_failure(self, producer: AIOKafkaProducer, error: BaseException) -> None:
-        """Note an error of a batch or of the producer, and replace the producer if the error makes it unusable.
+        """Replace the producer if an error of a batch, or of the producer, makes it unusable.
 
         If many batches fail together, only the first one replaces it: then it is no longer the current producer.
         """

@@ -1,4 +1,4 @@
-"""The execution of people's commands: `set`, `revert`, `hold` and `release`. Pure."""
+"""The execution of people's commands: `set`, `revert`, `hold` and `release`. No clock, no I/O."""
 
 from collections.abc import Iterable
 from typing import Final

@@ -1,4 +1,4 @@
-"""The decider of one policy: scores and commands in, decisions out. A pure state machine, so that it can be replayed.
+"""The decider of one policy: scores and commands in, decisions out. No clock, no I/O: it can be replayed.
 
 What it decides is in two modules: on variants that become worse or recover in `incident_response`, on commands in
 `command_execution`.
@@ -28,7 +28,7 @@ class NewerSnapshotError(ValueError):
 
 
 class Decider:
-    """Decides on one policy. No clock, no IO, no randomness: time is that of the answers and commands.
+    """Decides on one policy. No clock, no I/O, no randomness: time is that of the answers and commands.
 
     A score gives at most one decision and a command exactly one, so that the versions of the policy follow one by one.
 

@@ -1,4 +1,7 @@
-"""The response to incidents: which share moves when a variant is found to be worse, and when it has recovered. Pure."""
+"""The response to incidents: which share moves when a variant is found to be worse, and when it has recovered.
+
+No clock, no I/O.
+"""
 
 from collections.abc import Mapping
 from typing import Any

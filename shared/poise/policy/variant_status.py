@@ -1,4 +1,4 @@
-"""The status of each variant of a policy: its weight, its recent scores, and what was last decided about it. Pure."""
+"""The status of each variant of a policy: share, recent scores and the last decision about it. No clock, no I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

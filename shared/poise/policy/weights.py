@@ -1,4 +1,4 @@
-"""Weights: how the shares of variants move within the limits that a person set. Pure."""
+"""Weights: how the shares of variants move within the limits that a person set. No clock, no I/O."""
 
 import math
 import re
@@ -9,9 +9,9 @@ from poise.contracts.ask import NAME
 from poise.contracts.policy import Limits, PolicySpec
 
 MAX_VARIANTS: Final = 32
-"""Variants of a policy at most: the state of all of them must fit into one record."""
+"""Maximum number of variants of a policy: the state of all of them must fit into one record."""
 MAX_SPEC_BYTES: Final = 8_192
-"""Bytes of a spec at most: that record also has many versions of it."""
+"""Maximum size of a spec in bytes: that record also has many versions of it."""
 TOLERANCE: Final = 1e-9
 """Shares that differ by less are equal, except for rounding."""
 

@@ -15,7 +15,7 @@ RENEWALS_PER_TTL: Final = 3
 MIN_POLL_INTERVAL: Final = 0.02
 """Seconds before the first poll of a lease that is held elsewhere; the interval doubles after each poll."""
 MAX_POLL_INTERVAL: Final = 0.25
-"""Seconds between two polls at most."""
+"""Maximum number of seconds between two polls."""
 
 
 class LeaseHolder:

@@ -9,7 +9,7 @@ from poise.redis.client import RedisClient
 from poise.redis.script import Script
 
 MAX_TTL: Final = 24 * 3_600.0
-"""Seconds that a step's reply is stored at most."""
+"""Maximum number of seconds for which a step's reply is stored."""
 
 _LEASE: Final = b"L"
 _REPLY: Final = b"R"

@@ -26,7 +26,7 @@ async def test_without_a_model_search_is_sparse_only_and_documents_wait(
     async with MiniLm(file=file, load_retry_interval=0.05) as embedder, serving("b", embedder):
         found = await client.search("axolotl", after=first)
         assert found.mode == "lexical"
-        assert found.reason == "by words alone: the embedding model cannot be loaded"
+        assert found.reason == "sparse search only: the embedding model cannot be loaded"
         assert [passage.text for passage in found.passages if passage.id == f"{key}#0"]
 
         second = await client.put(key, "the axolotl lives in Xochimilco")

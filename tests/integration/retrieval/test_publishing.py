@@ -213,7 +213,7 @@ async def test_an_index_failure_ends_the_worker_with_a_one_line_error(
             monkeypatch.setattr(worker.corpus._store.metadata, "record_version", full)
             await worker.handle_document(key, text_of("aardvark"), await client.put(key, None))
 
-    with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
+    with pytest.raises(SetupError, match=r"the index cannot be written \(no space left on device\)"):
         await work()
 
 

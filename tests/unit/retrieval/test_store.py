@@ -173,7 +173,7 @@ def test_a_write_error_is_not_attributed_to_a_record(tmp_path: Path, log: Log, m
 
     with opened(tmp_path) as store:
         monkeypatch.setattr(store.metadata, "record_version", full)
-        with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
+        with pytest.raises(SetupError, match=r"the index cannot be written \(no space left on device\)"):
             apply(store, log.records)
 
 

@@ -1,4 +1,4 @@
-"""The AIPW contrast: a variant against the others, estimated from one answer and its draw. Pure."""
+"""The AIPW contrast: a variant against the others, estimated from one answer and its draw. No clock, no I/O."""
 
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Self

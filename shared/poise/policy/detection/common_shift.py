@@ -1,4 +1,4 @@
-"""A common shift: all variants became worse at once, which the traffic causes and no variant. Pure."""
+"""A common shift: all variants became worse at once, which the traffic causes and no variant. No clock, no I/O."""
 
 import math
 from collections.abc import Collection

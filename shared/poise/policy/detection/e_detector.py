@@ -16,9 +16,9 @@ MAX_RUNS: Final = 10
 class EDetector:
     """The Shiryaev–Roberts e-detector of betting e-processes (Shin, Ramdas, Rinaldo: "E-detectors", 2022).
 
-    For each fraction b, M = (M + answers since) · (1 + b·z): a new bet with wealth 1 starts at each answer,
-    and bets that z is above zero on average. If it is not (E[z | all before] ≤ 0, z ≥ -1), E[M] ≤ the number of
-    answers: on average at least n answers pass before M reaches n (the average run length), whatever they depend on.
+    For each fraction b, M = (M + answers since) · (1 + b·z). A new bet with wealth 1 starts at each answer; it wins if
+    z is above zero on average. If z is not (E[z | past] ≤ 0, z ≥ -1), then E[M] ≤ the number of answers, whatever the
+    dependence between answers. So on average at least n answers pass before M reaches n (the average run length).
     """
 
     __slots__ = ("at", "before", "cusum", "last_index", "runs", "total", "wealth")

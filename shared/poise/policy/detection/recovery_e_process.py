@@ -12,8 +12,9 @@ RECOVERY_THRESHOLD: Final = 20.0
 RESTART_ANSWERS: Final = 50
 """Answers of the variant between two starts."""
 MAX_WEALTH: Final = 10 * RECOVERY_THRESHOLD
-"""The limit of each bet, which removes evidence and adds none. While a person holds the policy, recovery may be shown
-long before it takes effect: without a limit, numbers would overflow and a relapse would first lose all of it."""
+"""Maximum wealth of each bet; the limit can only delay a recovery. While a person holds the policy, recovery may be
+shown long before it takes effect. Without a limit, numbers would overflow, and a relapse would be noticed only after
+all that wealth is lost."""
 
 
 class RecoveryEProcess:
