@@ -197,7 +197,8 @@ async def ask_other_variants(context: RungContext) -> RungResult | RungSkipped:
     """Ask other variants, one after another, until an answer passes its check or no failover is left."""
     if (reason := ladder.no_model_reason(context)) is not None:
         return RungSkipped(reason)
-    router, reasons = context.generator.router, list[str | None]()
+    router = context.generator.router
+    reasons: list[str | None] = []
     while router.failovers_left > 0:
         route = await router.next()
         reasons += route.skipped

@@ -148,7 +148,8 @@ class CacheSession:
         """Count the result of the look-up, and the seconds that it saved."""
         if self._ask.cache is not None:  # it was not looked up
             return
-        result, saved = self.decision.result, 0.0
+        result = self.decision.result
+        saved = 0.0
         if self.cached is not None:
             saved = (self.cached.ms - answer.timings["total"]) / 1_000
         elif answer.rung == "stale":

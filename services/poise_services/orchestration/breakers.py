@@ -124,7 +124,10 @@ class Breakers:
 
     def _unresponsive_gauge(self) -> list[Measurement]:
         now = self._clock()
-        return [(float(one.state(now) != "closed"), {semconv.STEP: step}) for step, one in self._unresponsive.items()]
+        return [
+            (float(breaker.state(now) != "closed"), {semconv.STEP: step})
+            for step, breaker in self._unresponsive.items()
+        ]
 
     def _open_gauge(self) -> list[Measurement]:
         return [(float(state != "closed"), {semconv.VARIANT: name}) for name, state in self.states().items()]

@@ -46,8 +46,8 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
             "cache_group": sorted(
                 (
                     [
-                        one.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-                        for one in cache_group_members(variant, settings)
+                        member.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+                        for member in cache_group_members(variant, settings)
                     ]
                 ),
                 key=repr,
@@ -64,7 +64,7 @@ def cache_group_members(variant: Variant, settings: OrchestrationSettings) -> li
     """Return the variants that share answers with a variant; only itself if it has no cache group."""
     if variant.cache_group is None:
         return [variant]
-    return [one for one in settings.variants if one.cache_group == variant.cache_group]
+    return [other for other in settings.variants if other.cache_group == variant.cache_group]
 
 
 def document_id(passage: str) -> str:

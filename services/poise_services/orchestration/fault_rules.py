@@ -83,8 +83,10 @@ def candidates(
         tried: The variants that were asked already.
         states: The state of each variant's breaker; a variant without one is healthy.
     """
-    worth = [one for one in variants if all(_worth_asking(one, other) for other in tried)]
-    return sorted(worth, key=lambda one: (states.get(one.name, "closed") != "closed", -one.weight, one.name))
+    worth = [variant for variant in variants if all(_worth_asking(variant, after) for after in tried)]
+    return sorted(
+        worth, key=lambda variant: (states.get(variant.name, "closed") != "closed", -variant.weight, variant.name)
+    )
 
 
 def _worth_asking(variant: Variant, after: TriedVariant) -> bool:

@@ -71,7 +71,8 @@ class VariantAttempt:
         Raises:
             PoiseError: The variant failed or had no time; see `failed`.
         """
-        variant, run, primary = self.variant, self._run, self._rung == "primary"
+        variant, run = self.variant, self._run
+        primary = self._rung == "primary"
         request = Generate(
             messages=tuple(messages),
             backend=variant.backend,

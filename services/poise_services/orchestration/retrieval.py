@@ -79,7 +79,7 @@ class Retriever:
         try:
             reply = await run.call(request, id=STEP, timeout=budget, guard=self._guard)
         except PoiseError as error:
-            if _refuses_the_epoch(error):
+            if _rejects_epoch(error):
                 raise
             reason = describe_error("retrieval", error)
             return await self._earlier(run, ask, reason) or Retrieved(error=reason, failed=True)
@@ -124,8 +124,8 @@ class Retriever:
             task.cancel()
 
 
-def _refuses_the_epoch(error: PoiseError) -> bool:
-    return isinstance(error, FaultError) and any(one.field == MIN_EPOCH for one in error.fault().errors)
+def _rejects_epoch(error: PoiseError) -> bool:
+    return isinstance(error, FaultError) and any(item.field == MIN_EPOCH for item in error.fault().errors)
 
 
 def _ago(seconds: float) -> str:

@@ -76,7 +76,7 @@ class RecentCancels:
         return at if until >= now else -1.0
 
     def _evict_expired(self, now: float) -> None:
-        for cancelled in [one for one, (until, _) in self._cancels.items() if until < now]:
+        for cancelled in [key for key, (until, _) in self._cancels.items() if until < now]:
             self._evict(cancelled)
 
     def _evict(self, cancelled: CancelKey) -> float:

@@ -1,7 +1,7 @@
 """Stream writer: sends the text of an answer to its caller while it is generated.
 
 Events are numbered from 0 within one attempt, which has an id; a new id revokes the text of the attempts before it. A
-stream never fails the work: an event that the broker does not take leaves a gap in the numbers, which the reader
+stream never fails the work: an event that the broker does not acknowledge leaves a gap in the numbers, which the reader
 detects, and the reply has the whole text.
 
 The reply is authoritative. Before a stream ends, its text is compared with the reply's. If they differ (a redaction
@@ -95,7 +95,7 @@ class _Attempt:
     next: int = 0
     ended: bool = False
     lost: bool = False
-    """The broker did not take an event: later events would be ignored."""
+    """The broker did not acknowledge an event: later events would be ignored."""
     text: TextDigest | None = field(default_factory=TextDigest)
     """A digest of the text; None = another tier streamed it, and its text is unknown."""
 

@@ -84,7 +84,7 @@ class MeshConnection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect; give up on an unavailable broker after `DISCONNECT_TIMEOUT`."""
+        """Disconnect; drop the connections to an unavailable broker after `DISCONNECT_TIMEOUT`."""
         try:
             async with asyncio.timeout(DISCONNECT_TIMEOUT):
                 await self._stack.aclose()

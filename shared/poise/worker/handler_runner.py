@@ -66,7 +66,8 @@ class HandlerRunner:
         Raises:
             RunCancelledError: The message, or a call of its handler, was cancelled.
         """
-        number, waited, context = message.context.attempt, 0.0, message.context
+        context = message.context
+        number, waited = context.attempt, 0.0
         while True:
             try:
                 return await self._attempt(message, number)
@@ -85,7 +86,8 @@ class HandlerRunner:
                 match decide(error, attempt, self._jitter):
                     case Retry(delay):
                         await self._wait_to_retry(context, error, delay)
-                        number, waited = number + 1, waited + delay
+                        number += 1
+                        waited += delay
                     case RetryLater(delay) if await self._results.retry_later(context.record, error, delay, attempt):
                         return None
                     case Expire():

@@ -77,11 +77,11 @@ class Readiness:
 
     async def _query(self) -> Collection[str]:
         """Query the broker for the topics and update their identities; return those that exist."""
-        found = await self._admin.describe(CATALOGUE.keys() | self._identities.topics)
+        topics = await self._admin.describe(CATALOGUE.keys() | self._identities.topics)
         self._answers = True
         self._liveness.record_broker(answering=True)
-        self._identities.update(found)
-        return found.keys()
+        self._identities.update(topics)
+        return topics.keys()
 
     async def _log_unreachable(self) -> None:
         """Log each broker that is unreachable at its advertised address, once until it is reachable."""

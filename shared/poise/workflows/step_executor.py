@@ -265,7 +265,8 @@ class StepExecutor:
                 return
             if self._non_determinism is not None:
                 raise self._non_determinism
-            idle, progress = idle + 1 if scheduler.progress_count == progress else 0, scheduler.progress_count
+            idle = idle + 1 if scheduler.progress_count == progress else 0
+            progress = scheduler.progress_count
             missing = scheduler.blocked_on()
             if idle >= STALL_CHECKS and missing is not None:
                 raise self._fail_as_non_deterministic(
