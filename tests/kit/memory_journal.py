@@ -83,7 +83,7 @@ class RandomCallContext:
     step: str = "ask"
     tenant: str = "acme"
     lane: Lane = "interactive"
-    stream: None = None
+    stream_writer: None = None
     min_epoch: str | None = None
     written: float = 0.0
     deadline: float = math.inf

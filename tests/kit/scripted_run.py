@@ -38,7 +38,7 @@ class ScriptedRun:
     min_epoch: str | None = None
     bytes_left: int = 1_000_000
     """Bytes that the reply may have, and a record."""
-    stream: StreamWriter | None = None
+    stream_writer: StreamWriter | None = None
     """Streams the answer's text."""
     requests: list[Request[Any]] = field(default_factory=list)
     streamed: list[str] = field(default_factory=list)

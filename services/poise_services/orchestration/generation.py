@@ -97,9 +97,8 @@ class VariantAttempt:
     def prompt_failed(self, error: WorkLimitError) -> RungSkipped:
         """Record that the prompt could not be built within its limits."""
         self._router.record_no_prompt(self.variant)
-        return (
-            self._generator.skip_drawn(str(error)) if self._rung == "primary" else self._generator.skip_rung(str(error))
-        )
+        skip = self._generator.skip_drawn if self._rung == "primary" else self._generator.skip_rung
+        return skip(str(error))
 
     def failed(self, error: PoiseError) -> RungSkipped:
         """Record that the variant failed."""

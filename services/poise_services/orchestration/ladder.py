@@ -55,7 +55,7 @@ def no_model_reason(context: RungContext) -> str | None:
 
 
 async def stale(context: RungContext) -> RungResult | RungSkipped:
-    """Answer with a stale cached answer, unless the index itself no longer finds anything."""
+    """Answer with an earlier, cached answer, unless the index itself no longer finds anything."""
     load = context.hints.stale_fallback
     if load is None:
         return RungSkipped()

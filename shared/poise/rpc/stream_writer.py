@@ -101,7 +101,7 @@ class _Attempt:
 
 
 class StreamWriter:
-    """Writes the text of an answer while it is generated; `context.stream`, None if no stream was requested.
+    """Writes the text of an answer while it is generated; `context.stream_writer`, None if no stream was requested.
 
     Args:
         to: The address of the caller that reads the stream.

@@ -83,7 +83,7 @@ class Context:
     """Publishes messages."""
     redis: RedisClient
     """Stores the journals of runs, if it is configured."""
-    stream: StreamWriter | None = None
+    stream_writer: StreamWriter | None = None
     """Sends the text of the answer while it is generated; None = no stream was requested. The text is provisional
     until the reply."""
 
@@ -125,7 +125,7 @@ class Context:
             timeout: Seconds; the run's deadline always applies too.
             min_epoch: The epoch that retrieval must have reached; the run's by default.
             stream: Stream the text of the reply to this handler's own caller, if it requested a stream. This revokes
-                text that was written to `context.stream` before.
+                text that was written to `context.stream_writer` before.
             key: Orders the request, where the tier's topics are ordered.
 
         Raises:
@@ -156,7 +156,7 @@ class Context:
             DeadlineExceededError: No reply came before the deadline.
         """
         async with parked():
-            return await self.rpc.call(request, options, stream=self.stream if stream else None)
+            return await self.rpc.call(request, options, stream=self.stream_writer if stream else None)
 
     @staticmethod
     def parked() -> Parked:

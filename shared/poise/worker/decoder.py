@@ -82,10 +82,10 @@ class MessageDecoder:
         if stream_to is not None:
             replies_there = address is not None and (address.correlation_id or b"") == (stream_to.correlation_id or b"")
             limits = StreamLimits(interval=self._mesh.settings.stream_interval)
-            stream = StreamWriter(
+            stream_writer = StreamWriter(
                 stream_to, self._mesh.producer.send, run=context.run, ends=replies_there, limits=limits
             )
-            context = replace(context, stream=stream)
+            context = replace(context, stream_writer=stream_writer)
         return DecodedMessage(request, context, address, retry.count if retry else 0)
 
     def _message_type(self, record: Record, envelope: Envelope) -> type[Message]:

@@ -104,8 +104,8 @@ class HandlerRunner:
         remaining = context.remaining()
         if remaining <= 0:
             raise DeadlineExceededError("the deadline had passed before the message was handled")
-        if context.stream is not None:
-            context.stream.start_attempt()
+        if context.stream_writer is not None:
+            context.stream_writer.start_attempt()
         async with asyncio.timeout(None if math.isinf(remaining) else remaining):
             reply = await self._handlers[type(request)](request, context)
         if isinstance(request, Request) and not isinstance(reply, request.reply):
@@ -113,8 +113,8 @@ class HandlerRunner:
         if reply is None:
             return None
         encoded = EncodedMessage.of(reply)  # part of the attempt: an EncodingError is a failure of the handler
-        if context.stream is not None:
-            context.stream.completed(reply)
+        if context.stream_writer is not None:
+            context.stream_writer.completed(reply)
         return encoded
 
     async def _wait_to_retry(self, context: Context, error: Exception, delay: float) -> None:

@@ -38,7 +38,7 @@ class ResultPublisher:
         context = message.context
         try:
             await self._mesh.producer.reply(
-                message.address, reply, run=context.run, step=context.step, stream=context.stream
+                message.address, reply, run=context.run, step=context.step, stream=context.stream_writer
             )
         except TerminalError as error:  # the reply can never be written there: a retry would block other messages
             await self.dead_letter(context.record, error, attempt=context.attempt)

@@ -29,7 +29,7 @@ class CallContext(Protocol):
         """The traffic class."""
 
     @property
-    def stream(self) -> StreamWriter | None:
+    def stream_writer(self) -> StreamWriter | None:
         """Streams the answer's text; None = the caller did not request a stream."""
 
     @property

@@ -58,7 +58,7 @@ class Run:
         """When its request was written, unix seconds."""
         self.min_epoch = context.min_epoch
         """The minimum epoch of passages; None = any. Every call of the run carries it."""
-        self.stream_writer = context.stream
+        self.stream_writer = context.stream_writer
         """Streams the answer's text; None = the caller did not request a stream."""
         self.random = random.Random(context.run)  # noqa: S311 - deterministic, so that replays see the same numbers
         """Random numbers, the same in every execution."""

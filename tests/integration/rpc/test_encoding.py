@@ -62,8 +62,8 @@ async def paying(settings: MeshSettings) -> AsyncIterator[tuple[Poise, WorkerRun
 
     async def price(request: Price, context: Context) -> Priced:
         paid.append(request.how)
-        if context.stream is not None:
-            await context.stream.write("half \ud800")
+        if context.stream_writer is not None:
+            await context.stream_writer.write("half \ud800")
         return ODD[request.how]
 
     async with serving(settings, Tier(TIER, {Price: price})) as mesh, Poise(settings.broker) as poise:

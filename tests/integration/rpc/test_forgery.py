@@ -28,8 +28,8 @@ ORIGINAL = "the model's own words"
 
 async def answer(ask: Ask, context: Context) -> Answer:
     """What the mesh says to an ask of the attacker's: whatever the attacker likes, words by stream too."""
-    if context.stream is not None:
-        await context.stream.write(ask.question)
+    if context.stream_writer is not None:
+        await context.stream_writer.write(ask.question)
     return Answer(run_id=context.run, text=ask.question, rung="primary")
 
 
@@ -71,8 +71,8 @@ async def attacked(settings: MeshSettings) -> AsyncIterator[tuple[Victim, asynci
 
     async def slow(_request: Generate, context: Context) -> Completion:
         await go_on.wait()
-        assert context.stream is not None
-        await context.stream.write(ORIGINAL)
+        assert context.stream_writer is not None
+        await context.stream_writer.write(ORIGINAL)
         return Completion(text=ORIGINAL, model="m", backend="b", finish_reason="stop")
 
     async with (
