@@ -151,7 +151,7 @@ class CacheSession:
         result = self.decision.result
         saved = 0.0
         if self.cached is not None:
-            saved = (self.cached.ms - answer.timings["total"]) / 1_000
+            saved = (self.cached.duration_ms - answer.timings["total"]) / 1_000
         elif answer.rung == "stale":
             result = "stale"
         count(semconv.CACHE_LOOKUPS, 1, {semconv.CACHE_USE: result})

@@ -63,9 +63,9 @@ class AnswerSharing:
             return False
         if no_cache and cached.answer.cached:  # a stale answer was used
             return False
-        if cached.began - (self._clock_skew if from_other_worker else 0.0) >= run.requested_at:
+        if cached.started_at - (self._clock_skew if from_other_worker else 0.0) >= run.requested_at:
             return True
-        if no_cache or run.written > cached.made:
+        if no_cache or run.written > cached.computed_at:
             return False
         return (await self._freshness.assess(cached, run.remaining())).fresh
 

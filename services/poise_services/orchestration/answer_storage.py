@@ -44,10 +44,10 @@ class AnswerStorage:
         took = made - began
         cached = CachedAnswer(
             answer=answer,
-            began=began,
-            made=made,
+            started_at=began,
+            computed_at=made,
             dependencies=dependencies,
-            ms=took * 1_000,
+            duration_ms=took * 1_000,
             time_available=took + run.remaining(),
         )
         author = next((variant for variant in self._settings.variants if variant.name == answer.variant), None)

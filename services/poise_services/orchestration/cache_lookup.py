@@ -108,7 +108,7 @@ class CacheLookup:
             citations=answer.citations,
             variant=answer.variant,
             epoch=answer.epoch,
-            age=max(0.0, time.time() - cached.made),
+            age=max(0.0, time.time() - cached.computed_at),
             reason=staleness.reason or "another run has just produced it",
         )
 

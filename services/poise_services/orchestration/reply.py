@@ -68,7 +68,7 @@ async def send_cached(run: Run, cached: CachedAnswer, decision: CacheDecision, v
                 "rung": "stale" if decision.result == "stale" else cached.answer.rung,
                 "reason": decision.reason,
                 "cached": True,
-                "age": (cached.answer.age or 0.0) + max(0.0, time.time() - cached.made),
+                "age": (cached.answer.age or 0.0) + max(0.0, time.time() - cached.computed_at),
                 "timings": run.timings(),
             }
         )

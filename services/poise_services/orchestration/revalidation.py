@@ -51,4 +51,4 @@ class Revalidator:
         states = (self._versions.of(dependency.document) for dependency in cached.dependencies)
         versions = (-1 if state is None else state.version for state in states)
         interval = int(time.time() / REVALIDATION_INTERVAL)
-        return str(uuid5(NAMESPACE_OID, "/".join(map(str, (key, cached.made, *versions, interval)))))
+        return str(uuid5(NAMESPACE_OID, "/".join(map(str, (key, cached.computed_at, *versions, interval)))))

@@ -52,8 +52,8 @@ def staleness_of(
         now: Unix seconds.
     """
     reasons = list(_changes(cached, known, topic_id))
-    if now > cached.made + max_age:
-        reasons.append(Staleness(f"it is older than {max_age:g} s", cached.made + max_age))
+    if now > cached.computed_at + max_age:
+        reasons.append(Staleness(f"it is older than {max_age:g} s", cached.computed_at + max_age))
     if not reasons:
         return Staleness()
     since = min(now, *(reason.since for reason in reasons))
@@ -63,9 +63,9 @@ def staleness_of(
 def _changes(cached: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str) -> Iterator[Staleness]:
     epoch = cached.answer.epoch
     if epoch is not None and _topic_of(epoch) != topic_id:
-        yield Staleness("the documents topic was recreated", cached.made)
+        yield Staleness("the documents topic was recreated", cached.computed_at)
     for dependency in cached.dependencies:
-        yield from _change(dependency, known(dependency.document), cached.made)
+        yield from _change(dependency, known(dependency.document), cached.computed_at)
 
 
 def _change(dependency: Dependency, state: DocumentState | None, made: float) -> Iterator[Staleness]:

@@ -98,8 +98,8 @@ class DeadLetter:
         """Its position and those of its duplicates."""
         return (self.record.position, *self.copies)
 
-    def _id(self, at: Position) -> str:
-        return f"{self.tier}/{at.partition}/{at.offset}"
+    def _id(self, position: Position) -> str:
+        return f"{self.tier}/{position.partition}/{position.offset}"
 
     @property
     def state(self) -> DeadLetterState:
@@ -275,16 +275,16 @@ class DeadLetterIndex:
         """Return the matching dead letters with their state, oldest first, without the purged ones."""
         found = []
         for entry in self._entries.values():
-            places = [str(at) for at in entry.positions]
-            if self._purged.isdisjoint(places):
-                sent = next((self._redriven[at] for at in places if at in self._redriven), None)
+            positions = [str(position) for position in entry.positions]
+            if self._purged.isdisjoint(positions):
+                sent = next((self._redriven[position] for position in positions if position in self._redriven), None)
                 found.append(replace(entry, redriven=sent))
         return found
 
     def positions(self) -> set[Position]:
         """Return the positions of all dead letters that are not purged, whether they match or not."""
         every = [*(entry.positions for entry in self._entries.values()), *self._others.values()]
-        return {at for places in every if self._purged.isdisjoint(map(str, places)) for at in places}
+        return {position for group in every if self._purged.isdisjoint(map(str, group)) for position in group}
 
 
 def _prefix(value: bytes) -> bytes:
@@ -305,6 +305,6 @@ def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:
     return index.entries()
 
 
-def marker(at: Position, name: str, value: str) -> tuple[bytes, bytes, Headers]:
+def marker(position: Position, name: str, value: str) -> tuple[bytes, bytes, Headers]:
     """Return key, value and headers of the marker of the dead letter at a position."""
-    return str(at).encode(), b"", [(name, value.encode())]
+    return str(position).encode(), b"", [(name, value.encode())]

@@ -105,19 +105,21 @@ class OpenTransactions:
 
     def _find_blocked(self, consumer: AIOKafkaConsumer) -> None:
         """Find the partitions that are blocked, and forget those that no longer are."""
-        now = {at: stable for at in consumer.assignment() if (stable := _blocked_at(consumer, at)) is not None}
-        for at, stable in now.items():
-            blocked = self._blocked.get(at)
-            if blocked is None and self._stable_before.get(at) == stable:
-                log.warning("%s/%d: a client left a transaction open: records from %d on are blocked", *at, stable)
-                self._blocked[at] = _BlockedPartition(stable, stable)
+        now = {p: stable for p in consumer.assignment() if (stable := _blocked_at(consumer, p)) is not None}
+        for partition, stable in now.items():
+            blocked = self._blocked.get(partition)
+            if blocked is None and self._stable_before.get(partition) == stable:
+                log.warning(
+                    "%s/%d: a client left a transaction open: records from %d on are blocked", *partition, stable
+                )
+                self._blocked[partition] = _BlockedPartition(stable, stable)
             elif blocked is not None and blocked.stable != stable:
                 blocked.stable, blocked.next = stable, max(blocked.next, stable)
                 blocked.deadlines = [one for one in blocked.deadlines if one.offset >= stable]
                 heapq.heapify(blocked.deadlines)
-        for at in self._blocked.keys() - now.keys():
-            log.info("%s/%d: no longer blocked by an open transaction", *at)
-            del self._blocked[at]
+        for partition in self._blocked.keys() - now.keys():
+            log.info("%s/%d: no longer blocked by an open transaction", *partition)
+            del self._blocked[partition]
         self._stable_before = now
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:

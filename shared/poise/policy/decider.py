@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand
 from poise.contracts.record import Score
+from poise.policy import snapshot_keys
 from poise.policy.command_execution import MAX_COMMANDS, CommandExecution
 from poise.policy.detection import Detectors
 from poise.policy.incident_response import IncidentResponse
@@ -104,12 +105,12 @@ class Decider:
         return {
             "format": SNAPSHOT_FORMAT,
             "name": self._versions.name,
-            "scores": self._versions.scores_offset,
-            "history": [policy.model_dump(mode="json") for policy in self._versions.history],
-            "number": self._versions.last_number,
-            "counted": self._response.answers,
-            "seen": self._seen_runs.to_base64(),
-            "commands": self._commands.executed,
+            snapshot_keys.SCORES_OFFSET: self._versions.scores_offset,
+            snapshot_keys.VERSIONS: [policy.model_dump(mode="json") for policy in self._versions.history],
+            snapshot_keys.LAST_DECISION_NUMBER: self._versions.last_number,
+            snapshot_keys.ANSWERS_COUNTED: self._response.answers,
+            snapshot_keys.SEEN_RUNS: self._seen_runs.to_base64(),
+            snapshot_keys.EXECUTED_COMMANDS: self._commands.executed,
             **self._response.snapshot(),
         }
 
@@ -125,12 +126,17 @@ class Decider:
             raise ValueError(f"this is no snapshot: its format is {written!r}")
         if written > SNAPSHOT_FORMAT:
             raise NewerSnapshotError(f"a newer worker wrote this snapshot, of format {written}: update this one")
-        history = [Policy.model_validate(policy) for policy in snapshot["history"]]
+        history = [Policy.model_validate(policy) for policy in snapshot[snapshot_keys.VERSIONS]]
         self = cls(snapshot["name"])
-        versions = PolicyVersions(snapshot["name"], snapshot["scores"], history, snapshot["number"])
-        self._continue(versions, snapshot["commands"])
-        self._response.answers = snapshot["counted"]
-        self._seen_runs = SeenRuns.from_base64(snapshot["seen"])
+        versions = PolicyVersions(
+            snapshot["name"],
+            snapshot[snapshot_keys.SCORES_OFFSET],
+            history,
+            snapshot[snapshot_keys.LAST_DECISION_NUMBER],
+        )
+        self._continue(versions, snapshot[snapshot_keys.EXECUTED_COMMANDS])
+        self._response.answers = snapshot[snapshot_keys.ANSWERS_COUNTED]
+        self._seen_runs = SeenRuns.from_base64(snapshot[snapshot_keys.SEEN_RUNS])
         if history:
             self._response.restore(history[-1].spec, snapshot)
         return self

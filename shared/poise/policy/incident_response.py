@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from poise.contracts.policy import Action, Decision, Finding, Policy, PolicySpec
-from poise.policy import reasons, weights
+from poise.policy import reasons, snapshot_keys, weights
 from poise.policy.detection import Detectors, Observation
 from poise.policy.detection.detectors import SNAPSHOT_FORMAT as DETECTION_FORMAT
 from poise.policy.detection.detectors import same_detection
@@ -177,7 +177,7 @@ class IncidentResponse:
     def snapshot(self) -> dict[str, Any]:
         """Return the incidents and the detectors as JSON values."""
         return {
-            "troubles": [incident.snapshot() for incident in self._incidents.values()],
+            snapshot_keys.INCIDENTS: [incident.snapshot() for incident in self._incidents.values()],
             "detectors": self.detectors.snapshot() if self.detectors else None,
         }
 
@@ -192,5 +192,5 @@ class IncidentResponse:
             self.detectors = Detectors(self.drawn, spec.limits)
             return
         self.detectors = Detectors.restore(self.drawn, spec.limits, snapshot["detectors"])
-        for incident in map(Incident.restore, snapshot["troubles"]):
+        for incident in map(Incident.restore, snapshot[snapshot_keys.INCIDENTS]):
             self._incidents[incident.finding.variant] = incident

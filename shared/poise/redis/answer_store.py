@@ -24,7 +24,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -116,19 +116,19 @@ class CachedAnswer(BaseModel):
     model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     answer: Answer
-    began: float
-    """When its computation began, unix seconds: later changes are not reflected."""
-    made: float
+    started_at: float = Field(alias="began")  # the name in Redis
+    """When its computation started, unix seconds: later changes are not reflected."""
+    computed_at: float = Field(alias="made")  # the name in Redis
     """When its computation ended, unix seconds."""
     dependencies: tuple[Dependency, ...] = Field(alias="grounds")  # the name in Redis
-    ms: Annotated[float, Field(ge=0)]
+    duration_ms: float = Field(alias="ms", ge=0)  # the name in Redis
     """Duration of the computation in milliseconds."""
     time_available: float | None = Field(default=None, alias="had")  # the name in Redis
     """Seconds that the computation could have taken until its deadline; None = unknown."""
 
     def encode(self) -> bytes:
         """Return the stored form."""
-        return b"%d\n%b" % (round(self.began * 1_000), self.model_dump_json(exclude_none=True).encode())
+        return b"%d\n%b" % (round(self.started_at * 1_000), self.model_dump_json(exclude_none=True).encode())
 
     @classmethod
     def decode(cls, raw: bytes) -> "CachedAnswer | None":
@@ -203,7 +203,7 @@ class AnswerStore:
             [_entry_prefix(tenant) + key, _usage_key(tenant), _purge_key(tenant)],
             key.encode(),
             raw,
-            round(entry.began * 1_000),
+            round(entry.started_at * 1_000),
             max(1, round(ttl * 1_000)),
             round(time.time() * 1_000),
             self._max_entries,
@@ -258,14 +258,14 @@ class AnswerStoreAdmin:
         )
 
     async def select(
-        self, tenant: str, *, document: str | None = None, made_before: float | None = None
+        self, tenant: str, *, document: str | None = None, computed_before: float | None = None
     ) -> dict[str, CachedAnswer | None]:
         """Return a tenant's answers by key.
 
         Args:
             tenant: The tenant.
             document: Only answers that depend on this document.
-            made_before: Only answers computed before this time, unix seconds.
+            computed_before: Only answers computed before this time, unix seconds.
 
         Returns:
             The entries; None = an unreadable entry, which matches every filter.
@@ -275,13 +275,13 @@ class AnswerStoreAdmin:
             entry = CachedAnswer.decode(raw)
             if entry is None or (
                 (document is None or any(dependency.document == document for dependency in entry.dependencies))
-                and (made_before is None or entry.made < made_before)
+                and (computed_before is None or entry.computed_at < computed_before)
             ):
                 selected[key] = entry
         return selected
 
     async def purge(
-        self, tenant: str, *, document: str | None = None, made_before: float | None = None
+        self, tenant: str, *, document: str | None = None, computed_before: float | None = None
     ) -> dict[str, CachedAnswer | None]:
         """Delete the answers that `select` finds, and return them; results of running computations are not stored.
 
@@ -289,7 +289,7 @@ class AnswerStoreAdmin:
         either before the mark, and is refused, or after it, and then it reflects what the operator knew.
         """
         await self._redis.evaluate(_MARK_PURGED, [_purge_key(tenant)], round(time.time() * 1_000), PURGE_MARKER_TTL)
-        selected = await self.select(tenant, document=document, made_before=made_before)
+        selected = await self.select(tenant, document=document, computed_before=computed_before)
         keys = list(selected)
         for first in range(0, len(keys), READ_BATCH_SIZE):
             batch = [key.encode() for key in keys[first : first + READ_BATCH_SIZE]]

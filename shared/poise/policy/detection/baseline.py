@@ -57,13 +57,13 @@ class Baseline:
             del self._starts[0], self._means[0], self._weights[0]
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         return [self._starts, self._means, self._weights, self._count]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Return the baseline of a snapshot."""
         baseline = cls()
-        starts, means, weights, baseline._count = kept
+        starts, means, weights, baseline._count = values
         baseline._starts, baseline._means, baseline._weights = list(starts), list(means), list(weights)
         return baseline

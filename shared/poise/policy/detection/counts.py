@@ -67,14 +67,14 @@ class Counts:
         }
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
-        return [[self._totals[measure] for measure in MEASURES], [list(kept) for kept in self._recent.values()]]
+        """Return the state as JSON values."""
+        return [[self._totals[measure] for measure in MEASURES], [list(recent) for recent in self._recent.values()]]
 
     @classmethod
-    def restore(cls, variants: Sequence[str], kept: Sequence[Any]) -> Self:
+    def restore(cls, variants: Sequence[str], values: Sequence[Any]) -> Self:
         """Return the counts of a snapshot."""
         counts = cls(variants)
-        totals, recent = kept
+        totals, recent = values
         counts._totals = {measure: list(totals[index]) for index, measure in enumerate(MEASURES)}
         counts._recent = {variant: (mean, weight) for variant, (mean, weight) in zip(variants, recent, strict=True)}
         return counts

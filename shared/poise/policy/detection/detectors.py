@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 from poise.contracts.policy import Criterion, Finding, Limits
+from poise.policy import snapshot_keys
 from poise.policy.detection.aipw_contrast import AipwContrast, z_above, z_below
 from poise.policy.detection.baseline import Baseline
 from poise.policy.detection.common_shift import CommonShift, common_shift, drift_of_others
@@ -296,18 +297,18 @@ class Detectors:
         return {
             "format": SNAPSHOT_FORMAT,
             "variants": list(self._variants),
-            "number": self._number,
+            snapshot_keys.ANSWERS: self._number,
             "at": self._at,
-            "bets": {
+            snapshot_keys.E_DETECTORS: {
                 variant: {criterion: detector.snapshot() for criterion, detector in detectors.items()}
                 for variant, detectors in self._e_detectors.items()
             },
-            "levels": {variant: bound.snapshot() for variant, bound in self._bounds.items()},
-            "was": dict(self._loss_before_alarm),
-            "known": [variant for variant in self._variants if variant in self._scored],
+            snapshot_keys.HISTORICAL_BOUNDS: {variant: bound.snapshot() for variant, bound in self._bounds.items()},
+            snapshot_keys.LOSS_BEFORE_ALARM: dict(self._loss_before_alarm),
+            snapshot_keys.SCORED_VARIANTS: [variant for variant in self._variants if variant in self._scored],
             "watched": {variant: watched.snapshot() for variant, watched in self._watched.items()},
             "baseline": self._baseline.snapshot(),
-            "tally": self._counts.snapshot(),
+            snapshot_keys.COUNTS: self._counts.snapshot(),
         }
 
     @classmethod
@@ -322,19 +323,22 @@ class Detectors:
                 f"a snapshot of {snapshot['variants']} cannot be restored for {list(variants)}: start new detectors"
             )
         detectors = cls(variants, limits)
-        number = detectors._number = snapshot["number"]
+        number = detectors._number = snapshot[snapshot_keys.ANSWERS]
         detectors._at = snapshot["at"]
-        for variant, saved in snapshot["bets"].items():
+        for variant, saved in snapshot[snapshot_keys.E_DETECTORS].items():
             detectors._e_detectors[variant] = {
                 criterion: EDetector.restore(saved[criterion]) if criterion in saved else EDetector(number)
                 for criterion in detectors._criteria
             }
-        detectors._bounds = {variant: HistoricalBound.restore(values) for variant, values in snapshot["levels"].items()}
-        detectors._loss_before_alarm = dict(snapshot["was"])
-        detectors._scored = set(snapshot["known"])
+        detectors._bounds = {
+            variant: HistoricalBound.restore(values)
+            for variant, values in snapshot[snapshot_keys.HISTORICAL_BOUNDS].items()
+        }
+        detectors._loss_before_alarm = dict(snapshot[snapshot_keys.LOSS_BEFORE_ALARM])
+        detectors._scored = set(snapshot[snapshot_keys.SCORED_VARIANTS])
         detectors._watched = {variant: RecoveryWatch.restore(values) for variant, values in snapshot["watched"].items()}
         detectors._baseline = Baseline.restore(snapshot["baseline"])
-        detectors._counts = Counts.restore(variants, snapshot["tally"])
+        detectors._counts = Counts.restore(variants, snapshot[snapshot_keys.COUNTS])
         return detectors
 
 

@@ -87,10 +87,10 @@ class EDetector:
 
     def top_runs(self) -> tuple[str, ...]:
         """Return the runs with the largest z, largest first."""
-        return tuple(run for _, run in sorted(self.runs, key=lambda kept: -kept[0]))
+        return tuple(run for _, run in sorted(self.runs, key=lambda item: -item[0]))
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         return [
             list(self.wealth),
             self.last_index,
@@ -101,10 +101,10 @@ class EDetector:
         ]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Return the e-detector of a snapshot."""
         detector = cls()
-        wealth, detector.last_index, detector.cusum, detector.at, before, runs = kept
+        wealth, detector.last_index, detector.cusum, detector.at, before, runs = values
         a, b, c, d, e = detector.wealth = tuple(wealth)
         detector.total = a + b + c + d + e
         detector.before = tuple(before)

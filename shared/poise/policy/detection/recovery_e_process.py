@@ -74,13 +74,13 @@ class RecoveryEProcess:
         return sum(self._wealth) / len(BET_FRACTIONS) + 1.0 / (self._starts + 1)
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         return [self.at, list(self.before), self._wealth, self._answers, self._starts, self._cusum]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Restore a snapshot."""
-        at, before, wealth, answers, starts, cusum = kept
+        at, before, wealth, answers, starts, cusum = values
         process = cls(at, tuple(before))
         process._answers, process._starts, process._cusum = answers, starts, cusum
         process._wealth = list(wealth)
@@ -113,12 +113,12 @@ class RecoveryWatch:
         return min(self.proofs, key=lambda proof: proof.value)
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         proofs = [proof.snapshot() for proof in self.proofs]
         return [self.criterion, self.past, proofs, self.restoring]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Restore a snapshot."""
-        criterion, past, proofs, restoring = kept
+        criterion, past, proofs, restoring = values
         return cls(criterion, past, [RecoveryEProcess.restore(proof) for proof in proofs], restoring=restoring)
