@@ -142,8 +142,8 @@ class RpcClient:
         """Publish a cancel and wait for the broker's acknowledgement."""
         return await self._producer.publish(CANCEL, cancel, key=cancel.run)
 
-    async def _topic_of(self, kind: type[Request[ReplyT]], lane: Lane) -> Topic:
-        topic = request_topic(kind, lane)
+    async def _topic_of(self, request_type: type[Request[ReplyT]], lane: Lane) -> Topic:
+        topic = request_topic(request_type, lane)
         # Kafka's client blocks for long on a topic that does not exist.
         if topic.name not in CATALOGUE and await self._admin.partitions(topic.name) is None:
             raise UnavailableError(

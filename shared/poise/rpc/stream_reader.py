@@ -25,7 +25,7 @@ MAX_ATTEMPTS: Final = 64
 MAX_UNREAD_CHARS: Final = 1024 * 1024
 """Characters to buffer for a slow reader; beyond this, the text is read from the reply."""
 
-_EVENTS: Final[dict[str, type[Event]]] = {kind.kind: kind for kind in (Delta, Reset, End)}
+_EVENTS: Final[dict[str, type[Event]]] = {event_type.kind: event_type for event_type in (Delta, Reset, End)}
 
 
 def is_event(record: Record) -> bool:
@@ -141,9 +141,9 @@ class StreamReader:
         position = position_of(record)
         if position is None:
             return  # without a number it has no position: if it was part of the stream, the next event reveals the gap
-        kind = _EVENTS.get(record.header(KIND) or "")
+        event_type = _EVENTS.get(record.header(KIND) or "")
         try:
-            event = None if kind is None else kind.parse(record.value or b"")
+            event = None if event_type is None else event_type.parse(record.value or b"")
         except ValidationError:
             event = None
         self._put(self._assembler.add(position, event))

@@ -127,11 +127,11 @@ class Claim:
         return LeaseStatus.HELD_ELSEWHERE
 
     def _decode(self, stored: StoredReply) -> EncodedMessage | None:
-        kinds: dict[str, type[Message]] = {Fault.kind: Fault}
+        reply_types: dict[str, type[Message]] = {Fault.kind: Fault}
         if isinstance(self._request, Request):
-            kinds[self._request.reply.kind] = self._request.reply
+            reply_types[self._request.reply.kind] = self._request.reply
         try:
-            reply = kinds[stored.kind].parse(stored.body)
+            reply = reply_types[stored.kind].parse(stored.body)
         except (KeyError, ValidationError) as error:
             log.warning("the stored reply of run %s cannot be read, handling it again: %s", self._context.run, error)
             self._drop_lease()

@@ -288,7 +288,10 @@ class StepExecutor:
 
 def _describe_journaled(position: ReplayPosition) -> str:
     entry = position.entry
-    return f"step {position.step} ({entry.description}, {entry.outcome})" if entry else f"step {position.step}"
+    if entry is None:
+        return f"step {position.step}"
+    outcome = "abandoned" if position.abandoned else entry.outcome
+    return f"step {position.step} ({entry.description}, {outcome})"
 
 
 def _describe_requested(request: StepRequest[Any]) -> str:
