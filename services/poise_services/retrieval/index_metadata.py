@@ -1,7 +1,7 @@
 """Metadata of an index: the visible version of each document, the offsets applied, and what the index was built from.
 
-SQLite in the index's folder. The index is flushed before the metadata is committed, so whatever the metadata says was
-applied, was. Records applied after the last commit are applied again, which is idempotent.
+SQLite in the index's folder. The index is flushed before the metadata is committed, so the index has everything that
+the metadata marks as applied. Records applied after the last commit are applied again, which is idempotent.
 """
 
 import sqlite3
@@ -13,6 +13,9 @@ from typing import Final
 from poise.contracts import CopyNote, Epoch
 from poise_services.retrieval.version_assembler import AssembledVersion
 
+# Stored names that differ from those in the code: `facts` are the properties, `moved` the copied records, `home` is the
+# partition of the key, `noted` the time of the row, `published` the time of the document, and `positions` the next
+# offsets to read.
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
@@ -157,7 +160,7 @@ class IndexMetadata:
             (partition, partition, limit),
         ).fetchall()
         surplus = count - most
-        return [(name, version) for place, (name, version, at) in enumerate(rows) if at < before or place < surplus]
+        return [(name, version) for index, (name, version, at) in enumerate(rows) if at < before or index < surplus]
 
     def copied_records(self, document: str) -> dict[int, CopiedRecord]:
         """Return the copied records of a document, by the partition that they were copied from."""
@@ -165,14 +168,14 @@ class IndexMetadata:
         rows = self._db.execute(query, (document,))
         return {row[0]: CopiedRecord(row[1], row[2], row[3], row[4], bool(row[5])) for row in rows}
 
-    def record_copy(self, moved: CopyNote, partition: int, offset: int, now: float) -> None:
+    def record_copy(self, note: CopyNote, partition: int, offset: int, now: float) -> None:
         """Record that a record was copied. Its offset counts as applied once its copy is, see `apply_copies`."""
-        row = (moved.document, partition, offset, moved.published, moved.partition, moved.version)
+        row = (note.document, partition, offset, note.published, note.partition, note.version)
         self._db.execute(
             "INSERT INTO moved VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
             "published = excluded.published, home = excluded.home, version = excluded.version, applied = 0, "
             "deletion = excluded.deletion, noted = excluded.noted WHERE excluded.offset >= offset",
-            (*row, bool(moved.deletion), now),
+            (*row, bool(note.deletion), now),
         )
 
     def forget_copy(self, document: str, partition: int, offset: int) -> None:
@@ -201,10 +204,10 @@ class IndexMetadata:
             (partition, partition, limit),
         ).fetchall()
         surplus, found = count - most, []
-        for place, (document, offset, noted, was_there) in enumerate(rows):
-            if was_there:
+        for index, (document, offset, noted, existed) in enumerate(rows):
+            if existed:
                 self._db.execute("UPDATE moved SET deletion = 0 WHERE id = ? AND partition = ?", (document, partition))
-            elif noted < before or place < surplus:
+            elif noted < before or index < surplus:
                 found.append((document, offset))
         return found
 

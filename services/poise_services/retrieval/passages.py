@@ -34,8 +34,8 @@ class PassageContent:
 
 def split_document(document: Document) -> list[PassageContent]:
     """Return the contents of a document's passages, in order."""
-    chunks = split(document.text, document.format)
-    return [PassageContent(TITLE_SEPARATOR.join(chunk.heading) or None, chunk.text) for chunk in chunks]
+    passages = split(document.text, document.format)
+    return [PassageContent(TITLE_SEPARATOR.join(passage.heading) or None, passage.text) for passage in passages]
 
 
 def content_digest(source: str, contents: Sequence[PassageContent]) -> str:

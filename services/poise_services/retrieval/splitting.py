@@ -40,7 +40,7 @@ _INDENTED: Final = re.compile(r"[ \t]")
 
 @dataclass(frozen=True, slots=True)
 class SplitPassage:
-    """The heading and text of a passage."""
+    """A passage of a document: its heading and its text."""
 
     heading: tuple[str, ...]
     """The titles above it, outermost first."""
@@ -72,7 +72,7 @@ def split(text: str, form: Literal["text", "markdown"] = "text") -> list[SplitPa
 
 
 def _chunks_of(sections: Sequence[Section]) -> "list[_Chunk]":
-    """Return the passages of each section.
+    """Return the chunks of each section: passages before small ones are merged.
 
     The title of a section without text becomes a passage, unless the next passage carries it.
     """
@@ -99,7 +99,7 @@ def _nearest_titles(heading: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class _Chunk(NamedTuple):
-    """The text of a passage, and all titles above it."""
+    """A passage before small ones are merged: its text, and all titles above it."""
 
     heading: tuple[str, ...]
     text: str
@@ -132,8 +132,8 @@ def _merge_small(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
 def _section_texts(section: Section) -> list[str]:
     passages = [
         passage
-        for pack in _join(_linked_blocks(section.blocks), "\n\n", TARGET_TOKENS)
-        for passage in _split_to_fit(pack)
+        for joined in _join(_linked_blocks(section.blocks), "\n\n", TARGET_TOKENS)
+        for passage in _split_to_fit(joined)
     ]
     if (
         len(passages) > 1
@@ -146,29 +146,29 @@ def _section_texts(section: Section) -> list[str]:
 
 def _linked_blocks(blocks: tuple[str, ...]) -> Iterator[str]:
     """Join blocks that belong together: an indented block, or one after a colon, stays with the previous block."""
-    unit: list[str] = []
+    linked: list[str] = []
     for previous, block in pairwise(("", *blocks)):
-        if unit and not _INDENTED.match(block) and not previous.endswith(":"):
-            yield "\n\n".join(unit)
-            unit = []
-        unit.append(block)
-    if unit:
-        yield "\n\n".join(unit)
+        if linked and not _INDENTED.match(block) and not previous.endswith(":"):
+            yield "\n\n".join(linked)
+            linked = []
+        linked.append(block)
+    if linked:
+        yield "\n\n".join(linked)
 
 
-def _join(units: Iterable[str], separator: str, target: int) -> Iterator[str]:
-    """Join units up to `target` tokens; a unit that would exceed `MAX_TOKENS` starts the next pack."""
-    pack: list[str] = []
+def _join(texts: Iterable[str], separator: str, target: int) -> Iterator[str]:
+    """Join texts up to `target` tokens; a text that would exceed `MAX_TOKENS` starts the next joined one."""
+    group: list[str] = []
     tokens = 0
-    for unit in units:
-        added = estimate_tokens(unit)
-        if pack and (tokens >= target or tokens + added > MAX_TOKENS):
-            yield separator.join(pack)
-            pack, tokens = [], 0
-        pack.append(unit)
+    for text in texts:
+        added = estimate_tokens(text)
+        if group and (tokens >= target or tokens + added > MAX_TOKENS):
+            yield separator.join(group)
+            group, tokens = [], 0
+        group.append(text)
         tokens += added
-    if pack:
-        yield separator.join(pack)
+    if group:
+        yield separator.join(group)
 
 
 def _split_to_fit(text: str) -> Iterator[str]:
@@ -178,8 +178,8 @@ def _split_to_fit(text: str) -> Iterator[str]:
         return
     for parts, separator in _separators(text):
         if len(parts) > 1:
-            for pack in _join(parts, separator, MAX_TOKENS):
-                yield from _split_to_fit(pack)
+            for joined in _join(parts, separator, MAX_TOKENS):
+                yield from _split_to_fit(joined)
             return
     word = text.strip()
     yield from (word[start : start + MAX_TOKENS] for start in range(0, len(word), MAX_TOKENS))

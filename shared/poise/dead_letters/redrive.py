@@ -80,22 +80,22 @@ class RedriveExecutor:
 
     async def _plan(self) -> list[RedriveOutcome]:
         """Return the dead letters to redrive, and those that are refused, with the reason."""
-        letters = [entry for entry in await self._read() if self._named or entry.state is not DeadLetterState.REDRIVEN]
+        entries = [entry for entry in await self._read() if self._named or entry.state is not DeadLetterState.REDRIVEN]
         topics = await self._logs.access.admin.list_topics()
-        newest = await self._newest(letters, topics)
+        newest = await self._newest(entries, topics)
         now = time.time()
         return [
             RedriveOutcome(entry, refused=refusal_reason(entry, self._options, now, newest, topics))
-            for entry in letters
+            for entry in entries
         ]
 
     async def _newest(
-        self, letters: Sequence[DeadLetter], topics: Mapping[str, int]
+        self, entries: Sequence[DeadLetter], topics: Mapping[str, int]
     ) -> dict[tuple[str, bytes], Position]:
         """Return the position of the newest record of each dead letter's key, in compacted topics."""
         keys = {
             (entry.topic, entry.record.key)
-            for entry in letters
+            for entry in entries
             if entry.record.key is not None
             and entry.topic in topics
             and entry.topic in CATALOGUE
@@ -115,10 +115,10 @@ class RedriveExecutor:
     # -- sending --------------------------------------------------------------------------------------------------
 
     async def _send_all(
-        self, transactions: TransactionalProducer, letters: Sequence[DeadLetter]
+        self, transactions: TransactionalProducer, entries: Sequence[DeadLetter]
     ) -> AsyncGenerator[RedriveOutcome]:
         """Redrive dead letters in batches. Stop at a batch that the broker refuses: the producer must be reopened."""
-        for batch in batches(letters, self._options.rate, self._alone):
+        for batch in batches(entries, self._options.rate, self._alone):
             await self._wait_for_turn(len(batch))
             try:
                 positions = await self._send(transactions, batch)
@@ -134,8 +134,8 @@ class RedriveExecutor:
                 yield RedriveOutcome(entry, sent=position)
 
     async def _send(self, transactions: TransactionalProducer, batch: Sequence[DeadLetter]) -> list[Position]:
-        letters = await load_messages(self._logs.lookups, batch)
-        if len(letters) < len(batch):  # the topic was truncated, by a purge or its retention
+        entries = await load_messages(self._logs.lookups, batch)
+        if len(entries) < len(batch):  # the topic was truncated, by a purge or its retention
             raise RetryableError(f"dead letters of {self._tier} no longer exist")
         copies = [
             ProducerRecord(
@@ -145,7 +145,7 @@ class RedriveExecutor:
                 redrive_headers(entry, self._options),
                 await self._partition(entry),
             )
-            for entry in letters
+            for entry in entries
         ]
         async with transactions.transaction() as transaction:
             positions = await transaction.send(copies)
@@ -170,14 +170,14 @@ class RedriveExecutor:
         self._next = max(self._next, now) + count / self._options.rate
 
 
-async def load_messages(lookups: LogLookup, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+async def load_messages(lookups: LogLookup, entries: Sequence[DeadLetter]) -> list[DeadLetter]:
     """Return dead letters with their messages, in order; those that no longer exist are omitted.
 
     Raises:
         UnavailableError: They cannot be read.
     """
     found: dict[Position, Record] = {}
-    for tier in {entry.tier for entry in letters}:
-        places = [entry.record.position for entry in letters if entry.tier == tier]
+    for tier in {entry.tier for entry in entries}:
+        places = [entry.record.position for entry in entries if entry.tier == tier]
         found |= await lookups.read_at(dead_letter_topic_name(tier), places)
-    return [replace(entry, record=found[entry.record.position]) for entry in letters if entry.record.position in found]
+    return [replace(entry, record=found[entry.record.position]) for entry in entries if entry.record.position in found]

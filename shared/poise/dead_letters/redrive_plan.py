@@ -124,18 +124,18 @@ def redrive_headers(entry: DeadLetter, options: RedriveOptions) -> Headers:
     return [*kept, (REDRIVES, str(min(entry.redrives + 1, MAX_INTEGER)).encode())]
 
 
-def batches(letters: Sequence[DeadLetter], rate: float | None, alone: frozenset[str]) -> Iterator[Sequence[DeadLetter]]:
+def batches(entries: Sequence[DeadLetter], rate: float | None, alone: frozenset[str]) -> Iterator[Sequence[DeadLetter]]:
     """Split dead letters into transactions, in order.
 
     Args:
-        letters: The dead letters to redrive.
+        entries: The dead letters to redrive.
         rate: Dead letters per second.
         alone: The ids that get a separate transaction each, because the broker may refuse one of them.
     """
     max_batch = MAX_BATCH if rate is None else max(1, min(MAX_BATCH, int(rate * _TRANSACTION_SECONDS)))
     batch: list[DeadLetter] = []
     size = 0
-    for entry in letters:
+    for entry in entries:
         full = len(batch) >= max_batch or size + entry.size > MAX_BATCH_BYTES
         if batch and (full or {entry.id, batch[-1].id} & alone):
             yield batch
