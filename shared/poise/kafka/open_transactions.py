@@ -124,19 +124,19 @@ class OpenTransactions:
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         """Read ahead, and track the callers of records that were not read yet."""
-        wanted = {at: to for at, to in self._blocked.items() if to.next < (consumer.highwater(at) or 0)}
+        wanted = {p: blocked for p, blocked in self._blocked.items() if blocked.next < (consumer.highwater(p) or 0)}
         if sum(len(blocked.deadlines) for blocked in self._blocked.values()) >= MAX_WAITERS or not wanted:
             return
         reader = await self._open()
         reader.assign(list(wanted))
-        for at, blocked in wanted.items():
-            reader.seek(at, blocked.next)
+        for partition, blocked in wanted.items():
+            reader.seek(partition, blocked.next)
         found = await reader.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_POLL_RECORDS)
-        for at, raws in found.items():
+        for partition, raws in found.items():
             for raw in raws:
-                await self._track(self._blocked[at], raw)
-        for at, blocked in wanted.items():
-            blocked.next = max(blocked.next, await reader.position(at))
+                await self._track(self._blocked[partition], raw)
+        for partition, blocked in wanted.items():
+            blocked.next = max(blocked.next, await reader.position(partition))
 
     async def _track(self, blocked: _BlockedPartition, raw: Any) -> None:
         if isinstance(raw, TransactionalRecord):
@@ -177,7 +177,7 @@ class OpenTransactions:
             await shielded_stop(reader.stop())
 
 
-def _blocked_at(consumer: AIOKafkaConsumer, at: TopicPartition) -> int | None:
+def _blocked_at(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
     """Return the last stable offset of a partition that is read up to it but has more records; None = not blocked."""
-    stable, highwater = consumer.last_stable_offset(at), consumer.highwater(at)
+    stable, highwater = consumer.last_stable_offset(partition), consumer.highwater(partition)
     return stable if stable is not None and highwater is not None and 0 <= stable < highwater else None

@@ -47,7 +47,7 @@ SEND_TIMEOUT: Final = 30.0
 """Seconds until a send fails. With Kafka's defaults, the partitions of a dead broker are without a leader for 9 s, and
 for 18 s if it was the active controller; the producer retries all that time."""
 BATCH_EXPIRY: Final = 40.0
-"""Seconds until a batch for a partition without a leader, or an unanswered request, is given up."""
+"""Seconds until a batch for a partition without a leader, or an unanswered request, fails."""
 BATCH_SIZES: Final = (256 * 1024, 64 * 1024, 16 * 1024, 4 * 1024, 1)
 """Batch sizes in bytes; a topic gets the largest one within its limit. 1 = each record alone. All senders that find a
 batch full wait for the next one together. In small batches, most of them are woken and must wait again: 14 times for a
@@ -230,7 +230,7 @@ class Producer:
     ) -> "asyncio.Future[Any]":
         """Pass a record to aiokafka; return a future of the outcome, which may be cancelled without losing the record.
 
-        An error must be noted even if the caller is gone, because it also affects the producer.
+        Errors are recorded even if the caller is gone, because they also affect the producer.
         """
         if topic in self._forbidden:
             self._raise_forbidden(topic)
@@ -276,7 +276,7 @@ class Producer:
             outcome.set_exception(error)
 
     def _note_failure(self, topic: str, error: BaseException) -> None:
-        """Note the error of a batch of Poise's own records, whose callers may be gone."""
+        """Record the error of a batch of Poise's own records, whose callers may be gone."""
         if isinstance(error, _FORBIDDEN):
             self._forbidden[topic] = error, self._liveness.now() + FORBIDDEN_BACKOFF
         elif not isinstance(error, (*_TOO_LARGE, *_NOT_WRITTEN)):

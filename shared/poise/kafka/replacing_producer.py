@@ -29,7 +29,7 @@ from poise.text.error_text import error_message
 log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT: Final = 10.0
-"""Seconds for connecting and getting a producer id; then it is tried again with the brokers known by then."""
+"""Seconds for connecting and getting a producer id. The next attempt uses the brokers that are known at that time."""
 RETRY_BACKOFF: Final = 0.1
 """Seconds between two attempts, or two replacements in a row; doubles each time."""
 MAX_RETRY_BACKOFF: Final = 2.0

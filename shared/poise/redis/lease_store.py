@@ -1,4 +1,7 @@
-"""LeaseStore: replies of finished steps and leases on running ones, so that a redelivered step runs only once."""
+"""LeaseStore: leases, and the results that replace them, so that a redelivered step runs only once.
+
+Most leases are on steps. Single flights and revalidation marks of the answer cache use the same commands.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -36,7 +39,7 @@ return ''
 
 
 class LeaseStatus(Enum):
-    """The state of a step that has no stored reply."""
+    """The status of a lease on a step that has no stored reply."""
 
     ACQUIRED = "acquired"
     """The caller holds the lease, or has written the reply."""
@@ -69,7 +72,7 @@ class Lease:
 
 
 class LeaseStore:
-    """Leases and replies of steps. Each call is one round trip; without Redis the result is `UNKNOWN`."""
+    """Leases and the replies that replace them. Each call is one round trip; without Redis the result is `UNKNOWN`."""
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
@@ -82,7 +85,7 @@ class LeaseStore:
     async def acquire(self, lease: Lease, ttl: float) -> LeaseStatus | StoredReply:
         """Acquire the lease for `ttl` seconds; return the stored reply if the step has finished.
 
-        Claiming a lease that the caller holds renews it.
+        Acquiring a lease that the caller holds renews it.
         """
         token = _LEASE + lease.token.encode()
         return _decode(await self._redis.evaluate_key(_PUT_UNLESS_HELD, lease.key, token, token, _ms(ttl)))
