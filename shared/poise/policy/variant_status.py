@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from poise.contracts.policy import Decision, Policy
 from poise.contracts.record import Score
@@ -11,6 +11,10 @@ from poise.scoring.summary import Estimate, estimate
 
 MIN_CHANGE: Final = 0.0005
 """Shares that differ by less are equal."""
+
+
+State = Literal["", "incident", "recovery"]
+"""`incident`: it was found to be worse; `recovery`: its share is being restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,7 @@ class VariantStatus:
     """The score that steers, over these answers."""
     ms: Estimate | None
     cost: Estimate | None
-    state: str
-    """`incident` when it was found to be worse, `recovery` while its share is being restored; else empty."""
+    state: State
     why: str
     """The decision's reason, if it has an incident."""
 
@@ -48,7 +51,8 @@ def variant_statuses(policy: Policy, decisions: Sequence[Decision], scores: Sequ
 
         steers = of(policy.spec.limits.score)
         answers, target, move = steers.count if steers else 0, targets.get(variant, 0.0), moves.get(variant)
-        state = why = ""
+        state: State = ""
+        why = ""
         if move is not None and move.action != "promote":
             state, why = "incident", move.reason
         elif move is not None and share < target - MIN_CHANGE:
