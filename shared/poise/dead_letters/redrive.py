@@ -151,9 +151,11 @@ class RedriveExecutor:
             positions = await transaction.send(copies)
             await transaction.send(
                 [
-                    ProducerRecord(dead_letter_topic_name(self._tier), *marker(at, DEAD_REDRIVEN, str(position)))
+                    ProducerRecord(
+                        dead_letter_topic_name(self._tier), *marker(dead_letter_position, DEAD_REDRIVEN, str(position))
+                    )
                     for entry, position in zip(batch, positions, strict=True)
-                    for at in entry.positions
+                    for dead_letter_position in entry.positions
                 ]
             )
         return positions

@@ -54,11 +54,11 @@ class SendHealth:
         topic, since = next(iter(self._sending.values()), ("", now))
         if now - since > LATE_AFTER:
             return f"{topic} has not taken a record for {now - since:.0f} s"
-        for topic, at in tuple(self._failing.items()):
+        for topic, failed_at in tuple(self._failing.items()):
             if numbers := self._leaderless(topic):
                 self._leaderless_topics.add(topic)
                 return f"{topic} has no leader of partition {', '.join(map(str, sorted(numbers)))}"
-            if now - at < FAILED_FOR and topic not in self._leaderless_topics:
+            if now - failed_at < FAILED_FOR and topic not in self._leaderless_topics:
                 return f"{topic} did not take its last record"
             self._recovered(topic)
         return None
