@@ -45,7 +45,7 @@ class ConsumerLimits:
     concurrency: int = 64
     """Messages handled at once."""
     buffer_factor: int = 4
-    """Maximum number of in-flight messages that are not parked, as a multiple of `concurrency`; then polling pauses."""
+    """Maximum of in-flight, not parked messages, as a multiple of `concurrency`; at it, all partitions are paused."""
     max_bytes: int = 32 * 1024 * 1024
     """The same bound in bytes of messages."""
     parked_factor: int = 8
