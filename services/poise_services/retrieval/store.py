@@ -70,7 +70,7 @@ class IndexStore:
 
     Raises:
         _UnusableStoreError: The store is damaged, or has another origin.
-        SetupError: The store was built from another `poise.documents`, and `poise.passages` is not empty.
+        SetupError: The store was built from this `poise.passages`, but another `poise.documents`.
     """
 
     def __init__(self, folder: Path, origin: StoreOrigin, *, checkpoint_interval: float) -> None:
