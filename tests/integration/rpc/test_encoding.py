@@ -123,7 +123,7 @@ async def test_a_step_whose_result_cannot_be_kept_is_done_once(mesh_settings: Me
         raise AssertionError("it goes on without the result")
 
     async def handle(request: Generate, context: Context) -> Completion:
-        run = pays.run(context)
+        run = pays.new_run(context)
 
         async def work() -> Completion:
             return await pays.function(run, request)

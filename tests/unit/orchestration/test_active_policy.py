@@ -41,7 +41,7 @@ def test_a_policy_replaces_only_the_weights() -> None:
     policy_follower.apply(record_of(policy_of(3, a=0.25, b=0.75)))
     now = policy_follower.current
     assert (now.version, weights(policy_follower)) == (3, {"a": 0.25, "b": 0.75})
-    assert now.settings.model_copy(update={"variants": settings.variants}) == settings
+    assert now.weighted_settings.model_copy(update={"variants": settings.variants}) == settings
     drawn = [now.draw(f"run {number}") for number in range(2_000)]
     assert {(one.variant, one.probability) for one in drawn} == {("a", 0.25), ("b", 0.75)}
     assert {one.policy_version for one in drawn} == {3}
@@ -149,6 +149,6 @@ def test_a_variant_of_the_worker_is_drawn_with_the_recorded_probability(
 def test_a_draw_of_a_removed_variant_is_repeated() -> None:
     now = PolicyFollower(settings_of("a", "b")).current
     kept = Draw(variant="b", probability=0.1, policy="answer", policy_version=6)
-    assert now.resolve(kept, "run") == (kept, now.settings.variants[1])
+    assert now.resolve(kept, "run") == (kept, now.weighted_settings.variants[1])
     gone = kept.model_copy(update={"variant": "x"})
-    assert now.resolve(gone, "run") == (now.draw("run"), now.settings.variants[0])
+    assert now.resolve(gone, "run") == (now.draw("run"), now.weighted_settings.variants[0])
