@@ -63,7 +63,7 @@ class AnswerSharing:
             return False
         if no_cache and cached.answer.cached:  # a stale answer was used
             return False
-        if cached.started_at - (self._clock_skew if from_other_worker else 0.0) >= run.requested_at:
+        if cached.computation_started_at - (self._clock_skew if from_other_worker else 0.0) >= run.requested_at:
             return True
         if no_cache or run.written > cached.computed_at:
             return False

@@ -44,7 +44,7 @@ class AnswerStorage:
         took = made - began
         cached = CachedAnswer(
             answer=answer,
-            started_at=began,
+            computation_started_at=began,
             computed_at=made,
             dependencies=dependencies,
             duration_ms=took * 1_000,

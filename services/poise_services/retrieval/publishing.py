@@ -66,7 +66,7 @@ from poise_services.retrieval.passages import (
 from poise_services.retrieval.repartitioning import (
     copy_to_key_partition,
     is_compaction_tombstone,
-    is_copy,
+    is_copied_record,
     is_older,
     republish_newer,
     tombstone_copy_notes,
@@ -144,7 +144,7 @@ class PassagePublisher:
             return False
         if is_compaction_tombstone(record):
             return True
-        if is_copy(record):
+        if is_copied_record(record):
             raise _invalid_key(
                 f"{document!r} is a copy in partition {record.partition}, but its key's partition is {key_partition}: "
                 "its producer must partition by murmur2 (librdkafka: partitioner=murmur2_random)"
@@ -159,10 +159,10 @@ class PassagePublisher:
 
     async def _publish_in_order(self, version: PublishableVersion, context: Context) -> None:
         record = context.record
-        announced = not is_copy(record) and await self._announce_unless_absent(version, context)
+        announced = not is_copied_record(record) and await self._announce_unless_absent(version, context)
         async with self._partition_locks[record.partition]:
             if not await self._republish_if_superseded(version, context):
-                if is_copy(record):
+                if is_copied_record(record):
                     announced = await self._announce_unless_absent(version, context)
                 await self._publish(version, context, announced=announced)
             await self._forget_absent(context)
@@ -176,7 +176,7 @@ class PassagePublisher:
 
     async def _republish_if_superseded(self, version: PublishableVersion, context: Context) -> bool:
         """Return whether a version is from a copy older than the visible one; if so, publish that again after it."""
-        if not is_copy(context.record):
+        if not is_copied_record(context.record):
             return False
         seen = await self._corpus.visible_version(version.document)
         if seen.version >= version.number:

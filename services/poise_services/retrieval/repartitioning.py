@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 READ_TIMEOUT: Final = 10.0
 
 
-def is_copy(record: Record) -> bool:
+def is_copied_record(record: Record) -> bool:
     """Return whether a record is a copy from another partition."""
     return record.raw_header(MOVED_FROM) is not None
 
@@ -54,7 +54,7 @@ def is_compaction_tombstone(record: Record) -> bool:
 
 def written_at(record: Record) -> float:
     """Return when a document was written, unix seconds. For a copy: when its source was, but not after the copy."""
-    at = record.int_header(MOVED_WRITTEN) if is_copy(record) else None
+    at = record.int_header(MOVED_WRITTEN) if is_copied_record(record) else None
     return record.timestamp if at is None else min(at / 1_000, record.timestamp)
 
 

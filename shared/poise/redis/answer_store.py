@@ -116,7 +116,7 @@ class CachedAnswer(BaseModel):
     model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     answer: Answer
-    started_at: float = Field(alias="began")  # the name in Redis
+    computation_started_at: float = Field(alias="began")  # the name in Redis
     """When its computation started, unix seconds: later changes are not reflected."""
     computed_at: float = Field(alias="made")  # the name in Redis
     """When its computation ended, unix seconds."""
@@ -128,7 +128,10 @@ class CachedAnswer(BaseModel):
 
     def encode(self) -> bytes:
         """Return the stored form."""
-        return b"%d\n%b" % (round(self.started_at * 1_000), self.model_dump_json(exclude_none=True).encode())
+        return b"%d\n%b" % (
+            round(self.computation_started_at * 1_000),
+            self.model_dump_json(exclude_none=True).encode(),
+        )
 
     @classmethod
     def decode(cls, raw: bytes) -> "CachedAnswer | None":
@@ -203,7 +206,7 @@ class AnswerStore:
             [_entry_prefix(tenant) + key, _usage_key(tenant), _purge_key(tenant)],
             key.encode(),
             raw,
-            round(entry.started_at * 1_000),
+            round(entry.computation_started_at * 1_000),
             max(1, round(ttl * 1_000)),
             round(time.time() * 1_000),
             self._max_entries,

@@ -28,7 +28,7 @@ async def tenant(valkey: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             answer = Answer(run_id="r", text=f"Answer {number}.", rung="primary", epoch="e1.AAAA")
             ground = Dependency(document=document, source=document, digest="d")
             kept = CachedAnswer(
-                answer=answer, started_at=made, computed_at=made, dependencies=(ground,), duration_ms=9.0
+                answer=answer, computation_started_at=made, computed_at=made, dependencies=(ground,), duration_ms=9.0
             )
             assert await answers.put(name, f"key-{number}", kept, 60)
         for use in ("hits", "hits", "stale", "misses"):

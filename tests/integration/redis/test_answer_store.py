@@ -31,7 +31,7 @@ def cached_answer(text: str = "It is so.", began: float | None = None) -> Cached
     answer = Answer(run_id="r", text=text, rung="primary", epoch="e1.AAAA")
     return CachedAnswer(
         answer=answer,
-        started_at=began,
+        computation_started_at=began,
         computed_at=began,
         dependencies=(Dependency(document="d", source="d", digest="x"),),
         duration_ms=1,

@@ -39,7 +39,9 @@ def log() -> Log:
 def entry(*digests: str | None, made: float = MADE, epoch: str | None = EPOCH) -> CachedAnswer:
     grounds = tuple(Dependency(document=f"d{n}", source=f"book {n}", digest=d) for n, d in enumerate(digests))
     answer = Answer(run_id="r", text="It is so.", rung="primary", epoch=epoch)
-    return CachedAnswer(answer=answer, started_at=made - 1, computed_at=made, dependencies=grounds, duration_ms=5.0)
+    return CachedAnswer(
+        answer=answer, computation_started_at=made - 1, computed_at=made, dependencies=grounds, duration_ms=5.0
+    )
 
 
 def why(kept: CachedAnswer, written: Log, now: float = MADE + 1) -> str | None:

@@ -93,7 +93,7 @@ def test_a_search_returns_source_and_part(tmp_path: Path, log: Log) -> None:
         best = store.index.search("lion", vector(""), limit=10, candidates=50)[0]
         assert (best.document, best.number, best.source, best.heading) == ("a", 1, "a.txt", "Title")
         assert best.document_written_at == 3.0
-        assert store.epoch.parts == {0: (4, 4.0)}
+        assert store.epoch.partitions == {0: (4, 4.0)}
 
 
 def test_a_sparse_search(tmp_path: Path, log: Log) -> None:

@@ -92,7 +92,7 @@ def test_the_newest_version_is_visible_from_the_whole_log_the_compacted_log_and_
     readers[0].read(log.whole())
     readers[1].read(log.compacted())
     for reader in readers:
-        assert {name: (v.number, len(v.parts)) for name, v in reader.seen.items()} == newest
+        assert {name: (v.number, len(v.passages)) for name, v in reader.seen.items()} == newest
         assert not len(reader.assembly)
 
 
