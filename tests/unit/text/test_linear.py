@@ -58,7 +58,6 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.policy.weights:normalize": NO_TEXT,
     "poise.scoring.tokenization:cached_by_text": NO_TEXT,
     "poise.stack.options:custom_tier_name": NO_TEXT,
-    "poise.contracts.message:is_strict": NO_TEXT,
     "poise.stack.options:parse_custom_tiers": NO_TEXT,
     "poise.stack.options:parse_workers": NO_TEXT,
     "poise.stack.options:default_workers": NO_TEXT,
