@@ -11,9 +11,11 @@ from liveness_kit import ProcessOnClock
 from redis.asyncio import Redis
 from slow_proxy import SlowProxy
 
+from poise.contracts import Answer
 from poise.errors import SetupError
 from poise.liveness import Liveness
 from poise.redis import client
+from poise.redis.answer_store import AnswerStore, CachedAnswer
 from poise.redis.client import BREAKER_WINDOW, COMMAND_TIMEOUT, MAX_CONNECTIONS, OPEN_FOR, SLOW_COMMAND, RedisClient
 from poise.redis.lease_store import Lease, LeaseStatus, LeaseStore, StoredReply
 from poise.stack.valkey import Valkey
@@ -173,6 +175,22 @@ async def test_a_full_redis_still_returns_stored_replies(
             assert await store.acquire(new, 60) is LeaseStatus.UNKNOWN  # handled without a lease
             assert await store.acquire(done, 60) == stored
     assert messages(caplog) == ["Redis is full and stores nothing until it has room"]
+
+
+async def test_a_stored_answer_shows_that_a_full_redis_has_room_again(
+    server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    answer = Answer(run_id="r", text="It is so.", rung="primary", epoch="e1.AAAA")
+    now = time.time()
+    entry = CachedAnswer(answer=answer, computation_started_at=now, computed_at=now, dependencies=(), duration_ms=1.0)
+    async with RedisClient(server.url) as redis:
+        answers = AnswerStore(redis, 10)
+        await admin.config_set("maxmemory", "1")
+        assert not await answers.put("tenant", "k", entry, 60)
+        await admin.config_set("maxmemory", "0")
+        assert await answers.put("tenant", "k", entry, 60)
+    assert messages(caplog) == ["Redis is full and stores nothing until it has room", "Redis has room again"]
 
 
 # -- liveness ---------------------------------------------------------------------------------------------------------
