@@ -113,7 +113,7 @@ async def test_a_moved_copy_is_not_moved_again(
             async for records in dead_letters:
                 if found := [record for record in records if record.key == key.encode()]:
                     break
-    assert "was moved already" in (found[0].header("poise-dead-message") or "")
+    assert "is a copy in partition" in (found[0].header("poise-dead-message") or "")
     assert len(await written_of(client.mesh, key)) == 1
 
 
