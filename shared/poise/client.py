@@ -19,7 +19,13 @@ from poise.contracts.message import ReplyT, Request
 from poise.contracts.run_id import new_run_id
 from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
-from poise.errors import DeadlineExceededError, EncodingError, InvalidMessageError, NotTakenError, UnavailableError
+from poise.errors import (
+    DeadlineExceededError,
+    EncodingError,
+    InvalidMessageError,
+    NotAcknowledgedError,
+    UnavailableError,
+)
 from poise.kafka.record import Position
 from poise.rpc.client import CallOptions
 from poise.rpc.deadlines import limit_note
@@ -120,7 +126,7 @@ class Poise:
                     min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
                 ),
             )
-        except NotTakenError:
+        except NotAcknowledgedError:
             raise
         except DeadlineExceededError as error:
             raise _deadline_exceeded(timeout) from error
@@ -158,7 +164,7 @@ class Poise:
             async with aclosing(items):
                 async for item in items:
                     yield item
-        except NotTakenError:
+        except NotAcknowledgedError:
             raise
         except DeadlineExceededError as error:
             raise _deadline_exceeded(timeout) from error

@@ -17,7 +17,7 @@
     ├── TransportError            the mesh did not carry a request, a reply or a record
     │   ├── UnavailableError        the part that could answer is missing or does not answer
     │   └── DeadlineExceededError   the deadline passed
-    │       └── NotTakenError         before the broker had acknowledged the request
+    │       └── NotAcknowledgedError  before the broker had acknowledged the request
     ├── CallError                 a call ended with something other than its reply
     │   ├── FaultError              a fault came back: the tier that answered has done the retrying
     │   └── RunCancelledError       the run, or this step of it, was cancelled
@@ -213,7 +213,7 @@ class DeadlineExceededError(TransportError):
     retryable = True
 
 
-class NotTakenError(DeadlineExceededError):
+class NotAcknowledgedError(DeadlineExceededError):
     """The deadline passed before the broker acknowledged the request: no leader for its partition, or no broker."""
 
     name = "not-taken"

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 from poise.errors import SetupError
 from poise.telemetry import semconv
-from poise.telemetry.metrics import Observation
+from poise.telemetry.metrics import Measurement
 from poise.text.error_text import error_with_type
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Liveness:
             healthy[component.name] &= not component.stalled(now)
         return healthy
 
-    def ages(self) -> Iterator[Observation]:
+    def ages(self) -> Iterator[Measurement]:
         """Yield the seconds since each component's last progress, for the gauge."""
         now = self._clock()
         for component in tuple(self._components):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from poise.contracts import Document, Epoch, Manifest, Part, Retrieve
+from poise.contracts import Document, Epoch, Manifest, PassageRecord, Retrieve
 from poise.contracts.topics import DOCUMENTS
 from poise.kafka import topic_setup
 from poise.kafka.record import Record
@@ -60,14 +60,14 @@ def records(texts: dict[str, list[PassageContent]], vectors: dict[PassageContent
     """The corpus as records of poise.passages."""
     found: list[Record] = []
 
-    def add(message: Part | Manifest, version: int) -> None:
+    def add(message: PassageRecord | Manifest, version: int) -> None:
         headers = (("poise-kind", message.kind.encode()), ("poise-doc-version", str(version).encode()))
         found.append(Record("poise.passages", 0, len(found), time.time(), b"", message.encode(), headers))
 
     for version, (name, said) in enumerate(texts.items()):
         for number, body in enumerate(said):
             add(
-                Part(
+                PassageRecord(
                     document=name,
                     part=number,
                     source=name,

@@ -160,7 +160,7 @@ async def still_works(mesh: WorkerRuntime) -> None:
         draw=Draw(variant="v", probability=1.0, policy="p", policy_version=1),
     )
     await mesh.producer.publish(RECORDS, record, key=record.run_id)
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as scores:
+    async with asyncio.timeout(WITHIN), mesh.logs.open_stream(SCORES.name) as scores:
         async for batch in scores:
             if any(record.run_id.encode() in (score.value or b"") for score in batch):
                 return

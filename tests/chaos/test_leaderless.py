@@ -37,7 +37,7 @@ WITHIN: Final = 60.0
 """Seconds in which all are ready again."""
 PLACES: Final = {**ON_NODE_2, RECORDS: (5,)}
 QUESTION: Final = "How does a lighthouse warn ships at night?"
-RENEWED: Final = re.compile(r"a producer is renewed after \w*(LeaderNotAvailable|Timeout)")
+REPLACED: Final = re.compile(r"a producer is replaced after \w*(LeaderNotAvailable|Timeout)")
 
 
 def needs(topic: Topic, key: str) -> bool:
@@ -172,6 +172,6 @@ async def test_partitions_without_a_leader_for_longer_than_a_batch_is_kept(
         assert {worker.name: worker.pid for worker in played.workers} == pids
         assert not played.supervisor.deaths
         await settled(played.bootstrap)
-    renewed = {worker.name for worker in played.workers if RENEWED.search(worker.log.read_text())}
-    assert renewed >= {"gateway-1", "orchestration-1", "orchestration-2"}
-    assert any(RENEWED.match(record.getMessage()) for record in caplog.records)
+    replaced = {worker.name for worker in played.workers if REPLACED.search(worker.log.read_text())}
+    assert replaced >= {"gateway-1", "orchestration-1", "orchestration-2"}
+    assert any(REPLACED.match(record.getMessage()) for record in caplog.records)

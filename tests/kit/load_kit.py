@@ -141,7 +141,7 @@ async def written(bootstrap: str, topic: str, since: float, prefix: str) -> Coun
     found: Counter[str] = Counter()
     async with (
         WorkerRuntime(MeshSettings(broker=bootstrap, spans=False), tier="client") as mesh,
-        mesh.logs.follow(topic, start=since) as log,
+        mesh.logs.open_stream(topic, start=since) as log,
     ):
         async for batch in log.read_to_end():
             ids = [record.header("correlation_id") or "" for record in batch]

@@ -1,6 +1,7 @@
 """In-memory journals, and a call context with random delays, for tests of restarted runs."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from poise.contracts.topics import Lane, Topic
 from poise.errors import FaultError
 from poise.kafka.record import Position
 from poise.redis.journal import Journal, JournalEntry
+from poise.rpc.client import CallOptions
 from poise.workflows.run import Run
 
 ROUNDS = 60
@@ -81,9 +83,10 @@ class RandomCallContext:
     step: str = "ask"
     tenant: str = "acme"
     lane: Lane = "interactive"
-    stream: None = None
+    stream_writer: None = None
     min_epoch: str | None = None
     written: float = 0.0
+    deadline: float = math.inf
     left: float = 100.0
     called: list[str] = field(default_factory=list)
     published: list[Message | None] = field(default_factory=list)
@@ -91,17 +94,17 @@ class RandomCallContext:
     def remaining(self) -> float:
         return self.left
 
-    async def call(
+    async def call_with(
         self,
         request: Request[ReplyT],
+        options: CallOptions,
         *,
-        step: str,
-        timeout: float | None = None,  # noqa: ASYNC109
         stream: bool = False,  # noqa: ARG002
     ) -> ReplyT:
         assert isinstance(request, Do)
-        assert timeout is not None
-        self.called.append(step)
+        assert options.step is not None
+        assert options.deadline is not None
+        self.called.append(options.step)
         for _ in range(self.chance.randrange(ROUNDS)):
             await asyncio.sleep(0)
         if request.fails:

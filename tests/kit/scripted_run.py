@@ -1,5 +1,7 @@
 """A call context whose calls are answered from a script."""
 
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +10,7 @@ from poise.contracts import Answer, Draw, Message, Request, RunRecord
 from poise.contracts.message import ReplyT
 from poise.contracts.topics import Lane, Topic
 from poise.kafka.record import Position
+from poise.rpc.client import CallOptions
 from poise.rpc.stream_writer import StreamWriter
 
 Reply = Message | Exception
@@ -26,6 +29,8 @@ class ScriptedRun:
     """When its request was written, unix seconds."""
     left: float = 100.0
     """Seconds until the deadline."""
+    deadline: float = math.inf
+    """Unix seconds; `left` is independent of it."""
     takes: float = 0.0
     """Seconds that each call takes."""
     refuses: Exception | None = None
@@ -33,11 +38,12 @@ class ScriptedRun:
     min_epoch: str | None = None
     bytes_left: int = 1_000_000
     """Bytes that the reply may have, and a record."""
-    stream: StreamWriter | None = None
+    stream_writer: StreamWriter | None = None
     """Streams the answer's text."""
     requests: list[Request[Any]] = field(default_factory=list)
     streamed: list[str] = field(default_factory=list)
-    timeouts: dict[str, float | None] = field(default_factory=dict)
+    timeouts: dict[str, int] = field(default_factory=dict)
+    """Seconds that each call was given, by step."""
     published: list[tuple[Topic, Message | None, str | None]] = field(default_factory=list)
 
     def remaining(self) -> float:
@@ -52,19 +58,16 @@ class ScriptedRun:
         """There is no Redis."""
         return
 
-    async def call(
-        self,
-        request: Request[ReplyT],
-        *,
-        step: str,
-        timeout: float | None = None,  # noqa: ASYNC109
-        stream: bool = False,
-    ) -> ReplyT:
+    async def call_with(self, request: Request[ReplyT], options: CallOptions, *, stream: bool = False) -> ReplyT:
         """Answer from the script."""
+        assert options.step is not None
+        assert options.deadline is not None
         if stream:
-            self.streamed.append(step)
+            self.streamed.append(options.step)
         self.requests.append(request)
-        self.timeouts[step] = timeout
+        self.timeouts[options.step] = round(
+            options.deadline - time.time()
+        )  # time passes between the two clock readings
         self.left -= self.takes
         reply = self.replies[type(request)]
         if callable(reply) and not isinstance(reply, Message):

@@ -22,10 +22,10 @@ async def _answer(ask: Ask, context: Context) -> Answer:
             raise InvalidMessageError("question: nobody answers that")
         case ["fail"]:
             raise TerminalError("the handler was asked to fail")
-        case ["stream"] if context.stream is not None:
-            await context.stream.write("made up")
-            await context.stream.reset("not grounded", rung="extractive")
-            await context.stream.write("you asked: stream")
+        case ["stream"] if context.stream_writer is not None:
+            await context.stream_writer.write("made up")
+            await context.stream_writer.reset("not grounded", rung="extractive")
+            await context.stream_writer.write("you asked: stream")
         case ["sleep"]:
             await asyncio.Event().wait()
     return Answer(

@@ -71,7 +71,7 @@ from poise_services.orchestration.answer_check import check
 from poise_services.orchestration.cache_keys import document_id, normalize_question
 from poise_services.orchestration.canned import choose_text, language_ranges
 from poise_services.orchestration.prompt import build_prompt
-from poise_services.orchestration.settings import CannedText, Ladder
+from poise_services.orchestration.settings import CannedText, LadderSettings
 from poise_services.retrieval import headings, passages, splitting
 from poise_services.retrieval.sparse import SparseEncoder
 
@@ -322,9 +322,9 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
         "poise_services.orchestration.canned:choose_text": (lambda said: choose_text(_CANNED, "t", said),),
         "poise_services.orchestration.canned:language_ranges": (lambda said: list(language_ranges(said)),),
         "poise_services.orchestration.answer_check:check": (
-            lambda said: check(completed(said), evidence(PASSAGE), QUESTION, Ladder(), "v"),
-            lambda said: check(completed(ANSWER), evidence(said), QUESTION, Ladder(), "v"),
-            lambda said: check(completed(ANSWER), evidence(PASSAGE), said, Ladder(), "v"),
+            lambda said: check(completed(said), evidence(PASSAGE), QUESTION, LadderSettings(), "v"),
+            lambda said: check(completed(ANSWER), evidence(said), QUESTION, LadderSettings(), "v"),
+            lambda said: check(completed(ANSWER), evidence(PASSAGE), said, LadderSettings(), "v"),
         ),
         "poise_services.orchestration.cache_keys:document_id": (document_id,),
         "poise_services.orchestration.cache_keys:normalize_question": (normalize_question,),

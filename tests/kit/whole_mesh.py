@@ -47,7 +47,7 @@ class WholeMesh:
     outsider: Outsider
     """Speaks Kafka and nothing else."""
 
-    # -- asking ---------------------------------------------------------------------------------------------------
+    # -- queries --------------------------------------------------------------------------------------------------
 
     async def ask_by_kafka(self, question: str, **headers: str) -> tuple[Record, Record]:
         """Publish a question as any Kafka client can, to be worked out; returns what was sent and its reply."""

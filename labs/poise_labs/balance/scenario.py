@@ -8,7 +8,7 @@ from typing import Final
 
 from poise.contracts.policy import PolicyCommand, PolicySpec
 from poise.errors import UnavailableError
-from poise.policy.control import execute, new_command_id
+from poise.policy.control import new_command_id, send_and_wait
 from poise.worker.connection import MeshConnection
 from poise_labs.balance.environment import FAULT_SHARE, SECOND, STEADY
 from poise_labs.balance.load import LoadGenerator
@@ -164,7 +164,7 @@ class BalanceScenario:
 
     async def _set_policy(self) -> None:
         command = PolicyCommand(id=new_command_id(), action="set", spec=self.spec, by="the act")
-        await execute(self.mesh.logs, self.mesh.producer, self.spec.name, command, within=DECISION_TIMEOUT)
+        await send_and_wait(self.mesh.logs, self.mesh.producer, self.spec.name, command, within=DECISION_TIMEOUT)
         await self.observer.until(
             lambda _: any(decision.command == command.id for decision in self.observer.decisions),
             answers=1,

@@ -82,7 +82,7 @@ class LabEnvironment:
         """
         mesh = self.poise.mesh
         try:
-            return await control.execute(mesh.logs, mesh.producer, policy, command, within=DECISION_TIMEOUT)
+            return await control.send_and_wait(mesh.logs, mesh.producer, policy, command, within=DECISION_TIMEOUT)
         except UnavailableError as error:
             raise UnavailableError(f"{error}; see {self._directory / 'logs' / 'evaluation-1.log'}") from error
 

@@ -2,7 +2,7 @@
 
 A run takes 10 ms to half a second of a core, and onnxruntime releases the GIL: meanwhile the event loop decides on
 policies and answers health checks. On Linux the thread has the lowest priority, because no caller waits for a score. A
-run that cannot be embedded is not scored by words instead: the two measures differ, and a policy that gets a mix of
+run that cannot be embedded is not scored lexically instead: the two measures differ, and a policy that gets a mix of
 them would detect shifts that do not exist.
 """
 

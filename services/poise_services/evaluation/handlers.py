@@ -21,7 +21,7 @@ class Scorer:
     """Handles `RunRecord`.
 
     Args:
-        vectors: Scores with embeddings; None = quality is scored by words alone.
+        vectors: Scores with embeddings; None = quality is scored lexically.
         executor: Scores large records in a child process; None = a new one.
     """
 

@@ -209,7 +209,7 @@ class PartitionDeciders:
             yield _record_of(POLICY_STATE, state, name, self.partition)
 
     def mark_written(self) -> None:
-        """Report the decisions, which count only once committed: a fenced worker must not report its own."""
+        """Report the committed decisions: those of a fenced worker are not committed and must not be reported."""
         for decision, _ in self.pending:
             _report(decision)
         self.pending, self.missing = [], []
@@ -218,9 +218,9 @@ class PartitionDeciders:
 
 def _report(decision: Decision) -> None:
     """Log and count a decision; an incident is a warning, even if the share stays."""
-    trouble = decision.command is None and decision.action != "promote"
+    incident = decision.command is None and decision.action != "promote"
     acted = "" if decision.acted else " (not acted)"
-    level = logging.WARNING if trouble else logging.INFO
+    level = logging.WARNING if incident else logging.INFO
     log.log(level, "%s %s%s: %s", decision.policy, decision.action, acted, decision.reason)
     what = {semconv.POLICY: decision.policy, semconv.ACTION: decision.action}
     count(semconv.DECISIONS, 1, {**what, semconv.ACTED: decision.acted})
@@ -233,9 +233,9 @@ def name_of(record: Record) -> str:
 
 def _read(record: Record, kind: type[MessageT]) -> MessageT | None:
     """Return the message; None = it cannot be decoded."""
-    said = record.header(KIND) or kind.kind
-    why = f"it is a {said}, not a {kind.kind}"
-    if said == kind.kind:
+    actual = record.header(KIND) or kind.kind
+    why = f"it is a {actual}, not a {kind.kind}"
+    if actual == kind.kind:
         try:
             return kind.parse(record.value or b"")
         except ValidationError as error:

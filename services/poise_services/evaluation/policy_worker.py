@@ -18,7 +18,7 @@ from poise.kafka.transactions import TransactionalProducer
 from poise.liveness import Component
 from poise.policy.command_execution import MAX_COMMANDS
 from poise.telemetry import observe, semconv
-from poise.telemetry.metrics import Observation
+from poise.telemetry.metrics import Measurement
 from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.partition_deciders import PartitionDeciders, SourceTopics
 from poise_services.evaluation.settings import EvaluationSettings
@@ -27,7 +27,7 @@ GROUP: Final = "poise.evaluation:deciding"
 TRANSACTIONAL_ID_PREFIX: Final = "poise.decider."
 """The prefix of transactional ids; the partition number follows."""
 SNAPSHOT_INTERVAL: Final = 5.0
-"""Seconds between two snapshots without a decision: the next owner counts the answers since the last one again."""
+"""Seconds between two snapshots without a decision. The next owner applies the scores since the last one again."""
 BATCH_SIZE: Final = 200
 """Scores applied before the event loop runs other tasks."""
 READ_TIMEOUT: Final = 30.0
@@ -60,7 +60,7 @@ class PolicyWorker:
 
     # -- one partition --------------------------------------------------------------------------------------------
 
-    async def _decide(self, partition: int, part: Component) -> None:
+    async def _decide(self, partition: int, component: Component) -> None:
         """Decide on the policies of a partition until cancelled or failed.
 
         1. Opening the transactions fences the previous owner; what it committed can be read.
@@ -68,41 +68,42 @@ class PolicyWorker:
            one of the two is lost, deciding continues from the other.
         3. Scores and commands are followed from the offsets of the snapshots.
         4. Decisions are written together with the snapshots, in one transaction.
-        A failure, a commit with an unknown result, or a recreated topic ends this; the next owner begins at 1.
+
+        A failure, a commit with an unknown result, or a recreated topic ends the work; the next owner starts at 1.
         """
         async with self._recreation_check() as check:
-            turns = _PollProgress(part, check)
-            await self._wait_for_policy(partition, turns)
+            progress = _PollProgress(component, check)
+            await self._wait_for_policy(partition, progress)
             async with TransactionalProducer(
                 self._mesh.connection, f"{TRANSACTIONAL_ID_PREFIX}{partition}"
             ) as transactions:
                 deciders = await self._restored(partition)
                 start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
-                async with self._mesh.logs.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
-                    asked = [record async for batch in commands.read_to_end() for record in batch]
-                    start = _first(partition, deciders.scores, asked)
-                    async with self._mesh.logs.follow(SCORES.name, start=start, partitions=[partition]) as scores:
+                async with self._mesh.logs.open_stream(COMMANDS.name, start=start, partitions=[partition]) as commands:
+                    backlog = [record async for batch in commands.read_to_end() for record in batch]
+                    start = _scores_start(partition, deciders.scores, backlog)
+                    async with self._mesh.logs.open_stream(SCORES.name, start=start, partitions=[partition]) as scores:
                         deciders.scores = scores.position(partition)
-                        # Commands sent while no worker decided hold for the scores since.
-                        deciders.apply_commands(asked)
+                        # Commands sent while no worker was deciding apply to the scores since then.
+                        deciders.apply_commands(backlog)
                         self._partitions[partition] = deciders, scores
                         try:
-                            await self._run(deciders, transactions, (turns.of(commands), turns.of(scores)))
+                            await self._run(deciders, transactions, (progress.watch(commands), progress.watch(scores)))
                         finally:
                             del self._partitions[partition]
 
     @asynccontextmanager
     async def _recreation_check(self) -> AsyncIterator[Callable[[], None]]:
         """Yield a check that raises once one of the topics was deleted and recreated."""
-        another: list[str] = []
+        recreated: list[str] = []
         identities = self._mesh.topic_identities
         names = [topic.name for topic in (POLICY, POLICY_STATE, COMMANDS, SCORES)]
         known = await self._mesh.admin.describe(names)
-        watched = {name: partial(_noted, another, name) for name in names}
+        watched = {name: partial(_append_name, recreated, name) for name in names}
 
         def check() -> None:
-            if another:
-                raise UnavailableError(f"topic {another[0]} was deleted and recreated")
+            if recreated:
+                raise UnavailableError(f"topic {recreated[0]} was deleted and recreated")
 
         for name, callback in watched.items():
             identities.watch(name, callback, known=known[name].id if name in known else None)
@@ -112,9 +113,9 @@ class PolicyWorker:
             for name, callback in watched.items():
                 identities.unwatch(name, callback)
 
-    async def _wait_for_policy(self, partition: int, turns: "_PollProgress") -> None:
+    async def _wait_for_policy(self, partition: int, progress: "_PollProgress") -> None:
         """Wait until there is a policy or a command: most partitions have none, and need nothing else."""
-        async with self._mesh.logs.follow(POLICY_STATE.name, partitions=[partition]) as states:
+        async with self._mesh.logs.open_stream(POLICY_STATE.name, partitions=[partition]) as states:
             async for _ in states.read_to_end():
                 return
         belongs = await self._belongs_to(partition)
@@ -122,8 +123,8 @@ class PolicyWorker:
             POLICY.name, lambda record: belongs((record.key or b"").decode(errors="replace"))
         ):
             return
-        async with self._mesh.logs.follow(COMMANDS.name, partitions=[partition]) as commands:
-            async for records in turns.of(commands):
+        async with self._mesh.logs.open_stream(COMMANDS.name, partitions=[partition]) as commands:
+            async for records in progress.watch(commands):
                 if records:
                     return
 
@@ -137,7 +138,7 @@ class PolicyWorker:
             await self._mesh.logs.topic_id(SCORES.name), await self._mesh.logs.topic_id(COMMANDS.name)
         )
         deciders = PartitionDeciders(partition, await self._belongs_to(partition), origin)
-        async with self._mesh.logs.follow(POLICY_STATE.name, partitions=[partition]) as states:
+        async with self._mesh.logs.open_stream(POLICY_STATE.name, partitions=[partition]) as states:
             deciders.restore(await read_all(states, within=READ_TIMEOUT))
         for name, policies in deciders.compare(await self._mesh.logs.read_topic(POLICY.name)).items():
             deciders.resume(policies, await self._decisions(name))
@@ -176,9 +177,9 @@ class PolicyWorker:
                     saved = loop.time()
                 wait = max(0.0, saved + SNAPSHOT_INTERVAL - loop.time()) if deciders.dirty else None
                 await asyncio.wait(reads, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-                for number, take in enumerate((deciders.apply_commands, deciders.apply_scores)):
+                for number, apply in enumerate((deciders.apply_commands, deciders.apply_scores)):
                     if reads[number].done():
-                        await _take(take, reads[number].result())
+                        await _apply_in_batches(apply, reads[number].result())
                         reads[number] = asyncio.ensure_future(anext(readers[number]))
         finally:
             for read in reads:
@@ -187,26 +188,26 @@ class PolicyWorker:
 
     # -- metrics -----------------------------------------------------------------------------------------------
 
-    def _weights(self) -> Iterator[Observation]:
+    def _weights(self) -> Iterator[Measurement]:
         for deciders, _ in tuple(self._partitions.values()):
             for name, decider in tuple(deciders.deciders.items()):
                 for variant, weight in decider.policy.weights.items() if decider.policy else ():
                     yield weight, {semconv.POLICY: name, semconv.VARIANT: variant}
 
-    def _lag(self) -> Iterator[Observation]:
+    def _lag(self) -> Iterator[Measurement]:
         for partition, (_, scores) in tuple(self._partitions.items()):
             yield scores.lag(), {semconv.MESSAGING_PARTITION: partition}
 
 
 class _PollProgress:
-    """Reads logs for a part of the process that makes progress when all of them are polled."""
+    """Reads logs, and reports progress of a component each time that all of them were polled."""
 
-    def __init__(self, part: Component, check: Callable[[], None]) -> None:
-        self._part = part
+    def __init__(self, component: Component, check: Callable[[], None]) -> None:
+        self._component = component
         self._check = check
         self._polled: dict[LogStream, bool] = {}
 
-    async def of(self, log: LogStream) -> AsyncIterator[list[Record]]:
+    async def watch(self, log: LogStream) -> AsyncIterator[list[Record]]:
         """Yield batches as they arrive, an empty one if none arrived for a second.
 
         Raises:
@@ -220,28 +221,28 @@ class _PollProgress:
                     raise UnavailableError(f"the broker does not answer for topic {log.topic}")
                 self._polled[log] = True
                 if all(self._polled.values()):
-                    self._part.progress()
+                    self._component.progress()
                     self._polled = dict.fromkeys(self._polled, False)
                 yield records
         finally:
             del self._polled[log]
 
 
-def _noted(names: list[str], name: str, _: str) -> None:
+def _append_name(names: list[str], name: str, _: str) -> None:
     names.append(name)
 
 
-async def _take(take: Callable[[Sequence[Record]], None], records: Sequence[Record]) -> None:
+async def _apply_in_batches(apply: Callable[[Sequence[Record]], None], records: Sequence[Record]) -> None:
     for first in range(0, len(records), BATCH_SIZE):
-        take(records[first : first + BATCH_SIZE])
+        apply(records[first : first + BATCH_SIZE])
         await asyncio.sleep(0)
 
 
-def _first(partition: int, known: int | None, asked: Sequence[Record]) -> Start:
-    """Return where to start reading scores: those older than the first command have no policy to count for."""
+def _scores_start(partition: int, known: int | None, backlog: Sequence[Record]) -> Start:
+    """Return where to start reading scores: no policy existed for scores older than the first command."""
     if known is not None:
         return {partition: known}
-    return float(asked[0].timestamp) if asked else "end"
+    return float(backlog[0].timestamp) if backlog else "end"
 
 
 @asynccontextmanager

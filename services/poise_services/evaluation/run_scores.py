@@ -34,7 +34,7 @@ def score_run(record: RunRecord, embed: Embed | None = None) -> Score:
 
     Args:
         record: The run's record.
-        embed: Returns the vector of a text, for a quality that compares embeddings; None = by words alone.
+        embed: Returns the vector of a text, for a quality that compares embeddings; None = lexical scoring.
     """
     draw = record.draw or Draw(variant="none", probability=1.0, policy=record.workflow, policy_version=0)
     values = {"error": float(record.fault is not None)}

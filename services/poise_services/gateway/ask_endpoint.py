@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from poise.contracts import Answer, Ask
 from poise.contracts.headers import RUN, TRACEPARENT
-from poise.contracts.run_id import new_run_id
+from poise.contracts.run_id import ROOT_STEP, new_run_id
 from poise.errors import InvalidMessageError, RetryableError, UnavailableError
 from poise.ingestion.epoch_validator import EpochValidator, parse_epoch
 from poise.rpc.client import CallOptions, RpcClient
@@ -27,7 +27,6 @@ from poise_services.gateway.settings import GatewaySettings
 
 MAX_ASK_BYTES: Final = 128 * 1024
 """The largest body of an ask: fits a question of maximum length with each character escaped as `\\uXXXX`."""
-STEP: Final = "ask"
 READ_GRACE: Final = 60.0
 """Seconds after the deadline within which a client must have read its answer."""
 
@@ -88,7 +87,7 @@ class AskEndpoint:
                 ask,
                 CallOptions(
                     run=run,
-                    step=STEP,
+                    step=ROOT_STEP,
                     key=ask.conversation or run,
                     deadline=options.deadline,
                     min_epoch=options.min_epoch,
@@ -126,7 +125,11 @@ class AskEndpoint:
         return await self._rpc.call(
             ask,
             CallOptions(
-                run=run, step=STEP, key=ask.conversation or run, deadline=options.deadline, min_epoch=options.min_epoch
+                run=run,
+                step=ROOT_STEP,
+                key=ask.conversation or run,
+                deadline=options.deadline,
+                min_epoch=options.min_epoch,
             ),
         )
 

@@ -95,8 +95,8 @@ class Connections:
         self._open += 1
         self._peers[peer] += 1
         if self._peers[peer] > self.limits.max_connections_per_peer and not self._close_idle(peer):
-            told = "this address has as many requests under way as it may: try again"
-            raise RateLimitedError(told, retry_after=RETRY_AFTER)
+            message = "this address has its maximum of requests in progress: try again"
+            raise RateLimitedError(message, retry_after=RETRY_AFTER)
         if self._open > self.limits.max_connections and not self._close_idle():
             raise overloaded("connections")
 

@@ -112,16 +112,16 @@ class DeadLetterSelection(DeadLetterCriteria):
     dry_run: bool = False
     """Change nothing; respond with what would be done."""
 
-    def selected(self) -> DeadLetterFilter:
-        """Return the filter for this selection.
+    def to_filter(self) -> DeadLetterFilter:
+        """Return the selection as a filter of `poise.dead_letters`.
 
         Raises:
             InvalidMessageError: There is neither a criterion nor `all`.
         """
-        found = self.filter(frozenset(self.ids))
-        if not found.has_criteria and not self.all:
+        filter_ = self.filter(frozenset(self.ids))
+        if not filter_.has_criteria and not self.all:
             raise invalid_field("ids", "give ids, another criterion, or `all`")
-        return found
+        return filter_
 
 
 class PurgeRequest(DeadLetterSelection):
@@ -177,7 +177,7 @@ class RedriveResponse(Message):
 
 
 class PurgeResponse(Message):
-    """The dead letters that were purged."""
+    """The dead letters that were purged, or would be: see `dry_run`."""
 
     kind: ClassVar[str] = "dead-letters-purged/1"
 
@@ -204,10 +204,10 @@ class DeadLetterEndpoints:
         query = _validated(lambda: ListQuery.model_validate(dict(request.query_params), extra="forbid"))
         async with self._lock:
             dead_letters = await self._admin.select(query.filter())
-        found = [entry for entry in dead_letters if query.all or entry.state is not DeadLetterState.REDRIVEN]
-        shown = found[query.skip : query.skip + query.limit]
+        matching = [entry for entry in dead_letters if query.all or entry.state is not DeadLetterState.REDRIVEN]
+        shown = matching[query.skip : query.skip + query.limit]
         return _json_response(
-            ListResponse(dead_letters=tuple(map(DeadLetterSummary.of, shown)), more=len(found) - len(shown))
+            ListResponse(dead_letters=tuple(map(DeadLetterSummary.of, shown)), more=len(matching) - len(shown))
         )
 
     async def show(self, request: Request) -> Response:
@@ -238,7 +238,7 @@ class DeadLetterEndpoints:
         options = RedriveOptions(
             keep_reply_to=body.keep_reply_to, keep_deadline=body.keep_deadline, force=body.force, dry_run=body.dry_run
         )
-        filter_ = body.selected()
+        filter_ = body.to_filter()
         options.check(filter_)
         began = time.monotonic()
         outcomes: list[RedriveResult] = []
@@ -249,7 +249,7 @@ class DeadLetterEndpoints:
                 async with aclosing(self._admin.redrive(batch, options)) as results:
                     async for outcome in results:
                         sent = None if outcome.sent is None else str(outcome.sent)
-                        outcomes.append(RedriveResult(id=outcome.letter.id, sent=sent, refused=outcome.refused))
+                        outcomes.append(RedriveResult(id=outcome.entry.id, sent=sent, refused=outcome.refused))
         if not body.dry_run:
             number = sum(outcome.sent is not None for outcome in outcomes)
             logger.info("%d dead letters redriven in %.1f s", number, time.monotonic() - began)
@@ -264,7 +264,7 @@ class DeadLetterEndpoints:
             UnavailableError: The broker does not respond.
         """
         body = await _parse_body(request, PurgeRequest)
-        filter_ = body.selected()
+        filter_ = body.to_filter()
         async with self._lock:
             selected = await self._admin.select(filter_)
             batch, more = _limited(selected, body.limit)

@@ -152,8 +152,8 @@ def parse_documents(body: bytes) -> Sequence[NewDocument]:
     return documents
 
 
-def _invalid(kind: type[InvalidMessageError], field: str, detail: str) -> InvalidMessageError:
-    return kind(f"{field}: {detail}", [FieldError(field=field, detail=detail)])
+def _invalid(error_type: type[InvalidMessageError], field: str, detail: str) -> InvalidMessageError:
+    return error_type(f"{field}: {detail}", [FieldError(field=field, detail=detail)])
 
 
 def _span(method: str, options: RequestOptions) -> span:

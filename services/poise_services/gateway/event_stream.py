@@ -41,8 +41,8 @@ def prefers_event_stream(request: Request) -> bool:
     for choice in ",".join(request.headers.getlist("accept")).lower().split(","):
         media_type, *parameters = (part.strip() for part in choice.split(";"))
         if media_type in qualities:
-            given = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
-            qualities[media_type] = float(given) if _QUALITY.fullmatch(given) else 0.0
+            quality = next((item.removeprefix("q=") for item in parameters if item.startswith("q=")), "1")
+            qualities[media_type] = float(quality) if _QUALITY.fullmatch(quality) else 0.0
     return qualities[EVENT_STREAM] > qualities["application/json"]
 
 

@@ -45,9 +45,9 @@ class RequestOptions:
             envelope = Envelope.read(accepted)
         except EnvelopeError as error:
             raise InvalidMessageError(str(error), [error.error]) from error
-        deadline = resolve_deadline(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
-        if envelope.deadline is not None:
-            deadline = envelope.deadline / 1_000
+        # Beyond the topic's maximum the requested deadline stays, for the fault that names both.
+        default = resolve_deadline(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
+        deadline = default if envelope.deadline is None else envelope.deadline / 1_000
         if deadline <= now:
             raise DeadlineExceededError(f"{DEADLINE} passed {now - deadline:.1f} s ago")
         if envelope.min_epoch is not None:

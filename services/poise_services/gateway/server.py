@@ -42,7 +42,7 @@ class _Server(uvicorn.Server):
             logger.info("serving http://%s:%d", *listener.getsockname()[:2])
 
 
-async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochValidator | None = None) -> None:
+async def serve(runtime: WorkerRuntime, settings: GatewaySettings, epochs: EpochValidator | None = None) -> None:
     """Serve until shutdown is requested.
 
     1. Stop accepting connections.
@@ -55,7 +55,7 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochVal
     """
     _raise_open_file_limit(settings.limits.max_connections)
     with _bound_socket(settings) as listener:
-        gateway = Gateway(mesh, settings, epochs)
+        gateway = Gateway(runtime, settings, epochs)
         connections = Connections(settings.limits, settings.max_documents_bytes)
         server = _Server(
             uvicorn.Config(
@@ -74,9 +74,9 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochVal
                 timeout_graceful_shutdown=round(settings.grace) + ABORT_GRACE,
             )
         )
-        mesh.ready_when("http", lambda: server.started and not server.should_exit)
+        runtime.ready_when("http", lambda: server.started and not server.should_exit)
         serving = asyncio.create_task(server.serve([listener]))
-        stopped = asyncio.create_task(mesh.wait_for_stop())
+        stopped = asyncio.create_task(runtime.wait_for_stop())
         gauges = {
             semconv.ASKS_PENDING: lambda: gateway.asks.pending,
             semconv.HTTP_CONNECTIONS: lambda: len(connections),

@@ -27,10 +27,10 @@ class WriteRateLimiter:
     """
 
     def __init__(self, limits: HttpLimits) -> None:
-        own, every = limits.writes_per_second_per_peer, limits.writes_per_second
-        self._writes = KeyedTokenBuckets((own, own * BURST_SECONDS), (every, every * BURST_SECONDS))
-        most = limits.unknown_cancels_per_hour
-        self._unknown = KeyedTokenBuckets((most / 10 / _HOUR, max(1.0, most / 10)), (most / _HOUR, most))
+        per_peer, total = limits.writes_per_second_per_peer, limits.writes_per_second
+        self._writes = KeyedTokenBuckets((per_peer, per_peer * BURST_SECONDS), (total, total * BURST_SECONDS))
+        hourly = limits.unknown_cancels_per_hour
+        self._unknown = KeyedTokenBuckets((hourly / 10 / _HOUR, max(1.0, hourly / 10)), (hourly / _HOUR, hourly))
 
     def limit(self, handler: HttpHandler) -> HttpHandler:
         """Return the handler with a rate limit.
@@ -51,7 +51,7 @@ class WriteRateLimiter:
         Raises:
             RateLimitedError: The limit is reached; `retry_after` says when to retry.
         """
-        _take(self._unknown, request, "cancels of runs that are not under way here")
+        _take(self._unknown, request, "cancels of runs that are not running here")
 
 
 def _take(buckets: KeyedTokenBuckets, request: Request, what: str) -> None:

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from poise.errors import UnavailableError
 from poise.telemetry import observe, semconv
-from poise.telemetry.metrics import Observation
+from poise.telemetry.metrics import Measurement
 from poise.telemetry.semconv import Gauge
 from poise_services.inference.model_client import ModelClient
 from poise_services.inference.settings import InferenceSettings
@@ -50,7 +50,7 @@ class Backends:
             raise UnavailableError(f"there is no backend {name!r}, only {known}: see POISE_INFERENCE_BACKENDS")
         return server
 
-    def _reader(self, read: Callable[[ModelClient], float | None]) -> Callable[[], list[Observation]]:
+    def _reader(self, read: Callable[[ModelClient], float | None]) -> Callable[[], list[Measurement]]:
         return lambda: [
             (value, {semconv.BACKEND: server.name})
             for server in self._clients.values()

@@ -13,7 +13,7 @@ def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
 
     async def generate(request: Generate, context: Context) -> Completion:
         server, remaining = backends.get(request.backend), context.remaining()
-        write = context.stream.write if context.stream is not None else None
+        write = context.stream_writer.write if context.stream_writer is not None else None
         try:
             return await server.complete(request, remaining=remaining, lane=context.lane, write=write)
         except RateLimitedError as error:

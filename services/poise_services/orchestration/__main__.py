@@ -7,7 +7,7 @@ from poise.worker.process import run
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.orchestration import run_record
-from poise_services.orchestration.active_policy import follow_policies
+from poise_services.orchestration.active_policy import follow_policy
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.document_versions import follow_versions
 from poise_services.orchestration.draw_secret import load_secret
@@ -21,12 +21,17 @@ async def main() -> None:
     async with (
         WorkerRuntime(mesh_settings, tier="orchestration") as runtime,
         follow_versions(runtime, settings) as versions,
-        follow_policies(runtime, settings, load_secret(settings, mesh_settings)) as policies,
+        follow_policy(runtime, settings, load_secret(settings, mesh_settings)) as policy_follower,
         LimitedExecutor() as executor,
     ):
         with Breakers(settings.variants) as breakers:
             ask_handlers = handlers(
-                settings, runtime, breakers=breakers, versions=versions, policies=policies, executor=executor
+                settings,
+                runtime,
+                breakers=breakers,
+                versions=versions,
+                policy_follower=policy_follower,
+                executor=executor,
             )
             await runtime.serve(Tier("orchestration", ask_handlers, on_fault=run_record.publish_fault))
 

@@ -28,7 +28,7 @@ START_TIMEOUT: Final = 5.0
 class ActivePolicy:
     """The policy in force, applied to a worker's variants."""
 
-    settings: OrchestrationSettings
+    weighted_settings: OrchestrationSettings
     """The worker's settings, with the weights in force."""
     version: int = SETTINGS_VERSION
     """Version of the policy."""
@@ -37,7 +37,7 @@ class ActivePolicy:
 
     def draw(self, run: str) -> Draw:
         """Draw the variant that a run asks first."""
-        settings = self.settings
+        settings = self.weighted_settings
         choice = draw(settings.variants, run=run, policy=settings.policy, version=self.version, secret=self.secret)
         return Draw(
             variant=choice.variant.name,
@@ -48,10 +48,10 @@ class ActivePolicy:
 
     def resolve(self, drawn: Draw, run: str) -> tuple[Draw, Variant]:
         """Return the draw and its variant; draw again if the settings no longer have that variant."""
-        named = {one.name: one for one in self.settings.variants}
-        if drawn.variant not in named:  # another worker, configured differently, began the run
+        variants = {variant.name: variant for variant in self.weighted_settings.variants}
+        if drawn.variant not in variants:  # another worker, configured differently, began the run
             drawn = self.draw(run)
-        return drawn, named[drawn.variant]
+        return drawn, variants[drawn.variant]
 
 
 def apply_weights(settings: OrchestrationSettings, policy: Policy, secret: bytes) -> ActivePolicy:
@@ -62,14 +62,16 @@ def apply_weights(settings: OrchestrationSettings, policy: Policy, secret: bytes
     the worker has none of the variants that the policy draws, its settings' weights hold, as without a policy.
     """
     weights = policy.weights
-    variants = tuple(one.model_copy(update={"weight": weights.get(one.name, 0.0)}) for one in settings.variants)
-    if not any(one.weight > 0 for one in variants):
+    variants = tuple(
+        variant.model_copy(update={"weight": weights.get(variant.name, 0.0)}) for variant in settings.variants
+    )
+    if not any(variant.weight > 0 for variant in variants):
         return ActivePolicy(settings, secret=secret)
     return ActivePolicy(settings.model_copy(update={"variants": variants}), policy.version, secret=secret)
 
 
-class Policies:
-    """The policy in force: the settings' weights until the log has a policy, then the highest version in the log.
+class PolicyFollower:
+    """Follows the policy in force: the settings' weights until the log has a policy, then its highest version.
 
     Args:
         settings: The worker's settings.
@@ -98,10 +100,11 @@ class Policies:
 
     async def reset(self) -> None:
         """Start over with a recreated log, whose versions begin with 1; keep the policy until the log is read."""
-        self._version, self.known = SETTINGS_VERSION, False
+        self._version = SETTINGS_VERSION
+        self.known = False
 
-    def settle(self) -> None:
-        """Note that the log has been read to its end; if it has no policy, the settings' weights are in force."""
+    def on_at_end(self) -> None:
+        """Mark the log as read to its end; if it has no policy, the settings' weights are in force."""
         self.known = True
         if self._version == SETTINGS_VERSION and self.current.version != SETTINGS_VERSION:
             self.current = ActivePolicy(self._settings, secret=self.current.secret)
@@ -110,9 +113,10 @@ class Policies:
             )
 
     def _set(self, policy: Policy) -> None:
-        self._version, self.current = policy.version, apply_weights(self._settings, policy, self.current.secret)
-        named = {name for name, weight in policy.weights.items() if weight > 0}
-        missing = sorted(named - {variant.name for variant in self._settings.variants})
+        self._version = policy.version
+        self.current = apply_weights(self._settings, policy, self.current.secret)
+        drawable = {name for name, weight in policy.weights.items() if weight > 0}
+        missing = sorted(drawable - {variant.name for variant in self._settings.variants})
         if self.current.version == SETTINGS_VERSION:
             log.error(
                 "policy %s version %d draws only %s, not in [orchestration] variants: the settings' weights apply",
@@ -128,28 +132,34 @@ class Policies:
                 policy.version,
                 ", ".join(missing),
             )
-        weights = ", ".join(f"{one.name} {one.weight:.3g}" for one in self.current.settings.variants)
+        weights = ", ".join(
+            f"{variant.name} {variant.weight:.3g}" for variant in self.current.weighted_settings.variants
+        )
         log.info("policy %s version %d is in force, by %s: %s", policy.name, policy.version, policy.decision, weights)
 
 
 @asynccontextmanager
-async def follow_policies(
-    mesh: WorkerRuntime, settings: OrchestrationSettings, secret: bytes
-) -> AsyncIterator[Policies]:
-    """Follow the policy log, and yield the policy in force.
+async def follow_policy(
+    runtime: WorkerRuntime, settings: OrchestrationSettings, secret: bytes
+) -> AsyncIterator[PolicyFollower]:
+    """Follow the policy log, and yield its follower.
 
     Accept no asks before the log has been read to its end, or `START_TIMEOUT` has passed. In the second case what has
     been read so far is in force, and the worker is not ready until the rest is read. If the broker becomes unavailable
     later, the policy stays in force.
     """
-    policies = Policies(settings, secret)
-    mesh.ready_when("policy", lambda: policies.known)
+    policy_follower = PolicyFollower(settings, secret)
+    runtime.ready_when("policy", lambda: policy_follower.known)
     reader = LogReader(
-        mesh.logs.access, POLICY.name, policies.apply, on_reset=policies.reset, on_at_end=policies.settle
+        runtime.logs.access,
+        POLICY.name,
+        policy_follower.apply,
+        on_reset=policy_follower.reset,
+        on_at_end=policy_follower.on_at_end,
     )
     async with reader:
         try:
             await reader.wait_until_at_end(START_TIMEOUT)
         except SetupError as error:
             log.warning("%s; still reading it", error)
-        yield policies
+        yield policy_follower

@@ -21,17 +21,18 @@ from poise.telemetry import semconv, span
 from poise.worker.context import Context, Handler
 from poise.workflows.run import Run
 from poise.workflows.workflow import Workflow
-from poise_services.orchestration import fallbacks, integrations, reply, run_record
-from poise_services.orchestration.active_policy import ActivePolicy, Policies
+from poise_services.orchestration import integrations, ladder, reply, run_record
+from poise_services.orchestration.active_policy import ActivePolicy, PolicyFollower
 from poise_services.orchestration.answer_cache import AnswerCache
-from poise_services.orchestration.answer_check import Rejected
+from poise_services.orchestration.answer_check import CheckFailed
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fallbacks import Fallback, FallbackContext, FallbackResult
 from poise_services.orchestration.generation import Generator
+from poise_services.orchestration.ladder import RungContext, RungFunction
 from poise_services.orchestration.retrieval import Retrieved, Retriever
+from poise_services.orchestration.rung_outcome import RungResult, RungSkipped
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW
 from poise_services.orchestration.variant_router import Route, VariantRouter, max_failovers
@@ -63,7 +64,7 @@ class AskHandler:
             UnavailableError: The broker did not accept the run record.
         """
         workflow = self._workflow_of(ask)
-        run = workflow.run(context)
+        run = workflow.new_run(context)
         return await run.execute(self._execute(run, workflow, ask, context))
 
     async def _execute(self, run: Run, workflow: Workflow[Ask, Answer], ask: Ask, context: Context) -> Answer:
@@ -93,7 +94,7 @@ class AnswerWorkflow:
         redis: Stores passages for when retrieval is down; None = store none.
         breakers: The variants' circuit breakers; None = new ones.
         versions: The documents' versions; None = unknown.
-        policies: The policy in force; None = the settings' weights.
+        policy_follower: Has the policy in force; None = the settings' weights.
         executor: Runs large texts in a process with limits; None = a new one.
     """
 
@@ -105,13 +106,13 @@ class AnswerWorkflow:
         redis: RedisClient | None = None,
         breakers: Breakers | None = None,
         versions: DocumentVersions | None = None,
-        policies: Policies | None = None,
+        policy_follower: PolicyFollower | None = None,
         executor: LimitedExecutor | None = None,
     ) -> None:
         self._settings = settings
         self._cache = cache
         self._breakers = breakers or Breakers(settings.variants)
-        self._policies = policies or Policies(settings)
+        self._policy_follower = policy_follower or PolicyFollower(settings)
         self._executor = executor or LimitedExecutor()
         store = PassageStore(redis or RedisClient(None), settings.ladder.passages_ttl)
         self._retriever = Retriever(store, settings.top_k, self._breakers, versions)
@@ -120,13 +121,13 @@ class AnswerWorkflow:
         """Answer from the cache, or produce an answer and store it."""
         if self._cache is None or ask.cache == "no-store":
             return await self.produce(run, ask)
-        async with self._cache.open(run, ask) as entry:  # look up; join the single flight
-            if entry.cached is not None:
-                answer = await reply.send_cached(run, entry.cached, entry.decision, entry.request.variant)
+        async with self._cache.open(run, ask) as session:  # look up; join the single flight
+            if session.cached is not None:
+                answer = await reply.send_cached(run, session.cached, session.decision, session.request.variant)
             else:
-                answer = await self.produce(run, ask, entry.hints)
-                await entry.store(answer)
-        await entry.count(answer)
+                answer = await self.produce(run, ask, session.hints)
+                await session.store(answer)
+        await session.count(answer)
         return answer
 
     # -- 3 an answer that is not cached ------------------------------------------------------------------------------
@@ -134,17 +135,17 @@ class AnswerWorkflow:
     async def produce(self, run: Run, ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
         """Produce an answer: draw, retrieve, generate or fall back."""
         run.reserve(self._settings.ladder.deadline_reserve)
-        policy = self._policies.current
+        policy = self._policy_follower.current
         draw, variant = await self._draw(run, policy, hints)
         with span(semconv.ANSWER, attributes={semconv.VARIANT: draw.variant}):
             retrieved = await self._retrieve(run, ask)
             async with self._retriever.cache_in_background(run, ask, retrieved):
-                router = VariantRouter(run, variant, settings=policy.settings, breakers=self._breakers)
+                router = VariantRouter(run, variant, settings=policy.weighted_settings, breakers=self._breakers)
                 evidence = EvidenceReader(Evidence(retrieved.passages), self._executor)
-                context = FallbackContext(
+                context = RungContext(
                     run, ask, retrieved, evidence, Generator(run, router), hints, self._settings.ladder
                 )
-                result = await fallbacks.run_fallbacks(LADDER, context)
+                result = await ladder.answer_by_ladder(RUNG_FUNCTIONS, context)
                 await reply.stream(run, result)
             answer = reply.build(run, result, retrieved)
             reply.report(run, answer, draw.variant)
@@ -158,7 +159,7 @@ class AnswerWorkflow:
 
         draw = hints.draw  # drawn for the cache look-up
         if draw is None:
-            draw = await run.step("draw", draw_variant, returns=Draw, id="draw", recorded=False)
+            draw = await run.step("draw", draw_variant, returns=Draw, id="draw", in_run_record=False)
         draw, variant = policy.resolve(draw, run.id)
         if "primary" not in self._settings.ladder.rungs:
             draw = draw.model_copy(update={"skipped": "the ladder has no rung primary"})
@@ -168,9 +169,9 @@ class AnswerWorkflow:
     async def _retrieve(self, run: Run, ask: Ask) -> Retrieved:
         """Retrieve passages and query the integrations at the same time."""
         settings = self._settings
-        attempts = 1 + max_failovers(settings) if "primary" in settings.ladder.rungs else 0
+        variants_after = 1 + max_failovers(settings) if "primary" in settings.ladder.rungs else 0
         passages, replies = await asyncio.gather(
-            self._retriever.retrieve(run, ask, attempts),
+            self._retriever.retrieve(run, ask, variants_after),
             integrations.query(settings.integrations, run, ask, self._breakers),
         )
         retrieved = integrations.merge(passages, replies)
@@ -181,37 +182,38 @@ class AnswerWorkflow:
 # -- 4 the rungs that ask a model ------------------------------------------------------------------------------------
 
 
-async def ask_drawn_variant(context: FallbackContext) -> FallbackResult | Rejected:
+async def ask_drawn_variant(context: RungContext) -> RungResult | RungSkipped:
     """Ask the drawn variant, unless its breaker is open."""
     generator = context.generator
-    if (reason := fallbacks.no_model_reason(context)) is not None:
-        return generator.skip(reason)
+    if (reason := ladder.no_model_reason(context)) is not None:
+        return generator.skip_drawn(reason)
     route = await generator.router.first()
     if route.variant is None:
-        return generator.skip(*route.skipped)
+        return generator.skip_drawn(*route.skipped)
     return await ask_variant(context, route, "primary")
 
 
-async def ask_other_variants(context: FallbackContext) -> FallbackResult | Rejected:
+async def ask_other_variants(context: RungContext) -> RungResult | RungSkipped:
     """Ask other variants, one after another, until an answer passes its check or no failover is left."""
-    if (reason := fallbacks.no_model_reason(context)) is not None:
-        return Rejected(reason)
-    router, reasons = context.generator.router, list[str | None]()
+    if (reason := ladder.no_model_reason(context)) is not None:
+        return RungSkipped(reason)
+    router = context.generator.router
+    reasons: list[str | None] = []
     while router.failovers_left > 0:
         route = await router.next()
         reasons += route.skipped
         if route.variant is None:
             break
         outcome = await ask_variant(context, route, "variant")
-        if isinstance(outcome, FallbackResult):
+        if isinstance(outcome, RungResult):
             return outcome
         reasons.append(outcome.reason)
     if not reasons and router.failovers_left > 0:
-        return Rejected("no other variant is worth asking")
-    return Rejected("; ".join(filter(None, dict.fromkeys(reasons))) or None)
+        return RungSkipped("no other variant is worth asking")
+    return RungSkipped("; ".join(filter(None, dict.fromkeys(reasons))) or None)
 
 
-async def ask_variant(context: FallbackContext, route: Route, rung: Rung) -> FallbackResult | Rejected:
+async def ask_variant(context: RungContext, route: Route, rung: Rung) -> RungResult | RungSkipped:
     """Have one variant answer: prompt, generate, check."""
     attempt, question = context.generator.attempt(route, rung), context.ask.question
     try:
@@ -224,20 +226,20 @@ async def ask_variant(context: FallbackContext, route: Route, rung: Rung) -> Fal
     except BaseException:  # cancelled, or a bug of ours: says nothing about the variant
         attempt.release()
         raise
-    found = await context.evidence.check(completion, question, context.ladder, attempt.label)
-    if isinstance(found, Rejected):
-        return attempt.rejected(completion, found)
+    verdict = await context.evidence.check(completion, question, context.ladder, attempt.label)
+    if isinstance(verdict, CheckFailed):
+        return attempt.rejected(completion, verdict)
     attempt.accepted(completion)
-    return FallbackResult(rung, completion.text.strip(), found, attempt.variant.name)
+    return RungResult(rung, completion.text.strip(), verdict, attempt.variant.name)
 
 
-LADDER: Final[Mapping[Rung, Fallback]] = MappingProxyType(
+RUNG_FUNCTIONS: Final[Mapping[Rung, RungFunction]] = MappingProxyType(
     {
         "primary": ask_drawn_variant,
         "variant": ask_other_variants,
-        "stale": fallbacks.stale,
-        "extractive": fallbacks.extractive,
-        "canned": fallbacks.canned,
+        "stale": ladder.stale,
+        "extractive": ladder.extractive,
+        "canned": ladder.canned,
     }
 )
-"""How each rung of the ladder answers, from the top down."""
+"""The function of each rung of the ladder, from the top down."""

@@ -18,7 +18,8 @@ document's digest is compared with the digest of the version that the answer was
   answer is no longer fresh it is sent as `stale`, because the journal also has the steps that the run took after it.
 - The log cannot be read: everything counts as stale. `poise.documents` is not the topic of the epoch: stale.
 
-A stale answer always has the rung `stale`. An answer that depends on a deleted document is not sent at all.
+A stale answer always has the rung `stale`. An answer that depends on a deleted document is not sent, except in a replay
+whose journal says to send it; it is then marked as `stale`.
 `no-cache` skips the look-up and shares only results whose production began after the ask. `no-store` does not look up,
 store or share.
 """
@@ -28,11 +29,11 @@ from contextlib import asynccontextmanager
 
 from poise.contracts import Answer, Ask, Draw
 from poise.redis.answer_store import AnswerStore, CachedAnswer
-from poise.redis.step_results import StepResultStore
+from poise.redis.lease_store import LeaseStore
 from poise.telemetry import count, semconv, span
 from poise.worker.runtime import WorkerRuntime
 from poise.workflows.run import Run
-from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.active_policy import PolicyFollower
 from poise_services.orchestration.answer_sharing import AnswerSharing
 from poise_services.orchestration.answer_storage import AnswerStorage
 from poise_services.orchestration.cache_hints import CacheHints
@@ -48,41 +49,43 @@ class AnswerCache:
     """The answer cache of a worker.
 
     Args:
-        mesh: The worker's Redis and producer.
+        runtime: The worker's Redis and producer.
         settings: The tier's settings.
         versions: The documents' versions.
-        policies: The policy in force; None = the settings' weights.
+        policy_follower: Has the policy in force; None = the settings' weights.
     """
 
     def __init__(
         self,
-        mesh: WorkerRuntime,
+        runtime: WorkerRuntime,
         settings: OrchestrationSettings,
         versions: DocumentVersions,
-        policies: Policies | None = None,
+        policy_follower: PolicyFollower | None = None,
     ) -> None:
         self.settings = settings
-        self.policies = policies or Policies(settings)
-        self.store = AnswerStore(mesh.redis, settings.cache.max_entries)
-        journal, freshness = StepResultStore(mesh.redis), Freshness(versions, settings)
-        self.lookup = CacheLookup(self.store, freshness, Revalidator(mesh.producer, journal, versions))
-        flights = SingleFlight(mesh.leases)
-        self.sharing = AnswerSharing(flights, freshness, settings.ladder.deadline_reserve, mesh.settings.clock_skew)
+        self.policy_follower = policy_follower or PolicyFollower(settings)
+        self.store = AnswerStore(runtime.redis, settings.cache.max_entries)
+        freshness = Freshness(versions, settings)
+        self.lookup = CacheLookup(
+            self.store, freshness, Revalidator(runtime.producer, LeaseStore(runtime.redis), versions)
+        )
+        flights = SingleFlight(runtime.leases)
+        self.sharing = AnswerSharing(flights, freshness, settings.ladder.deadline_reserve, runtime.settings.clock_skew)
         self.storage = AnswerStorage(self.store, versions, settings)
 
     @asynccontextmanager
-    async def open(self, run: Run, ask: Ask) -> AsyncIterator["CacheEntry"]:
+    async def open(self, run: Run, ask: Ask) -> AsyncIterator["CacheSession"]:
         """Decide how an ask is answered; on exit, give the result to the asks that wait for it."""
-        entry = CacheEntry(self, run, ask)
+        session = CacheSession(self, run, ask)
         try:
-            await entry.decide()
-            yield entry
+            await session.decide()
+            yield session
         finally:
-            await entry.complete_flight()
+            await session.complete_flight()
 
 
-class CacheEntry:
-    """What the cache holds for one ask, and what is stored for it."""
+class CacheSession:
+    """The use of the cache by one ask: its look-up, its single flight, and the answer that is stored for it."""
 
     def __init__(self, cache: AnswerCache, run: Run, ask: Ask) -> None:
         self._cache = cache
@@ -100,7 +103,7 @@ class CacheEntry:
 
     @property
     def hints(self) -> CacheHints:
-        """What the cache tells the production of the answer."""
+        """The hints for the production of the answer."""
         return CacheHints(
             lambda: self._cache.lookup.stale_fallback(self.request),
             self.decision.skip_model_reason,
@@ -113,12 +116,13 @@ class CacheEntry:
 
         async def decide() -> CacheDecision:
             nonlocal decided_now
-            decided_now, self.request = True, self._request(self._cache.policies.current.draw(self._run.id))
+            decided_now = True
+            self.request = self._request(self._cache.policy_follower.current.draw(self._run.id))
             with span(semconv.CACHE_LOOKUP):
-                found = await self._cache.lookup.find(self.request) if self._ask.cache is None else None
-                return found or await self._share()
+                decision = await self._cache.lookup.find(self.request) if self._ask.cache is None else None
+                return decision or await self._share()
 
-        self.decision = await self._run.step("cache", decide, returns=CacheDecision, id="cache", recorded=False)
+        self.decision = await self._run.step("cache", decide, returns=CacheDecision, id="cache", in_run_record=False)
         if not decided_now:
             self.request = self._request(self.decision.draw)
             self.decision = await self._cache.lookup.reassess(self.request, self.decision)
@@ -128,7 +132,7 @@ class CacheEntry:
         return decision
 
     def _request(self, draw: Draw) -> CacheRequest:
-        draw, variant = self._cache.policies.current.resolve(draw, self._run.id)
+        draw, variant = self._cache.policy_follower.current.resolve(draw, self._run.id)
         return CacheRequest.of(self._run, self._ask, draw, variant, self._cache.settings)
 
     async def store(self, answer: Answer) -> None:
@@ -144,9 +148,10 @@ class CacheEntry:
         """Count the result of the look-up, and the seconds that it saved."""
         if self._ask.cache is not None:  # it was not looked up
             return
-        result, saved = self.decision.result, 0.0
+        result = self.decision.result
+        saved = 0.0
         if self.cached is not None:
-            saved = (self.cached.ms - answer.timings["total"]) / 1_000
+            saved = (self.cached.duration_ms - answer.timings["total"]) / 1_000
         elif answer.rung == "stale":
             result = "stale"
         count(semconv.CACHE_LOOKUPS, 1, {semconv.CACHE_USE: result})

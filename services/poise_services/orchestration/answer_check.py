@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from poise.contracts import Citation, Completion
 from poise.scoring import Evidence, groundedness, is_empty, is_looping, is_refusal, is_truncated, relevance
 from poise.telemetry import semconv, span
-from poise_services.orchestration.settings import Ladder
+from poise_services.orchestration.settings import LadderSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A rung that does not apply, and why; None = not worth a reason."""
+class CheckFailed:
+    """A model's answer that must not be sent, and why."""
 
-    reason: str | None = None
+    reason: str
 
 
 def check(
-    completion: Completion, evidence: Evidence, question: str, settings: Ladder, label: str
-) -> tuple[Citation, ...] | Rejected:
+    completion: Completion, evidence: Evidence, question: str, settings: LadderSettings, label: str
+) -> tuple[Citation, ...] | CheckFailed:
     """Check an answer; return its citations, or why it is rejected.
 
     Args:
@@ -30,15 +30,15 @@ def check(
     with span(semconv.CHECK):
         text = completion.text.strip()
         if (error := _form_error(text, completion.finish_reason)) is not None:
-            return Rejected(f"{label} {error}")
-        found = groundedness(text, evidence, question=question)
-        if found.score < settings.min_groundedness:
-            named = f"; the passages do not say {', '.join(found.unknown[:3])}" if found.unknown else ""
-            return Rejected(f"{label}'s answer is not grounded in the passages ({found.score:.2f}{named})")
+            return CheckFailed(f"{label} {error}")
+        grounding = groundedness(text, evidence, question=question)
+        if grounding.score < settings.min_groundedness:
+            unknown = f"; the passages do not say {', '.join(grounding.unknown[:3])}" if grounding.unknown else ""
+            return CheckFailed(f"{label}'s answer is not grounded in the passages ({grounding.score:.2f}{unknown})")
         relevant = relevance(text, evidence, question)
         if relevant < settings.min_relevance:
-            return Rejected(f"{label}'s answer says little of what the passages answer ({relevant:.2f})")
-        return found.citations
+            return CheckFailed(f"{label}'s answer says little of what the passages answer ({relevant:.2f})")
+        return grounding.citations
 
 
 def _form_error(text: str, finish_reason: str) -> str | None:

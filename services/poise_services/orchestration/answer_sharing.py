@@ -37,18 +37,18 @@ class AnswerSharing:
         """Wait for another ask's result, or begin a flight, which the caller must complete."""
         run = request.run
 
-        async def accepts(cached: CachedAnswer, elsewhere: bool) -> bool:
-            return await self._accepts(request, cached, elsewhere=elsewhere)
+        async def accepts(cached: CachedAnswer, from_other_worker: bool) -> bool:
+            return await self._accepts(request, cached, from_other_worker=from_other_worker)
 
         # An interactive ask does not wait for a batch one; a canned text is in the reader's language.
         key = ":".join((single_flight_key(run.tenant, request.key), run.lane, request.ask.language or ""))
-        found = await self._flights.acquire(key, accepts, run.remaining() * (1 - self._reserve) * WAIT_SHARE)
-        if isinstance(found, CachedAnswer):
-            return CacheDecision(result="shared", draw=request.draw, cached=found, reason=found.answer.reason), None
-        late = "another run did not produce it in time" if found is None else None
-        return CacheDecision(result="misses", draw=request.draw, skip_model_reason=late, began=time.time()), found
+        result = await self._flights.acquire(key, accepts, run.remaining() * (1 - self._reserve) * WAIT_SHARE)
+        if isinstance(result, CachedAnswer):
+            return CacheDecision(result="shared", draw=request.draw, cached=result, reason=result.answer.reason), None
+        late = "another run did not produce it in time" if result is None else None
+        return CacheDecision(result="misses", draw=request.draw, skip_model_reason=late, began=time.time()), result
 
-    async def _accepts(self, request: CacheRequest, cached: CachedAnswer, *, elsewhere: bool) -> bool:
+    async def _accepts(self, request: CacheRequest, cached: CachedAnswer, *, from_other_worker: bool) -> bool:
         """Return whether another run's result may be the answer to this ask.
 
         A result whose production began after this run started includes everything this run could have found. One that
@@ -59,16 +59,16 @@ class AnswerSharing:
         run, no_cache = request.run, request.ask.cache == "no-cache"
         if not epoch_reached(cached.answer.epoch, run.min_epoch):
             return False
-        if cached.answer.rung not in MODEL_RUNGS and _more_time(run.remaining(), cached.had):
+        if cached.answer.rung not in MODEL_RUNGS and _more_time(run.remaining(), cached.time_available):
             return False
         if no_cache and cached.answer.cached:  # a stale answer was used
             return False
-        if cached.began - (self._clock_skew if elsewhere else 0.0) >= run.started:
+        if cached.computation_started_at - (self._clock_skew if from_other_worker else 0.0) >= run.requested_at:
             return True
-        if no_cache or run.written > cached.made:
+        if no_cache or run.written > cached.computed_at:
             return False
         return (await self._freshness.assess(cached, run.remaining())).fresh
 
 
-def _more_time(remaining: float, had: float | None) -> bool:
-    return had is not None and remaining > TIME_TOLERANCE * had
+def _more_time(remaining: float, time_available: float | None) -> bool:
+    return time_available is not None and remaining > TIME_TOLERANCE * time_available

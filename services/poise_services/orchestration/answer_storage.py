@@ -38,12 +38,19 @@ class AnswerStorage:
             answer: Its answer.
             began: When its production began, unix seconds.
         """
-        run, made = request.run, time.time()
+        run = request.run
+        made = time.time()
         dependencies = await self._dependencies(run.annotations.passages, run.remaining())
         took = made - began
-        had = took + run.remaining()
-        cached = CachedAnswer(answer=answer, began=began, made=made, grounds=dependencies, ms=took * 1_000, had=had)
-        author = next((one for one in self._settings.variants if one.name == answer.variant), None)
+        cached = CachedAnswer(
+            answer=answer,
+            computation_started_at=began,
+            computed_at=made,
+            dependencies=dependencies,
+            duration_ms=took * 1_000,
+            time_available=took + run.remaining(),
+        )
+        author = next((variant for variant in self._settings.variants if variant.name == answer.variant), None)
         # No log announces changes of an integration's replies, so answers that depend on one are not stored.
         if author is None or self._settings.integrations or not _storable(cached):
             return cached
@@ -61,15 +68,15 @@ class AnswerStorage:
         Integrations' replies are not among them: concurrent asks share such an answer, later ones do not.
         """
         synced = await self._versions.sync(remaining)
-        found: dict[str, Dependency] = {}
+        dependencies: dict[str, Dependency] = {}
         for passage in passages:
             if passage.version is None and passage.id.startswith(PASSAGE_ID_PREFIX):
                 continue
             document = document_id(passage.id)
             digest = self._digest(document, passage.version) if synced else None
-            if document not in found or digest is None:
-                found[document] = Dependency(document=document, source=passage.source, digest=digest)
-        return tuple(found.values())
+            if document not in dependencies or digest is None:
+                dependencies[document] = Dependency(document=document, source=passage.source, digest=digest)
+        return tuple(dependencies.values())
 
     def _digest(self, document: str, version: int | None) -> str | None:
         state = self._versions.of(document)
@@ -86,6 +93,6 @@ def _storable(cached: CachedAnswer) -> bool:
         and answer.retrieval in {"hybrid", "lexical"}
         and answer.epoch is not None
         and not answer.cached
-        and bool(cached.grounds)
-        and all(dependency.digest is not None for dependency in cached.grounds)
+        and bool(cached.dependencies)
+        and all(dependency.digest is not None for dependency in cached.dependencies)
     )

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
-from poise.errors import DeadlineExceededError, NotTakenError, PoiseError, UnavailableError
+from poise.errors import DeadlineExceededError, NotAcknowledgedError, PoiseError, UnavailableError
 from poise.resilience.breaker import Breaker, BreakerLimits, BreakerState
 from poise.telemetry import observe, semconv
-from poise.telemetry.metrics import Observation
-from poise_services.orchestration.fault_rules import MIN_TELLING_BUDGET, BreakerSignal
+from poise.telemetry.metrics import Measurement
+from poise_services.orchestration.fault_rules import MIN_CONCLUSIVE_BUDGET, BreakerSignal
 from poise_services.orchestration.settings import Variant
 
 MAX_OPEN_TIME: Final = 3_600.0
@@ -55,7 +55,7 @@ class Breakers:
         now = self._clock()
         return now if self._breakers[name].allow(now) else None
 
-    def because(self, name: str) -> str:
+    def error_suffix(self, name: str) -> str:
         """Return the last error of a variant as a suffix for a message: `: error`."""
         return self._breakers[name].error_suffix()
 
@@ -79,7 +79,7 @@ class Breakers:
                 breaker.record_success(admitted_at=since)
             case "nothing":
                 breaker.release(admitted_at=since)
-            case "rest" if open_for is not None:
+            case "open_as_asked" if open_for is not None:
                 breaker.record_failure(
                     self._clock(), open_for=min(open_for, MAX_OPEN_TIME), admitted_at=since, error=error
                 )
@@ -107,7 +107,9 @@ class Breakers:
         try:
             yield
         except DeadlineExceededError as error:
-            if budget < MIN_TELLING_BUDGET or isinstance(error, NotTakenError):  # too little time, or not received
+            if budget < MIN_CONCLUSIVE_BUDGET or isinstance(
+                error, NotAcknowledgedError
+            ):  # too little time, or not received
                 breaker.release(admitted_at=since)
             else:
                 breaker.record_failure(self._clock(), admitted_at=since, error=str(error))
@@ -120,9 +122,12 @@ class Breakers:
             raise
         breaker.record_success(admitted_at=since)
 
-    def _unresponsive_gauge(self) -> list[Observation]:
+    def _unresponsive_gauge(self) -> list[Measurement]:
         now = self._clock()
-        return [(float(one.state(now) != "closed"), {semconv.STEP: step}) for step, one in self._unresponsive.items()]
+        return [
+            (float(breaker.state(now) != "closed"), {semconv.STEP: step})
+            for step, breaker in self._unresponsive.items()
+        ]
 
-    def _open_gauge(self) -> list[Observation]:
+    def _open_gauge(self) -> list[Measurement]:
         return [(float(state != "closed"), {semconv.VARIANT: name}) for name, state in self.states().items()]

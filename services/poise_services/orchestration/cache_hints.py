@@ -1,4 +1,4 @@
-"""Cache hints: what the answer cache tells the production of an answer."""
+"""Cache hints: the earlier answer and the draw that the cache passes to the production of an answer."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from poise.contracts import Citation, Draw
 
 
 @dataclass(frozen=True, slots=True)
-class StaleAnswer:
-    """A stored answer, for the rung `stale`."""
+class EarlierAnswer:
+    """A stored answer, stale or not, for the rung `stale`."""
 
     text: str
     citations: tuple[Citation, ...]
@@ -18,15 +18,15 @@ class StaleAnswer:
     age: float
     """Seconds since it was produced."""
     reason: str
-    """Why it is stale."""
+    """Why it is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheHints:
-    """What the answer cache tells the production of an answer."""
+    """What the production of an answer gets from the cache."""
 
-    stale_fallback: Callable[[], Awaitable[StaleAnswer | None]] | None = None
-    """Loads the stale cached answer, if any; None = no answers are stored."""
+    stale_fallback: Callable[[], Awaitable[EarlierAnswer | None]] | None = None
+    """Loads the earlier answer, if any; None = no answers are stored."""
     skip_model_reason: str | None = None
     """Why no model is to be asked; None = ask one."""
     draw: Draw | None = None

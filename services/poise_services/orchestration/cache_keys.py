@@ -9,8 +9,8 @@ from poise.text.unicode_forms import nfkc
 from poise_services.orchestration.prompt import TEMPLATE
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
-WORKFLOW_VERSION: Final = 1
-"""Increase it when the answer workflow answers differently: answers stored before are then no longer found."""
+ANSWER_CACHE_VERSION: Final = 1
+"""Increase it when the built-in workflow answers differently: answers cached before are then no longer found."""
 PROMPT_VERSION: Final = hashlib.sha256(TEMPLATE.encode()).hexdigest()[:16]
 _WITHOUT_EFFECT: Final = {"weight", "input_token_price", "output_token_price"}
 """Settings of a variant that do not affect its answers."""
@@ -41,10 +41,15 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
     return hash_key_parts(
         {
             "tenant": tenant,
-            "workflow": [workflow, WORKFLOW_VERSION],
+            "workflow": [workflow, ANSWER_CACHE_VERSION],
             "question": normalize_question(question),
             "cache_group": sorted(
-                ([one.model_dump(mode="json", exclude=_WITHOUT_EFFECT) for one in family_members(variant, settings)]),
+                (
+                    [
+                        member.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+                        for member in cache_group_members(variant, settings)
+                    ]
+                ),
                 key=repr,
             ),
             "prompt": PROMPT_VERSION,
@@ -55,11 +60,11 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
     )
 
 
-def family_members(variant: Variant, settings: OrchestrationSettings) -> list[Variant]:
+def cache_group_members(variant: Variant, settings: OrchestrationSettings) -> list[Variant]:
     """Return the variants that share answers with a variant; only itself if it has no cache group."""
     if variant.cache_group is None:
         return [variant]
-    return [one for one in settings.variants if one.cache_group == variant.cache_group]
+    return [other for other in settings.variants if other.cache_group == variant.cache_group]
 
 
 def document_id(passage: str) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from poise.contracts import Ask, Draw
 from poise.redis.answer_store import AnswerStore, CachedAnswer, LookupResult
 from poise.workflows.run import Run
-from poise_services.orchestration.cache_hints import StaleAnswer
+from poise_services.orchestration.cache_hints import EarlierAnswer
 from poise_services.orchestration.cache_keys import answer_key
 from poise_services.orchestration.freshness import Freshness
 from poise_services.orchestration.revalidation import Revalidator
@@ -25,7 +25,7 @@ class CacheRequest:
     ask: Ask
     draw: Draw
     variant: Variant
-    """The drawn variant."""
+    """The variant whose answer is looked up or stored: the drawn one, or the author of an answer to store."""
     key: str
 
     @classmethod
@@ -82,7 +82,11 @@ class CacheLookup:
         return CacheDecision(result="stale", draw=request.draw, cached=cached, reason=reason)
 
     async def reassess(self, request: CacheRequest, decision: CacheDecision) -> CacheDecision:
-        """Return a decision from the run's journal; an answer that has become stale since is marked."""
+        """Return a decision from the run's journal; an answer that has become stale since is marked.
+
+        It is sent even if one of its documents was deleted, because the journal has the steps that the run took after
+        the decision.
+        """
         if decision.cached is None:
             return decision
         staleness = await self._freshness.assess(decision.cached, request.run.remaining())
@@ -90,7 +94,7 @@ class CacheLookup:
             return decision
         return decision.model_copy(update={"result": "stale", "reason": staleness.reason})
 
-    async def stale_fallback(self, request: CacheRequest) -> StaleAnswer | None:
+    async def stale_fallback(self, request: CacheRequest) -> EarlierAnswer | None:
         """Return the stored answer for the rung `stale`, if it may be used there."""
         cached = await self._load(request) if request.ask.cache is None else None
         if cached is None:
@@ -99,12 +103,12 @@ class CacheLookup:
         if not staleness.fresh and not self._freshness.servable_if_error(staleness):
             return None
         answer = cached.answer
-        return StaleAnswer(
+        return EarlierAnswer(
             text=answer.text,
             citations=answer.citations,
             variant=answer.variant,
             epoch=answer.epoch,
-            age=max(0.0, time.time() - cached.made),
+            age=max(0.0, time.time() - cached.computed_at),
             reason=staleness.reason or "another run has just produced it",
         )
 

@@ -22,8 +22,10 @@ _SETTING: Final = "POISE_ORCHESTRATION_DRAW_SECRET"
 _HOW: Final = f"{MIN_LENGTH} or more random characters, such as the output of `openssl rand -hex 32`"
 
 
-def load_secret(settings: OrchestrationSettings, mesh: MeshSettings) -> bytes:
-    """Return the secret of the settings, else that of the file, which is created if it is missing.
+def load_secret(settings: OrchestrationSettings, mesh_settings: MeshSettings) -> bytes:
+    """Return the secret of the settings, else that of the file.
+
+    The default file is created if it is missing; a file that `draw_secret_file` names must exist.
 
     Raises:
         SetupError: It is too short, or the file can be neither read nor created.
@@ -32,7 +34,7 @@ def load_secret(settings: OrchestrationSettings, mesh: MeshSettings) -> bytes:
         return _checked(settings.draw_secret.get_secret_value(), _SETTING)
     if settings.draw_secret_file is not None:  # named by a setting: if missing, report it instead of creating it
         return _read(settings.draw_secret_file)
-    path = (mesh.shared_dir or mesh.state_dir) / FILE_NAME
+    path = (mesh_settings.shared_dir or mesh_settings.state_dir) / FILE_NAME
     try:
         if not path.exists():
             _make(path)

@@ -6,12 +6,12 @@ from poise.contracts import ChatMessage, Citation, Completion
 from poise.errors import WorkLimitError
 from poise.executors.limited import LimitedExecutor
 from poise.scoring import Evidence, EvidenceSentence, extract_sentences
-from poise_services.orchestration.answer_check import Rejected, check
+from poise_services.orchestration.answer_check import CheckFailed, check
 from poise_services.orchestration.prompt import build_prompt
-from poise_services.orchestration.settings import Ladder, Variant
+from poise_services.orchestration.settings import LadderSettings, Variant
 
-PER_CHARACTER: Final = 20
-"""Characters of passages that take as long to read as one character of an answer takes to compare with them."""
+PASSAGE_CHARS_PER_ANSWER_CHAR: Final = 20
+"""To compare one character of an answer with the passages takes as long as to read this many characters of them."""
 
 
 class EvidenceReader:
@@ -27,7 +27,7 @@ class EvidenceReader:
         self._executor = executor or LimitedExecutor()
 
     async def extract(self, question: str, number: int) -> list[EvidenceSentence]:
-        """Return the lines most relevant to a question, best first."""
+        """Return the sentences most relevant to a question, best first."""
         return await self._executor.run(extract_sentences, question, self._evidence, number, size=self._evidence.size)
 
     async def build_prompt(self, question: str, variant: Variant) -> tuple[ChatMessage, ...]:
@@ -40,11 +40,11 @@ class EvidenceReader:
         return await self._executor.run(build_prompt, *given, size=self._evidence.size)
 
     async def check(
-        self, completion: Completion, question: str, settings: Ladder, label: str
-    ) -> tuple[Citation, ...] | Rejected:
+        self, completion: Completion, question: str, settings: LadderSettings, label: str
+    ) -> tuple[Citation, ...] | CheckFailed:
         """Return the citations of an answer that passes its check; one that takes too long to check is rejected."""
-        size = self._evidence.size + PER_CHARACTER * len(completion.text)
+        size = self._evidence.size + PASSAGE_CHARS_PER_ANSWER_CHAR * len(completion.text)
         try:
             return await self._executor.run(check, completion, self._evidence, question, settings, label, size=size)
         except WorkLimitError as error:
-            return Rejected(f"{label}'s answer could not be checked: {error}")
+            return CheckFailed(f"{label}'s answer could not be checked: {error}")

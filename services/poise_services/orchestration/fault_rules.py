@@ -9,12 +9,12 @@ from poise.contracts import Fault
 from poise.resilience.breaker import BreakerState
 from poise_services.orchestration.settings import Variant
 
-MIN_TELLING_BUDGET: Final = 2.0
+MIN_CONCLUSIVE_BUDGET: Final = 2.0
 """Seconds. A timeout of a variant that had less time is not counted as its failure. Otherwise asks with short deadlines
 would open the breaker of a slow but healthy model for all other asks."""
-BreakerSignal = Literal["answered", "failed", "rest", "nothing"]
+BreakerSignal = Literal["answered", "failed", "open_as_asked", "nothing"]
 """What a fault means for the variant's breaker: success; failure; open for as long as the backend asks; nothing."""
-NextCandidates = Literal["anyone", "elsewhere", "larger", "nobody"]
+NextCandidates = Literal["anyone", "other_backend", "larger", "nobody"]
 """Which variants are worth asking next: any; those of another backend; those with a larger context; none."""
 
 
@@ -28,21 +28,21 @@ class FaultRule:
 
 FAULT_RULES: Final[Mapping[str, FaultRule]] = MappingProxyType(
     {
-        "urn:poise:unavailable": FaultRule("failed", "elsewhere"),
-        "urn:poise:temporary": FaultRule("failed", "elsewhere"),
+        "urn:poise:unavailable": FaultRule("failed", "other_backend"),
+        "urn:poise:temporary": FaultRule("failed", "other_backend"),
         "urn:poise:deadline-exceeded": FaultRule("failed", "anyone"),  # a variant that writes less may be faster
         "urn:poise:not-taken": FaultRule("nothing", "anyone"),  # Kafka did not accept it: no variant was asked
-        "urn:poise:rate-limited": FaultRule("rest", "elsewhere"),
+        "urn:poise:rate-limited": FaultRule("open_as_asked", "other_backend"),
         "urn:poise:context-too-long": FaultRule("answered", "larger"),
         "urn:poise:content-filtered": FaultRule("answered", "nobody"),  # do not try to get around a content filter
-        "urn:poise:invalid": FaultRule("answered", "elsewhere"),
-        "urn:poise:failed": FaultRule("answered", "elsewhere"),  # the backend rejected the request: 400, 401, 404
+        "urn:poise:invalid": FaultRule("answered", "other_backend"),
+        "urn:poise:failed": FaultRule("answered", "other_backend"),  # the backend rejected the request: 400, 401, 404
         "urn:poise:cancelled": FaultRule("nothing", "nobody"),
     }
 )
 """By fault type. Inference has already retried the backend as often as is useful; here another variant is chosen."""
 
-UNKNOWN_FAULT: Final = FaultRule("failed", "elsewhere")
+UNKNOWN_FAULT: Final = FaultRule("failed", "other_backend")
 """Any other fault type: a bug."""
 CHECK_FAILED: Final = FaultRule("answered", "anyone")
 """The variant answered, and its answer did not pass the check."""
@@ -58,7 +58,7 @@ def signal_of(fault: Fault, budget: float) -> BreakerSignal:
 
     A rate limit without a retry-after counts as an ordinary failure.
     """
-    if fault.type == "urn:poise:deadline-exceeded" and budget < MIN_TELLING_BUDGET:
+    if fault.type == "urn:poise:deadline-exceeded" and budget < MIN_CONCLUSIVE_BUDGET:
         return "nothing"
     return rule_for(fault.type).breaker_signal
 
@@ -83,15 +83,17 @@ def candidates(
         tried: The variants that were asked already.
         states: The state of each variant's breaker; a variant without one is healthy.
     """
-    worth = [one for one in variants if all(_worth_asking(one, other) for other in tried)]
-    return sorted(worth, key=lambda one: (states.get(one.name, "closed") != "closed", -one.weight, one.name))
+    worth = [variant for variant in variants if all(_worth_asking(variant, after) for after in tried)]
+    return sorted(
+        worth, key=lambda variant: (states.get(variant.name, "closed") != "closed", -variant.weight, variant.name)
+    )
 
 
 def _worth_asking(variant: Variant, after: TriedVariant) -> bool:
     match after.next_candidates:
         case "nobody":
             return False
-        case "elsewhere":
+        case "other_backend":
             return variant.backend != after.variant.backend
         case "larger":
             return (variant.context_window or 0) > (after.variant.context_window or 0)

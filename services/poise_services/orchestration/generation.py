@@ -1,4 +1,4 @@
-"""Generation: calls inference with a variant, and notes for the run record what the variant brought."""
+"""Generation: calls inference with a variant, and records in the run record what the variant returned."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,8 +6,9 @@ from typing import Final
 from poise.contracts import ChatMessage, Completion, Generate, Generation, Rung, Usage
 from poise.errors import PoiseError, WorkLimitError
 from poise.workflows.run import Run
-from poise_services.orchestration.answer_check import Rejected
+from poise_services.orchestration.answer_check import CheckFailed
 from poise_services.orchestration.retrieval import describe_error
+from poise_services.orchestration.rung_outcome import RungSkipped
 from poise_services.orchestration.settings import Variant
 from poise_services.orchestration.variant_router import Route, VariantRouter
 
@@ -27,30 +28,30 @@ class Generator:
         self.run = run
         self.router = router
         self.last_reason = ""
-        """Why the last variant brought no answer."""
+        """Why the last variant did not provide the answer."""
 
-    def skip(self, reason: str | None) -> Rejected:
-        """Skip the drawn variant; the run record says that it did not fail."""
-        self.note_draw(skipped=reason)
-        return self.reject(reason)
+    def skip_drawn(self, reason: str | None) -> RungSkipped:
+        """Skip the drawn variant; the run record marks it as skipped, not as failed."""
+        self.annotate_draw(skipped=reason)
+        return self.skip_rung(reason)
 
-    def reject(self, reason: str | None) -> Rejected:
-        """Return why a variant brought no answer."""
+    def skip_rung(self, reason: str | None) -> RungSkipped:
+        """Return why a variant does not provide the answer; the next reset of the stream names it too."""
         self.last_reason = reason or ""
-        return Rejected(reason)
+        return RungSkipped(reason)
 
-    def attempt(self, route: Route, rung: Rung) -> "Attempt":
+    def attempt(self, route: Route, rung: Rung) -> "VariantAttempt":
         """Begin an attempt with the variant of a route."""
-        return Attempt(self, route, rung)
+        return VariantAttempt(self, route, rung)
 
-    def note_draw(self, **values: object) -> None:
-        """Note on the run record what was observed of the drawn variant."""
-        notes = self.run.annotations
-        if notes.draw is not None:
-            notes.draw = notes.draw.model_copy(update=values)
+    def annotate_draw(self, **values: object) -> None:
+        """Add observations of the drawn variant to the run record."""
+        annotations = self.run.annotations
+        if annotations.draw is not None:
+            annotations.draw = annotations.draw.model_copy(update=values)
 
 
-class Attempt:
+class VariantAttempt:
     """One attempt to generate an answer with one variant."""
 
     def __init__(self, generator: Generator, route: Route, rung: Rung) -> None:
@@ -70,13 +71,14 @@ class Attempt:
         Raises:
             PoiseError: The variant failed or had no time; see `failed`.
         """
-        variant, run, primary = self.variant, self._run, self._rung == "primary"
+        variant, run = self.variant, self._run
+        primary = self._rung == "primary"
         request = Generate(
             messages=tuple(messages),
             backend=variant.backend,
             max_tokens=variant.max_tokens,
             temperature=variant.temperature,
-            patience=0.0 if self.route.elsewhere else None,
+            patience=0.0 if self.route.other_backend else None,
         )
         if not primary and run.stream_writer is not None:  # discard the tokens of the last attempt
             await run.stream_writer.reset(self._generator.last_reason, rung=self._rung)
@@ -84,7 +86,7 @@ class Attempt:
         completion = await run.stream(request, id=step, timeout=self._budget)
         self._router.record_answer(variant)
         if primary:
-            self._generator.note_draw(
+            self._generator.annotate_draw(
                 raw=completion.text,
                 finish_reason=completion.finish_reason,
                 ms=run.steps[-1].ms,
@@ -92,40 +94,44 @@ class Attempt:
             )
         return completion
 
-    def prompt_failed(self, error: WorkLimitError) -> Rejected:
+    def prompt_failed(self, error: WorkLimitError) -> RungSkipped:
         """Record that the prompt could not be built within its limits."""
         self._router.record_no_prompt(self.variant)
-        return self._generator.skip(str(error)) if self._rung == "primary" else self._generator.reject(str(error))
+        skip = self._generator.skip_drawn if self._rung == "primary" else self._generator.skip_rung
+        return skip(str(error))
 
-    def failed(self, error: PoiseError) -> Rejected:
+    def failed(self, error: PoiseError) -> RungSkipped:
         """Record that the variant failed."""
         if self._rung == "primary" and self._budget > 0:
-            self._generator.note_draw(ms=self._run.steps[-1].ms)
+            self._generator.annotate_draw(ms=self._run.steps[-1].ms)
         elif self._rung == "primary":
-            self._generator.note_draw(skipped="no time was left for it")
+            self._generator.annotate_draw(skipped="no time was left for it")
         fault = error.fault()
         self._router.record_fault(self.variant, fault, self._budget)
         self._run.annotations.generations.append(Generation(variant=self.variant.name, fault=fault.type))
-        return self._generator.reject(describe_error(self.label, error))
+        return self._generator.skip_rung(describe_error(self.label, error))
 
-    def rejected(self, completion: Completion, found: Rejected) -> Rejected:
+    def rejected(self, completion: Completion, failure: CheckFailed) -> RungSkipped:
         """Record that the answer did not pass its check."""
-        self._note(completion, found.reason)
+        self._annotate(completion, failure.reason)
         self._router.record_rejection(self.variant)
-        return self._generator.reject(found.reason)
+        return self._generator.skip_rung(failure.reason)
 
     def accepted(self, completion: Completion) -> None:
         """Record that the answer passed its check."""
-        self._note(completion, None)
+        self._annotate(completion, None)
 
     def release(self) -> None:
-        """Record that the variant was not asked."""
+        """Record that the attempt says nothing about the variant: it was not asked, or the call was cancelled."""
         self._router.release(self.variant)
 
-    def _note(self, completion: Completion, broken: str | None) -> None:
+    def _annotate(self, completion: Completion, check_error: str | None) -> None:
         self._run.annotations.generations.append(
             Generation(
-                variant=self.variant.name, raw=completion.text, finish_reason=completion.finish_reason, broken=broken
+                variant=self.variant.name,
+                raw=completion.text,
+                finish_reason=completion.finish_reason,
+                broken=check_error,
             )
         )
 

@@ -40,8 +40,8 @@ def merge(retrieved: Retrieved, replies: Sequence[Fetched | str]) -> Retrieved:
     A failed or empty integration is skipped and recorded in `warnings`, and so is one that replied with its last good
     result.
     """
-    passages = [_passage(one) for one in replies if isinstance(one, Fetched)]
-    warnings = [text for one in replies if (text := one if isinstance(one, str) else _warning(one)) is not None]
+    passages = [_passage(reply) for reply in replies if isinstance(reply, Fetched)]
+    warnings = [text for reply in replies if (text := reply if isinstance(reply, str) else _warning(reply)) is not None]
     if passages and retrieved.failed and retrieved.error is not None:  # the answer rests on integrations alone
         warnings.insert(0, retrieved.error)
     return replace(

@@ -16,8 +16,10 @@ TEMPLATE = "{text}\n\n{question} Answer with words from the text above, in one s
 
 def build_prompt(question: str, evidence: Evidence, sentences: int, system: str | None) -> tuple[ChatMessage, ...]:
     """Return the chat that asks for an answer from the passages; `system` None = no system message."""
-    chosen = sorted(extract_sentences(question, evidence, sentences), key=lambda line: (line.rank, line.index))
-    text = "\n".join(line.sentence for line in chosen)
+    chosen = sorted(
+        extract_sentences(question, evidence, sentences), key=lambda sentence: (sentence.rank, sentence.index)
+    )
+    text = "\n".join(sentence.sentence for sentence in chosen)
     return _chat(TEMPLATE.format(text=text, question=question), system)
 
 

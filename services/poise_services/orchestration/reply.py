@@ -10,8 +10,8 @@ from poise.telemetry import count, current_span, measure, semconv, span
 from poise.worker.context import Context
 from poise.workflows.run import Run
 from poise_services.orchestration.cache_lookup import CacheDecision
-from poise_services.orchestration.fallbacks import FallbackResult
 from poise_services.orchestration.retrieval import Retrieved
+from poise_services.orchestration.rung_outcome import RungResult
 from poise_services.orchestration.settings import Variant
 
 
@@ -30,7 +30,7 @@ async def validate(answer: object, workflow: str, context: Context) -> None:
         raise TerminalError(f"{message}: return a shorter one")
 
 
-def build(run: Run, result: FallbackResult, retrieved: Retrieved) -> Answer:
+def build(run: Run, result: RungResult, retrieved: Retrieved) -> Answer:
     """Build the answer from the rung that applied."""
     earlier = result.earlier
     return Answer(
@@ -49,7 +49,7 @@ def build(run: Run, result: FallbackResult, retrieved: Retrieved) -> Answer:
     )
 
 
-async def stream(run: Run, result: FallbackResult) -> None:
+async def stream(run: Run, result: RungResult) -> None:
     """Stream the text of a rung that no model answered; inference has streamed a model's tokens already."""
     if run.stream_writer is not None and result.rung not in {"primary", "variant"}:
         await run.stream_writer.reset(result.reason or result.rung, rung=result.rung)
@@ -68,7 +68,7 @@ async def send_cached(run: Run, cached: CachedAnswer, decision: CacheDecision, v
                 "rung": "stale" if decision.result == "stale" else cached.answer.rung,
                 "reason": decision.reason,
                 "cached": True,
-                "age": (cached.answer.age or 0.0) + max(0.0, time.time() - cached.made),
+                "age": (cached.answer.age or 0.0) + max(0.0, time.time() - cached.computed_at),
                 "timings": run.timings(),
             }
         )
@@ -84,4 +84,4 @@ def report(run: Run, answer: Answer, variant: str) -> None:
         current.set_attribute(semconv.REASON, answer.reason)
     labels = {semconv.RUNG: answer.rung, semconv.VARIANT: variant}
     count(semconv.ANSWERS, 1, labels)
-    measure(semconv.RUN_DURATION, time.time() - run.started, labels)
+    measure(semconv.RUN_DURATION, time.time() - run.requested_at, labels)

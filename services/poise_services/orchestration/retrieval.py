@@ -60,40 +60,40 @@ class Retriever:
         self._guard = partial(breakers.guarded, STEP)
         self._limit = limit
 
-    async def retrieve(self, run: Run, ask: Ask, attempts: int) -> Retrieved:
+    async def retrieve(self, run: Run, ask: Ask, variants_after: int) -> Retrieved:
         """Retrieve passages; if that fails, return those of an earlier ask.
 
         Args:
             run: The run.
             ask: The ask.
-            attempts: How many variants may be asked afterwards: each is left as much time as retrieval may take. If
-                nothing can replace retrieval, no variant could answer without it, so it may take all the time. So it
-                may if it waits for an epoch, which earlier passages have hardly reached.
+            variants_after: How many variants may be asked afterwards: each is left as much time as retrieval may take.
+                Retrieval may use all the time if no cached passages can replace it, because no variant could answer
+                without passages, or if an epoch is requested, which cached passages have hardly reached.
 
         Raises:
             FaultError: No index will ever reach the requested epoch: the caller's mistake.
         """
         request = Retrieve(query=ask.question, limit=self._limit)
-        may_stand_in = self._store.configured and run.min_epoch is None
-        left = fair_share(run.step_budget(), attempts if may_stand_in else 0)
+        replaceable = self._store.configured and run.min_epoch is None
+        budget = fair_share(run.step_budget(), variants_after if replaceable else 0)
         try:
-            found = await run.call(request, id=STEP, timeout=left, guard=self._guard)
+            reply = await run.call(request, id=STEP, timeout=budget, guard=self._guard)
         except PoiseError as error:
-            if _refuses_the_epoch(error):
+            if _rejects_epoch(error):
                 raise
             reason = describe_error("retrieval", error)
             return await self._earlier(run, ask, reason) or Retrieved(error=reason, failed=True)
-        missing = None if found.passages else "retrieval found nothing"
-        warnings = (f"retrieval: {found.reason}",) if found.reason else ()
-        return Retrieved(found.passages, found.epoch, found.mode, missing, warnings=warnings, cacheable=found)
+        missing = None if reply.passages else "retrieval found nothing"
+        warnings = (f"retrieval: {reply.reason}",) if reply.reason else ()
+        return Retrieved(reply.passages, reply.epoch, reply.mode, missing, warnings=warnings, cacheable=reply)
 
     async def _earlier(self, run: Run, ask: Ask, reason: str) -> Retrieved | None:
         stored: CachedPassages | None = await run.step(
-            "passages", partial(self._load, run, ask), returns=CachedPassages | None, id="passages", recorded=False
+            "passages", partial(self._load, run, ask), returns=CachedPassages | None, id="passages", in_run_record=False
         )
         if stored is None or not stored.found.passages or not epoch_reached(stored.found.epoch, run.min_epoch):
             return None
-        age = max(0.0, run.started - stored.at)
+        age = max(0.0, run.requested_at - stored.at)
         passages = tuple(p.model_copy(update={"age": p.age + age}) for p in stored.found.passages)
         warning = f"{reason}; passages found {_ago(age)} ago are used instead"
         return Retrieved(passages, stored.found.epoch, "cached", warnings=(warning,))
@@ -124,8 +124,8 @@ class Retriever:
             task.cancel()
 
 
-def _refuses_the_epoch(error: PoiseError) -> bool:
-    return isinstance(error, FaultError) and any(one.field == MIN_EPOCH for one in error.fault().errors)
+def _rejects_epoch(error: PoiseError) -> bool:
+    return isinstance(error, FaultError) and any(item.field == MIN_EPOCH for item in error.fault().errors)
 
 
 def _ago(seconds: float) -> str:

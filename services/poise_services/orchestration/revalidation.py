@@ -5,15 +5,15 @@ from typing import Final
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from poise.contracts import Ask, Envelope
+from poise.contracts.run_id import ROOT_STEP
 from poise.contracts.topics import RUNS_BATCH
 from poise.redis.answer_store import CachedAnswer, single_flight_key
-from poise.redis.step_results import ClaimStatus, Lease, StepResultStore
+from poise.redis.lease_store import Lease, LeaseStatus, LeaseStore
 from poise.worker.context import MessagePublisher
 from poise_services.orchestration.document_versions import DocumentVersions
 
 REVALIDATION_INTERVAL: Final = 30.0
 """Seconds after which an answer that is still stale is refreshed again."""
-ASK_STEP: Final = "ask"
 
 
 class Revalidator:
@@ -21,34 +21,34 @@ class Revalidator:
 
     Args:
         producer: Publishes the asks.
-        journal: Holds the marks that prevent duplicates.
+        leases: Holds the marks that prevent duplicates.
         versions: The documents' versions.
     """
 
-    def __init__(self, producer: MessagePublisher, journal: StepResultStore, versions: DocumentVersions) -> None:
+    def __init__(self, producer: MessagePublisher, leases: LeaseStore, versions: DocumentVersions) -> None:
         self._producer = producer
-        self._journal = journal
+        self._leases = leases
         self._versions = versions
 
     async def start(self, tenant: str, ask: Ask, key: str, cached: CachedAnswer) -> None:
         """Refresh a stale answer by one run, however many asks find it stale.
 
-        The first of them takes a mark in Redis. Should two take it (the mark was lost), both publish the same run id,
-        and the journal executes it once. Should both execute, they share a flight.
+        The first of them acquires a mark in Redis. If two acquire it, because the mark was lost, both publish the same
+        run id, and the orchestration tier handles that step once. If it handles both, they share a flight.
         """
         mark = Lease(f"{single_flight_key(tenant, key)}:again", uuid4().hex)
-        if await self._journal.claim(mark, REVALIDATION_INTERVAL) is ClaimStatus.HELD_ELSEWHERE:
+        if await self._leases.acquire(mark, REVALIDATION_INTERVAL) is LeaseStatus.HELD_ELSEWHERE:
             return
         run = self._run_id(key, cached)
         await self._producer.publish(
             RUNS_BATCH,
             Ask(question=ask.question, workflow=ask.workflow, cache="no-cache"),
             key=run,
-            envelope=Envelope(run=run, step=ASK_STEP, tenant=tenant),
+            envelope=Envelope(run=run, step=ROOT_STEP, tenant=tenant),
         )
 
     def _run_id(self, key: str, cached: CachedAnswer) -> str:
-        states = (self._versions.of(dependency.document) for dependency in cached.grounds)
+        states = (self._versions.of(dependency.document) for dependency in cached.dependencies)
         versions = (-1 if state is None else state.version for state in states)
         interval = int(time.time() / REVALIDATION_INTERVAL)
-        return str(uuid5(NAMESPACE_OID, "/".join(map(str, (key, cached.made, *versions, interval)))))
+        return str(uuid5(NAMESPACE_OID, "/".join(map(str, (key, cached.computed_at, *versions, interval)))))

@@ -44,20 +44,20 @@ async def publish_fault(ask: Ask, context: Context, fault: Fault) -> None:
 
 def build(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
     """Build the record of a run that ended with an answer."""
-    notes = run.annotations
+    annotations = run.annotations
     return RunRecord(
         run_id=run.id,
         workflow=workflow,
         tenant=run.tenant,
         question=ask.question,
-        started=run.started,
+        started=run.requested_at,
         finished=time.time(),
         answer=answer,
-        draw=notes.draw,
-        cached=notes.cached,
-        generations=tuple(notes.generations),
+        draw=annotations.draw,
+        cached=annotations.cached,
+        generations=tuple(annotations.generations),
         steps=tuple(run.steps),
-        passages=tuple(p.model_copy(update={"text": p.text[:MAX_PASSAGE_CHARACTERS]}) for p in notes.passages),
+        passages=tuple(p.model_copy(update={"text": p.text[:MAX_PASSAGE_CHARACTERS]}) for p in annotations.passages),
     )
 
 

@@ -30,7 +30,8 @@ class Variant(BaseModel):
 
     name: Annotated[str, Field(pattern=NAME)]
     weight: Annotated[float, Field(ge=0)] = 1.0
-    """Its fraction of the sum of all weights. A variant of weight 0 is never drawn and is on standby for the others."""
+    """Relative weight: the probability of being drawn is the weight divided by the sum of all weights. A variant of
+    weight 0 is never drawn and is on standby for the others."""
     backend: str = "default"
     """The inference tier's backend that it calls."""
     cache_group: str | None = None
@@ -70,7 +71,7 @@ class CannedText(BaseModel):
     """The reader's language (BCP 47): `de` applies to `de-AT` too. None = every language without a text for itself."""
 
 
-class Ladder(BaseModel):
+class LadderSettings(BaseModel):
     """The ladder of the answer, `[orchestration.ladder]`: what is sent if the rung above does not apply."""
 
     model_config = _STRICT
@@ -158,7 +159,7 @@ class OrchestrationSettings(Settings):
     """How many passages are retrieved."""
     integrations: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()
     """Integrations that are queried with each question, beside the documents."""
-    ladder: Ladder = Ladder()
+    ladder: LadderSettings = LadderSettings()
     cache: AnswerCacheSettings = AnswerCacheSettings()
 
     @model_validator(mode="after")

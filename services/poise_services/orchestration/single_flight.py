@@ -8,9 +8,9 @@ What can go wrong, and what then holds:
 - The leader is cancelled, or its handler fails: the lease is released, and the next waiting ask acquires it.
 - The leader's worker dies: nothing renews the lease, it expires, and the next ask that looks acquires it. The inference
   is paid once more.
-- The leader's worker stalls for longer than the lease: another worker produces the answer too. Redis refuses the first
-  result, because another worker holds the lease. The asks that wait in the first worker receive it nevertheless: it is
-  as good as it was.
+- The leader's worker stalls for longer than the lease: another worker produces the answer too. Redis rejects the first
+  result, because another worker holds the lease. The asks that wait in the first worker still receive that result: it
+  remains correct.
 - Redis loses the lease, or is absent: asks in one worker still share; each worker pays once.
 - The leader of a worker that waits for another worker runs out of time: it stops waiting, and the next ask leads.
 """
@@ -23,7 +23,7 @@ from typing import Final
 from poise.kafka.handling_slots import parked
 from poise.redis.answer_store import CachedAnswer
 from poise.redis.lease import LeaseHolder, poll_intervals
-from poise.redis.step_results import ClaimStatus, Lease, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, StoredReply
 
 RESULT_TTL: Final = 5.0
 """Seconds for which a result is stored; waiting workers poll every quarter of a second."""
@@ -86,7 +86,7 @@ class SingleFlight:
                 flight.begin(completed)
             else:
                 completed(None if found is None else (found, True))
-                self._leases.abandon(flight.lease)
+                self._leases.stop_renewing(flight.lease)
                 if found is None:  # Redis' reply to the last claim may be lost, and the lease ours
                     await flight.release()
         return flight if leads else found
@@ -102,7 +102,7 @@ class SingleFlight:
                         return found, False
                     # Of several that do this, one deletes it; the claims that follow get the lease.
                     await self._leases.discard(flight.lease, stored)
-                case ClaimStatus.HELD_ELSEWHERE:
+                case LeaseStatus.HELD_ELSEWHERE:
                     left = until - time.monotonic()
                     if left <= 0:
                         return None, False
@@ -124,18 +124,18 @@ class Flight:
         """Lead the flight; `completed` gives the result to the asks that wait in this worker."""
         self._completed = completed
 
-    async def claim(self) -> ClaimStatus | StoredReply:
+    async def claim(self) -> LeaseStatus | StoredReply:
         """Try to acquire the lease; return its status, or the stored result."""
         return await self._leases.acquire(self.lease)
 
-    async def complete(self, kept: CachedAnswer | None) -> None:
+    async def complete(self, answer: CachedAnswer | None) -> None:
         """Give the result to the asks that wait; None = there is none, and another ask is to produce it."""
-        self._leases.abandon(self.lease)
-        self._completed(None if kept is None else (kept, False))
-        if kept is None:
+        self._leases.stop_renewing(self.lease)
+        self._completed(None if answer is None else (answer, False))
+        if answer is None:
             await self.release()
         else:
-            await self._leases.store(self.lease, StoredReply(_KIND, kept.encode()), RESULT_TTL)
+            await self._leases.store(self.lease, StoredReply(_KIND, answer.encode()), RESULT_TTL)
 
     async def release(self) -> None:
         """Release the lease if this worker holds it."""

@@ -1,4 +1,4 @@
-"""Staleness: whether a stored answer is still fresh, and where a stale one is refused. Pure: no clock, no IO."""
+"""Staleness: whether a stored answer is still fresh, and how long a stale one may be sent. No clock, no I/O."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ class Staleness:
     def servable(self, seconds: float, now: float) -> bool:
         """Return whether a stale answer may be sent, marked.
 
-        Refuse an answer that has been stale for longer than `seconds`, and one that depends on a deleted document:
-        deleted text is not sent again, marked or not.
+        Not if it has been stale for longer than `seconds`, or depends on a deleted document: deleted text is not sent
+        again. The exception is a replay whose journal says to send the answer (`CacheLookup.reassess`).
         """
         return seconds > 0 and not self.deleted and self.within(seconds, now)
 
@@ -39,7 +39,7 @@ class Staleness:
         return now - self.since <= seconds
 
 
-def assess(
+def staleness_of(
     cached: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str, *, max_age: float, now: float
 ) -> Staleness:
     """Return how stale an answer is by the log of versions.
@@ -52,8 +52,8 @@ def assess(
         now: Unix seconds.
     """
     reasons = list(_changes(cached, known, topic_id))
-    if now > cached.made + max_age:
-        reasons.append(Staleness(f"it is older than {max_age:g} s", cached.made + max_age))
+    if now > cached.computed_at + max_age:
+        reasons.append(Staleness(f"it is older than {max_age:g} s", cached.computed_at + max_age))
     if not reasons:
         return Staleness()
     since = min(now, *(reason.since for reason in reasons))
@@ -63,9 +63,9 @@ def assess(
 def _changes(cached: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str) -> Iterator[Staleness]:
     epoch = cached.answer.epoch
     if epoch is not None and _topic_of(epoch) != topic_id:
-        yield Staleness("the documents topic was recreated", cached.made)
-    for dependency in cached.grounds:
-        yield from _change(dependency, known(dependency.document), cached.made)
+        yield Staleness("the documents topic was recreated", cached.computed_at)
+    for dependency in cached.dependencies:
+        yield from _change(dependency, known(dependency.document), cached.computed_at)
 
 
 def _change(dependency: Dependency, state: DocumentState | None, made: float) -> Iterator[Staleness]:

@@ -24,32 +24,32 @@ def load_workflows(modules: Iterable[str]) -> tuple[Workflow[Ask, Answer], ...]:
         SetupError: A module cannot be imported or has no workflow, or one of its workflows does not answer an `Ask` or
             has the name of another.
     """
-    found: dict[str, tuple[Workflow[Ask, Answer], str]] = {}
+    loaded: dict[str, tuple[Workflow[Ask, Answer], str]] = {}
     for where in modules:
-        for one in _in(where):
-            _check(one, where)
-            other, there = found.setdefault(one.name, (one, where))
-            if one is not other:
-                raise SetupError(f"{SETTING}: {where} and {there} both have a workflow {one.name!r}: rename one")
-    return tuple(one for one, _ in found.values())
+        for workflow in _workflows_in(where):
+            _check(workflow, where)
+            other, there = loaded.setdefault(workflow.name, (workflow, where))
+            if workflow is not other:
+                raise SetupError(f"{SETTING}: {where} and {there} both have a workflow {workflow.name!r}: rename one")
+    return tuple(workflow for workflow, _ in loaded.values())
 
 
-def _in(where: str) -> Iterator[Workflow[Any, Any]]:
-    named = [value for value in vars(load_module(where)).values() if isinstance(value, Workflow)]
-    if not named:
+def _workflows_in(where: str) -> Iterator[Workflow[Any, Any]]:
+    workflows = [value for value in vars(load_module(where)).values() if isinstance(value, Workflow)]
+    if not workflows:
         raise SetupError(f'{SETTING}: {where} has no workflow: put @workflow("name") above an async function')
-    yield from dict.fromkeys(named)
+    yield from dict.fromkeys(workflows)
 
 
-def _check(one: Workflow[Any, Any], where: str) -> None:
-    if one.name in RESERVED_NAMES:
-        raise SetupError(f"{SETTING}: {where}: the workflow {one.name!r} is built in: rename yours")
-    if not re.fullmatch(NAME, one.name):
-        raise SetupError(f"{SETTING}: {where}: the workflow name {one.name!r} is invalid: it must match {NAME}")
-    hints = get_type_hints(one.function)
+def _check(workflow: Workflow[Any, Any], where: str) -> None:
+    if workflow.name in RESERVED_NAMES:
+        raise SetupError(f"{SETTING}: {where}: the workflow {workflow.name!r} is built in: rename yours")
+    if not re.fullmatch(NAME, workflow.name):
+        raise SetupError(f"{SETTING}: {where}: the workflow name {workflow.name!r} is invalid: it must match {NAME}")
+    hints = get_type_hints(workflow.function)
     returned = hints.pop("return", Answer)
     if (Ask in hints.values(), returned) != (True, Answer):
         raise SetupError(
-            f"{SETTING}: {where}: the workflow {one.name!r} must be `async def (run: Run, ask: Ask) -> Answer` to be"
-            " asked; one for other requests is a handler of a tier of your own, as docs/WORKFLOWS.md shows"
+            f"{SETTING}: {where}: the workflow {workflow.name!r} must be `async def (run: Run, ask: Ask) -> Answer` to"
+            " be asked; one for other requests is a handler of a tier of your own, as docs/WORKFLOWS.md shows"
         )

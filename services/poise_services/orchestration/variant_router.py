@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from poise.contracts import Fault
 from poise.contracts.record import SKIPPED_AFTER_FAILURES
@@ -25,7 +25,7 @@ from poise_services.orchestration.time_budget import fair_share
 class Route(BaseModel):
     """The variant that is asked next. Stored in the run's journal, so that a replay asks the same variant."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     variant: str | None = None
     """None = no variant."""
@@ -33,7 +33,7 @@ class Route(BaseModel):
     """Better candidates whose breaker is open, each described with its last error."""
     others: int = 0
     """How many variants may still be asked after it."""
-    elsewhere: bool = False
+    other_backend: bool = Field(default=False, alias="elsewhere")  # the name in journals
     """Whether one of those has another backend."""
 
 
@@ -100,7 +100,9 @@ class VariantRouter:
             return route
 
         try:
-            return await self._run.step("route", chosen, returns=Route, id=f"route.{len(self._tried)}", recorded=False)
+            return await self._run.step(
+                "route", chosen, returns=Route, id=f"route.{len(self._tried)}", in_run_record=False
+            )
         except BaseException:  # interrupted while the route was stored: the admitted variant is not asked
             if admitted is not None:
                 self.release(self._variants[admitted])
@@ -117,9 +119,9 @@ class VariantRouter:
                     variant=variant.name,
                     skipped=tuple(skipped),
                     others=len(after),
-                    elsewhere=any(other.backend != variant.backend for other in after),
+                    other_backend=any(other.backend != variant.backend for other in after),
                 )
-            why = self._breakers.because(variant.name)
+            why = self._breakers.error_suffix(variant.name)
             skipped.append(f"{self.label(variant)} {SKIPPED_AFTER_FAILURES}{why}")
         return Route(skipped=tuple(skipped))
 
@@ -154,7 +156,7 @@ class VariantRouter:
         self._exclude(variant, "nobody", self._cause)
 
     def release(self, variant: Variant) -> None:
-        """Release the admission of a variant that was not asked."""
+        """Release the admission of a variant whose outcome says nothing about it."""
         self._breakers.record(variant.name, self._admitted_at, "nothing")
 
     def _exclude(self, variant: Variant, next_candidates: NextCandidates, cause: str) -> None:

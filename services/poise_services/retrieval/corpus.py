@@ -19,7 +19,7 @@ from poise.kafka.record import Position, Record
 from poise.telemetry import observe, semconv
 from poise.worker.connection import MeshConnection
 from poise_services.retrieval.index import SearchHit, StoredPassage
-from poise_services.retrieval.index_metadata import MovedRecord, VersionState
+from poise_services.retrieval.index_metadata import CopiedRecord, VersionState
 from poise_services.retrieval.settings import RetrievalSettings
 from poise_services.retrieval.store import DOCUMENTS_RECREATED, IndexSlot, IndexStore, StoreOrigin
 
@@ -60,7 +60,7 @@ class Corpus:
         self._store: IndexStore | None = None
         self._reader: LogReader | None = None
 
-    # -- coming and going -----------------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Open the store, read the log, and wait until everything up to its end is applied."""
@@ -131,10 +131,10 @@ class Corpus:
         if store.origin.passages == now.passages and store.origin.documents != now.documents and store.next_offsets:
             raise UnavailableError(DOCUMENTS_RECREATED)
         self._store = None
-        renewed = partial(slot.recreate, store, now, checkpoint_interval=self._settings.checkpoint_interval)
-        self._store = await self._write(renewed)
+        recreated = partial(slot.recreate, store, now, checkpoint_interval=self._settings.checkpoint_interval)
+        self._store = await self._write(recreated)
 
-    # -- asking ---------------------------------------------------------------------------------------------------
+    # -- queries --------------------------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> Epoch:
@@ -164,23 +164,25 @@ class Corpus:
             lambda: self._open_store.metadata.expired_deletions(partition, before=before, most=most, limit=limit)
         )
 
-    async def expired_moved_deletions(
+    async def expired_copied_deletions(
         self, partition: int, *, before: float, most: int, limit: int
     ) -> list[tuple[str, int]]:
-        """Return the moved deletions to forget; see `IndexMetadata.expired_moved_deletions`."""
+        """Return expired deletions that were copied; see `IndexMetadata.expired_copied_deletions`."""
         metadata = self._open_store.metadata
         return await self._write(
-            lambda: metadata.expired_moved_deletions(partition, before=before, most=most, limit=limit)
+            lambda: metadata.expired_copied_deletions(partition, before=before, most=most, limit=limit)
         )
 
-    async def moved_records(self, document: str) -> dict[int, MovedRecord]:
+    async def copied_records(self, document: str) -> dict[int, CopiedRecord]:
         """Return the copied records of a document, by the partition that they were copied from."""
-        return await self._write(lambda: self._open_store.metadata.moved_records(document))
+        return await self._write(lambda: self._open_store.metadata.copied_records(document))
 
     async def stored_passages(self, document: str) -> list[StoredPassage]:
         """Return the passages of the visible version of a document, in order."""
         store = self._open_store
-        return await self._write(lambda: store.index.get_passages(document, store.metadata.version_of(document).parts))
+        return await self._write(
+            lambda: store.index.get_passages(document, store.metadata.version_of(document).passage_count)
+        )
 
     async def wait_applied(self, position: Position) -> None:
         """Wait until a record of `poise.passages`, and each before it in its partition, is applied."""

@@ -89,23 +89,23 @@ class MiniLm:
         self._loaded = asyncio.Event()
         self._model: EmbeddingModel | None = None
         self._liveness = liveness or Liveness()
-        self._part: Component | None = None
+        self._component: Component | None = None
         self._task: asyncio.Task[None] | None = None
         self._queries = ThreadPoolExecutor(1, "embed-query")
         self._documents = ThreadPoolExecutor(embedding_threads, "embed-documents", initializer=lower_thread_priority)
 
     async def __aenter__(self) -> Self:
         """Start to load the model."""
-        self._part = self._liveness.component("embedding model")
-        self._task = self._part.run(self._run(self._part))
+        self._component = self._liveness.component("embedding model")
+        self._task = self._component.run(self._run(self._component))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the threads, each after its current batch at most."""
-        if self._part is not None:
-            self._part.close()
+        """Stop each thread after its current batch, at the latest."""
+        if self._component is not None:
+            self._component.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -178,18 +178,18 @@ class MiniLm:
         if self._task.done():
             self._task.result()
 
-    async def _run(self, part: Component) -> None:
+    async def _run(self, component: Component) -> None:
         """Load the model, then check periodically that the queries' thread still accepts work."""
         loop = asyncio.get_running_loop()
-        self._model = await self._load(part)
+        self._model = await self._load(component)
         self._loaded.set()
         self._load_attempted.set()
         while True:
             await loop.run_in_executor(self._queries, _no_op)
-            part.progress()
+            component.progress()
             await asyncio.sleep(CHECK_INTERVAL)
 
-    async def _load(self, part: Component) -> "EmbeddingModel":
+    async def _load(self, component: Component) -> "EmbeddingModel":
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -203,7 +203,7 @@ class MiniLm:
                     )
                 self._load_error = error
                 self._load_attempted.set()
-                part.progress()
+                component.progress()
                 await asyncio.sleep(self._load_retry_interval)
             else:
                 if self._load_error is not None:

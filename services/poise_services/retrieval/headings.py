@@ -1,4 +1,4 @@
-"""Splits a text into sections, each with its titles and its blocks (paragraphs, lists, code). Pure."""
+"""Splits a text into sections, each with its titles and its blocks (paragraphs, lists, code). No clock, no I/O."""
 
 import re
 from collections.abc import Iterator
@@ -45,27 +45,27 @@ def split_sections(text: str, form: Literal["text", "markdown"]) -> list[Section
     """Return the sections of a text in order, including those without blocks."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     styles, path, found, body, fence = _TitleStyles(), list[tuple[int, str]](), list[Section](), list[str](), ""
-    at = 0
-    while at < len(lines):
-        fence = open_fence(lines[at], fence) if form == "markdown" else ""
-        title = None if fence else _title(lines, at, form, styles)
+    index = 0
+    while index < len(lines):
+        fence = open_fence(lines[index], fence) if form == "markdown" else ""
+        title = None if fence else _title(lines, index, form, styles)
         if title is None:
-            body.append(lines[at])
-            at += 1
+            body.append(lines[index])
+            index += 1
             continue
         found.append(Section(tuple(name for _, name in path), tuple(_blocks(body, form))))
         path = [*((level, name) for level, name in path if level < title.level), (title.level, title.text)]
-        body, at = [], at + title.lines
+        body, index = [], index + title.lines
     found.append(Section(tuple(name for _, name in path), tuple(_blocks(body, form))))
     return found if found[0].blocks or found[0].heading or len(found) == 1 else found[1:]
 
 
-def _title(lines: list[str], at: int, form: str, styles: _TitleStyles) -> _Title | None:
-    if form == "markdown" and (title := parse_heading(lines[at])) and len(title.text) <= _MAX_TITLE_CHARS:
+def _title(lines: list[str], index: int, form: str, styles: _TitleStyles) -> _Title | None:
+    if form == "markdown" and (title := parse_heading(lines[index])) and len(title.text) <= _MAX_TITLE_CHARS:
         return _Title(title.level, title.text, 1)
-    if at and lines[at - 1].strip():
+    if index and lines[index - 1].strip():
         return None
-    line, below, last = (lines[i] if i < len(lines) else "" for i in (at, at + 1, at + 2))
+    line, below, last = (lines[i] if i < len(lines) else "" for i in (index, index + 1, index + 2))
     if form == "markdown":
         setext = _SETEXT.fullmatch(below)
         return _Title("=-".index(setext[1]) + 1, line.strip(), 2) if setext and _may_be_title(line) else None

@@ -13,8 +13,8 @@ from uuid import NAMESPACE_OID, uuid5
 
 import qdrant_edge as qdrant
 
-from poise.contracts import Part
-from poise_services.retrieval.passages import PassageContent, decode_vector, part_key
+from poise.contracts import PassageRecord
+from poise_services.retrieval.passages import PassageContent, decode_vector, passage_record_key
 from poise_services.retrieval.sparse import SparseEncoder
 from poise_services.retrieval.version_assembler import AssembledVersion
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 DIMENSIONS: Final = 384
 _DENSE: Final = "meaning"
+"""The stored name of the dense vectors."""
 _SPARSE: Final = "words"
+"""The stored name of the sparse vectors."""
 _RRF_K: Final = 60
 """The constant k of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)."""
 _OVERFETCH: Final = 3
@@ -36,11 +38,11 @@ class SearchHit:
     """A passage that a search found."""
 
     document: str
-    part: int
+    number: int
     source: str
     heading: str | None
     text: str
-    published: float
+    document_written_at: float
     version: int | None
     score: float
 
@@ -68,7 +70,7 @@ class Index:
 
     def __init__(self, path: Path, model: str) -> None:
         self._model = model
-        self._words = SparseEncoder()
+        self._sparse_encoder = SparseEncoder()
         self._lock = Lock()
         if any(path.iterdir()):
             self._shard = qdrant.EdgeShard.load(str(path))
@@ -82,7 +84,7 @@ class Index:
 
     def replace_document(self, version: AssembledVersion) -> None:
         """Replace a document with this version, atomically for searches."""
-        points = [self._point(part, version.number) for part in version.parts]
+        points = [self._point(passage, version.number) for passage in version.passages]
         surplus = qdrant.Filter(
             must=[
                 qdrant.FieldCondition(key="document", match=qdrant.MatchValue(version.document)),
@@ -102,11 +104,11 @@ class Index:
         Args:
             text: The query.
             vector: Its embedding, shape (384,), of unit length; None = sparse search only.
-            limit: Number of passages at most.
+            limit: Maximum number of passages.
             candidates: Number of candidates of each of the two searches.
         """
         wanted = limit * _OVERFETCH
-        queries: dict[str, Any] = {_SPARSE: self._words.encode_query(text)}
+        queries: dict[str, Any] = {_SPARSE: self._sparse_encoder.encode_query(text)}
         if vector is not None:
             queries[_DENSE] = vector.tolist()
         searches = [
@@ -128,7 +130,7 @@ class Index:
 
         Args:
             document: Its id.
-            count: Its number of parts.
+            count: Its number of passages.
         """
         import numpy as np  # noqa: PLC0415 - heavy, see embedding
 
@@ -152,12 +154,12 @@ class Index:
         self._shard.flush()
         self._shard.close()
 
-    def _point(self, part: Part, version: int) -> qdrant.Point:
-        vectors: dict[str, Any] = {_SPARSE: self._words.encode_passage(part.text)}
-        if part.model == self._model:
-            vectors[_DENSE] = decode_vector(part.vector, DIMENSIONS).tolist()
-        payload = part.model_dump(exclude={"vector"}, exclude_none=True) | {"version": version}
-        return qdrant.Point(_point_id(part.document, part.part), vectors, payload)
+    def _point(self, passage: PassageRecord, version: int) -> qdrant.Point:
+        vectors: dict[str, Any] = {_SPARSE: self._sparse_encoder.encode_passage(passage.text)}
+        if passage.model == self._model:
+            vectors[_DENSE] = decode_vector(passage.vector, DIMENSIONS).tolist()
+        payload = passage.model_dump(exclude={"vector"}, exclude_none=True) | {"version": version}
+        return qdrant.Point(_point_id(passage.document, passage.part), vectors, payload)
 
 
 def _configuration() -> qdrant.EdgeConfig:
@@ -170,19 +172,19 @@ def _configuration() -> qdrant.EdgeConfig:
     )
 
 
-def _point_id(document: str, part: int) -> str:
-    return str(uuid5(NAMESPACE_OID, part_key(document, part)))
+def _point_id(document: str, number: int) -> str:
+    return str(uuid5(NAMESPACE_OID, passage_record_key(document, number)))
 
 
 def _to_hit(point: qdrant.ScoredPoint) -> SearchHit:
     payload: dict[str, Any] = point.payload or {}
     return SearchHit(
         document=payload["document"],
-        part=payload["part"],
+        number=payload["part"],
         source=payload["source"],
         heading=payload.get("heading"),
         text=payload["text"],
-        published=payload["published"],
+        document_written_at=payload["published"],
         version=payload.get("version"),
         score=point.score,
     )

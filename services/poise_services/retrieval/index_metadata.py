@@ -1,7 +1,7 @@
 """Metadata of an index: the visible version of each document, the offsets applied, and what the index was built from.
 
-SQLite in the index's folder. The index is flushed before the metadata is committed, so whatever the metadata says was
-applied, was. Records applied after the last commit are applied again, which is idempotent.
+SQLite in the index's folder. The index is flushed before the metadata is committed, so the index has everything that
+the metadata marks as applied. Records applied after the last commit are applied again, which is idempotent.
 """
 
 import sqlite3
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from poise.contracts import Epoch, Moved
+from poise.contracts import CopyNote, Epoch
 from poise_services.retrieval.version_assembler import AssembledVersion
 
+# Stored names that differ from those in the code: `facts` are the properties, `moved` the copied records, `home` is the
+# partition of the key, `noted` the time of the row, `published` the time of the document, and `positions` the next
+# offsets to read.
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
@@ -41,21 +44,21 @@ class VersionState:
 
     version: int
     """-1 = none yet."""
-    parts: int
+    passage_count: int
     """0 = deleted."""
-    published: float
+    document_written_at: float
     """Unix seconds."""
     absent: bool = False
     """The document was deleted without ever having existed."""
 
 
 @dataclass(frozen=True, slots=True)
-class MovedRecord:
+class CopiedRecord:
     """The last record of a document that was copied from a partition other than its key's."""
 
     offset: int
     """Its offset there."""
-    published: float
+    document_written_at: float
     """Unix seconds."""
     key_partition: int
     """The partition that murmur2 gives its key, where the copy is."""
@@ -117,13 +120,13 @@ class IndexMetadata:
         """
         self._db.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
-            (version.document, version.number, len(version.parts), version.published),
+            (version.document, version.number, len(version.passages), version.document_written_at),
         )
         self._db.execute("DELETE FROM absent WHERE id = ?", (version.document,))
         if version.absent:
             row = (version.document, version.partition, version.number, now)
             self._db.execute("INSERT INTO absent VALUES (?, ?, ?, ?)", row)
-        self._apply(version.partition, version.number, version.published)
+        self._apply(version.partition, version.number, version.document_written_at)
 
     def _apply(self, partition: int, offset: int, at: float) -> None:
         self._db.execute(
@@ -148,7 +151,7 @@ class IndexMetadata:
             partition: The partition.
             before: Unix seconds; deletions recorded earlier have expired.
             most: Number of deletions to retain; beyond it, the oldest have expired too.
-            limit: Number of deletions to return at most.
+            limit: Maximum number of deletions to return.
         """
         count: int = self._db.execute("SELECT count(*) FROM absent WHERE partition = ?", (partition,)).fetchone()[0]
         rows = self._db.execute(
@@ -157,31 +160,33 @@ class IndexMetadata:
             (partition, partition, limit),
         ).fetchall()
         surplus = count - most
-        return [(name, version) for place, (name, version, at) in enumerate(rows) if at < before or place < surplus]
+        return [(name, version) for index, (name, version, at) in enumerate(rows) if at < before or index < surplus]
 
-    def moved_records(self, document: str) -> dict[int, MovedRecord]:
+    def copied_records(self, document: str) -> dict[int, CopiedRecord]:
         """Return the copied records of a document, by the partition that they were copied from."""
         query = "SELECT partition, offset, published, home, version, deletion FROM moved WHERE id = ?"
         rows = self._db.execute(query, (document,))
-        return {row[0]: MovedRecord(row[1], row[2], row[3], row[4], bool(row[5])) for row in rows}
+        return {row[0]: CopiedRecord(row[1], row[2], row[3], row[4], bool(row[5])) for row in rows}
 
-    def record_moved(self, moved: Moved, partition: int, offset: int, now: float) -> None:
-        """Record that a record was copied. Its offset counts as applied once its copy is, see `apply_moved`."""
-        row = (moved.document, partition, offset, moved.published, moved.partition, moved.version)
+    def record_copy(self, note: CopyNote, partition: int, offset: int, now: float) -> None:
+        """Record that a record was copied. Its offset counts as applied once its copy is, see `apply_copies`."""
+        row = (note.document, partition, offset, note.published, note.partition, note.version)
         self._db.execute(
             "INSERT INTO moved VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
             "published = excluded.published, home = excluded.home, version = excluded.version, applied = 0, "
             "deletion = excluded.deletion, noted = excluded.noted WHERE excluded.offset >= offset",
-            (*row, bool(moved.deletion), now),
+            (*row, bool(note.deletion), now),
         )
 
-    def forget_moved(self, document: str, partition: int, offset: int) -> None:
+    def forget_copy(self, document: str, partition: int, offset: int) -> None:
         """Remove the note that a record was copied, unless a later one was copied since."""
         self._db.execute(
             "DELETE FROM moved WHERE id = ? AND partition = ? AND offset <= ?", (document, partition, offset)
         )
 
-    def expired_moved_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+    def expired_copied_deletions(
+        self, partition: int, *, before: float, most: int, limit: int
+    ) -> list[tuple[str, int]]:
         """Return expired deletions that were copied from a partition, of documents that never existed.
 
         Arguments and order are those of `expired_deletions`; the last copied record never expires here either.
@@ -199,14 +204,14 @@ class IndexMetadata:
             (partition, partition, limit),
         ).fetchall()
         surplus, found = count - most, []
-        for place, (document, offset, noted, was_there) in enumerate(rows):
-            if was_there:
+        for index, (document, offset, noted, existed) in enumerate(rows):
+            if existed:
                 self._db.execute("UPDATE moved SET deletion = 0 WHERE id = ? AND partition = ?", (document, partition))
-            elif noted < before or place < surplus:
+            elif noted < before or index < surplus:
                 found.append((document, offset))
         return found
 
-    def apply_moved(self, key_partition: int) -> dict[int, tuple[int, float]]:
+    def apply_copies(self, key_partition: int) -> dict[int, tuple[int, float]]:
         """Mark offsets as applied whose copies in a partition are applied.
 
         Returns:

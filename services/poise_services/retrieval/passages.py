@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MANIFEST: Final = "#manifest"
-_MOVED: Final = "#moved"
+_COPY_NOTE: Final = "#moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class PassageContent:
 
 def split_document(document: Document) -> list[PassageContent]:
     """Return the contents of a document's passages, in order."""
-    chunks = split(document.text, document.format)
-    return [PassageContent(TITLE_SEPARATOR.join(chunk.heading) or None, chunk.text) for chunk in chunks]
+    passages = split(document.text, document.format)
+    return [PassageContent(TITLE_SEPARATOR.join(passage.heading) or None, passage.text) for passage in passages]
 
 
 def content_digest(source: str, contents: Sequence[PassageContent]) -> str:
@@ -47,18 +47,18 @@ def content_digest(source: str, contents: Sequence[PassageContent]) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def moved_key(document: str) -> str:
+def copy_note_key(document: str) -> str:
     """Return the key of the note that a document was copied."""
-    return f"{document}{_MOVED}"
+    return f"{document}{_COPY_NOTE}"
 
 
-def part_key(document: str, part: int) -> str:
-    """Return the key of a part's record, which is the passage's id."""
-    return f"{document}#{part}"
+def passage_record_key(document: str, number: int) -> str:
+    """Return the key of a passage's record, which is the passage's id."""
+    return f"{document}#{number}"
 
 
 def manifest_key(document: str) -> str:
-    """Return the key of a manifest. It differs from all part keys, which end in a number."""
+    """Return the key of a manifest. It differs from all keys of passages, which end in a number."""
     return f"{document}{_MANIFEST}"
 
 
@@ -67,9 +67,9 @@ def document_of_manifest(key: str) -> str | None:
     return key.removesuffix(_MANIFEST) if key.endswith(_MANIFEST) else None
 
 
-def document_of_moved(key: str) -> str | None:
-    """Return the document of a moved key; None for another key."""
-    return key.removesuffix(_MOVED) if key.endswith(_MOVED) else None
+def document_of_copy_note(key: str) -> str | None:
+    """Return the document of a copy note's key; None for another key."""
+    return key.removesuffix(_COPY_NOTE) if key.endswith(_COPY_NOTE) else None
 
 
 def encode_vector(vector: "NDArray[np.float32]") -> str:

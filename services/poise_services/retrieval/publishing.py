@@ -1,15 +1,15 @@
 """Publishes a document of `poise.documents` as records of `poise.passages`.
 
-Steps for a version (its number is the offset of the document or deletion; a deletion is a version without parts):
+Steps for a version (its number is the offset of the document or deletion; a deletion is a version without passages):
 
 0. The version is announced on `poise.versions`, before it waits for its partition's lock: caches of answers that used
    the previous version learn of it before a search can find it.
 1. A version that is not higher than the visible one is skipped: it, or a newer one, was published before. (In that case
    step 0 announces the newer one again, because the older announcement may come after it in the log.)
-2. The parts are written, with key `<document>#<part>`, to the document's partition; for a deletion, a tombstone for
-   part 0.
+2. The passages are written, with key `<document>#<part>`, to the document's partition; for a deletion, a tombstone for
+   passage 0.
 3. The worker waits until its own index has applied these records, so that it knows all records before them.
-4. Parts that only the previous version had get tombstones, so that compaction removes them.
+4. Passages that only the previous version had get tombstones, so that compaction removes them.
 5. The manifest is written, with key `<document>#manifest`. It makes the version visible to readers as a whole (see
    `version_assembler`).
 6. The worker waits until its index has applied the manifest: a handled document can be found, on this worker at least.
@@ -31,7 +31,7 @@ A deletion of a document that does not exist is not announced, because no answer
 `absent`. The manifest is retained for `ABSENT_RETENTION` after it was handled, so that an older version that is still
 being handled or retried finds it; beyond `MAX_ABSENT` per partition, the oldest is dropped. Handling the next document
 or deletion of the partition removes a few of them with tombstones. If the document was published in the meantime, it is
-written again. The notes that such deletions were moved expire in the same way (`repartitioning.tombstone_moved_notes`).
+written again. The notes that such deletions were copied expire in the same way (`repartitioning.tombstone_copy_notes`).
 
 Documents of one partition are published one after another, so that manifests are in the documents' order, and an index
 whose epoch is at offset 17 has all documents before it. The README lists the exceptions.
@@ -66,10 +66,10 @@ from poise_services.retrieval.passages import (
 from poise_services.retrieval.repartitioning import (
     copy_to_key_partition,
     is_compaction_tombstone,
-    is_moved_copy,
+    is_copied_record,
     is_older,
     republish_newer,
-    tombstone_moved_notes,
+    tombstone_copy_notes,
     tombstone_sources,
     written_at,
 )
@@ -103,7 +103,7 @@ class PassagePublisher:
         """Split, embed and publish a document.
 
         Raises:
-            InvalidMessageError: Its key is not a document id, or it is a moved copy in the wrong partition.
+            InvalidMessageError: Its key is not a document id, or it is a copy in the wrong partition.
             WorkLimitError: Splitting it took too much time or memory.
             RetryableError: This worker's index does not keep up with the log.
         """
@@ -127,7 +127,7 @@ class PassagePublisher:
         """Publish a document's deletion.
 
         Raises:
-            InvalidMessageError: Its key is not a document id, or it is a moved copy in the wrong partition.
+            InvalidMessageError: Its key is not a document id, or it is a copy in the wrong partition.
             RetryableError: This worker's index does not keep up with the log.
         """
         record, name = context.record, _document_id(context)
@@ -139,18 +139,18 @@ class PassagePublisher:
     async def _copy_if_misplaced(self, document: str, context: Context) -> bool:
         """Copy a record to its key's partition if it is in another and was not copied yet; return whether it is."""
         record = context.record
-        home = await self._corpus.logs.partition_of(DOCUMENTS.name, record.key or b"")
-        if record.partition == home:
+        key_partition = await self._corpus.logs.partition_of(DOCUMENTS.name, record.key or b"")
+        if record.partition == key_partition:
             return False
         if is_compaction_tombstone(record):
             return True
-        if is_moved_copy(record):
+        if is_copied_record(record):
             raise _invalid_key(
-                f"{document!r} is a moved copy in partition {record.partition}, but its key's partition is {home}: "
+                f"{document!r} is a copy in partition {record.partition}, but its key's partition is {key_partition}: "
                 "its producer must partition by murmur2 (librdkafka: partitioner=murmur2_random)"
             )
         async with self._partition_locks[record.partition]:  # so that the epoch reaches it after the records before it
-            noted = await copy_to_key_partition(document, home, context, self._corpus)
+            noted = await copy_to_key_partition(document, key_partition, context, self._corpus)
             if noted is not None:
                 await self._round_trip(noted)
                 count(semconv.DOCUMENTS_MOVED)
@@ -159,10 +159,10 @@ class PassagePublisher:
 
     async def _publish_in_order(self, version: PublishableVersion, context: Context) -> None:
         record = context.record
-        announced = not is_moved_copy(record) and await self._announce_unless_absent(version, context)
+        announced = not is_copied_record(record) and await self._announce_unless_absent(version, context)
         async with self._partition_locks[record.partition]:
-            if not await self._is_superseded(version, context):
-                if is_moved_copy(record):
+            if not await self._republish_if_superseded(version, context):
+                if is_copied_record(record):
                     announced = await self._announce_unless_absent(version, context)
                 await self._publish(version, context, announced=announced)
             await self._forget_absent(context)
@@ -174,16 +174,16 @@ class PassagePublisher:
         await self._announce(version, context)
         return True
 
-    async def _is_superseded(self, version: PublishableVersion, context: Context) -> bool:
+    async def _republish_if_superseded(self, version: PublishableVersion, context: Context) -> bool:
         """Return whether a version is from a copy older than the visible one; if so, publish that again after it."""
-        if not is_moved_copy(context.record):
+        if not is_copied_record(context.record):
             return False
         seen = await self._corpus.visible_version(version.document)
         if seen.version >= version.number:
             return False
-        if not is_older(version.published, seen.published):
+        if not is_older(version.document_written_at, seen.document_written_at):
             return False
-        await republish_newer(self._corpus, context.record, seen.version, seen.published)
+        await republish_newer(self._corpus, context.record, seen.version, seen.document_written_at)
         return True
 
     async def _announce(self, version: PublishableVersion, context: Context) -> None:
@@ -206,7 +206,7 @@ class PassagePublisher:
         writer = VersionWriter(version, context)
         vectors = await self._embed(version.contents, await self._corpus.stored_passages(version.document))
         await self._round_trip(await writer.write_passages(vectors, self._embedder.model))
-        if await self._is_superseded(version, context):  # by another worker in the meantime
+        if await self._republish_if_superseded(version, context):  # by another worker in the meantime
             await self._republish_visible(version, context)
             return
         seen = await self._corpus.visible_version(version.document)
@@ -214,7 +214,7 @@ class PassagePublisher:
         if not announced and not absent:
             await self._announce(version, context)
         if seen.version < version.number:
-            await writer.write_tombstones(seen.parts)
+            await writer.write_tombstones(seen.passage_count)
             await self._round_trip(await writer.write_manifest(absent=absent))
             seen = await self._corpus.visible_version(version.document)
         if seen.version > version.number:
@@ -231,7 +231,7 @@ class PassagePublisher:
             await self._round_trip(await VersionWriter(version, context).tombstone_manifest())
             if (await self._corpus.visible_version(version.document)).version > version.number:
                 await self._republish_visible(version, context)
-        async for position in tombstone_moved_notes(context, self._corpus, before=before, **limits):
+        async for position in tombstone_copy_notes(context, self._corpus, before=before, **limits):
             await self._round_trip(position)
 
     async def _republish_visible(self, overtaken: PublishableVersion, context: Context) -> None:
@@ -252,7 +252,7 @@ class PassagePublisher:
         return PublishableVersion(
             document=document,
             number=seen.version,
-            published=seen.published,
+            document_written_at=seen.document_written_at,
             source=stored[0].source if stored else "",
             contents=[passage.content for passage in stored],
         )
@@ -262,7 +262,7 @@ class PassagePublisher:
         known: dict[PassageContent, NDArray[np.float32]] = {p.content: p.vector for p in stored if p.vector is not None}
         new = list(dict.fromkeys(content for content in contents if content not in known))
         if new:
-            with span(semconv.EMBED_PARTS, attributes={semconv.PASSAGES: len(new)}):
+            with span(semconv.EMBED_PASSAGES, attributes={semconv.PASSAGES: len(new)}):
                 vectors = await self._embedder.embed_texts([content.embedding_text for content in new])
             known |= dict(zip(new, vectors, strict=True))
         return [encode_vector(known[content]) for content in contents]

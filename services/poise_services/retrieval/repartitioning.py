@@ -4,7 +4,7 @@ Clients partition differently by default (librdkafka: CRC32; sarama: FNV; kafka-
 are ordered by their offsets in one partition, the one that murmur2 gives its key. So a record in another partition is
 copied there, and handled there.
 
-    copied once    each copy is noted in `poise.passages` (`Moved`), by document and source partition. A redelivered
+    copied once    each copy is noted in `poise.passages` (`CopyNote`), by document and source partition. A redelivered
                    record, even after its group was reset, is not copied again
     in order       records of one partition are copied in order, by key, and a copy's time is never before that of the
                    copy before it. Across partitions, the record's time decides: a copy older than the visible version
@@ -16,7 +16,7 @@ copied there, and handled there.
                    would remain there. Such a record only serves compaction
     expiry         the note of a deletion expires if the document never existed. If the deletion is redelivered, it is
                    copied again and deletes nothing
-    epoch          the offset of a copied record counts as applied once its copy is: see `IndexMetadata.apply_moved`
+    epoch          the offset of a copied record counts as applied once its copy is: see `IndexMetadata.apply_copies`
 
 Failure: a worker dies between the copy and its note. The record is redelivered and copied again with the same time and
 content, which has no visible effect.
@@ -27,7 +27,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
-from poise.contracts import Moved
+from poise.contracts import CopyNote
 from poise.contracts.headers import MOVED_FROM, MOVED_HEADERS, MOVED_TO, MOVED_WRITTEN, ORIGIN, TRACE_HEADERS
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import RetryableError
@@ -35,14 +35,14 @@ from poise.kafka.logs import Logs
 from poise.kafka.record import Headers, Position, Record
 from poise.worker.context import Context
 from poise_services.retrieval.corpus import Corpus
-from poise_services.retrieval.passages import moved_key
+from poise_services.retrieval.passages import copy_note_key
 
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT: Final = 10.0
 
 
-def is_moved_copy(record: Record) -> bool:
+def is_copied_record(record: Record) -> bool:
     """Return whether a record is a copy from another partition."""
     return record.raw_header(MOVED_FROM) is not None
 
@@ -54,44 +54,48 @@ def is_compaction_tombstone(record: Record) -> bool:
 
 def written_at(record: Record) -> float:
     """Return when a document was written, unix seconds. For a copy: when its source was, but not after the copy."""
-    at = record.int_header(MOVED_WRITTEN) if is_moved_copy(record) else None
+    at = record.int_header(MOVED_WRITTEN) if is_copied_record(record) else None
     return record.timestamp if at is None else min(at / 1_000, record.timestamp)
 
 
-def is_older(published: float, seen: float) -> bool:
+def is_older(document_written_at: float, seen: float) -> bool:
     """Return whether a copy was written before the visible version, compared in milliseconds as headers have them."""
-    return round(published * 1_000) < round(seen * 1_000)
+    return round(document_written_at * 1_000) < round(seen * 1_000)
 
 
-async def copy_to_key_partition(document: str, home: int, context: Context, corpus: Corpus) -> Position | None:
+async def copy_to_key_partition(document: str, key_partition: int, context: Context, corpus: Corpus) -> Position | None:
     """Copy a record to its key's partition, and note that in `poise.passages`.
 
     Returns:
         The position of the note; None if the record was copied before.
     """
     record = context.record
-    before = (await corpus.moved_records(document)).get(record.partition)
+    before = (await corpus.copied_records(document)).get(record.partition)
     if before is not None and before.offset >= record.offset:
         return None
-    at = max(record.timestamp, before.published if before else 0.0)
+    at = max(record.timestamp, before.document_written_at if before else 0.0)
     copy = await corpus.producer.send(
-        DOCUMENTS.name, record.value, key=record.key, headers=_headers(record, at), partition=home
+        DOCUMENTS.name, record.value, key=record.key, headers=_headers(record, at), partition=key_partition
     )
     deletion = record.value is None or None
-    noted = Moved(document=document, partition=home, version=copy.offset, published=at, deletion=deletion)
+    noted = CopyNote(document=document, partition=key_partition, version=copy.offset, published=at, deletion=deletion)
     return await context.publish(
-        PASSAGES, noted, key=moved_key(document), partition=record.partition, doc_version=record.offset
+        PASSAGES, noted, key=copy_note_key(document), partition=record.partition, doc_version=record.offset
     )
 
 
-async def republish_newer(corpus: Corpus, overtaken: Record, version: int, published: float) -> None:
+async def republish_newer(corpus: Corpus, overtaken: Record, version: int, document_written_at: float) -> None:
     """Publish a version again after a copy that is older, because compaction keeps the last record of a key."""
     newer = await _read_at(corpus.logs, overtaken.partition, version)
     if newer is None or newer.key != overtaken.key:
         log.warning("%s is older than version %d, which compaction has removed", overtaken.position, version)
         return
     await corpus.producer.send(
-        DOCUMENTS.name, newer.value, key=newer.key, headers=_headers(newer, published), partition=newer.partition
+        DOCUMENTS.name,
+        newer.value,
+        key=newer.key,
+        headers=_headers(newer, document_written_at),
+        partition=newer.partition,
     )
 
 
@@ -99,31 +103,31 @@ async def tombstone_sources(document: str, context: Context, corpus: Corpus) -> 
     """Write tombstones for a deleted document to the partitions that it was copied from."""
     record = context.record
     headers = [(MOVED_TO, str(record.position).encode())]
-    for partition in await corpus.moved_records(document):
+    for partition in await corpus.copied_records(document):
         await corpus.producer.send(DOCUMENTS.name, None, key=record.key, headers=headers, partition=partition)
 
 
-async def tombstone_moved_notes(
+async def tombstone_copy_notes(
     context: Context, corpus: Corpus, *, before: float, most: int, limit: int
 ) -> AsyncIterator[Position]:
-    """Write tombstones for the notes of expired moved deletions of documents that never existed.
+    """Write tombstones for the notes of expired copied deletions of documents that never existed.
 
-    If another worker moves such a document in the meantime, its note is written again after the tombstone.
+    If another worker copies such a document in the meantime, its note is written again after the tombstone.
 
     Yields:
         The position of each record in `poise.passages`; the caller resumes this once the index has applied it.
     """
     partition = context.record.partition
-    for document, offset in await corpus.expired_moved_deletions(partition, before=before, most=most, limit=limit):
-        key = moved_key(document)
+    for document, offset in await corpus.expired_copied_deletions(partition, before=before, most=most, limit=limit):
+        key = copy_note_key(document)
         yield await context.publish(PASSAGES, None, key=key, partition=partition, doc_version=offset)
-        newer = (await corpus.moved_records(document)).get(partition)
+        newer = (await corpus.copied_records(document)).get(partition)
         if newer is not None:
-            noted = Moved(
+            noted = CopyNote(
                 document=document,
                 partition=newer.key_partition,
                 version=newer.version,
-                published=newer.published,
+                published=newer.document_written_at,
                 deletion=newer.deletion or None,
             )
             yield await context.publish(PASSAGES, noted, key=key, partition=partition, doc_version=newer.offset)
@@ -147,7 +151,7 @@ async def _read_at(logs: Logs, partition: int, offset: int) -> Record | None:
     try:
         async with (
             asyncio.timeout(READ_TIMEOUT),
-            logs.follow(DOCUMENTS.name, start={partition: offset}, partitions=[partition]) as follower,
+            logs.open_stream(DOCUMENTS.name, start={partition: offset}, partitions=[partition]) as follower,
         ):
             async for records in follower:
                 return records[0] if records[0].offset == offset else None

@@ -1,4 +1,4 @@
-"""Fits the passages that were found into the size limit of the reply, best first. Pure."""
+"""Fits the passages that were found into the size limit of the reply, best first. No clock, no I/O."""
 
 from typing import Final
 

@@ -16,11 +16,12 @@ from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.dense import QueryEmbedder
 from poise_services.retrieval.embedding import Embedder
 from poise_services.retrieval.index import SearchHit
-from poise_services.retrieval.passages import part_key
+from poise_services.retrieval.passages import passage_record_key
 from poise_services.retrieval.reply_size import fit_to_size
 from poise_services.retrieval.settings import RetrievalSettings
 
 SearchMode = Literal["hybrid", "lexical", "none"]
+"""Dense and sparse search, sparse search only (`lexical` on the wire), or no passages found."""
 
 
 class TooManyEpochWaitsError(RetryableError):
@@ -52,7 +53,7 @@ class Searcher:
                 async with parked():
                     await self._corpus.check_epoch(epoch)
                 await self._wait_for(epoch, context)
-        vector, trouble = await self._query_embedder.embed(
+        vector, embedding_error = await self._query_embedder.embed(
             request.query, context.remaining() * self._settings.embedding_budget
         )
         started = time.perf_counter()
@@ -60,49 +61,50 @@ class Searcher:
             epoch = self._corpus.epoch
             found = await self._corpus.search(request.query, vector, request.limit)
             current.set_attribute(semconv.PASSAGES, len(found))
-        mode: SearchMode = "none" if not found else "hybrid" if trouble is None else "lexical"
+        mode: SearchMode = "none" if not found else "hybrid" if embedding_error is None else "lexical"
         measure(semconv.SEARCH_DURATION, time.perf_counter() - started, {semconv.MODE: mode})
         now = time.time()
         passages = tuple(_passage(one, now) for one in found)
-        reason = None if trouble is None else f"by words alone: {trouble}"
+        reason = None if embedding_error is None else f"sparse search only: {embedding_error}"
         reply = Passages(passages=passages, epoch=epoch.encode(), mode=mode, reason=reason)
         return fit_to_size(reply, await context.max_body_bytes())
 
     async def _wait_for(self, epoch: Epoch, context: Context) -> None:
-        """Wait until the deadline at most: the epoch of a document that became a dead letter is never reached."""
+        """Wait, until just before the deadline: the epoch of a document that became a dead letter is never reached."""
         if self._waits >= self._settings.max_epoch_waiters:
-            raise TooManyEpochWaitsError(f"{self._waits} requests wait for their epochs already, as many as may")
+            raise TooManyEpochWaitsError(f"{self._waits} requests already wait for their epochs, which is the maximum")
         self._waits += 1
         try:
             with span(semconv.WAIT_EPOCH):
                 async with asyncio.timeout(max(0.0, context.remaining() - self._settings.reply_margin)), parked():
                     await self._corpus.wait_for_epoch(epoch)
         except TimeoutError as error:
-            missing = _missing(self._corpus.epoch, epoch)
+            missing = _describe_missing(self._corpus.epoch, epoch)
             raise DeadlineExceededError(
-                f"the index has not come to {MIN_EPOCH} in time ({missing}): it may still be on its way, or the "
-                "document could not be handled and is a dead letter (`poise dlq ls`)"
+                f"the index did not reach {MIN_EPOCH} in time ({missing}): the document may still be in progress, or "
+                "could not be handled and is a dead letter (`poise dlq ls`)"
             ) from error
         finally:
             self._waits -= 1
 
 
-def _missing(now: Epoch, wanted: Epoch) -> str:
+def _describe_missing(now: Epoch, wanted: Epoch) -> str:
     if now.topic_id != wanted.topic_id:
-        return f"it is of another {DOCUMENTS.name}"
+        return f"its epoch belongs to another {DOCUMENTS.name}"
     return ", ".join(
-        f"partition {partition} is at {now.parts.get(partition, ('none', 0))[0]}, not at {wanted.parts[partition][0]}"
+        f"partition {partition} is at {now.partitions.get(partition, ('none', 0))[0]}, "
+        f"not at {wanted.partitions[partition][0]}"
         for partition in now.missing(wanted)
     )
 
 
 def _passage(found: SearchHit, now: float) -> Passage:
     return Passage(
-        id=part_key(found.document, found.part),
+        id=passage_record_key(found.document, found.number),
         source=found.source,
         heading=found.heading,
         text=found.text,
         score=found.score,
-        age=max(0.0, now - found.published),
+        age=max(0.0, now - found.document_written_at),
         version=found.version,
     )

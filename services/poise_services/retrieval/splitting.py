@@ -1,4 +1,6 @@
-"""Splits a document's text into passages of about 80 to 200 tokens, at paragraph and section boundaries. Pure.
+"""Splits a document's text into passages of about 80 to 200 tokens, at paragraph and section boundaries.
+
+No clock, no I/O.
 
 Long words and runs of symbols count as several tokens (`estimate_tokens`), so that code, tables and blobs are bounded
 too. Each word of the text is in a passage or in a heading. Only heading markup (`====`, `####`) and whitespace at cuts
@@ -28,7 +30,7 @@ FREE_PASSAGES: Final = 32
 CHARS_PER_PASSAGE: Final = 100
 """Characters of a document for each further passage."""
 MAX_HEADING_CHARS: Final = 400
-"""The most characters of titles that a passage carries."""
+"""Maximum number of characters of titles that a passage has."""
 TITLE_SEPARATOR: Final = " › "
 """Separates the titles of a passage."""
 _WORD: Final = re.compile(r"\w{1,8}|[^\w\s]{1,2}|\s{64}")
@@ -37,8 +39,8 @@ _INDENTED: Final = re.compile(r"[ \t]")
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """The heading and text of a passage."""
+class SplitPassage:
+    """A passage of a document: its heading and its text."""
 
     heading: tuple[str, ...]
     """The titles above it, outermost first."""
@@ -53,7 +55,7 @@ def estimate_tokens(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))
 
 
-def split(text: str, form: Literal["text", "markdown"] = "text") -> list[Chunk]:
+def split(text: str, form: Literal["text", "markdown"] = "text") -> list[SplitPassage]:
     """Split a document.
 
     Args:
@@ -63,27 +65,27 @@ def split(text: str, form: Literal["text", "markdown"] = "text") -> list[Chunk]:
     Returns:
         The passages in order; empty only if there is no text.
     """
-    chunks = _raw_chunks(split_sections(text, form))
+    chunks = _chunks_of(split_sections(text, form))
     if len(chunks) > FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE:
         chunks = list(_merge_small(chunks))
-    return [Chunk(_nearest_titles(chunk.heading), chunk.text) for chunk in chunks]
+    return [SplitPassage(_nearest_titles(chunk.heading), chunk.text) for chunk in chunks]
 
 
-def _raw_chunks(sections: Sequence[Section]) -> "list[_RawChunk]":
-    """Return the passages of each section.
+def _chunks_of(sections: Sequence[Section]) -> "list[_Chunk]":
+    """Return the chunks of each section: passages before small ones are merged.
 
     The title of a section without text becomes a passage, unless the next passage carries it.
     """
-    chunks: list[_RawChunk] = []
+    chunks: list[_Chunk] = []
     following: tuple[str, ...] = ()
     dropped = 0  # the number of outer titles that the following passage cannot carry
     for section in reversed(sections):
-        heading, texts = section.heading, _section_chunks(section)
+        heading, texts = section.heading, _section_texts(section)
         if texts:
-            chunks += (_RawChunk(heading, passage) for passage in reversed(texts))
+            chunks += (_Chunk(heading, passage) for passage in reversed(texts))
             following, dropped = heading, len(heading) - len(_nearest_titles(heading))
         elif heading and (following[: len(heading)] != heading or dropped >= len(heading)):
-            chunks.append(_RawChunk(heading[:-1], heading[-1]))
+            chunks.append(_Chunk(heading[:-1], heading[-1]))
             following, dropped = heading, len(heading) - 1 - len(_nearest_titles(heading[:-1]))
     return chunks[::-1]
 
@@ -96,14 +98,14 @@ def _nearest_titles(heading: tuple[str, ...]) -> tuple[str, ...]:
     return heading[first:]
 
 
-class _RawChunk(NamedTuple):
-    """The text of a passage, and all titles above it."""
+class _Chunk(NamedTuple):
+    """A passage before small ones are merged: its text, and all titles above it."""
 
     heading: tuple[str, ...]
     text: str
 
 
-def _merge_small(chunks: Iterable[_RawChunk]) -> Iterator[_RawChunk]:
+def _merge_small(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
     """Merge neighbours up to `CHARS_PER_PASSAGE` characters, and at most `MAX_TOKENS` tokens.
 
     A merged passage has the titles of its first chunk; titles that change after it become lines of the text.
@@ -116,7 +118,7 @@ def _merge_small(chunks: Iterable[_RawChunk]) -> Iterator[_RawChunk]:
         new_titles = TITLE_SEPARATOR.join(chunk.heading[common:]) if lines else ""
         added = estimate_tokens(new_titles) + estimate_tokens(chunk.text)
         if lines and (chars >= CHARS_PER_PASSAGE or tokens + added > MAX_TOKENS):
-            yield _RawChunk(first, "\n\n".join(lines))
+            yield _Chunk(first, "\n\n".join(lines))
             lines, chars, tokens, new_titles, added = [], 0, 0, "", estimate_tokens(chunk.text)
         first = first if lines else chunk.heading
         lines += filter(None, (new_titles, chunk.text))
@@ -124,12 +126,14 @@ def _merge_small(chunks: Iterable[_RawChunk]) -> Iterator[_RawChunk]:
         chars += len(new_titles) + len(chunk.text)
         tokens += added
     if lines:
-        yield _RawChunk(first, "\n\n".join(lines))
+        yield _Chunk(first, "\n\n".join(lines))
 
 
-def _section_chunks(section: Section) -> list[str]:
+def _section_texts(section: Section) -> list[str]:
     passages = [
-        passage for pack in _pack(_units(section.blocks), "\n\n", TARGET_TOKENS) for passage in _split_to_fit(pack)
+        passage
+        for joined in _join(_linked_blocks(section.blocks), "\n\n", TARGET_TOKENS)
+        for passage in _split_to_fit(joined)
     ]
     if (
         len(passages) > 1
@@ -140,31 +144,31 @@ def _section_chunks(section: Section) -> list[str]:
     return passages
 
 
-def _units(blocks: tuple[str, ...]) -> Iterator[str]:
+def _linked_blocks(blocks: tuple[str, ...]) -> Iterator[str]:
     """Join blocks that belong together: an indented block, or one after a colon, stays with the previous block."""
-    unit: list[str] = []
+    linked: list[str] = []
     for previous, block in pairwise(("", *blocks)):
-        if unit and not _INDENTED.match(block) and not previous.endswith(":"):
-            yield "\n\n".join(unit)
-            unit = []
-        unit.append(block)
-    if unit:
-        yield "\n\n".join(unit)
+        if linked and not _INDENTED.match(block) and not previous.endswith(":"):
+            yield "\n\n".join(linked)
+            linked = []
+        linked.append(block)
+    if linked:
+        yield "\n\n".join(linked)
 
 
-def _pack(units: Iterable[str], separator: str, target: int) -> Iterator[str]:
-    """Join units up to `target` tokens; a unit that would exceed `MAX_TOKENS` starts the next pack."""
-    pack: list[str] = []
+def _join(texts: Iterable[str], separator: str, target: int) -> Iterator[str]:
+    """Join texts up to `target` tokens; a text that would exceed `MAX_TOKENS` starts the next joined one."""
+    group: list[str] = []
     tokens = 0
-    for unit in units:
-        added = estimate_tokens(unit)
-        if pack and (tokens >= target or tokens + added > MAX_TOKENS):
-            yield separator.join(pack)
-            pack, tokens = [], 0
-        pack.append(unit)
+    for text in texts:
+        added = estimate_tokens(text)
+        if group and (tokens >= target or tokens + added > MAX_TOKENS):
+            yield separator.join(group)
+            group, tokens = [], 0
+        group.append(text)
         tokens += added
-    if pack:
-        yield separator.join(pack)
+    if group:
+        yield separator.join(group)
 
 
 def _split_to_fit(text: str) -> Iterator[str]:
@@ -174,8 +178,8 @@ def _split_to_fit(text: str) -> Iterator[str]:
         return
     for parts, separator in _separators(text):
         if len(parts) > 1:
-            for pack in _pack(parts, separator, MAX_TOKENS):
-                yield from _split_to_fit(pack)
+            for joined in _join(parts, separator, MAX_TOKENS):
+                yield from _split_to_fit(joined)
             return
     word = text.strip()
     yield from (word[start : start + MAX_TOKENS] for start in range(0, len(word), MAX_TOKENS))

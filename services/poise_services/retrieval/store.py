@@ -14,14 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
-from poise.contracts import Envelope, Epoch, Manifest, Moved, Part
+from poise.contracts import CopyNote, Envelope, Epoch, Manifest, PassageRecord
 from poise.errors import SetupError
 from poise.kafka.record import Record
 from poise.system.private_directory import make_private_directory
 from poise.text.error_text import error_message
 from poise_services.retrieval.index import DIMENSIONS, Index
 from poise_services.retrieval.index_metadata import IndexMetadata
-from poise_services.retrieval.passages import decode_vector, document_of_manifest, document_of_moved
+from poise_services.retrieval.passages import decode_vector, document_of_copy_note, document_of_manifest
 from poise_services.retrieval.version_assembler import AssembledVersion, VersionAssembler
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ DOCUMENTS_RECREATED: Final = (
     "poise.documents was recreated but poise.passages was not, so versions of documents cannot be compared: "
     "delete poise.passages too, apply the topics, and ingest again"
 )
-_CLOSED_COUNT: Final = "closed with"
+_METADATA_FILE: Final = "ledger.sqlite"
+"""The name of the metadata file. It is part of the layout: another name would make existing stores unusable."""
+_COUNT_AT_CLOSE: Final = "closed with"
 """The property with the number of passages at the last clean close."""
 
 
@@ -62,19 +64,19 @@ class IndexStore:
     """An open store. Used by one thread, except for `index.search` and `epoch`.
 
     Args:
-        folder: Its own folder, made if there is none.
-        origin: What its contents must come from.
-        checkpoint_interval: Seconds between writes to disk while records come in.
+        folder: The folder of this store only; created if missing.
+        origin: The topics and the model that the contents must be built from.
+        checkpoint_interval: Seconds between writes to disk while records arrive.
 
     Raises:
-        _UnusableStoreError: What is there is damaged, or of another origin.
-        SetupError: It is of another `poise.documents` than the passages are made of.
+        _UnusableStoreError: The store is damaged, or has another origin.
+        SetupError: The store was built from this `poise.passages`, but another `poise.documents`.
     """
 
     def __init__(self, folder: Path, origin: StoreOrigin, *, checkpoint_interval: float) -> None:
         passages = folder / "passages"
         passages.mkdir(parents=True, exist_ok=True)
-        self.metadata = _open_or_unusable(lambda: IndexMetadata(folder / "ledger.sqlite"))
+        self.metadata = _open_or_unusable(lambda: IndexMetadata(folder / _METADATA_FILE))
         properties = _open_or_unusable(self.metadata.properties)
         try:
             _check_origin(properties, origin, empty=not self.metadata.next_offsets())
@@ -115,13 +117,13 @@ class IndexStore:
                 self.checkpoint()
         except Exception as error:
             raise SetupError(
-                f"the index cannot go on ({error_message(error)}): is the disk of POISE_STATE_DIR full?"
+                f"the index cannot be written ({error_message(error)}): is the disk of POISE_STATE_DIR full?"
             ) from error
 
-    def _add(self, record: Record, number: int, message: Part | Manifest | Moved) -> None:
-        if isinstance(message, Moved):
-            self.metadata.record_moved(message, record.partition, number, time.time())
-            self._apply_moved(message.partition)
+    def _add(self, record: Record, number: int, message: PassageRecord | Manifest | CopyNote) -> None:
+        if isinstance(message, CopyNote):
+            self.metadata.record_copy(message, record.partition, number, time.time())
+            self._apply_copies(message.partition)
             return
         version = self._assembler.add(
             message,
@@ -137,23 +139,23 @@ class IndexStore:
         """Replace the visible version. The epoch moves last, so that it never runs ahead of what a search finds."""
         self.index.replace_document(version)
         self.metadata.record_version(version, time.time())
-        self.epoch = self.epoch.with_offset(version.partition, version.number, version.published)
-        self._apply_moved(version.partition)
+        self.epoch = self.epoch.with_offset(version.partition, version.number, version.document_written_at)
+        self._apply_copies(version.partition)
 
     def _apply_tombstone(self, record: Record) -> None:
-        """Forget what a null value takes the place of: the deletion of what was never there, or that it was moved."""
+        """Remove the metadata that a tombstone deletes: an absent deletion, or the note of a copy."""
         key, number = (record.key or b"").decode(errors="replace"), Envelope.read(record.headers).doc_version
         if number is None:
             return
         if (document := document_of_manifest(key)) is not None:
             self.metadata.forget_deletion(document, number)
-        elif (document := document_of_moved(key)) is not None:
-            self.metadata.forget_moved(document, record.partition, number)
+        elif (document := document_of_copy_note(key)) is not None:
+            self.metadata.forget_copy(document, record.partition, number)
 
-    def _apply_moved(self, home: int) -> None:
-        """What was copied to a partition is applied with its copy, and no sooner."""
-        for partition, (offset, published) in self.metadata.apply_moved(home).items():
-            self.epoch = self.epoch.with_offset(partition, offset, published)
+    def _apply_copies(self, key_partition: int) -> None:
+        """Count copied records as applied if their copies in a partition are applied."""
+        for partition, (offset, document_written_at) in self.metadata.apply_copies(key_partition).items():
+            self.epoch = self.epoch.with_offset(partition, offset, document_written_at)
 
     def checkpoint(self) -> None:
         """Write the index, then its metadata, to disk."""
@@ -167,16 +169,16 @@ class IndexStore:
         self.checkpoint()
         passages = len(self.index)
         self.index.close()
-        self.metadata.set_properties(self.origin.properties() | {_CLOSED_COUNT: str(passages)})
+        self.metadata.set_properties(self.origin.properties() | {_COUNT_AT_CLOSE: str(passages)})
         self.metadata.commit()
         self.metadata.close()
 
 
 class IndexSlot:
-    """A folder for one worker: the first of `0`, `1`, … that no other here holds; `with IndexSlot(root) as slot`.
+    """A locked folder for one worker: the first free one of `0`, `1`, …; `with IndexSlot(root) as slot`.
 
-    A lock on a file is let go of by the system when its process ends, however it does, so a restarted worker finds a
-    store that some worker left, whatever it is called now.
+    The operating system releases the lock when the process ends, even if it is killed. So a restarted worker reuses the
+    store of an earlier worker, whatever the name of either.
     """
 
     def __init__(self, root: Path) -> None:
@@ -198,7 +200,7 @@ class IndexSlot:
                 return IndexStore(self.folder, origin, checkpoint_interval=checkpoint_interval)
         except (OSError, _UnusableStoreError) as error:
             raise SetupError(
-                f"no index can be kept in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
+                f"no index can be stored in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
 
     def recreate(self, store: IndexStore, origin: StoreOrigin, *, checkpoint_interval: float) -> IndexStore:
@@ -213,7 +215,7 @@ class IndexSlot:
             shutil.rmtree(self.folder)
         except OSError as error:
             raise SetupError(
-                f"no index can be kept in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
+                f"no index can be stored in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
         return self.open(origin, checkpoint_interval=checkpoint_interval)
 
@@ -240,7 +242,7 @@ def _lock_first_free(root: Path) -> tuple[Path, IO[bytes]]:
             else:
                 return root / str(number), lock
     except OSError as error:
-        raise SetupError(f"no index can be kept in {root}: {error_message(error)}; set POISE_STATE_DIR") from error
+        raise SetupError(f"no index can be stored in {root}: {error_message(error)}; set POISE_STATE_DIR") from error
     raise AssertionError("numbers do not end")
 
 
@@ -250,18 +252,21 @@ def _check_origin(properties: dict[str, str], origin: StoreOrigin, *, empty: boo
     if differing == ["documents"] and not empty:
         raise SetupError(DOCUMENTS_RECREATED)
     if differing:
-        raise _UnusableStoreError(f"it is of another {' and '.join(differing)}")
+        raise _UnusableStoreError(f"it was built from another {' and '.join(differing)}")
 
 
 def _check_count(passages: int, properties: dict[str, str]) -> None:
-    """A lost file may show in nothing else. One that was not closed in good order is brought up to date by reading."""
-    expected = properties.get(_CLOSED_COUNT, str(passages))
+    """Check the number of passages: a lost file may have no other symptom.
+
+    After an unclean close the number is not stored, and reading the log completes the index.
+    """
+    expected = properties.get(_COUNT_AT_CLOSE, str(passages))
     if expected != str(passages):
-        raise _UnusableStoreError(f"it has {passages} passages and should have {expected}")
+        raise _UnusableStoreError(f"it has {passages} passages instead of {expected}")
 
 
 def _open_or_unusable(open_: Callable[[], _T]) -> _T:
-    """What opening gives; anything that goes wrong means that what is there is of no use."""
+    """Return the result of `open_`; translate every failure into `_UnusableStoreError`."""
     try:
         return open_()
     except (OSError, MemoryError, KeyboardInterrupt, SystemExit):
@@ -271,7 +276,7 @@ def _open_or_unusable(open_: Callable[[], _T]) -> _T:
         raise _UnusableStoreError(f"it is damaged: {reason}") from error
 
 
-def _parse_record(record: Record, model: str) -> tuple[int, Part | Manifest | Moved] | None:
+def _parse_record(record: Record, model: str) -> tuple[int, PassageRecord | Manifest | CopyNote] | None:
     """Return the version and body of a record; None for a tombstone."""
     if record.value is None:
         return None
@@ -280,11 +285,11 @@ def _parse_record(record: Record, model: str) -> tuple[int, Part | Manifest | Mo
         raise ValueError("header poise-doc-version is missing")
     if envelope.kind == Manifest.kind:
         return envelope.doc_version, Manifest.parse(record.value)
-    if envelope.kind == Moved.kind:
-        return envelope.doc_version, Moved.parse(record.value)
-    if envelope.kind != Part.kind:
+    if envelope.kind == CopyNote.kind:
+        return envelope.doc_version, CopyNote.parse(record.value)
+    if envelope.kind != PassageRecord.kind:
         raise ValueError(f"kind {envelope.kind} is not known here")
-    part = Part.parse(record.value)
-    if part.model == model:
-        decode_vector(part.vector, DIMENSIONS)
-    return envelope.doc_version, part
+    passage = PassageRecord.parse(record.value)
+    if passage.model == model:
+        decode_vector(passage.vector, DIMENSIONS)
+    return envelope.doc_version, passage

@@ -1,12 +1,12 @@
-"""Assembles versions of documents from the records of `poise.passages`. Pure.
+"""Assembles versions of documents from the records of `poise.passages`. No clock, no I/O.
 
-A version becomes visible when its manifest and all its parts were read, in any order, and only if it is higher than the
-visible one. So a search never finds half a document, and a late record never restores an old version:
+A version becomes visible when its manifest and all its passages were read, in any order, and only if it is higher than
+the visible one. So a search never finds half a document, and a late record never restores an old version:
 
-- A part or manifest of a version that is not higher is ignored, so duplicates and late writers are harmless.
-- A version that lost parts to compaction never completes: a newer one overwrote them and follows in the log.
-- Tombstones carry no information here (the manifest does). They let compaction remove surplus parts. The tombstone of a
-  manifest removes the deletion of a document that never existed from the metadata.
+- A passage or manifest of a version that is not higher is ignored, so duplicates and late writers are harmless.
+- A version that lost passages to compaction never completes: a newer one overwrote them and follows in the log.
+- Tombstones carry no information here (the manifest does). They let compaction remove surplus passages. A manifest's
+  tombstone removes the deletion of a document that never existed from the metadata.
 
 Incomplete versions are held in memory. After a restart, reading resumes at their earliest record.
 """
@@ -14,7 +14,7 @@ Incomplete versions are held in memory. After a restart, reading resumes at thei
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from poise.contracts import Manifest, Part
+from poise.contracts import Manifest, PassageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class AssembledVersion:
     """The partition of the document and of its passages."""
     number: int
     """The document's offset in `poise.documents`."""
-    parts: tuple[Part, ...]
+    passages: tuple[PassageRecord, ...]
     """In order; empty = the document was deleted."""
-    published: float
+    document_written_at: float
     """Unix seconds."""
     absent: bool = False
     """A deletion of a document that never existed."""
@@ -39,13 +39,13 @@ class _Incomplete:
     partition: int
     first_offset: int
     """Offset of its earliest record."""
-    parts: dict[int, Part] = field(default_factory=dict)
+    passages: dict[int, PassageRecord] = field(default_factory=dict)
     manifest: Manifest | None = None
 
-    def complete_parts(self) -> tuple[Part, ...] | None:
-        if self.manifest is None or any(number not in self.parts for number in range(self.manifest.parts)):
+    def complete_passages(self) -> tuple[PassageRecord, ...] | None:
+        if self.manifest is None or any(number not in self.passages for number in range(self.manifest.parts)):
             return None
-        return tuple(self.parts[number] for number in range(self.manifest.parts))
+        return tuple(self.passages[number] for number in range(self.manifest.parts))
 
 
 class VersionAssembler:
@@ -55,7 +55,7 @@ class VersionAssembler:
         self._incomplete: dict[str, dict[int, _Incomplete]] = {}
 
     def add(
-        self, message: Part | Manifest, *, partition: int, offset: int, number: int, current: int
+        self, message: PassageRecord | Manifest, *, partition: int, offset: int, number: int, current: int
     ) -> AssembledVersion | None:
         """Add a record.
 
@@ -73,16 +73,18 @@ class VersionAssembler:
             return None
         versions = self._incomplete.setdefault(message.document, {})
         version = versions.setdefault(number, _Incomplete(partition, offset))
-        if isinstance(message, Part):
-            version.parts[message.part] = message
+        if isinstance(message, PassageRecord):
+            version.passages[message.part] = message
         else:
             version.manifest = message
-        parts = version.complete_parts()
-        if parts is None or version.manifest is None:
+        passages = version.complete_passages()
+        if passages is None or version.manifest is None:
             return None
         self._drop(message.document, number)
         manifest = version.manifest
-        return AssembledVersion(message.document, partition, number, parts, manifest.published, bool(manifest.absent))
+        return AssembledVersion(
+            message.document, partition, number, passages, manifest.published, bool(manifest.absent)
+        )
 
     def resume_offsets(self, next_offsets: Mapping[int, int]) -> dict[int, int]:
         """Return where reading resumes after a restart, by partition.

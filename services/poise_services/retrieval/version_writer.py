@@ -1,15 +1,15 @@
-"""Writes the records of one version of a document to `poise.passages`: parts, tombstones and the manifest."""
+"""Writes the records of one version of a document to `poise.passages`: passages, tombstones and the manifest."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from poise.contracts import Manifest, Part
+from poise.contracts import Manifest, PassageRecord
 from poise.contracts.topics import PASSAGES
 from poise.kafka.record import Position
 from poise.worker.context import Context
-from poise_services.retrieval.passages import PassageContent, manifest_key, part_key
+from poise_services.retrieval.passages import PassageContent, manifest_key, passage_record_key
 
 _MAX_IN_FLIGHT: Final = 100
 """Records sent to the broker concurrently."""
@@ -22,7 +22,7 @@ class PublishableVersion:
     document: str
     number: int
     """The offset of its document or deletion in `poise.documents`."""
-    published: float
+    document_written_at: float
     """Unix seconds."""
     source: str = ""
     contents: Sequence[PassageContent] = ()
@@ -43,17 +43,17 @@ class VersionWriter:
         self._context = context
 
     async def write_passages(self, vectors: Sequence[str], model: str) -> Position:
-        """Write the parts, or a tombstone for part 0 if there are none; return the position of the last one.
+        """Write the passages, or a tombstone for passage 0 if there are none; return the position of the last one.
 
         Args:
-            vectors: A vector for each part, encoded.
+            vectors: A vector for each passage, encoded.
             model: The id of the embedding model.
         """
         version = self._version
         if not version.contents:
-            return await self._write(part_key(version.document, 0), None)
-        parts = [
-            Part(
+            return await self._write(passage_record_key(version.document, 0), None)
+        records = [
+            PassageRecord(
                 document=version.document,
                 part=number,
                 source=version.source,
@@ -61,21 +61,21 @@ class VersionWriter:
                 text=content.text,
                 vector=vector,
                 model=model,
-                published=version.published,
+                published=version.document_written_at,
             )
             for number, (content, vector) in enumerate(zip(version.contents, vectors, strict=True))
         ]
-        return await self._write_all({part_key(part.document, part.part): part for part in parts})
+        return await self._write_all({passage_record_key(record.document, record.part): record for record in records})
 
-    async def write_tombstones(self, previous_parts: int) -> None:
-        """Write tombstones for the parts that the new version no longer has.
+    async def write_tombstones(self, previous_count: int) -> None:
+        """Write tombstones for the passages that the new version no longer has.
 
         Args:
-            previous_parts: The number of parts of the previous version.
+            previous_count: The number of passages of the previous version.
         """
-        surplus = range(max(1, len(self._version.contents)), previous_parts)
+        surplus = range(max(1, len(self._version.contents)), previous_count)
         if surplus:
-            await self._write_all({part_key(self._version.document, number): None for number in surplus})
+            await self._write_all({passage_record_key(self._version.document, number): None for number in surplus})
 
     async def write_manifest(self, *, absent: bool = False) -> Position:
         """Write the manifest, which makes the version visible; return its position."""
@@ -83,7 +83,7 @@ class VersionWriter:
         manifest = Manifest(
             document=version.document,
             parts=len(version.contents),
-            published=version.published,
+            published=version.document_written_at,
             absent=absent or None,
         )
         return await self._write(manifest_key(version.document), manifest)
@@ -92,7 +92,7 @@ class VersionWriter:
         """Write a tombstone for the manifest; return its position."""
         return await self._write(manifest_key(self._version.document), None)
 
-    async def _write_all(self, messages: Mapping[str, Part | None]) -> Position:
+    async def _write_all(self, messages: Mapping[str, PassageRecord | None]) -> Position:
         positions: list[Position] = []
         keys = list(messages)
         for first in range(0, len(keys), _MAX_IN_FLIGHT):
@@ -100,7 +100,7 @@ class VersionWriter:
             positions += await asyncio.gather(*(self._write(key, messages[key]) for key in batch))
         return max(positions, key=lambda position: position.offset)
 
-    async def _write(self, key: str, message: Part | Manifest | None) -> Position:
+    async def _write(self, key: str, message: PassageRecord | Manifest | None) -> Position:
         return await self._context.publish(
             PASSAGES,
             message,

@@ -22,7 +22,7 @@ RUNG_STYLES: Final = {
     "canned": "red",
 }
 RETRIEVAL_WARNINGS: Final = {
-    "lexical": "passages were searched by their words alone",
+    "lexical": "passages were found by sparse search only",
     "cached": "passages are of an earlier search",
 }
 """Said where nothing else says why."""

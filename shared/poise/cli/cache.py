@@ -78,12 +78,12 @@ async def purge(
 
     An answer that is being computed now is not cached either.
     """
-    made_before = None if older is None else time.time() - older
+    computed_before = None if older is None else time.time() - older
     count = 0
     async with _connected(broker) as admin:
         delete = admin.select if dry_run else admin.purge
         for name in await _tenants(admin, tenant):
-            found = await delete(name, document=document, made_before=made_before)
+            found = await delete(name, document=document, computed_before=computed_before)
             count += len(found)
             if dry_run:
                 _list(name, [entry.answer.text for entry in found.values() if entry is not None])

@@ -254,7 +254,7 @@ class _Tally:
         self._quarantined = 0
 
     def note(self, outcome: RedriveOutcome) -> None:
-        if outcome.refused is not None and outcome.letter.state is DeadLetterState.QUARANTINED and not self._named:
+        if outcome.refused is not None and outcome.entry.state is DeadLetterState.QUARANTINED and not self._named:
             self._quarantined += 1  # only counted: they were not named
         elif outcome.refused is not None:
             self.refused += 1

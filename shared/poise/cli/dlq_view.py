@@ -53,7 +53,7 @@ def _state(entry: DeadLetter) -> str:
 def _note(entry: DeadLetter) -> str:
     if entry.redriven is not None:
         return f"→ {clean(entry.redriven)}"
-    return f"{clean(entry.topic)}  {' '.join(clean(entry.message).split())}".rstrip()
+    return f"{clean(entry.topic)}  {' '.join(clean(entry.error_message).split())}".rstrip()
 
 
 def _age(entry: DeadLetter, now: float) -> str:
@@ -76,8 +76,8 @@ def outcome_line(outcome: RedriveOutcome) -> Text:
     """Return one line about a redriven dead letter: the new position, or the reason why it was not sent."""
     if outcome.refused is not None:
         return Text.assemble(("not sent ", "yellow"), clean(outcome.refused))
-    where = outcome.letter.topic if outcome.sent is None else str(outcome.sent)
-    return Text.assemble((outcome.letter.id, "cyan"), f" ({clean(outcome.letter.error)}) → {clean(where)}")
+    where = outcome.entry.topic if outcome.sent is None else str(outcome.sent)
+    return Text.assemble((outcome.entry.id, "cyan"), f" ({clean(outcome.entry.error)}) → {clean(where)}")
 
 
 def dead_letter_page(entry: DeadLetter, now: float) -> RenderableType:
@@ -112,7 +112,7 @@ def _grid(rows: Iterator[tuple[str, str]]) -> Table:
 
 
 def _facts(entry: DeadLetter) -> Iterator[tuple[str, str]]:
-    yield "error", f"{clean(entry.error)}: {clean(entry.message)}"
+    yield "error", f"{clean(entry.error)}: {clean(entry.error_message)}"
     yield "from", clean(entry.topic)
     yield "key", "none" if entry.record.key is None else _text(entry.record.key)
     for name, header in (

@@ -32,7 +32,7 @@ from poise.policy import control, decision_log
 from poise.policy.policy_file import PolicyFileError, read
 from poise.policy.replay import replay as replayed
 from poise.policy.replay import replay_with
-from poise.policy.variant_status import variant_statuses
+from poise.policy.variant_status import VariantStatus, variant_statuses
 from poise.run_log.lookup import RunLog
 from poise.worker.connection import MeshConnection
 
@@ -43,6 +43,10 @@ app = typer.Typer(
 )
 
 LATEST: Final = "latest"
+JSON_NAMES: Final = {"share": "weight", "target_share": "target"}
+"""The names of `VariantStatus` fields in the JSON output, where they differ: scripts read them."""
+JSON_STATES: Final = {"": "", "incident": "in trouble", "recovery": "on its way back"}
+"""The states of a variant in the JSON output."""
 NameArgument = Annotated[
     str | None,
     typer.Argument(metavar="[NAME]", show_default=False, help="The policy. Default: the only one, else `answer`."),
@@ -72,7 +76,7 @@ async def show(name: NameArgument = None, broker: BrokerOption = None, *, as_jso
     rows = variant_statuses(policy, made, scores) if policy is not None else []
     if as_json:
         last = _plain(made[-1]) if made else None
-        variants = [_finite(asdict(row)) for row in rows]
+        variants = [_variant_json(row) for row in rows]
         shown = {"name": name, "policy": policy and _plain(policy), "variants": variants, "last": last}
         print_json(json.dumps(shown, ensure_ascii=False))
     else:
@@ -227,6 +231,12 @@ def _list(decisions: Sequence[Decision], *, as_json: bool) -> None:
         print_json(decision.model_dump_json())
 
 
+def _variant_json(row: VariantStatus) -> Any:
+    """Return a variant's status with the names of the JSON output."""
+    plain = {JSON_NAMES.get(name, name): value for name, value in asdict(row).items()}
+    return _finite(plain | {"state": JSON_STATES[row.state]})
+
+
 def _finite(plain: Any) -> Any:
     """Replace infinities by None: JSON has no infinity, and the interval of a single answer has infinite ends."""
     if isinstance(plain, dict):
@@ -309,7 +319,7 @@ async def _execute(mesh: MeshConnection, name: str, command: PolicyCommand, *, a
     Raises:
         PoiseError: The command was refused.
     """
-    decision = await control.execute(mesh.logs, mesh.producer, name, command)
+    decision = await control.send_and_wait(mesh.logs, mesh.producer, name, command)
     if as_json:
         print_json(decision.model_dump_json())
     elif decision.action != "refuse":

@@ -63,8 +63,8 @@ def _head(policy: Policy, now: float) -> Text:
 def _row(row: VariantStatus, *, with_cost: bool) -> Row:
     cells = (
         clean(row.variant),
-        format_share(row.weight),
-        format_share(row.target),
+        format_share(row.share),
+        format_share(row.target_share),
         f"{row.answers:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
         format_interval(row.score) if row.score else NONE,
         format_ms(row.ms.p95) if row.ms else NONE,

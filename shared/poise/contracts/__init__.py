@@ -3,7 +3,7 @@
 from poise.contracts.ask import Answer, Ask, Caching, Citation, Rung, Search
 from poise.contracts.cancel import Cancel
 from poise.contracts.custom_topics import TopicOptions
-from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Moved, Part
+from poise.contracts.document import CopyNote, Deletion, Document, DocumentVersion, Manifest, PassageRecord
 from poise.contracts.envelope import Envelope, EnvelopeError
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import Fault, FieldError
@@ -25,6 +25,7 @@ __all__ = [
     "ChatMessage",
     "Citation",
     "Completion",
+    "CopyNote",
     "Deadlines",
     "Decision",
     "Deletion",
@@ -47,9 +48,8 @@ __all__ = [
     "Limits",
     "Manifest",
     "Message",
-    "Moved",
-    "Part",
     "Passage",
+    "PassageRecord",
     "Passages",
     "Policy",
     "PolicyCommand",

@@ -31,7 +31,7 @@ RESERVED: Final = BUILT_IN | {name.split(".")[1] for name in CATALOGUE} | {"deci
 """Names that a custom tier must not have: those of built-in tiers and topics."""
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
-KIND: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
+KIND_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
 _CUSTOM_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\..+")
 _DEAD_LETTER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.dead")
 
@@ -73,18 +73,18 @@ def custom_tier_topics(
     return (*requests, *(retry_topic(tier, delay) for delay in RETRY_DELAYS), dead_letter_topic(tier))
 
 
-def request_topic(kind: type[Request[Any]], lane: Lane) -> Topic:
+def request_topic(request_type: type[Request[Any]], lane: Lane) -> Topic:
     """Return the topic of a request: from the table, or from the tier that its class names.
 
     Raises:
         LookupError: The request is not in the table and names no tier.
     """
-    if kind in REQUESTS:
-        return REQUESTS[kind][lane]
-    tier: str | None = getattr(kind, "tier", None)
+    if request_type in REQUESTS:
+        return REQUESTS[request_type][lane]
+    tier: str | None = getattr(request_type, "tier", None)
     if tier is None:
-        raise LookupError(f'{kind.__name__} names no tier to answer it: give the class `tier = "…"`')
-    return custom_tier_topics(tier, (kind,))[LANES.index(lane)]
+        raise LookupError(f'{request_type.__name__} names no tier to answer it: give the class `tier = "…"`')
+    return custom_tier_topics(tier, (request_type,))[LANES.index(lane)]
 
 
 def find_topic(name: str) -> Topic | None:

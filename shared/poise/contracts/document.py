@@ -40,16 +40,17 @@ class Deletion(Message):
     kind: ClassVar[str] = "deletion/1"
 
 
-class Part(Message):
-    """One part of a document with its vector: a record of `poise.passages`, key `<document>#<part>`."""
+class PassageRecord(Message):
+    """One passage of a document with its vector: a record of `poise.passages`, key `<document>#<part>`."""
 
     kind: ClassVar[str] = "part/1"
 
     document: str
     part: Int64
+    """The passage's number in its document, from 0."""
     source: str
     heading: str | None = None
-    """The headings above the part, outermost first, joined by ` › `; absent if there are none."""
+    """The headings above the passage, outermost first, joined by ` › `; absent if there are none."""
     text: str
     vector: str
     """A vector of unit length: little-endian float32, base64."""
@@ -66,13 +67,13 @@ class Manifest(Message):
 
     document: str
     parts: Int64
-    """The number of parts of this version; 0 = the document was deleted."""
+    """The number of passages of this version; 0 = the document was deleted."""
     published: UnixSeconds
     absent: bool | None = None
     """A document was deleted that did not exist. This record is removed later, by a null value with the same key."""
 
 
-class Moved(Message):
+class CopyNote(Message):
     """Notes that a record of `poise.documents` outside its key's partition was copied to the right one.
 
     A record of `poise.passages`, key `<document>#moved`, in the partition with the number of the copied record's; the

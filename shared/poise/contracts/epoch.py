@@ -24,26 +24,26 @@ class Epoch:
 
     Args:
         topic_id: Kafka's id of `poise.documents`. A recreated topic has another id, and its offsets are unrelated.
-        parts: By partition, the highest applied offset and its timestamp (unix seconds, rounded to milliseconds).
+        partitions: By partition, the highest applied offset and its timestamp (unix seconds, rounded to milliseconds).
     """
 
     topic_id: str
-    parts: Mapping[int, PartitionProgress] = field(default_factory=dict)
+    partitions: Mapping[int, PartitionProgress] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _TOPIC_ID.fullmatch(self.topic_id):
             raise ValueError(f"an epoch's topic id consists of letters, digits, - and _, not {self.topic_id[:80]!r}")
-        if any(partition < 0 or offset < 0 or at < 0 for partition, (offset, at) in self.parts.items()):
+        if any(partition < 0 or offset < 0 or at < 0 for partition, (offset, at) in self.partitions.items()):
             raise ValueError("the partitions, offsets and times of an epoch must not be negative")
-        exact = {partition: (offset, round(at, 3)) for partition, (offset, at) in sorted(self.parts.items())}
-        object.__setattr__(self, "parts", MappingProxyType(exact))
+        exact = {partition: (offset, round(at, 3)) for partition, (offset, at) in sorted(self.partitions.items())}
+        object.__setattr__(self, "partitions", MappingProxyType(exact))
 
     def __hash__(self) -> int:
-        return hash((self.topic_id, tuple(self.parts.items())))
+        return hash((self.topic_id, tuple(self.partitions.items())))
 
     def encode(self) -> str:
         """Return the epoch as text: `e1.<topic id>.<partition>~<offset>~<unix ms>.…`. Safe in headers, URLs, keys."""
-        parts = (f"{partition}~{offset}~{round(at * 1000)}" for partition, (offset, at) in self.parts.items())
+        parts = (f"{partition}~{offset}~{round(at * 1000)}" for partition, (offset, at) in self.partitions.items())
         return ".".join((_FORMAT, self.topic_id, *parts))
 
     @classmethod
@@ -57,16 +57,16 @@ class Epoch:
         if form != _FORMAT:
             raise ValueError(f"an epoch begins with {_FORMAT}, not {form[:20]!r}")
         topic_id, *written = rest.split(".")
-        parts: dict[int, PartitionProgress] = {}
+        partitions: dict[int, PartitionProgress] = {}
         for part in written:
             found = _PART.fullmatch(part)
             if not found:
                 raise ValueError(f"the parts of an epoch are partition~offset~milliseconds, not {part[:60]!r}")
             partition, offset, milliseconds = map(int, found.groups())
-            if partition in parts:
+            if partition in partitions:
                 raise ValueError(f"an epoch names each partition once, not {partition} twice")
-            parts[partition] = (offset, milliseconds / 1000)
-        return cls(topic_id, parts)
+            partitions[partition] = (offset, milliseconds / 1000)
+        return cls(topic_id, partitions)
 
     def reached(self, other: "Epoch") -> bool:
         """Return whether this epoch is at least as far as another in every partition; False if their topics differ."""
@@ -74,13 +74,13 @@ class Epoch:
 
     def missing(self, other: "Epoch") -> list[int]:
         """Return the partitions in which the other epoch is further."""
-        return [partition for partition, (offset, _) in other.parts.items() if self._offset(partition) < offset]
+        return [partition for partition, (offset, _) in other.partitions.items() if self._offset(partition) < offset]
 
     def with_offset(self, partition: int, offset: int, timestamp: float) -> Self:
         """Return this epoch with a document applied; a partition never moves back."""
         if self._offset(partition) >= offset:
             return self
-        return type(self)(self.topic_id, {**self.parts, partition: (offset, timestamp)})
+        return type(self)(self.topic_id, {**self.partitions, partition: (offset, timestamp)})
 
     @classmethod
     def of_published(cls, topic_id: str, offsets: Iterable[tuple[int, int]], now: float) -> Self:
@@ -106,10 +106,10 @@ class Epoch:
         every = list(epochs)
         if len({epoch.topic_id for epoch in every}) != 1:
             raise ValueError("the lowest epoch needs one or more epochs of one topic")
-        shared = frozenset[int].intersection(*(frozenset(epoch.parts) for epoch in every))
+        shared = frozenset[int].intersection(*(frozenset(epoch.partitions) for epoch in every))
         return cls(
-            every[0].topic_id, {partition: min(epoch.parts[partition] for epoch in every) for partition in shared}
+            every[0].topic_id, {partition: min(epoch.partitions[partition] for epoch in every) for partition in shared}
         )
 
     def _offset(self, partition: int) -> int:
-        return self.parts.get(partition, (-1, 0.0))[0]
+        return self.partitions.get(partition, (-1, 0.0))[0]

@@ -10,7 +10,7 @@ from poise.contracts.bounds import MAX_QUANTITY, Finite, Int64, Share, UnixSecon
 from poise.contracts.message import Message, is_strict
 
 Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "revert", "refuse"]
-"""`shift`: a step away from a variant in trouble; `roll back`: the step that leaves it only the minimum share;
+"""`shift`: a step away from a variant with an incident; `roll back`: the step that leaves it only the minimum share;
 `promote`: a step back to the weight that a person set; `hold`: weights stay, by command or because no variant can take
 the share; `set`, `release`, `revert`: a person's command; `refuse`: a command that cannot be executed."""
 DECREASES: Final[frozenset[Action]] = frozenset({"shift", "roll back"})

@@ -36,9 +36,9 @@ Event = Delta | Reset | End
 
 @dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """A stream and its last event."""
+    """An event of a stream: its attempt and its number."""
 
-    stream: str
-    """The id of the attempt."""
-    last: int
-    """The number of the last event; the first is 0."""
+    attempt: str
+    """The id of the attempt, from the header `poise-stream`."""
+    seq: int
+    """The number of the event within the attempt, from 0."""

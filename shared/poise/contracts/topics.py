@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from poise.contracts.ask import Answer, Ask
 from poise.contracts.cancel import Cancel
-from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Moved, Part
+from poise.contracts.document import CopyNote, Deletion, Document, DocumentVersion, Manifest, PassageRecord
 from poise.contracts.fault import Fault
 from poise.contracts.feedback import Feedback
 from poise.contracts.fetch import Fetch, Fetched
@@ -176,7 +176,11 @@ DOCUMENTS: Final = Topic(
     deadlines=NO_DEADLINE,
 )
 PASSAGES: Final = Topic(
-    "poise.passages", (Part, Manifest, Moved, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
+    "poise.passages",
+    (PassageRecord, Manifest, CopyNote, Deletion),
+    key="<document id>#<part>",
+    keep=FOREVER,
+    compacted=True,
 )
 VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id", keep=FOREVER, compacted=True)
 """Small, because every orchestration worker reads all of it. A record is in the partition of its document's number."""

@@ -49,7 +49,7 @@ class DeadLetterAdmin:
 
     The cost: workers wait for the end of an open transaction, some ten milliseconds. If the process was killed inside
     one and is not run again, they wait for `transactions.TRANSACTION_TIMEOUT`, and up to ten seconds more until the
-    broker looks.
+    broker checks for expired transactions.
     """
 
     def __init__(self, logs: Logs, tenant: str) -> None:
@@ -65,14 +65,14 @@ class DeadLetterAdmin:
             if name.startswith(PREFIX) and name.endswith(_SUFFIX)
         )
 
-    async def select(self, chosen: DeadLetterFilter) -> list[DeadLetter]:
-        """The dead letters that are meant, oldest first; without their messages, which `load_messages` reads.
+    async def select(self, filter_: DeadLetterFilter) -> list[DeadLetter]:
+        """Return the matching dead letters, oldest first, without their messages, which `load_messages` reads.
 
         Raises:
             InvalidMessageError: A tier or an id is unknown, or too many dead letters match.
             UnavailableError: They cannot be read.
         """
-        return _oldest_first(entry for found in (await self._by_tier(chosen, time.time())).values() for entry in found)
+        return _oldest_first(entry for found in (await self._by_tier(filter_, time.time())).values() for entry in found)
 
     async def load_message(self, entry: DeadLetter) -> DeadLetter:
         """Return a dead letter with its message.
@@ -86,7 +86,7 @@ class DeadLetterAdmin:
             raise invalid_field("ids", f"dead letter {entry.id} no longer exists")
         return found[0]
 
-    async def redrive(self, chosen: DeadLetterFilter, options: RedriveOptions) -> AsyncGenerator[RedriveOutcome]:
+    async def redrive(self, filter_: DeadLetterFilter, options: RedriveOptions) -> AsyncGenerator[RedriveOutcome]:
         """Redrive the matching dead letters, each once, and yield the outcome of each.
 
         A dead letter that cannot be redriven is refused, with the reason. If no ids are given, those that were redriven
@@ -96,23 +96,23 @@ class DeadLetterAdmin:
         check and the redrive is not detected.
 
         Raises:
-            InvalidMessageError: A tier or an id is unknown, or `options` conflicts with `chosen`.
+            InvalidMessageError: A tier or an id is unknown, or `options` conflicts with `filter_`.
             RetryableError: Another process redrives or purges too: this redrive stopped.
             UnavailableError: The broker does not answer.
         """
-        options.check(chosen)
+        options.check(filter_)
         now = time.time()
-        for tier, found in (await self._by_tier(chosen, now)).items():
+        for tier, found in (await self._by_tier(filter_, now)).items():
             if not found:
                 continue
             redriver = RedriveExecutor(
-                self._logs, tier, partial(self._matching, tier, chosen, now), options, named=bool(chosen.ids)
+                self._logs, tier, partial(self._matching, tier, filter_, now), options, named=bool(filter_.ids)
             )
             async with aclosing(redriver.run()) as outcomes:
                 async for outcome in outcomes:
                     yield outcome
 
-    async def purge(self, chosen: DeadLetterFilter) -> list[DeadLetter]:
+    async def purge(self, filter_: DeadLetterFilter) -> list[DeadLetter]:
         """Purge the matching dead letters: they are no longer listed, and cannot be redriven.
 
         A marker hides each one immediately from all readers that use this library. Then the log is truncated before the
@@ -130,30 +130,30 @@ class DeadLetterAdmin:
         """
         now = time.time()
         purged: list[DeadLetter] = []
-        for tier, found in (await self._by_tier(chosen, now)).items():
+        for tier, found in (await self._by_tier(filter_, now)).items():
             if found:
-                purged += await self._purge(tier, chosen, now)
+                purged += await self._purge(tier, filter_, now)
         return _oldest_first(purged)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def _by_tier(self, chosen: DeadLetterFilter, now: float) -> dict[str, list[DeadLetter]]:
-        tiers = chosen.tiers(await self.tiers())
-        found = {tier: await self._matching(tier, chosen, now) for tier in tiers}
+    async def _by_tier(self, filter_: DeadLetterFilter, now: float) -> dict[str, list[DeadLetter]]:
+        tiers = filter_.tiers(await self.tiers())
+        found = {tier: await self._matching(tier, filter_, now) for tier in tiers}
         known = {id_ for entries in found.values() for entry in entries for id_ in entry.ids}
-        if missing := sorted(chosen.ids - known):
+        if missing := sorted(filter_.ids - known):
             raise invalid_field(
                 "ids", f"no dead letter {', '.join(missing)} exists, or it does not match the other filters"
             )
         return found
 
-    async def _matching(self, tier: str, chosen: DeadLetterFilter, now: float) -> list[DeadLetter]:
-        return (await self._read(tier, chosen, now)).entries
+    async def _matching(self, tier: str, filter_: DeadLetterFilter, now: float) -> list[DeadLetter]:
+        return (await self._read(tier, filter_, now)).entries
 
-    async def _read(self, tier: str, chosen: DeadLetterFilter, now: float) -> _TopicSnapshot:
+    async def _read(self, tier: str, filter_: DeadLetterFilter, now: float) -> _TopicSnapshot:
         tenant = self._tenant
-        index = DeadLetterIndex(tier, matches=lambda entry: chosen.matches(entry, now, tenant))
-        async with self._logs.follow(dead_letter_topic_name(tier)) as reader:
+        index = DeadLetterIndex(tier, matches=lambda entry: filter_.matches(entry, now, tenant))
+        async with self._logs.open_stream(dead_letter_topic_name(tier)) as reader:
             async for batch in reader.read_to_end(within=READ_TIMEOUT):
                 for record in batch:
                     index.add(record)
@@ -161,18 +161,18 @@ class DeadLetterAdmin:
 
     # -- purging --------------------------------------------------------------------------------------------------
 
-    async def _purge(self, tier: str, chosen: DeadLetterFilter, now: float) -> list[DeadLetter]:
+    async def _purge(self, tier: str, filter_: DeadLetterFilter, now: float) -> list[DeadLetter]:
         topic = dead_letter_topic_name(tier)
         try:
             async with TransactionalProducer(self._logs.access.connection, topic) as transactions:
                 # Under the transactional id of redrives: a dead letter is not redriven while it is purged.
-                log = await self._read(tier, chosen, now)
+                log = await self._read(tier, filter_, now)
                 matching = log.entries
                 mark = f"{time.time():.3f}"
                 marks = [
-                    ProducerRecord(topic, *marker(at, DEAD_PURGED, mark))
+                    ProducerRecord(topic, *marker(position, DEAD_PURGED, mark))
                     for entry in matching
-                    for at in entry.positions
+                    for position in entry.positions
                 ]
                 for start in range(0, len(marks), MARKERS_PER_TRANSACTION):
                     async with transactions.transaction() as transaction:
@@ -181,7 +181,7 @@ class DeadLetterAdmin:
             raise RetryableError(
                 f"another process started to redrive or purge dead letters of {tier}: run it again for the rest"
             ) from error
-        purged = {at for entry in matching for at in entry.positions}
+        purged = {position for entry in matching for position in entry.positions}
         await self._admin.delete_records_before(topic, first_needed_offsets(log.positions - purged, log.ends))
         return matching
 

@@ -1,4 +1,4 @@
-"""Dead letter filter: selects dead letters to list, redrive or purge. Pure."""
+"""Dead letter filter: selects dead letters to list, redrive or purge. No clock, no I/O."""
 
 import re
 from collections.abc import Iterable
@@ -70,7 +70,7 @@ class DeadLetterFilter:
         """Return whether a dead letter matches.
 
         Args:
-            entry: The dead entry.
+            entry: The dead letter.
             now: Unix seconds.
             tenant: The tenant of dead letters that name none.
         """

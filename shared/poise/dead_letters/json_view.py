@@ -81,7 +81,7 @@ def _summary(entry: DeadLetter) -> dict[str, object]:
         "at": entry.at,
         "topic": entry.topic,
         "error": entry.error,
-        "message": entry.message,
+        "message": entry.error_message,
         "state": entry.state,
         "redrives": entry.redrives,
         "redriven": entry.redriven,

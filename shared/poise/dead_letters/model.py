@@ -49,7 +49,7 @@ MAX_INDEXED_KEY: Final = 256
 MAX_INDEXED_VALUE: Final = 500
 """Bytes of a header's value in the index: error messages may be longer, names of topics and positions are not."""
 MAX_INDEXED: Final = 100_000
-"""Dead letters in an index at most, each up to some 2.5 kB."""
+"""Maximum number of dead letters in an index, each up to some 2.5 kB."""
 _MAX_TRUNCATED_VALUE: Final = 1024 * 1024
 _MAX_TRUNCATED_HEADER: Final = 1_024
 _LENGTH_BYTES: Final = 8
@@ -98,8 +98,8 @@ class DeadLetter:
         """Its position and those of its duplicates."""
         return (self.record.position, *self.copies)
 
-    def _id(self, at: Position) -> str:
-        return f"{self.tier}/{at.partition}/{at.offset}"
+    def _id(self, position: Position) -> str:
+        return f"{self.tier}/{position.partition}/{position.offset}"
 
     @property
     def state(self) -> DeadLetterState:
@@ -135,7 +135,7 @@ class DeadLetter:
         return self.record.header(DEAD_ERROR) or "unknown"
 
     @property
-    def message(self) -> str:
+    def error_message(self) -> str:
         """The message of the error."""
         return self.record.header(DEAD_MESSAGE) or ""
 
@@ -253,11 +253,11 @@ class DeadLetterIndex:
             self._entries[name] = replace(first, copies=(*first.copies, record.position))
             return
         kept = record if self._whole else self._slim(record)
-        letter = DeadLetter(self._tier, kept, None, self._others.pop(name, ()), size=len(record.value or b""))
-        if not self._matches(letter):
-            self._others[name] = letter.positions
+        entry = DeadLetter(self._tier, kept, None, self._others.pop(name, ()), size=len(record.value or b""))
+        if not self._matches(entry):
+            self._others[name] = entry.positions
         elif len(self._entries) < MAX_INDEXED:
-            self._entries[name] = letter if self._whole else replace(letter, record=self._interned_headers(kept))
+            self._entries[name] = entry if self._whole else replace(entry, record=self._interned_headers(kept))
         else:
             detail = f"more than {MAX_INDEXED:,} dead letters of {self._tier} match: select fewer, for example by age"
             raise InvalidMessageError(detail, [FieldError(field="newer_than", detail=detail)])
@@ -274,17 +274,17 @@ class DeadLetterIndex:
     def entries(self) -> list[DeadLetter]:
         """Return the matching dead letters with their state, oldest first, without the purged ones."""
         found = []
-        for letter in self._entries.values():
-            places = [str(at) for at in letter.positions]
-            if self._purged.isdisjoint(places):
-                sent = next((self._redriven[at] for at in places if at in self._redriven), None)
-                found.append(replace(letter, redriven=sent))
+        for entry in self._entries.values():
+            positions = [str(position) for position in entry.positions]
+            if self._purged.isdisjoint(positions):
+                sent = next((self._redriven[position] for position in positions if position in self._redriven), None)
+                found.append(replace(entry, redriven=sent))
         return found
 
     def positions(self) -> set[Position]:
         """Return the positions of all dead letters that are not purged, whether they match or not."""
-        every = [*(letter.positions for letter in self._entries.values()), *self._others.values()]
-        return {at for places in every if self._purged.isdisjoint(map(str, places)) for at in places}
+        every = [*(entry.positions for entry in self._entries.values()), *self._others.values()]
+        return {position for group in every if self._purged.isdisjoint(map(str, group)) for position in group}
 
 
 def _prefix(value: bytes) -> bytes:
@@ -305,6 +305,6 @@ def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:
     return index.entries()
 
 
-def marker(at: Position, name: str, value: str) -> tuple[bytes, bytes, Headers]:
+def marker(position: Position, name: str, value: str) -> tuple[bytes, bytes, Headers]:
     """Return key, value and headers of the marker of the dead letter at a position."""
-    return str(at).encode(), b"", [(name, value.encode())]
+    return str(position).encode(), b"", [(name, value.encode())]

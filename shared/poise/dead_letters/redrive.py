@@ -60,12 +60,12 @@ class RedriveExecutor:
                     self._logs.access.connection, dead_letter_topic_name(self._tier)
                 ) as transactions:
                     # From here on no other process writes markers: what is read now is valid until it is fenced.
-                    planned = [outcome for outcome in await self._plan() if outcome.letter.id not in self._done]
+                    planned = [outcome for outcome in await self._plan() if outcome.entry.id not in self._done]
                     for outcome in planned:
                         if outcome.refused is not None:
-                            self._done.add(outcome.letter.id)
+                            self._done.add(outcome.entry.id)
                             yield outcome
-                    async for outcome in self._send_all(transactions, [o.letter for o in planned if o.refused is None]):
+                    async for outcome in self._send_all(transactions, [o.entry for o in planned if o.refused is None]):
                         yield outcome
         except RetryableError as error:
             raise RetryableError(
@@ -74,38 +74,36 @@ class RedriveExecutor:
             ) from error
 
     def _finished(self, planned: Sequence[RedriveOutcome]) -> bool:
-        return all(outcome.letter.id in self._done for outcome in planned)
+        return all(outcome.entry.id in self._done for outcome in planned)
 
     # -- planning -------------------------------------------------------------------------------------------------
 
     async def _plan(self) -> list[RedriveOutcome]:
         """Return the dead letters to redrive, and those that are refused, with the reason."""
-        letters = [
-            letter for letter in await self._read() if self._named or letter.state is not DeadLetterState.REDRIVEN
-        ]
+        entries = [entry for entry in await self._read() if self._named or entry.state is not DeadLetterState.REDRIVEN]
         topics = await self._logs.access.admin.list_topics()
-        newest = await self._newest(letters, topics)
+        newest = await self._newest(entries, topics)
         now = time.time()
         return [
-            RedriveOutcome(letter, refused=refusal_reason(letter, self._options, now, newest, topics))
-            for letter in letters
+            RedriveOutcome(entry, refused=refusal_reason(entry, self._options, now, newest, topics))
+            for entry in entries
         ]
 
     async def _newest(
-        self, letters: Sequence[DeadLetter], topics: Mapping[str, int]
+        self, entries: Sequence[DeadLetter], topics: Mapping[str, int]
     ) -> dict[tuple[str, bytes], Position]:
         """Return the position of the newest record of each dead letter's key, in compacted topics."""
         keys = {
-            (letter.topic, letter.record.key)
-            for letter in letters
-            if letter.record.key is not None
-            and letter.topic in topics
-            and letter.topic in CATALOGUE
-            and CATALOGUE[letter.topic].compacted
+            (entry.topic, entry.record.key)
+            for entry in entries
+            if entry.record.key is not None
+            and entry.topic in topics
+            and entry.topic in CATALOGUE
+            and CATALOGUE[entry.topic].compacted
         }
         found: dict[tuple[str, bytes], Position] = {}
         for topic, partition in sorted({(topic, partition_for(key, topics[topic])) for topic, key in keys}):
-            async with self._logs.follow(topic, partitions=[partition]) as reader:
+            async with self._logs.open_stream(topic, partitions=[partition]) as reader:
                 async for batch in reader.read_to_end(within=READ_TIMEOUT):
                     found |= {
                         (topic, record.key): record.position
@@ -117,10 +115,10 @@ class RedriveExecutor:
     # -- sending --------------------------------------------------------------------------------------------------
 
     async def _send_all(
-        self, transactions: TransactionalProducer, letters: Sequence[DeadLetter]
+        self, transactions: TransactionalProducer, entries: Sequence[DeadLetter]
     ) -> AsyncGenerator[RedriveOutcome]:
         """Redrive dead letters in batches. Stop at a batch that the broker refuses: the producer must be reopened."""
-        for batch in batches(letters, self._options.rate, self._alone):
+        for batch in batches(entries, self._options.rate, self._alone):
             await self._wait_for_turn(len(batch))
             try:
                 positions = await self._send(transactions, batch)
@@ -128,41 +126,43 @@ class RedriveExecutor:
                 if len(batch) == 1:  # otherwise the batch is sent again, one by one, to find the refused one
                     self._done.add(batch[0].id)
                     yield RedriveOutcome(batch[0], refused=f"{batch[0].id} is refused by {batch[0].topic}: {error}")
-                self._alone |= {letter.id for letter in batch}
+                self._alone |= {entry.id for entry in batch}
                 return
             self.sent += len(batch)
-            self._done |= {letter.id for letter in batch}
-            for letter, position in zip(batch, positions, strict=True):
-                yield RedriveOutcome(letter, sent=position)
+            self._done |= {entry.id for entry in batch}
+            for entry, position in zip(batch, positions, strict=True):
+                yield RedriveOutcome(entry, sent=position)
 
     async def _send(self, transactions: TransactionalProducer, batch: Sequence[DeadLetter]) -> list[Position]:
-        letters = await load_messages(self._logs.lookups, batch)
-        if len(letters) < len(batch):  # the topic was truncated, by a purge or its retention
+        entries = await load_messages(self._logs.lookups, batch)
+        if len(entries) < len(batch):  # the topic was truncated, by a purge or its retention
             raise RetryableError(f"dead letters of {self._tier} no longer exist")
         copies = [
             ProducerRecord(
-                letter.topic,
-                letter.record.key,
-                letter.record.value,
-                redrive_headers(letter, self._options),
-                await self._partition(letter),
+                entry.topic,
+                entry.record.key,
+                entry.record.value,
+                redrive_headers(entry, self._options),
+                await self._partition(entry),
             )
-            for letter in letters
+            for entry in entries
         ]
         async with transactions.transaction() as transaction:
             positions = await transaction.send(copies)
             await transaction.send(
                 [
-                    ProducerRecord(dead_letter_topic_name(self._tier), *marker(at, DEAD_REDRIVEN, str(position)))
-                    for letter, position in zip(batch, positions, strict=True)
-                    for at in letter.positions
+                    ProducerRecord(
+                        dead_letter_topic_name(self._tier), *marker(dead_letter_position, DEAD_REDRIVEN, str(position))
+                    )
+                    for entry, position in zip(batch, positions, strict=True)
+                    for dead_letter_position in entry.positions
                 ]
             )
         return positions
 
-    async def _partition(self, letter: DeadLetter) -> int | None:
-        key = letter.record.key
-        return None if key is None else await self._logs.partition_of(letter.topic, key)
+    async def _partition(self, entry: DeadLetter) -> int | None:
+        key = entry.record.key
+        return None if key is None else await self._logs.partition_of(entry.topic, key)
 
     async def _wait_for_turn(self, count: int) -> None:
         if self._options.rate is None:
@@ -172,16 +172,14 @@ class RedriveExecutor:
         self._next = max(self._next, now) + count / self._options.rate
 
 
-async def load_messages(lookups: LogLookup, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+async def load_messages(lookups: LogLookup, entries: Sequence[DeadLetter]) -> list[DeadLetter]:
     """Return dead letters with their messages, in order; those that no longer exist are omitted.
 
     Raises:
         UnavailableError: They cannot be read.
     """
     found: dict[Position, Record] = {}
-    for tier in {letter.tier for letter in letters}:
-        places = [letter.record.position for letter in letters if letter.tier == tier]
+    for tier in {entry.tier for entry in entries}:
+        places = [entry.record.position for entry in entries if entry.tier == tier]
         found |= await lookups.read_at(dead_letter_topic_name(tier), places)
-    return [
-        replace(letter, record=found[letter.record.position]) for letter in letters if letter.record.position in found
-    ]
+    return [replace(entry, record=found[entry.record.position]) for entry in entries if entry.record.position in found]

@@ -1,4 +1,4 @@
-"""Redrive plan: decides which dead letters are redriven, with which headers and how fast. Pure."""
+"""Redrive plan: decides which dead letters are redriven, with which headers and how fast. No clock, no I/O."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from poise.kafka.record import Headers, Position
 
 _REPLY_HEADERS: Final = frozenset({REPLY_TO, CORRELATION_ID, REPLY_PARTITION, STREAM_TO})
 _TRANSACTION_SECONDS: Final = 0.1
-"""Seconds of the rate that one transaction may contain at most."""
+"""Maximum content of one transaction, in seconds of the rate."""
 MAX_BATCH: Final = 100
-"""Dead letters in one transaction at most."""
+"""Maximum number of dead letters in one transaction."""
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -51,14 +51,14 @@ class RedriveOptions:
             InvalidMessageError: `force` is set without ids.
         """
         if self.force and not chosen.ids:
-            raise invalid_field("force", "what is quarantined is sent again by its id only: name it")
+            raise invalid_field("force", "`force` needs the ids of the quarantined dead letters to send again")
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveOutcome:
     """The outcome of one dead letter of a redrive."""
 
-    letter: DeadLetter
+    entry: DeadLetter
     sent: Position | None = None
     """The position of the copy; None = it was not sent."""
     refused: str | None = None
@@ -66,7 +66,7 @@ class RedriveOutcome:
 
 
 def refusal_reason(
-    letter: DeadLetter,
+    entry: DeadLetter,
     options: RedriveOptions,
     now: float,
     newest: Mapping[tuple[str, bytes], Position],
@@ -75,72 +75,73 @@ def refusal_reason(
     """Return why a dead letter cannot be redriven; None = it can.
 
     Args:
-        letter: The dead letter.
+        entry: The dead letter.
         options: The options of the redrive.
         now: Unix seconds.
         newest: The position of the newest record in compacted topics, by topic and key.
         topics: The existing topics.
     """
-    if letter.state is DeadLetterState.REDRIVEN:
-        return f"{letter.id} was sent again already, to {letter.redriven}"
-    if letter.state is DeadLetterState.QUARANTINED and not options.force:
+    if entry.state is DeadLetterState.REDRIVEN:
+        return f"{entry.id} was sent again already, to {entry.redriven}"
+    if entry.state is DeadLetterState.QUARANTINED and not options.force:
         return (
-            f"{letter.id} is quarantined: sent again {letter.redrives} times, it died each time; "
-            "once that is repaired, name it, with force"
+            f"{entry.id} is quarantined: sent again {entry.redrives} times, it failed each time; "
+            "after the cause is fixed, redrive it by its id, with force"
         )
-    if (lacking := _not_redrivable(letter, topics)) is not None:
-        return lacking
-    later = newest.get((letter.topic, letter.record.key or b""))
-    if later is not None and str(later) != letter.failed_at:
-        return f"{letter.id} is an old version: {later} has the same key and came later"
-    return _expired(letter, now) if options.keep_deadline else None
+    if (reason := _not_redrivable(entry, topics)) is not None:
+        return reason
+    newest_position = newest.get((entry.topic, entry.record.key or b""))
+    if newest_position is not None and str(newest_position) != entry.failed_at:
+        return f"{entry.id} is an old version: {newest_position} has the same key and is newer"
+    return _expired(entry, now) if options.keep_deadline else None
 
 
-def _not_redrivable(letter: DeadLetter, topics: Iterable[str]) -> str | None:
-    if letter.record.header(DEAD_CUT) is not None:
-        return f"{letter.id} is only the beginning of its message, which was larger than any record may be"
-    if letter.record.header(DEAD_BATCH) is not None:
-        return f"{letter.id} is a batch that cannot be decoded, not a message: its writer must send its records again"
-    if not letter.topic.startswith(PREFIX) or letter.topic not in topics:
-        return f"{letter.id} came from {letter.topic}, which is no topic of Poise's"
+def _not_redrivable(entry: DeadLetter, topics: Iterable[str]) -> str | None:
+    if entry.record.header(DEAD_CUT) is not None:
+        return f"{entry.id} has only the beginning of its message, which exceeded the maximum record size"
+    if entry.record.header(DEAD_BATCH) is not None:
+        return f"{entry.id} is a batch that cannot be decoded, not a message: its writer must send its records again"
+    if not entry.topic.startswith(PREFIX) or entry.topic not in topics:
+        return f"{entry.id} came from {entry.topic}, which is not a topic of Poise"
     return None
 
 
-def _expired(letter: DeadLetter, now: float) -> str | None:
-    deadline = letter.record.int_header(DEADLINE)
+def _expired(entry: DeadLetter, now: float) -> str | None:
+    deadline = entry.record.int_header(DEADLINE)
     if deadline is not None and deadline <= now * 1_000:
-        return f"{letter.id} would be dropped unhandled: its deadline passed {now - deadline / 1_000:.0f} s ago"
+        return f"{entry.id} would be dropped unhandled: its deadline passed {now - deadline / 1_000:.0f} s ago"
     return None
 
 
-def redrive_headers(letter: DeadLetter, options: RedriveOptions) -> Headers:
+def redrive_headers(entry: DeadLetter, options: RedriveOptions) -> Headers:
     """Return the headers of the redriven message: the count is increased, outdated headers are dropped."""
     dropped = ADDED_HEADERS | {ATTEMPT, REDRIVES}
     if not options.keep_reply_to:
         dropped |= _REPLY_HEADERS
     if not options.keep_deadline:
         dropped |= {DEADLINE}
-    kept = [(name, value) for name, value in letter.record.headers if name not in dropped]
-    return [*kept, (REDRIVES, str(min(letter.redrives + 1, MAX_INTEGER)).encode())]
+    kept = [(name, value) for name, value in entry.record.headers if name not in dropped]
+    return [*kept, (REDRIVES, str(min(entry.redrives + 1, MAX_INTEGER)).encode())]
 
 
-def batches(letters: Sequence[DeadLetter], rate: float | None, alone: frozenset[str]) -> Iterator[Sequence[DeadLetter]]:
+def batches(entries: Sequence[DeadLetter], rate: float | None, alone: frozenset[str]) -> Iterator[Sequence[DeadLetter]]:
     """Split dead letters into transactions, in order.
 
     Args:
-        letters: The dead letters to redrive.
+        entries: The dead letters to redrive.
         rate: Dead letters per second.
         alone: The ids that get a separate transaction each, because the broker may refuse one of them.
     """
-    most = MAX_BATCH if rate is None else max(1, min(MAX_BATCH, int(rate * _TRANSACTION_SECONDS)))
+    max_batch = MAX_BATCH if rate is None else max(1, min(MAX_BATCH, int(rate * _TRANSACTION_SECONDS)))
     batch: list[DeadLetter] = []
     size = 0
-    for letter in letters:
-        if batch and (len(batch) >= most or size + letter.size > MAX_BATCH_BYTES or {letter.id, batch[-1].id} & alone):
+    for entry in entries:
+        full = len(batch) >= max_batch or size + entry.size > MAX_BATCH_BYTES
+        if batch and (full or {entry.id, batch[-1].id} & alone):
             yield batch
             batch, size = [], 0
-        batch.append(letter)
-        size += letter.size
+        batch.append(entry)
+        size += entry.size
     if batch:
         yield batch
 
@@ -152,7 +153,7 @@ def first_needed_offsets(positions: Iterable[Position], ends: Mapping[int, int])
         positions: The positions of the dead letters that remain.
         ends: The end offsets when the dead letters were read.
     """
-    cut = dict(ends)
-    for at in positions:
-        cut[at.partition] = min(cut.get(at.partition, at.offset), at.offset)
-    return cut
+    first_needed = dict(ends)
+    for partition, offset in ((position.partition, position.offset) for position in positions):
+        first_needed[partition] = min(first_needed.get(partition, offset), offset)
+    return first_needed

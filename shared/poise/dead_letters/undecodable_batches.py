@@ -99,9 +99,9 @@ class UndecodableBatchRecorder:
     async def _is_dead_letter(self, topic: str, position: str) -> bool:
         """Return whether a dead-letter topic has a dead letter of a position; False if the search takes too long."""
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT), self._read(topic) as letters:
-                async for batch in letters.read_to_end():
-                    if any(letter.header(DEAD_POSITION) == position for letter in batch):
+            async with asyncio.timeout(LOOKUP_TIMEOUT), self._read(topic) as stream:
+                async for batch in stream.read_to_end():
+                    if any(entry.header(DEAD_POSITION) == position for entry in batch):
                         return True
         except TimeoutError:
             log.warning("%s could not be searched within %.0f s", topic, LOOKUP_TIMEOUT)

@@ -104,7 +104,7 @@ def _faults(epoch: Epoch, documents: _DocumentsTopic) -> Iterator[str]:
     if epoch.topic_id != documents.id:
         yield f"belongs to a deleted {DOCUMENTS.name}: ask without it"
         return
-    for partition, (offset, _) in epoch.parts.items():
+    for partition, (offset, _) in epoch.partitions.items():
         if partition >= documents.partitions:
             yield f"names partition {partition} of {DOCUMENTS.name}, which has {documents.partitions}"
         elif offset >= documents.ends.get(partition, offset + 1):

@@ -42,7 +42,7 @@ async def find_published(mesh: MeshConnection, ids: Collection[str]) -> dict[str
         UnavailableError: The log cannot be read.
     """
     latest: dict[str, PublishedDocument | None] = {}
-    async with mesh.logs.follow(DOCUMENTS.name) as log:
+    async with mesh.logs.open_stream(DOCUMENTS.name) as log:
         async for batch in log.read_to_end(within=READ_TIMEOUT):
             for record in batch:
                 id_ = (record.key or b"").decode(errors="replace")

@@ -119,7 +119,9 @@ class KafkaAdmin:
         """Return all topics and their numbers of partitions, as the broker has them now."""
         topics = await self._request(self._client.describe_topics)
         self._partitions = {item["topic"]: len(item["partitions"]) for item in topics}
-        self._replication = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
+        self._replication = {
+            item["topic"]: min(len(partition["replicas"]) for partition in item["partitions"]) for item in topics
+        }
         return self._partitions
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicMetadata]:
@@ -165,7 +167,11 @@ class KafkaAdmin:
         """
         call = partial(self._client.list_consumer_group_offsets, group, partitions=list(partitions))
         found = await self._request(call)
-        return {at: decode_commit(one.offset, one.metadata or "") for at, one in found.items() if one.offset >= 0}
+        return {
+            partition: decode_commit(commit.offset, commit.metadata or "")
+            for partition, commit in found.items()
+            if commit.offset >= 0
+        }
 
     async def group_state(self, group: str, partitions: Collection[TopicPartition]) -> GroupState:
         """Return a group's commits for some partitions, and the ids of their topics.
@@ -173,7 +179,7 @@ class KafkaAdmin:
         Raises:
             UnavailableError: The broker does not answer.
         """
-        topics = {at.topic for at in partitions}
+        topics = {partition.topic for partition in partitions}
         committed, found = await asyncio.gather(self.committed_offsets(group, partitions), self.describe(topics))
         return GroupState(committed, {topic: found[topic].id for topic in topics & found.keys()})
 

@@ -1,4 +1,4 @@
-"""Coalesced reads: concurrent callers share one read, which starts after each of them asked."""
+"""Coalesced reads: concurrent callers share one read, which starts after the call of each of them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

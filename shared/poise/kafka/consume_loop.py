@@ -26,4 +26,4 @@ class ConsumeLoop(Protocol):
         """Handle one message."""
 
     def fenced(self, instance: str) -> None:
-        """Note that another process has joined the group under the same instance name."""
+        """Report that another process has joined the group under the same instance name."""

@@ -33,8 +33,8 @@ POLL_TIMEOUT_MS: Final = 200
 NO_PARTITION: Final = TopicPartition("", 0)
 """A partition that no topic has."""
 RETRY_BACKOFF: Final = 1.0
-SHED_AFTER: Final = 10.0
-"""Seconds after which a message that waits for a slot is shed, if its caller waits and all slots are exhausted."""
+REJECT_AFTER: Final = 10.0
+"""Seconds after which a message that waits for a slot is rejected, if its caller waits and all slots are exhausted."""
 RESET_POSITION_TIMEOUT: Final = 5.0
 
 
@@ -45,12 +45,12 @@ class ConsumerLimits:
     concurrency: int = 64
     """Messages handled at once."""
     buffer_factor: int = 4
-    """In-flight messages, as a multiple of `concurrency`. Beyond this, keep polling with all partitions paused."""
+    """Maximum of in-flight, not parked messages, as a multiple of `concurrency`; at it, all partitions are paused."""
     max_bytes: int = 32 * 1024 * 1024
     """The same bound in bytes of messages."""
     parked_factor: int = 8
-    """Parked messages, as a multiple of `concurrency`; they come on top of the buffer. With the defaults, all that one
-    partition can have in flight (64 × (4 + 8)) fits the metadata of a commit, wherever its offsets lie."""
+    """Maximum number of parked messages, likewise, in addition to the buffer. With the defaults, all messages that one
+    partition can have in flight (64 × (4 + 8)) fit a commit's metadata, if gaps are below about 16,000 offsets."""
     max_parked_bytes: int = 32 * 1024 * 1024
     """The same bound in bytes of messages."""
     drain_timeout: float = 10.0
@@ -82,10 +82,10 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         ordered: Whether messages of one key are handled one after another.
         limits: How much to take in.
         fetch_state: Fetches the group's commits when partitions are assigned.
-        shed: Rejects a message whose caller waits while all slots are exhausted; None = it waits for its turn.
+        reject: Rejects a message whose caller waits while all slots are exhausted; None = it waits for its turn.
         not_before: Unix seconds before which a message must not be handled; its partition is paused until then.
             None = all are handled at once.
-        part: Receives each poll, and the error that ends the consumer.
+        component: Receives each poll, and the error that ends the consumer.
         identities: Notices recreated topics; None = they are not noticed while they are read.
     """
 
@@ -97,20 +97,20 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         limits: ConsumerLimits | None = None,
         fetch_state: FetchGroupState = no_group_state,
         not_before: Callable[[Record], float] | None = None,
-        shed: Callable[[Record], Awaitable[None]] | None = None,
-        part: Component | None = None,
+        reject: Callable[[Record], Awaitable[None]] | None = None,
+        component: Component | None = None,
         identities: TopicIdentities | None = None,
     ) -> None:
         self.handle = handler
         self.listener: ConsumerRebalanceListener = self
-        self.part = part or Liveness().component("consumer")
+        self.component = component or Liveness().component("consumer")
         self.assigned = asyncio.Event()
         self.background: list[Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]]] = []
         """Coroutines that run as long as the consumer polls."""
         self.offsets = GroupOffsets(fetch_state, identities)
         self._limits = limits or ConsumerLimits()
         self._not_before = not_before
-        self._shed = shed
+        self._reject = reject
         self._consumer: AIOKafkaConsumer | None = None
         self._queue = KeyedQueue(ordered=ordered)
         self.slots = HandlingSlots(
@@ -140,20 +140,20 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         """Poll until `drain` is called. Handlers never block polling. Any other end also ends the process."""
         self._consumer = consumer
         self.offsets.start(consumer)
-        background = [self.part.run(work(consumer)) for work in self.background]
-        background.append(self.part.run(self.offsets.commit_regularly()))
+        background = [self.component.run(work(consumer)) for work in self.background]
+        background.append(self.component.run(self.offsets.commit_regularly()))
         try:
             while not self._draining.is_set():
                 await self._poll(consumer)
         except Exception as error:
             if not self._draining.is_set():
                 log.exception("the consumer stopped")
-                self.part.fail(error)
+                self.component.fail(error)
         finally:
             if self._draining.is_set():
-                self.part.close()
+                self.component.close()
             else:
-                self.part.fail(RuntimeError("its poll loop was cancelled unexpectedly"))
+                self.component.fail(RuntimeError("its poll loop was cancelled unexpectedly"))
             for task in background:
                 task.cancel()
             self.offsets.stop()
@@ -170,8 +170,8 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             tracker = self.offsets.tracker(partition)
             for raw in raws:
                 record = Record.of(raw)
-                if self._not_before is not None and (at := self._not_before(record)) > time.time():
-                    self._paused_until[partition] = at
+                if self._not_before is not None and (due := self._not_before(record)) > time.time():
+                    self._paused_until[partition] = due
                     consumer.seek(partition, record.offset)
                     break
                 if tracker.deliver(record.offset):
@@ -194,13 +194,13 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             if not error.retriable:
                 raise
             log.warning("polling failed, trying again: %s", error)
-            self.part.blocked(str(error))
+            self.component.blocked(str(error))
             await asyncio.sleep(RETRY_BACKOFF)
         else:
             if blocker := self.offsets.blocker():
-                self.part.blocked(blocker)
+                self.component.blocked(blocker)
             else:
-                self.part.progress()
+                self.component.progress()
             return batches
         return {}
 
@@ -209,21 +209,20 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             async with asyncio.timeout(RESET_POSITION_TIMEOUT):
                 await self.offsets.reset_position(partition, offset)
         except (KafkaError, TimeoutError) as error:
-            self.part.blocked(f"the beginning of {partition.topic}/{partition.partition} is not known: {error!r}")
+            self.component.blocked(f"the beginning of {partition.topic}/{partition.partition} is not known: {error!r}")
 
     async def _getmany(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
         """Poll, naming the partitions if one is paused.
 
-        aiokafka discards prefetched records of a paused partition that is polled, and fetches them again when it is
-        resumed: up to a megabyte each time that the buffer was full.
+        aiokafka discards the prefetched records of a paused partition that is polled: up to a megabyte each time.
         """
         paused = consumer.paused()
         named = consumer.assignment() - paused
         if named or not paused:
-            asked: Mapping[TopicPartition, Sequence[RawRecord]] = await consumer.getmany(
-                *(named if paused else ()), timeout_ms=POLL_TIMEOUT_MS, max_records=room
-            )
-            return asked
+            partitions = named if paused else ()
+            polled: Mapping[TopicPartition, Sequence[RawRecord]]
+            polled = await consumer.getmany(*partitions, timeout_ms=POLL_TIMEOUT_MS, max_records=room)
+            return polled
         await consumer.getmany(NO_PARTITION)  # counts as a poll: a member that does not poll is removed from its group
         self._resumed.clear()
         with contextlib.suppress(TimeoutError):
@@ -242,10 +241,10 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             self._full = False
         now, assigned, paused = time.time(), consumer.assignment(), consumer.paused()
         share = limits.max_buffered // (2 * max(1, len(assigned)))
-        wanted = {at for at in assigned if self._full or self._queue.blocked[at] > share or self._must_pause(at, now)}
-        if fresh := wanted - paused:  # a rebalance brings partitions that are not paused
+        to_pause = {p for p in assigned if self._full or self._queue.blocked[p] > share or self._must_pause(p, now)}
+        if fresh := to_pause - paused:  # a rebalance brings partitions that are not paused
             consumer.pause(*fresh)
-        if again := paused - wanted:
+        if again := paused - to_pause:
             consumer.resume(*again)
             self._resumed.set()
 
@@ -287,12 +286,12 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         while self._queue and self.slots.free:
             pending = self._queue.pop()
             self._start_task(pending, self.handle, self.slots.acquire(pending.size))
-        if self._shed is not None and self.slots.exhausted:
-            before = time.time() - SHED_AFTER
+        if self._reject is not None and self.slots.exhausted:
+            before = time.time() - REJECT_AFTER
             for pending in self._queue.pop_matching(
                 lambda pending: pending.record.timestamp < before and pending.expects_reply
             ):
-                self._start_task(pending, self._shed, None)
+                self._start_task(pending, self._reject, None)
 
     def _start_task(
         self, pending: PendingRecord, handler: Callable[[Record], Awaitable[None]], slot: Slot | None
@@ -304,7 +303,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
     def _task_done(self, slot: Slot | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.part.fail(error)
+            self.component.fail(error)
         if slot is not None:
             slot.release()
 
@@ -369,12 +368,13 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         try:
             yield
         except Exception as error:
-            self.part.fail(error)
+            self.component.fail(error)
             raise
 
     def fenced(self, instance: str) -> None:
         """End the process: another one has joined the group under the same instance name."""
-        self.part.fail(SetupError(f"another process also has the name {instance}: set POISE_INSTANCE to a unique name"))
+        message = f"another process also has the name {instance}: set POISE_INSTANCE to a unique name"
+        self.component.fail(SetupError(message))
 
     def _drop(self, gone: Callable[[PendingRecord], bool]) -> None:
         self._release(*self._queue.remove(gone))

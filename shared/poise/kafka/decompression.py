@@ -44,20 +44,20 @@ def _snappy(data: bytes, room: mmap.mmap) -> int:
     """Decompress one block (librdkafka's and Go's format), or blocks with lengths (Java's and Python's)."""
     if not data.startswith(_XERIAL):
         return _snappy_block(data, room, 0)
-    written, at = 0, _XERIAL_HEADER
-    while at < len(data):
-        length, at = int.from_bytes(data[at : at + _LENGTH], signed=True), at + _LENGTH
-        if not 0 <= length <= len(data) - at:
-            raise cramjam.DecompressionError(f"a block of {length} bytes where {len(data) - at} are left")
-        written += _snappy_block(data[at : at + length], room, written)
-        at += length
+    written, index = 0, _XERIAL_HEADER
+    while index < len(data):
+        length, index = int.from_bytes(data[index : index + _LENGTH], signed=True), index + _LENGTH
+        if not 0 <= length <= len(data) - index:
+            raise cramjam.DecompressionError(f"a block of {length} bytes where {len(data) - index} are left")
+        written += _snappy_block(data[index : index + length], room, written)
+        index += length
     return written
 
 
-def _snappy_block(block: bytes, room: mmap.mmap, at: int) -> int:
-    if cramjam.snappy.decompress_raw_len(block) > MAX_DECOMPRESSED_BYTES - at:
+def _snappy_block(block: bytes, room: mmap.mmap, index: int) -> int:
+    if cramjam.snappy.decompress_raw_len(block) > MAX_DECOMPRESSED_BYTES - index:
         raise cramjam.DecompressionError(_NO_ROOM)
-    with memoryview(room) as view, view[at:] as rest:
+    with memoryview(room) as view, view[index:] as rest:
         return int(cramjam.snappy.decompress_raw_into(block, rest))
 
 

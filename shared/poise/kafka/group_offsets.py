@@ -93,12 +93,12 @@ class GroupOffsets:
             log.warning("the last commit timed out: messages finished since the one before will be handled again")
 
     async def commit(self) -> bool:
-        """Commit finished offsets in one attempt; return whether a retry is pointless."""
+        """Commit finished offsets in one attempt; return False if a retry may succeed."""
         async with self._lock:
             if self._consumer is None or not self._commit_allowed:
                 return True
             trackers = dict(self._trackers)
-            commits = {at: commit for at, tracker in trackers.items() if (commit := tracker.to_commit()) is not None}
+            commits = {p: commit for p, tracker in trackers.items() if (commit := tracker.to_commit()) is not None}
             if not commits:
                 return True
             try:
@@ -142,7 +142,9 @@ class GroupOffsets:
             # trackers restart, at the group's offsets.
             self._trackers = {}
         else:
-            self._trackers = {at: resume_tracker(at, before.get(at), state) for at in assigned}
+            self._trackers = {
+                partition: resume_tracker(partition, before.get(partition), state) for partition in assigned
+            }
             for partition, tracker in before.items():
                 tracker.log_deleted |= partition.topic not in state.topic_ids and bool(tracker.topic_id)
             self._watch(state.topic_ids)
@@ -195,7 +197,7 @@ class GroupOffsets:
 
     def _recreated(self, topic: str, topic_id: str) -> None:
         """Restart the partitions of a topic that was deleted and created again."""
-        partitions = [at for at, of in self._trackers.items() if at.topic == topic and of.topic_id != topic_id]
+        partitions = [p for p, tracker in self._trackers.items() if p.topic == topic and tracker.topic_id != topic_id]
         if partitions:
             log.warning("%s is read from its beginning, because it was recreated", topic)
         for partition in partitions:
@@ -215,6 +217,6 @@ class GroupOffsets:
             found = self._identities.latest(topic) if self._identities else None
             if found is None:
                 return f"topic {topic} does not exist"
-            if lacking := found.leaderless & {at.partition for at in assigned if at.topic == topic}:
+            if lacking := found.leaderless & {p.partition for p in assigned if p.topic == topic}:
                 return f"{topic} has no leader for {sorted(lacking)}"
         return None

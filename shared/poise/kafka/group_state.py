@@ -32,14 +32,13 @@ async def no_group_state(_partitions: Collection[TopicPartition]) -> GroupState:
 
 
 def resume_tracker(partition: TopicPartition, tracker: OffsetTracker | None, state: GroupState) -> OffsetTracker:
-    """Return the tracker with which an assigned partition is read on: the existing one, or a new one.
+    """Return the tracker of an assigned partition: the existing one if it is still valid, or a new one.
 
-    Offsets of a topic that was deleted and created again say nothing about the new topic, neither those of a tracker
-    nor committed ones.
+    Offsets of a topic that was deleted and recreated, tracked or committed, are meaningless in the new topic.
 
     Args:
         partition: The partition.
-        tracker: The existing tracker; None = the partition was not this member's.
+        tracker: The existing tracker; None = this member did not own the partition.
         state: What the broker knows.
     """
     topic_id = state.topic_ids.get(partition.topic, "")
@@ -67,7 +66,7 @@ def _is_behind(tracker: OffsetTracker, commit: Commit) -> bool:
 def _new_tracker(partition: TopicPartition, commit: Commit, topic_id: str) -> OffsetTracker:
     topic_id = topic_id or commit.topic_id
     try:
-        return OffsetTracker(commit.offset, decode(commit.offset, commit.metadata), topic_id)
+        return OffsetTracker(commit.offset, decode(commit.offset, commit.finished), topic_id)
     except ValueError as error:
         log.warning("%s: %s; messages finished above offset %d are handled again", partition, error, commit.offset)
         return OffsetTracker(commit.offset, topic_id=topic_id)

@@ -2,7 +2,7 @@
 
     taken      the message is being handled; a new one starts only if a slot is free
     parked     its handler waits (for a reply, a time, another worker): its slot is free for others
-    holding    its handler waits, but as many messages as allowed are parked already: it keeps its slot
+    waiting    its handler waits, but as many messages as allowed are parked already: it keeps its slot
     resuming   its wait is over: it gets the next free slot, before any new message
 
 If every slot is held by a message that only waits, a new message waits until one of them ends: `exhausted`.
@@ -67,7 +67,7 @@ class HandlingSlots:
         self._max_parked_bytes = parked_bytes
         self._on_change = on_change
         self._taken = 0
-        self._holding: dict[Slot, None] = {}  # ordered by when they started to wait
+        self._waiting: dict[Slot, None] = {}  # ordered by when they started to wait
         self._resuming: dict[Slot, asyncio.Future[None]] = {}  # ordered by when their waits ended
 
     @property
@@ -78,7 +78,7 @@ class HandlingSlots:
     @property
     def exhausted(self) -> bool:
         """Whether every slot is held by a message that only waits, and no more messages may be parked."""
-        return not self.free and len(self._holding) == self._taken
+        return not self.free and len(self._waiting) == self._taken
 
     def acquire(self, size: int) -> "Slot":
         """Take a slot for a new message of `size` bytes. It must be released."""
@@ -88,37 +88,37 @@ class HandlingSlots:
     # -- for slots ------------------------------------------------------------------------------------------------
 
     def wait(self, slot: "Slot") -> None:
-        """Note that a message starts to wait."""
+        """Mark a message as waiting."""
         if slot.parked:  # it was resuming because another of its waits had ended
             self._resuming.pop(slot).set_result(None)
             return
-        self._holding[slot] = None
-        self._rebalance()
+        self._waiting[slot] = None
+        self._reassign_slots()
 
     def resume(self, slot: "Slot") -> "asyncio.Future[None] | None":
-        """Note that a message continues; return a future that is done when it has a slot. None = it has one."""
-        self._holding.pop(slot, None)
+        """Mark a message as no longer waiting; return a future that is done when it has a slot. None = it has one."""
+        self._waiting.pop(slot, None)
         if not slot.parked:
             return None
         granted = self._resuming[slot] = asyncio.get_running_loop().create_future()
-        self._rebalance()
+        self._reassign_slots()
         return granted
 
     def release(self, slot: "Slot") -> None:
-        """Note that a message is finished."""
-        self._holding.pop(slot, None)
+        """Free the slot of a finished message."""
+        self._waiting.pop(slot, None)
         if slot.parked:
             self._unpark(slot)
         self._taken -= 1
-        self._rebalance()
+        self._reassign_slots()
 
-    def _rebalance(self) -> None:
+    def _reassign_slots(self) -> None:
         """Park as many as allowed, and give free slots to resuming messages; the rest is for new messages."""
-        while self._holding and self._has_room_for(slot := next(iter(self._holding))):
+        while self._waiting and self._has_room_for(slot := next(iter(self._waiting))):
             self._park(slot)
-        while self._resuming and (self._taken < self._total or self._holding):
+        while self._resuming and (self._taken < self._total or self._waiting):
             if self._taken >= self._total:
-                self._park(next(iter(self._holding)))  # swap them
+                self._park(next(iter(self._waiting)))  # swap them
             self._unpark(next(iter(self._resuming)))
         self._on_change()
 
@@ -126,7 +126,7 @@ class HandlingSlots:
         return self.parked < self._max_parked and self.parked_bytes + slot.size <= self._max_parked_bytes
 
     def _park(self, slot: "Slot") -> None:
-        del self._holding[slot]
+        del self._waiting[slot]
         slot.parked = True
         self.parked += 1
         self.parked_bytes += slot.size

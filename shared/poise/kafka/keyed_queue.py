@@ -79,7 +79,7 @@ class KeyedQueue:
         return found
 
     def complete(self, pending: PendingRecord) -> None:
-        """Note that a message which was popped is finished: the next one of its key becomes ready."""
+        """Mark a popped message as finished: the next one of its key becomes ready."""
         key = pending.record.key
         if self._ordered and key is not None and (blocked := self._blocked.get(key)) is not None:
             if blocked:

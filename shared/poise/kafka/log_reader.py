@@ -117,15 +117,15 @@ class LogReader:
         self._stale_reason: str | None = None
         self._progress = asyncio.Event()
         self._skips = _SkipLog(topic)
-        self._part: Component | None = None
+        self._component: Component | None = None
         self._task: asyncio.Task[None] | None = None
 
-    # -- coming and going -----------------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Start reading; `wait_until_open` and `wait_until_at_end` wait for its progress."""
-        self._part = self._access.liveness.component(f"reader of {self.topic}")
-        self._task = self._part.run(self._read(self._part))
+        self._component = self._access.liveness.component(f"reader of {self.topic}")
+        self._task = self._component.run(self._read(self._component))
         self._access.identities.watch(self.topic, self._recreated)
         return self
 
@@ -134,8 +134,8 @@ class LogReader:
     ) -> None:
         """Stop reading."""
         self._access.identities.unwatch(self.topic, self._recreated)
-        if self._part is not None:
-            self._part.close()
+        if self._component is not None:
+            self._component.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -184,7 +184,7 @@ class LogReader:
             async with asyncio.timeout(within):
                 await self.wait_until(check)
         except TimeoutError as error:
-            why = (self._part and self._part.blocked_by) or "try again"
+            why = (self._component and self._component.blocked_by) or "try again"
             raise SetupError(f"{self.topic} {what} in {within:g} s: {why}") from error
 
     async def wait_until(self, check: Callable[[], bool]) -> None:
@@ -210,19 +210,19 @@ class LogReader:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def _read(self, part: Component) -> None:
+    async def _read(self, component: Component) -> None:
         pause = RETRY_BACKOFF
         try:
             while True:
                 try:
-                    await self._read_stream(part)
+                    await self._read_stream(component)
                     pause = RETRY_BACKOFF
                 except LogTruncatedError as error:
                     self._stale_reason = str(error)
                 except (UnavailableError, MissingTopicError) as error:
-                    if part.blocked_by is None:
+                    if component.blocked_by is None:
                         log.warning("%s: trying again", error)
-                    part.blocked(str(error))
+                    component.blocked(str(error))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, MAX_RETRY_BACKOFF)
                 finally:
@@ -230,7 +230,7 @@ class LogReader:
         finally:
             self._signal_progress()  # waiting callers then see the failure
 
-    async def _read_stream(self, part: Component) -> None:
+    async def _read_stream(self, component: Component) -> None:
         """Read from the current position on, until the topic turns out to be recreated or to have more partitions."""
         self._reopen = False
         found = await self._access.admin.metadata(self.topic)
@@ -265,9 +265,9 @@ class LogReader:
                 self._note(stream)
                 if not reached_end and (reached_end := self.at_end()):
                     self._on_at_end()
-                self._report_poll(stream, part)
+                self._report_poll(stream, component)
 
-    def _report_poll(self, stream: LogStream, part: Component) -> None:
+    def _report_poll(self, stream: LogStream, component: Component) -> None:
         """Report a poll. A partition without leader makes the process not ready; the others are still read.
 
         Raises:
@@ -279,9 +279,9 @@ class LogReader:
             numbers = ", ".join(map(str, sorted(stalled)))
             if latest is None or not stalled <= latest.leaderless:
                 raise UnavailableError(f"topic {self.topic}: the broker does not answer fetches of partition {numbers}")
-            part.blocked(f"topic {self.topic}: partition {numbers} has no leader")
+            component.blocked(f"topic {self.topic}: partition {numbers} has no leader")
         else:
-            part.progress()
+            component.progress()
         self._signal_progress()
 
     def _note(self, stream: LogStream) -> None:

@@ -130,8 +130,8 @@ class LogStream:
         ends = await self._consumer.end_offsets(wanted)
         times = {} if not isinstance(self._start, float) else await self._offsets_for_time(wanted, self._start)
         last = {} if self._end_time is None else await self._offsets_for_time(wanted, self._end_time)
-        self.ends = {at.partition: last.get(at.partition, offset) for at, offset in ends.items()}
-        self.truncated = frozenset(at.partition for at in wanted if self._start_offset(at.partition) > ends[at])
+        self.ends = {p.partition: last.get(p.partition, offset) for p, offset in ends.items()}
+        self.truncated = frozenset(p.partition for p in wanted if self._start_offset(p.partition) > ends[p])
         self._consumer.assign(wanted)
         for partition in wanted:
             number = partition.partition
@@ -144,7 +144,7 @@ class LogStream:
         """Return the first offset written at a time or later, for each partition that has one."""
         milliseconds = round(max(0.0, min(time, MAX_TIMESTAMP)) * 1_000)  # to Kafka, negative times mean something else
         found = await self._consumer.offsets_for_times(dict.fromkeys(wanted, milliseconds))
-        return {partition.partition: at.offset for partition, at in found.items() if at is not None}
+        return {p.partition: found_at.offset for p, found_at in found.items() if found_at is not None}
 
     def _initial_position(self, partition: int, beginning: int, end: int) -> int:
         if self._start == "beginning":
@@ -230,22 +230,22 @@ class LogStream:
             ends = await self._consumer.end_offsets(wanted)
         except KafkaError as failure:
             raise self._translate(failure) from failure
-        for at in wanted:
-            position = await self._consumer.position(at)
-            if position > ends[at]:
+        for partition in wanted:
+            position = await self._consumer.position(partition)
+            if position > ends[partition]:
                 raise LogTruncatedError(
-                    f"topic {self.topic} was truncated: partition {at.partition} ends at {ends[at]}, "
+                    f"topic {self.topic} was truncated: partition {partition.partition} ends at {ends[partition]}, "
                     f"but was read up to {position}"
                 )
-            if position < beginnings[at]:
+            if position < beginnings[partition]:
                 log.warning(
                     "topic %s partition %d now begins at %d: %d records were deleted before they were read",
                     self.topic,
-                    at.partition,
-                    beginnings[at],
-                    beginnings[at] - position,
+                    partition.partition,
+                    beginnings[partition],
+                    beginnings[partition] - position,
                 )
-                self._consumer.seek(at, beginnings[at])
+                self._consumer.seek(partition, beginnings[partition])
 
     def stalled_partitions(self) -> frozenset[int]:
         """Return partitions whose fetches the broker does not answer: aiokafka retries for ever without an error."""

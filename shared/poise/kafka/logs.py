@@ -19,9 +19,9 @@ class Logs:
 
     def __init__(self, access: LogAccess) -> None:
         self.access = access
-        self.lookups = LogLookup(self.follow, access.admin)
+        self.lookups = LogLookup(self.open_stream, access.admin)
 
-    def follow(
+    def open_stream(
         self,
         topic: str,
         *,
@@ -29,7 +29,7 @@ class Logs:
         partitions: Sequence[int] | None = None,
         end_time: float | None = None,
     ) -> LogStream:
-        """Open a topic; see `LogStream`."""
+        """Open a stream of a topic's records; see `LogStream`."""
         access = self.access
         return LogStream(
             access.connection,

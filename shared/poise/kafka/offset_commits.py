@@ -14,7 +14,7 @@ _WITH_TOPIC_ID: Final = re.compile(r"([0-9a-f-]{36}):(.*)")
 
 def encode_commit(commit: Commit) -> str:
     """Return the metadata to commit with an offset."""
-    return f"{commit.topic_id}:{commit.metadata}" if commit.topic_id else commit.metadata
+    return f"{commit.topic_id}:{commit.finished}" if commit.topic_id else commit.finished
 
 
 def decode_commit(offset: int, text: str) -> Commit:

@@ -17,14 +17,14 @@ class Commit:
 
     offset: int
     """The next offset to read: everything delivered below it is finished."""
-    metadata: str = ""
+    finished: str = ""
     """The finished offsets above it, encoded by `offset_metadata.encode`."""
     topic_id: str = ""
     """Kafka's id of the topic; empty = not known."""
 
 
 class OffsetTracker:
-    """Tracks the delivered offsets of one partition; pure, without clock or IO.
+    """Tracks the delivered offsets of one partition. No clock, no I/O.
 
     The watermark is the offset to commit: the first unfinished one, or the one after the last delivered. Compacted and
     transactional logs have gaps; these count as finished. Memory grows with the number of unfinished messages, however
@@ -65,7 +65,7 @@ class OffsetTracker:
         return len(self._unfinished)
 
     def deliver(self, offset: int) -> bool:
-        """Note that a message was delivered.
+        """Mark a message as delivered.
 
         After a rebalance or a restart, Kafka delivers again from the committed offset. Messages that were delivered
         before, or finished by an earlier owner, are recognized.
@@ -84,7 +84,7 @@ class OffsetTracker:
         return True
 
     def finish(self, offset: int) -> None:
-        """Note that a delivered message is finished.
+        """Mark a delivered message as finished.
 
         Raises:
             ValueError: It was not delivered, or is finished already.
@@ -104,7 +104,7 @@ class OffsetTracker:
         return None if commit == self._committed else commit
 
     def mark_committed(self, commit: Commit) -> None:
-        """Note that a commit was accepted."""
+        """Record an accepted commit."""
         self._committed = commit
 
     def _finished_above(self, watermark: int) -> list[range]:

@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks. A last stable offset that blocks in two successive checks is a transaction left open."""
 MAX_WAITERS: Final = 10_000
-"""Most callers tracked at once, over all partitions of a consumer. Further records are read when some have expired."""
+"""Maximum number of callers tracked at once, over all partitions of a consumer. Further records are read when some have
+expired."""
 POLL_TIMEOUT_MS: Final = 200
 MAX_POLL_RECORDS: Final = 500
 _FETCH_BYTES: Final = 1024 * 1024
@@ -104,36 +105,38 @@ class OpenTransactions:
 
     def _find_blocked(self, consumer: AIOKafkaConsumer) -> None:
         """Find the partitions that are blocked, and forget those that no longer are."""
-        now = {at: stable for at in consumer.assignment() if (stable := _blocked_at(consumer, at)) is not None}
-        for at, stable in now.items():
-            blocked = self._blocked.get(at)
-            if blocked is None and self._stable_before.get(at) == stable:
-                log.warning("%s/%d: a client left a transaction open: records from %d on are blocked", *at, stable)
-                self._blocked[at] = _BlockedPartition(stable, stable)
+        now = {p: stable for p in consumer.assignment() if (stable := _blocked_at(consumer, p)) is not None}
+        for partition, stable in now.items():
+            blocked = self._blocked.get(partition)
+            if blocked is None and self._stable_before.get(partition) == stable:
+                log.warning(
+                    "%s/%d: a client left a transaction open: records from %d on are blocked", *partition, stable
+                )
+                self._blocked[partition] = _BlockedPartition(stable, stable)
             elif blocked is not None and blocked.stable != stable:
                 blocked.stable, blocked.next = stable, max(blocked.next, stable)
                 blocked.deadlines = [one for one in blocked.deadlines if one.offset >= stable]
                 heapq.heapify(blocked.deadlines)
-        for at in self._blocked.keys() - now.keys():
-            log.info("%s/%d: no longer blocked by an open transaction", *at)
-            del self._blocked[at]
+        for partition in self._blocked.keys() - now.keys():
+            log.info("%s/%d: no longer blocked by an open transaction", *partition)
+            del self._blocked[partition]
         self._stable_before = now
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         """Read ahead, and track the callers of records that were not read yet."""
-        wanted = {at: to for at, to in self._blocked.items() if to.next < (consumer.highwater(at) or 0)}
+        wanted = {p: blocked for p, blocked in self._blocked.items() if blocked.next < (consumer.highwater(p) or 0)}
         if sum(len(blocked.deadlines) for blocked in self._blocked.values()) >= MAX_WAITERS or not wanted:
             return
         reader = await self._open()
         reader.assign(list(wanted))
-        for at, blocked in wanted.items():
-            reader.seek(at, blocked.next)
+        for partition, blocked in wanted.items():
+            reader.seek(partition, blocked.next)
         found = await reader.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_POLL_RECORDS)
-        for at, raws in found.items():
+        for partition, raws in found.items():
             for raw in raws:
-                await self._track(self._blocked[at], raw)
-        for at, blocked in wanted.items():
-            blocked.next = max(blocked.next, await reader.position(at))
+                await self._track(self._blocked[partition], raw)
+        for partition, blocked in wanted.items():
+            blocked.next = max(blocked.next, await reader.position(partition))
 
     async def _track(self, blocked: _BlockedPartition, raw: Any) -> None:
         if isinstance(raw, TransactionalRecord):
@@ -174,7 +177,7 @@ class OpenTransactions:
             await shielded_stop(reader.stop())
 
 
-def _blocked_at(consumer: AIOKafkaConsumer, at: TopicPartition) -> int | None:
+def _blocked_at(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
     """Return the last stable offset of a partition that is read up to it but has more records; None = not blocked."""
-    stable, highwater = consumer.last_stable_offset(at), consumer.highwater(at)
+    stable, highwater = consumer.last_stable_offset(partition), consumer.highwater(partition)
     return stable if stable is not None and highwater is not None and 0 <= stable < highwater else None

@@ -56,25 +56,25 @@ class PartitionOwnership(ConsumerRebalanceListener):
     ready, and then ends it.
 
     Args:
-        logs: How to reach the broker, and where to report progress.
+        access: How to reach the broker, and where to report progress.
         settings: The settings of the process: an instance with a name is a static member.
         topic: The topic whose partitions are owned.
         group: The consumer group.
         work: Works on one partition.
     """
 
-    def __init__(self, logs: LogAccess, settings: MeshSettings, topic: str, group: str, work: PartitionWork) -> None:
+    def __init__(self, access: LogAccess, settings: MeshSettings, topic: str, group: str, work: PartitionWork) -> None:
         self.assigned = asyncio.Event()
         """Set while the group has assigned partitions to this process, even if none."""
-        self._logs = logs
+        self._access = access
         self._settings = settings
         self._topic = topic
         self._group = group
         self._work = work
         self._consumer: AIOKafkaConsumer | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._parts: dict[int, Component] = {}
-        self._part: Component | None = None
+        self._components: dict[int, Component] = {}
+        self._component: Component | None = None
         self._member_task: asyncio.Task[None] | None = None
         self._rejoin = False
 
@@ -85,18 +85,18 @@ class PartitionOwnership(ConsumerRebalanceListener):
 
     async def __aenter__(self) -> Self:
         """Start to join the group."""
-        self._part = self._logs.liveness.component(f"member of {self._group}")
-        self._member_task = self._part.run(self._run_member(self._part))
-        self._logs.identities.watch(self._topic, self._recreated)
+        self._component = self._access.liveness.component(f"member of {self._group}")
+        self._member_task = self._component.run(self._run_member(self._component))
+        self._access.identities.watch(self._topic, self._recreated)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End all work, then leave the group."""
-        self._logs.identities.unwatch(self._topic, self._recreated)
-        if self._part is not None:
-            self._part.close()
+        self._access.identities.unwatch(self._topic, self._recreated)
+        if self._component is not None:
+            self._component.close()
         if self._member_task is not None:
             self._member_task.cancel()
             await asyncio.wait({self._member_task})
@@ -106,37 +106,37 @@ class PartitionOwnership(ConsumerRebalanceListener):
     def _recreated(self, _: str) -> None:
         self._rejoin = True
 
-    async def _run_member(self, part: Component) -> None:
+    async def _run_member(self, component: Component) -> None:
         """Join the group, and again whenever membership ends."""
-        loop, sound = asyncio.get_running_loop(), part.progressed_at
+        loop, last_progress = asyncio.get_running_loop(), component.progressed_at
         while True:
             began = loop.time()
             try:
-                await self._join(part)
+                await self._join(component)
             except KafkaError as error:
                 log.warning("not in group %s, trying again: %s", self._group, error)
-                part.blocked(str(error))
+                component.blocked(str(error))
             except Exception as error:
                 log.exception("not in group %s, trying again", self._group)
-                sound = part.progressed_at if loop.time() - began > STABLE_AFTER else sound
-                part.report_bug(error, since=sound)
+                last_progress = component.progressed_at if loop.time() - began > STABLE_AFTER else last_progress
+                component.report_bug(error, since=last_progress)
             finally:
                 self.assigned.clear()
                 await self._cancel(self._tasks.keys())
             if not self._rejoin:
                 await asyncio.sleep(MAX_RETRY_BACKOFF)
 
-    async def _join(self, part: Component) -> None:
+    async def _join(self, component: Component) -> None:
         """Be a member until the topic is recreated: the leader may have assigned nothing while it was missing."""
         self._rejoin = False
-        options: dict[str, Any] = self._logs.connection.client_options() | group_config(self._settings)
+        options: dict[str, Any] = self._access.connection.client_options() | group_config(self._settings)
         self._consumer = consumer = AIOKafkaConsumer(**options, group_id=self._group, enable_auto_commit=False)
         consumer.subscribe([self._topic], listener=self)
         try:
             await consumer.start()
             while not self._rejoin:
                 await consumer.getmany(NO_PARTITION)  # counts as a poll, and raises the client's errors
-                part.progress()
+                component.progress()
                 await asyncio.sleep(POLL_INTERVAL)
         finally:
             await self._cancel(self._tasks.keys())  # before the group assigns the partitions to others
@@ -154,10 +154,10 @@ class PartitionOwnership(ConsumerRebalanceListener):
         numbers = sorted(partition.partition for partition in assigned)
         log.info("owned partitions of %s: %s", self._topic, ", ".join(map(str, numbers)) or "none")
         for number in numbers:
-            self._parts[number] = part = self._logs.liveness.component(
+            self._components[number] = component = self._access.liveness.component(
                 f"work for {self._topic}/{number}", stalls_after=STALLS_AFTER
             )
-            self._tasks[number] = part.run(self._supervise(number, part, self._tasks.get(number)))
+            self._tasks[number] = component.run(self._supervise(number, component, self._tasks.get(number)))
         self.assigned.set()
 
     # -- the work -------------------------------------------------------------------------------------------------
@@ -165,8 +165,8 @@ class PartitionOwnership(ConsumerRebalanceListener):
     async def _cancel(self, numbers: Iterable[int]) -> None:
         tasks = {self._tasks[number] for number in numbers if number in self._tasks}
         for number in tuple(numbers):
-            if (part := self._parts.pop(number, None)) is not None:
-                part.close()
+            if (component := self._components.pop(number, None)) is not None:
+                component.close()
         for task in tasks:
             task.cancel()
         if not tasks:
@@ -178,27 +178,27 @@ class PartitionOwnership(ConsumerRebalanceListener):
             )
         self._tasks = {number: task for number, task in self._tasks.items() if not task.done()}
 
-    async def _supervise(self, number: int, part: Component, before: asyncio.Task[None] | None) -> None:
+    async def _supervise(self, number: int, component: Component, before: asyncio.Task[None] | None) -> None:
         if before is not None:  # cancelled, but slow: two workers of one process would fence each other
             await asyncio.wait({before})
         loop, pause = asyncio.get_running_loop(), RETRY_BACKOFF
-        sound = part.progressed_at
+        last_progress = component.progressed_at
         while True:
             began = loop.time()
             try:
-                await self._work(number, part)
+                await self._work(number, component)
             except RetryableError as error:
                 log.warning("partition %d of %s, to be restarted if it is still owned: %s", number, self._topic, error)
-                part.blocked(str(error))
+                component.blocked(str(error))
                 await asyncio.sleep(FENCED_BACKOFF)
                 continue
             except PoiseError as error:
                 log.warning("partition %d of %s, to be restarted: %s", number, self._topic, error)
-                part.blocked(str(error))
+                component.blocked(str(error))
             except Exception as error:
                 log.exception("partition %d of %s, to be restarted", number, self._topic)
-                sound = part.progressed_at if loop.time() - began > STABLE_AFTER else sound
-                part.report_bug(error, since=sound)
+                last_progress = component.progressed_at if loop.time() - began > STABLE_AFTER else last_progress
+                component.report_bug(error, since=last_progress)
             pause = RETRY_BACKOFF if loop.time() - began > STABLE_AFTER else min(2 * pause, MAX_RETRY_BACKOFF)
             await asyncio.sleep(pause)
 

@@ -1,7 +1,7 @@
 """The producer: the only way in which a process writes to Kafka, except for transactions.
 
 The size of a record is computed before it is sent: one that is larger than its topic's limit is rejected here. Any
-error of a batch makes the underlying Kafka producer unusable, which is then replaced (`renewing_producer`).
+error of a batch makes the underlying Kafka producer unusable, which is then replaced (`replacing_producer`).
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from poise.kafka.connection import Connection
 from poise.kafka.producer_health import SendHealth
 from poise.kafka.record import Headers, Position
 from poise.kafka.record_size import TopicLimits, size_of
-from poise.kafka.renewing_producer import RenewingProducer, is_fatal
+from poise.kafka.replacing_producer import ReplacingProducer, is_fatal
 from poise.liveness import Component, Liveness
 from poise.telemetry import count, semconv
 from poise.text.error_text import error_message
@@ -47,11 +47,11 @@ SEND_TIMEOUT: Final = 30.0
 """Seconds until a send fails. With Kafka's defaults, the partitions of a dead broker are without a leader for 9 s, and
 for 18 s if it was the active controller; the producer retries all that time."""
 BATCH_EXPIRY: Final = 40.0
-"""Seconds until a batch for a partition without a leader, or an unanswered request, is given up."""
+"""Seconds until a batch for a partition without a leader, or an unanswered request, fails."""
 BATCH_SIZES: Final = (256 * 1024, 64 * 1024, 16 * 1024, 4 * 1024, 1)
 """Batch sizes in bytes; a topic gets the largest one within its limit. 1 = each record alone. All senders that find a
-batch full wait for the next one together, so with few records to a batch each is woken in vain many times: 14 times for
-a dead letter with aiokafka's default of 16 KiB."""
+batch full wait for the next one together. In small batches, most of them are woken and must wait again: 14 times for a
+dead letter with aiokafka's default of 16 KiB."""
 HEADERS_ALLOWANCE: Final = 16 * 1024
 """Bytes reserved for headers: more than headers take, except with unusually long ids."""
 FORBIDDEN_BACKOFF: Final = 5.0
@@ -101,11 +101,11 @@ class Producer:
         self.limits = limits
         self._connection = connection
         self._liveness = liveness
-        self._producers: dict[tuple[bool, int], RenewingProducer] = {}
+        self._producers: dict[tuple[bool, int], ReplacingProducer] = {}
         self._health = SendHealth(liveness.now, leaderless)
         self._forbidden: dict[str, tuple[KafkaError, float]] = {}
         """Poise's own topics that this process may not write, each with its error and the time of the next attempt."""
-        self._part: Component | None = None
+        self._component: Component | None = None
         self._health_task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
@@ -126,16 +126,16 @@ class Producer:
         except BaseException:
             await self._close_producers()
             raise
-        self._part = self._liveness.component("producer", stalls_after=STALLS_AFTER)
-        self._health_task = self._part.run(self._report_health(self._part))
+        self._component = self._liveness.component("producer", stalls_after=STALLS_AFTER)
+        self._health_task = self._component.run(self._report_health(self._component))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Send pending records, and disconnect."""
-        if self._part is not None:
-            self._part.close()
+        if self._component is not None:
+            self._component.close()
         if self._health_task is not None:
             self._health_task.cancel()
             await asyncio.wait({self._health_task})
@@ -159,7 +159,7 @@ class Producer:
 
         Raises:
             RecordTooLargeError: It is larger than the topic's limit.
-            UnavailableError: The broker did not take it in time, or its fate is unknown.
+            UnavailableError: The broker did not accept it in time, or it is unknown whether it was written.
             TerminalError: A retry cannot succeed: the topic may not be written, or has no such partition.
         """
         own = topic.startswith(PREFIX)
@@ -182,7 +182,7 @@ class Producer:
     ) -> list[BaseException]:
         """Write records (key, value) without a task for each; return the errors of those that were not written."""
         limit = self.limits.known.get(topic) or await self.limits.limit(topic)
-        to = self._producer_for(topic, limit)
+        target = self._producer_for(topic, limit)
         lost: list[BaseException] = []
         sending: list[asyncio.Future[Any]] = []
         for key, value in records:
@@ -190,7 +190,7 @@ class Producer:
                 lost.append(RecordTooLargeError(topic, size, limit))
                 continue
             try:
-                sending.append(await self._enqueue(to, topic, value, key, headers, None))
+                sending.append(await self._enqueue(target, topic, value, key, headers, None))
             except (PoiseError, KafkaError) as error:
                 lost.append(error)
         for outcome in await asyncio.gather(*sending, return_exceptions=True):
@@ -210,18 +210,18 @@ class Producer:
             limit = self.limits.known.get(topic) or await self.limits.limit(topic)
             if size > limit:
                 raise RecordTooLargeError(topic, size, limit)
-            to = self._producer_for(topic, 1 if alone else limit)
+            target = self._producer_for(topic, 1 if alone else limit)
             try:
-                return await (await self._enqueue(to, topic, value, key, headers, partition))
+                return await (await self._enqueue(target, topic, value, key, headers, partition))
             except _TOO_LARGE:  # the limit has changed, or is not known: then each record must go alone
                 await self.limits.note_rejected(topic, size, alone=alone)
                 alone = True
             except _NOT_WRITTEN as error:
                 log.debug("a record for %s is sent again after %r", topic, error)
 
-    async def _enqueue(  # noqa: PLR0917 - one record, and where it goes
+    async def _enqueue(  # noqa: PLR0917 - one record and its destination
         self,
-        to: RenewingProducer,
+        target: ReplacingProducer,
         topic: str,
         value: bytes | None,
         key: bytes | None,
@@ -230,11 +230,11 @@ class Producer:
     ) -> "asyncio.Future[Any]":
         """Pass a record to aiokafka; return a future of the outcome, which may be cancelled without losing the record.
 
-        An error must be noted even if the caller is gone, because it also affects the producer.
+        Errors are recorded even if the caller is gone, because they also affect the producer.
         """
         if topic in self._forbidden:
             self._raise_forbidden(topic)
-        producer = to.current or await to.ready()
+        producer = target.current or await target.ready()
         written = round(time.time() * 1_000)
         try:
             acknowledged = await producer.send(topic, value, key, partition, written, headers)
@@ -243,17 +243,17 @@ class Producer:
             raise UnavailableError(f"{topic} has no partition {partition}, as far as is known") from error
         except KafkaError as error:
             if is_fatal(error) or isinstance(error, _NOT_WRITTEN):
-                to.report_failure(producer, error)
+                target.report_failure(producer, error)
             raise
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        acknowledged.add_done_callback(partial(self._on_acknowledged, to, producer, topic, written, outcome))
+        acknowledged.add_done_callback(partial(self._on_acknowledged, target, producer, topic, written, outcome))
         if topic.startswith(PREFIX):
             self._health.sending(acknowledged, topic)
         return outcome
 
     def _on_acknowledged(  # noqa: PLR0917 - one record
         self,
-        to: RenewingProducer,
+        target: ReplacingProducer,
         producer: AIOKafkaProducer,
         topic: str,
         written: int,
@@ -263,7 +263,7 @@ class Producer:
         self._health.finished(acknowledged)
         error = acknowledged.exception()
         if error is not None:
-            to.report_failure(producer, error)
+            target.report_failure(producer, error)
             if topic.startswith(PREFIX):
                 self._note_failure(topic, error)
         if outcome.done():
@@ -276,7 +276,7 @@ class Producer:
             outcome.set_exception(error)
 
     def _note_failure(self, topic: str, error: BaseException) -> None:
-        """Note the error of a batch of Poise's own records, whose callers may be gone."""
+        """Record the error of a batch of Poise's own records, whose callers may be gone."""
         if isinstance(error, _FORBIDDEN):
             self._forbidden[topic] = error, self._liveness.now() + FORBIDDEN_BACKOFF
         elif not isinstance(error, (*_TOO_LARGE, *_NOT_WRITTEN)):
@@ -304,13 +304,13 @@ class Producer:
 
     # -- producers ------------------------------------------------------------------------------------------------
 
-    def _producer_for(self, topic: str, limit: int) -> RenewingProducer:
+    def _producer_for(self, topic: str, limit: int) -> ReplacingProducer:
         """Return the producer whose full batches are within a topic's limit."""
         own = topic.startswith(PREFIX)
         size = BATCH_SIZES[0] if limit >= BATCH_SIZES[0] else next(size for size in BATCH_SIZES if size <= limit)
         return self._producers.get((own, size)) or self._create_producer(own=own, size=size)
 
-    def _create_producer(self, *, own: bool, size: int) -> RenewingProducer:
+    def _create_producer(self, *, own: bool, size: int) -> ReplacingProducer:
         create = partial(
             AIOKafkaProducer,
             **self._connection.client_options(),
@@ -320,20 +320,20 @@ class Producer:
             max_batch_size=size,
             request_timeout_ms=round(BATCH_EXPIRY * 1_000),
         )
-        producer = self._producers[own, size] = RenewingProducer(create, idempotent=own)
+        producer = self._producers[own, size] = ReplacingProducer(create, idempotent=own)
         return producer
 
     # -- health ---------------------------------------------------------------------------------------------------
 
-    async def _report_health(self, part: Component) -> None:
+    async def _report_health(self, component: Component) -> None:
         while True:
             await asyncio.sleep(HEALTH_CHECK_INTERVAL)
             await self.limits.refresh()
             problem = self.problem()
             if problem is None:
-                part.progress()
+                component.progress()
             else:
-                part.blocked(problem)
+                component.blocked(problem)
 
     def problem(self) -> str | None:
         """Return why this process cannot write to Poise's topics; None = it can."""

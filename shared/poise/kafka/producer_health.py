@@ -31,20 +31,20 @@ class SendHealth:
         """Those of `_failing` that are without a leader for a partition."""
 
     def sending(self, record: Hashable, topic: str) -> None:
-        """Note that a record is pending."""
+        """Mark a record as pending."""
         self._sending[record] = topic, self._clock()
 
     def finished(self, record: Hashable) -> None:
-        """Note that a record is no longer pending; an unknown one is ignored."""
+        """Mark a record as no longer pending; an unknown one is ignored."""
         self._sending.pop(record, None)
 
     def succeeded(self, topic: str) -> None:
-        """Note that a topic took a record."""
+        """Record that a topic accepted a record."""
         if topic in self._failing and not self._leaderless(topic):
             self._recovered(topic)
 
     def failed(self, topic: str) -> None:
-        """Note that a topic did not take a record although it should have."""
+        """Record that a topic failed to accept a valid record."""
         self._failing[topic] = self._clock()
         self._leaderless_topics.discard(topic)
 
@@ -54,11 +54,11 @@ class SendHealth:
         topic, since = next(iter(self._sending.values()), ("", now))
         if now - since > LATE_AFTER:
             return f"{topic} has not taken a record for {now - since:.0f} s"
-        for topic, at in tuple(self._failing.items()):
+        for topic, failed_at in tuple(self._failing.items()):
             if numbers := self._leaderless(topic):
                 self._leaderless_topics.add(topic)
                 return f"{topic} has no leader of partition {', '.join(map(str, sorted(numbers)))}"
-            if now - at < FAILED_FOR and topic not in self._leaderless_topics:
+            if now - failed_at < FAILED_FOR and topic not in self._leaderless_topics:
                 return f"{topic} did not take its last record"
             self._recovered(topic)
         return None

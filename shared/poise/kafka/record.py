@@ -84,10 +84,10 @@ class Record:
     @classmethod
     def of(cls, raw: RawRecord) -> "Record":
         """Convert a record of the client library."""
-        at = min(max(0, raw.timestamp or 0), MAX_INTEGER)
-        written = write_time(at, time.time())
+        log_time = min(max(0, raw.timestamp or 0), MAX_INTEGER)
+        written = write_time(log_time, time.time())
         headers, undecodable = tuple(raw.headers or ()), getattr(raw, "undecodable", None)
-        return cls(raw.topic, raw.partition, raw.offset, written, raw.key, raw.value, headers, undecodable, at)
+        return cls(raw.topic, raw.partition, raw.offset, written, raw.key, raw.value, headers, undecodable, log_time)
 
     @property
     def position(self) -> Position:
@@ -131,5 +131,5 @@ def write_time(log_time: int, now: float) -> float:
         log_time: The record's own time, unix milliseconds.
         now: When it was read, unix seconds.
     """
-    at = log_time / 1_000
-    return at if log_time >= MIN_TIMESTAMP and at <= now else now
+    seconds = log_time / 1_000
+    return seconds if log_time >= MIN_TIMESTAMP and seconds <= now else now

@@ -12,7 +12,7 @@ from typing import Final
 HEADER_BYTES: Final = 61
 """Size of a batch's header."""
 MAX_HEADERS: Final = 10_000
-"""Most headers of a record: an empty one takes two bytes in a batch, but a hundred in memory."""
+"""Maximum number of headers of a record: an empty one takes two bytes in a batch, but a hundred in memory."""
 _BATCH_HEADER_LIMITS: Final = (10_000, 100, 200_000)
 """Headers that any batch may have; headers for each of its records, if that is more; and the most of any batch."""
 
@@ -49,25 +49,25 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
     """
     base, attributes, first, newest, count = _HEADER.unpack_from(header)
     appended = attributes & _LOG_APPEND_TIME
-    found, at, left = [], 0, max_headers(count)
+    found, index, left = [], 0, max_headers(count)
     for _ in range(count):
-        length, at = _read_varint(records, at)
-        end = at + length
-        if not at < end <= len(records):
-            raise ValueError(f"a record of {length} bytes where {len(records) - at} are left")
-        since, at = _read_varint(records, at + 1)  # after the attributes byte, which is unused
-        delta, at = _read_varint(records, at)
-        key, at = _read_bytes(records, at, end)
-        value, at = _read_bytes(records, at, end)
-        headers, at = _read_headers(records, at, end, left)
+        length, index = _read_varint(records, index)
+        end = index + length
+        if not index < end <= len(records):
+            raise ValueError(f"a record of {length} bytes where {len(records) - index} are left")
+        since, index = _read_varint(records, index + 1)  # after the attributes byte, which is unused
+        delta, index = _read_varint(records, index)
+        key, index = _read_bytes(records, index, end)
+        value, index = _read_bytes(records, index, end)
+        headers, index = _read_headers(records, index, end, left)
         left -= len(headers)
-        if at != end:
-            raise ValueError(f"a record of {length} bytes that ends {at - end} bytes behind its end")
+        if index != end:
+            raise ValueError(f"a record of {length} bytes that ends {index - end} bytes behind its end")
         found.append(
             DecodedRecord(base + delta, newest if appended else first + since, int(bool(appended)), key, value, headers)
         )
-    if at != len(records):
-        raise ValueError(f"{len(records) - at} bytes behind the last record")
+    if index != len(records):
+        raise ValueError(f"{len(records) - index} bytes behind the last record")
     return found
 
 
@@ -97,38 +97,38 @@ def check_headers(of_record: int, left: int) -> None:
         raise ValueError("more headers than a batch with this number of records may have")
 
 
-def _read_headers(raw: bytes, at: int, end: int, left: int) -> tuple[list[tuple[str, bytes | None]], int]:
-    count, at = _read_varint(raw, at)
+def _read_headers(raw: bytes, index: int, end: int, left: int) -> tuple[list[tuple[str, bytes | None]], int]:
+    count, index = _read_varint(raw, index)
     check_headers(count, left)
     found: list[tuple[str, bytes | None]] = []
     for _ in range(count):
-        name, at = _read_bytes(raw, at, end)
+        name, index = _read_bytes(raw, index, end)
         if name is None:
             raise ValueError("a header without a name")
-        value, at = _read_bytes(raw, at, end)
+        value, index = _read_bytes(raw, index, end)
         found.append((name.decode(errors="replace"), value))
-    return found, at
+    return found, index
 
 
-def _read_bytes(raw: bytes, at: int, end: int) -> tuple[bytes | None, int]:
+def _read_bytes(raw: bytes, index: int, end: int) -> tuple[bytes | None, int]:
     """Read a field after its length, and return it with its end; a negative length means null."""
-    size, at = _read_varint(raw, at)
+    size, index = _read_varint(raw, index)
     if size < 0:
-        return None, at
-    stop = at + size
+        return None, index
+    stop = index + size
     if stop > end:
-        raise ValueError(f"a field of {size} bytes where {end - at} are left")
-    return raw[at:stop], stop
+        raise ValueError(f"a field of {size} bytes where {end - index} are left")
+    return raw[index:stop], stop
 
 
-def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
+def _read_varint(raw: bytes, index: int) -> tuple[int, int]:
     """Read a zigzag varint, and return it with its end."""
     number = shift = 0
-    for byte in raw[at : at + _MAX_VARINT_BYTES]:
-        at += 1
+    for byte in raw[index : index + _MAX_VARINT_BYTES]:
+        index += 1
         if byte < _CONTINUATION:
             number |= byte << shift
-            return (number >> 1) ^ -(number & 1), at
+            return (number >> 1) ^ -(number & 1), index
         number |= (byte & ~_CONTINUATION) << shift
         shift += _SEVEN_BITS
     raise ValueError("a varint that does not end")

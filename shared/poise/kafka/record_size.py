@@ -82,7 +82,7 @@ class TopicLimits:
             await self.load(list(self.known))
 
     async def note_rejected(self, topic: str, size: int, *, alone: bool) -> None:
-        """Note that the broker rejected a batch as too large: the cached limit is wrong.
+        """Update the cached limit after the broker rejected a batch as too large.
 
         Args:
             topic: The topic.

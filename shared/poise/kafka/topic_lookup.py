@@ -9,7 +9,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 class TopicLookup:
-    """Asks the broker about topics; all names wanted during one request go into the next one.
+    """Looks up topics at the broker; all names requested during one lookup share the next one.
 
     An unknown name therefore costs its message one round trip, however many others name unknown topics too. With one
     request for each name, or with rate-limited requests, a flood of invented names would block all other messages.
@@ -40,5 +40,5 @@ class TopicLookup:
 
     async def _run(self) -> Mapping[str, int]:
         async with self._lock:
-            wanted, self._names, self._next_request = self._names, set(), None
-            return await self._fetch(wanted)
+            names, self._names, self._next_request = self._names, set(), None
+            return await self._fetch(names)

@@ -192,8 +192,8 @@ class Transaction:
         for failure in landed:
             if isinstance(failure, BaseException):
                 raise failure
-        positions = [Position(at.topic, at.partition, at.offset) for at in landed if not isinstance(at, BaseException)]
-        for at in positions:
-            self.written[TopicPartition(at.topic, at.partition)] = at.offset
-            count(semconv.SENT_MESSAGES, 1, {semconv.MESSAGING_DESTINATION: at.topic})
+        positions = [Position(r.topic, r.partition, r.offset) for r in landed if not isinstance(r, BaseException)]
+        for position in positions:
+            self.written[TopicPartition(position.topic, position.partition)] = position.offset
+            count(semconv.SENT_MESSAGES, 1, {semconv.MESSAGING_DESTINATION: position.topic})
         return positions

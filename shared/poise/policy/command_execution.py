@@ -1,4 +1,4 @@
-"""The execution of people's commands: `set`, `revert`, `hold` and `release`. Pure."""
+"""The execution of people's commands: `set`, `revert`, `hold` and `release`. No clock, no I/O."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -58,7 +58,7 @@ class CommandExecution:
         if spec is None or spec.name != self._versions.name:
             return self._refuse(command, at, f"no spec of policy {self._versions.name} was given")
         try:
-            target = weights.probabilities(spec.weights, spec.limits)
+            target = weights.normalize(spec.weights, spec.limits)
             weights.check_size(spec)
         except ValueError as error:
             return self._refuse(command, at, str(error))

@@ -21,7 +21,7 @@ DECISION_TIMEOUT: Final = 20.0
 class Reader(Protocol):
     """Opens a stream of a topic's records."""
 
-    def follow(self, topic: str, *, start: Start) -> LogStream:
+    def open_stream(self, topic: str, *, start: Start) -> LogStream:
         """Return a stream that starts there."""
 
 
@@ -32,7 +32,7 @@ class Publisher(Protocol):
         """Publish a message."""
 
 
-async def execute(
+async def send_and_wait(
     reader: Reader, publisher: Publisher, policy: str, command: PolicyCommand, *, within: float | None = None
 ) -> Decision:
     """Send a command and return the decision on it.
@@ -48,7 +48,7 @@ async def execute(
         UnavailableError: There was no decision in time, or the broker did not accept the command.
     """
     within = DECISION_TIMEOUT if within is None else within
-    async with reader.follow(DECISIONS.name, start="end") as stream:  # opened first, so that no decision is missed
+    async with reader.open_stream(DECISIONS.name, start="end") as stream:  # opened first, so that no decision is missed
         await publisher.publish(COMMANDS, command, key=policy)
         try:
             async with asyncio.timeout(within):

@@ -1,4 +1,4 @@
-"""The decider of one policy: scores and commands in, decisions out. A pure state machine, so that it can be replayed.
+"""The decider of one policy: scores and commands in, decisions out. No clock, no I/O: it can be replayed.
 
 What it decides is in two modules: on variants that become worse or recover in `incident_response`, on commands in
 `command_execution`.
@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand
 from poise.contracts.record import Score
+from poise.policy import snapshot_keys
 from poise.policy.command_execution import MAX_COMMANDS, CommandExecution
 from poise.policy.detection import Detectors
 from poise.policy.incident_response import IncidentResponse
@@ -28,7 +29,7 @@ class NewerSnapshotError(ValueError):
 
 
 class Decider:
-    """Decides on one policy. No clock, no IO, no randomness: time is that of the answers and commands.
+    """Decides on one policy. No clock, no I/O, no randomness: time is that of the answers and commands.
 
     A score gives at most one decision and a command exactly one, so that the versions of the policy follow one by one.
 
@@ -69,7 +70,7 @@ class Decider:
         policy = self._versions.current
         if policy is None or not self._counts(score):
             return []
-        observation = observation_of(score, policy.spec.limits, self._draw_weights(score))
+        observation = observation_of(score, policy.spec.limits, self._draw_shares(score))
         if observation is None or not self._seen_runs.add(score.run_id):
             return []
         decision = self._response.observe(observation, score.at)
@@ -81,7 +82,7 @@ class Decider:
         own = score.policy == self._versions.name and score.feedback is None
         return own and drawn and 0 < score.probability <= 1
 
-    def _draw_weights(self, score: Score) -> Mapping[str, float] | None:
+    def _draw_shares(self, score: Score) -> Mapping[str, float] | None:
         """Return the probabilities of all variants in its draw; None = no longer known, or drawn by other weights."""
         weights = self._versions.weights_of(score.policy_version)
         same = abs(weights.get(score.variant, -1.0) - score.probability) < TOLERANCE
@@ -104,12 +105,12 @@ class Decider:
         return {
             "format": SNAPSHOT_FORMAT,
             "name": self._versions.name,
-            "scores": self._versions.scores_offset,
-            "history": [policy.model_dump(mode="json") for policy in self._versions.history],
-            "number": self._versions.last_number,
-            "counted": self._response.answers,
-            "seen": self._seen_runs.to_base64(),
-            "commands": self._commands.executed,
+            snapshot_keys.SCORES_OFFSET: self._versions.scores_offset,
+            snapshot_keys.VERSIONS: [policy.model_dump(mode="json") for policy in self._versions.history],
+            snapshot_keys.LAST_DECISION_NUMBER: self._versions.last_number,
+            snapshot_keys.ANSWERS_COUNTED: self._response.answers,
+            snapshot_keys.SEEN_RUNS: self._seen_runs.to_base64(),
+            snapshot_keys.EXECUTED_COMMANDS: self._commands.executed,
             **self._response.snapshot(),
         }
 
@@ -125,12 +126,17 @@ class Decider:
             raise ValueError(f"this is no snapshot: its format is {written!r}")
         if written > SNAPSHOT_FORMAT:
             raise NewerSnapshotError(f"a newer worker wrote this snapshot, of format {written}: update this one")
-        history = [Policy.model_validate(policy) for policy in snapshot["history"]]
+        history = [Policy.model_validate(policy) for policy in snapshot[snapshot_keys.VERSIONS]]
         self = cls(snapshot["name"])
-        versions = PolicyVersions(snapshot["name"], snapshot["scores"], history, snapshot["number"])
-        self._continue(versions, snapshot["commands"])
-        self._response.answers = snapshot["counted"]
-        self._seen_runs = SeenRuns.from_base64(snapshot["seen"])
+        versions = PolicyVersions(
+            snapshot["name"],
+            snapshot[snapshot_keys.SCORES_OFFSET],
+            history,
+            snapshot[snapshot_keys.LAST_DECISION_NUMBER],
+        )
+        self._continue(versions, snapshot[snapshot_keys.EXECUTED_COMMANDS])
+        self._response.answers = snapshot[snapshot_keys.ANSWERS_COUNTED]
+        self._seen_runs = SeenRuns.from_base64(snapshot[snapshot_keys.SEEN_RUNS])
         if history:
             self._response.restore(history[-1].spec, snapshot)
         return self

@@ -46,7 +46,7 @@ async def follow_decisions(logs: Logs, name: str, *, last: int, follow: bool) ->
     """Yield the last decisions about a policy and, if asked to follow, each new batch of them."""
     newest: deque[Decision] = deque(maxlen=last)
     partition = await logs.partition_of(DECISIONS.name, name.encode())
-    async with logs.follow(DECISIONS.name, partitions=[partition]) as stream:
+    async with logs.open_stream(DECISIONS.name, partitions=[partition]) as stream:
         async for batch in stream.read_to_end(within=READ_TIMEOUT):
             newest += _about(name, batch)
         if newest:
@@ -81,7 +81,7 @@ async def replay_logs(logs: Logs, name: str) -> PolicyLogs:
     made = await decisions(logs, name)
     # In this order: a decision made in the meantime is among the decisions, even if the state is older than it.
     end = max(states[-1][1].scores if states else 0, made[-1].scores if made else 0)
-    async with logs.follow(SCORES.name, partitions=[partition]) as stream:
+    async with logs.open_stream(SCORES.name, partitions=[partition]) as stream:
         first = stream.position(partition)
         scores = [found async for found in scores_of_policy(stream, name)]
     sent = await logs.read_key(COMMANDS.name, name)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from poise.contracts.policy import Finding
+from poise.policy import snapshot_keys
 
 
 @dataclass(slots=True)
@@ -22,13 +23,13 @@ class Incident:
     """The variant has recovered, and its share is being restored."""
 
     def snapshot(self) -> dict[str, Any]:
-        """Return it as JSON values, under the names that snapshots of format 1 have."""
+        """Return the incident as JSON values."""
         return {
             "finding": self.finding.model_dump(mode="json"),
-            "due": self.next_step_at,
-            "told": self.announced,
-            "offered": self.restore_announced,
-            "returning": self.restoring,
+            snapshot_keys.NEXT_STEP_AT: self.next_step_at,
+            snapshot_keys.ANNOUNCED: self.announced,
+            snapshot_keys.RESTORE_ANNOUNCED: self.restore_announced,
+            snapshot_keys.RESTORING: self.restoring,
         }
 
     @classmethod
@@ -36,8 +37,8 @@ class Incident:
         """Return the incident of a snapshot."""
         return cls(
             finding=Finding.model_validate(snapshot["finding"]),
-            next_step_at=snapshot["due"],
-            announced=snapshot["told"],
-            restore_announced=snapshot["offered"],
-            restoring=snapshot["returning"],
+            next_step_at=snapshot[snapshot_keys.NEXT_STEP_AT],
+            announced=snapshot[snapshot_keys.ANNOUNCED],
+            restore_announced=snapshot[snapshot_keys.RESTORE_ANNOUNCED],
+            restoring=snapshot[snapshot_keys.RESTORING],
         )

@@ -1,10 +1,13 @@
-"""The response to incidents: which share moves when a variant is found to be worse, and when it has recovered. Pure."""
+"""The response to incidents: which share moves when a variant is found to be worse, and when it has recovered.
+
+No clock, no I/O.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from poise.contracts.policy import Action, Decision, Finding, Policy, PolicySpec
-from poise.policy import reasons, weights
+from poise.policy import reasons, snapshot_keys, weights
 from poise.policy.detection import Detectors, Observation
 from poise.policy.detection.detectors import SNAPSHOT_FORMAT as DETECTION_FORMAT
 from poise.policy.detection.detectors import same_detection
@@ -28,12 +31,12 @@ class IncidentResponse:
         """The detectors of the variants; None = no policy was ever set."""
         self._versions = versions
         self._incidents: dict[str, Incident] = {}
-        self._target_weights: dict[str, float] = {}
+        self._target_shares: dict[str, float] = {}
 
     @property
     def drawn(self) -> tuple[str, ...]:
         """The variants that are drawn; those of weight 0 are not."""
-        return tuple(name for name, share in self._target_weights.items() if share > 0)
+        return tuple(name for name, share in self._target_shares.items() if share > 0)
 
     def observe(self, observation: Observation, at: float) -> Decision | None:
         """Count an answer and return the decision that it leads to, if any.
@@ -95,7 +98,7 @@ class IncidentResponse:
         if not targets:
             why = "every other variant is in trouble too" if len(self.drawn) > 1 else "there is no other variant"
             return self._keep_share(policy, incident, at, f"{what}; {why}: its share stays")
-        after = weights.decrease(policy.weights, variant, targets, self._target_weights, limits)
+        after = weights.decrease(policy.weights, variant, targets, self._target_shares, limits)
         action: Action = "roll back" if after[variant] <= limits.min_share + TOLERANCE else "shift"
         return self._move(policy, incident, incident.finding, at, action=action, after=after, what=what)
 
@@ -106,17 +109,17 @@ class IncidentResponse:
         limits, variant = policy.spec.limits, incident.finding.variant
         what = reasons.describe_recovery(finding, limits)
         # It never lost its share, or a person restored it.
-        if policy.weights[variant] >= self._target_weights[variant] - TOLERANCE:
+        if policy.weights[variant] >= self._target_shares[variant] - TOLERANCE:
             self._close(detectors, variant)
             reason = f"{what}; its share is what was set, {reasons.percent(policy.weights[variant])}"
             return self._versions.decide("promote", at, reason, variant=variant, finding=finding, acted=False)
         if policy.held or (policy.spec.dry_run and incident.restore_announced):
             return None
-        after = weights.restore(policy.weights, variant, self._target_weights, limits)
+        after = weights.restore(policy.weights, variant, self._target_shares, limits)
         decision = self._move(policy, incident, finding, at, action="promote", after=after, what=what)
         if decision.acted:
             incident.restoring = True
-            if after[variant] >= self._target_weights[variant] - TOLERANCE:
+            if after[variant] >= self._target_shares[variant] - TOLERANCE:
                 self._close(detectors, variant)
             else:
                 detectors.watch_recovery(variant, incident.finding.about, restoring=True)
@@ -162,7 +165,7 @@ class IncidentResponse:
         that is still worse is found again.
         """
         drawn, policy = self.drawn, self._versions.current
-        self._target_weights = weights.probabilities(spec.weights, spec.limits)
+        self._target_shares = weights.normalize(spec.weights, spec.limits)
         same = policy is not None and same_detection(policy.spec.limits, spec.limits)
         if self.detectors is None or self.drawn != drawn or not same:
             self.detectors = Detectors(self.drawn, spec.limits)
@@ -174,7 +177,7 @@ class IncidentResponse:
     def snapshot(self) -> dict[str, Any]:
         """Return the incidents and the detectors as JSON values."""
         return {
-            "troubles": [incident.snapshot() for incident in self._incidents.values()],
+            snapshot_keys.INCIDENTS: [incident.snapshot() for incident in self._incidents.values()],
             "detectors": self.detectors.snapshot() if self.detectors else None,
         }
 
@@ -184,10 +187,10 @@ class IncidentResponse:
         Without a snapshot, or if another version of Poise wrote the detectors, detection starts from the beginning; the
         weights stay.
         """
-        self._target_weights = weights.probabilities(spec.weights, spec.limits)
+        self._target_shares = weights.normalize(spec.weights, spec.limits)
         if snapshot is None or snapshot["detectors"].get("format") != DETECTION_FORMAT:
             self.detectors = Detectors(self.drawn, spec.limits)
             return
         self.detectors = Detectors.restore(self.drawn, spec.limits, snapshot["detectors"])
-        for incident in map(Incident.restore, snapshot["troubles"]):
+        for incident in map(Incident.restore, snapshot[snapshot_keys.INCIDENTS]):
             self._incidents[incident.finding.variant] = incident

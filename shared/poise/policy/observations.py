@@ -15,7 +15,7 @@ MAX_RUN_ID_BYTES: Final = 300
 """Bytes of a run id that are remembered: a snapshot has many and must fit into one record."""
 
 
-def observation_of(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Observation | None:
+def observation_of(score: Score, limits: Limits, shares: Mapping[str, float] | None) -> Observation | None:
     """Return a score as an observation; None = it says nothing, for example because the answer came from the cache.
 
     A skipped variant is observed without a loss: the detectors do not compare it.
@@ -33,7 +33,7 @@ def observation_of(score: Score, limits: Limits, weights_: Mapping[str, float] |
         over_cost=cost > limits.max_cost if cost is not None and limits.max_cost is not None else None,
         question=score.question,
         started=score.at - values.get("latency_ms.total", 0.0) / 1_000,
-        weights=weights_,
+        shares=shares,
     )
     return found if is_informative(found) or SKIPPED in values else None
 

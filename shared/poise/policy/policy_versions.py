@@ -1,4 +1,7 @@
-"""The versions of one policy: what is in force, what was before, and the decision that put each in force. Pure."""
+"""The versions of one policy: what is in force, what was before, and the decision that put each in force.
+
+No clock, no I/O.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Replay: decisions about a policy are recomputed from the logs and compared with the originals. Pure.
+"""Replay: decisions about a policy are recomputed from the logs and compared with the originals. No clock, no I/O.
 
 The input of a decider is scores and commands, and each decision states the next offset of the scores at its time. A
 replay therefore inserts each command among the scores at the offset of its decision. Scores are retained for a shorter

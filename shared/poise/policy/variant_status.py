@@ -1,16 +1,20 @@
-"""The status of each variant of a policy: its weight, its recent scores, and what was last decided about it. Pure."""
+"""The status of each variant of a policy: share, recent scores and the last decision about it. No clock, no I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from poise.contracts.policy import Decision, Policy
 from poise.contracts.record import Score
-from poise.policy.weights import probabilities
+from poise.policy.weights import normalize
 from poise.scoring.summary import Estimate, estimate
 
 MIN_CHANGE: Final = 0.0005
-"""Weights that differ by less are equal."""
+"""Shares that differ by less are equal."""
+
+
+State = Literal["", "incident", "recovery"]
+"""`incident`: it was found to be worse; `recovery`: its share is being restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +22,9 @@ class VariantStatus:
     """The status of one variant."""
 
     variant: str
-    weight: float
+    share: float
     """Its share now."""
-    target: float
+    target_share: float
     """The share that a person set."""
     answers: int
     """The number of its recent answers that have the score that steers."""
@@ -28,18 +32,17 @@ class VariantStatus:
     """The score that steers, over these answers."""
     ms: Estimate | None
     cost: Estimate | None
-    state: str
-    """`in trouble` when it was found to be worse, `on its way back` when it has recovered; else empty."""
+    state: State
     why: str
-    """The decision's reason, if it is in trouble."""
+    """The decision's reason, if it has an incident."""
 
 
 def variant_statuses(policy: Policy, decisions: Sequence[Decision], scores: Sequence[Score]) -> list[VariantStatus]:
     """Return the status of each variant of a policy, in the order in which they were set."""
     counted = {score.run_id: score for score in scores if score.feedback is None}  # a run may have been scored twice
-    targets, moves = probabilities(policy.spec.weights, policy.spec.limits), _last_moves(decisions)
+    targets, moves = normalize(policy.spec.weights, policy.spec.limits), _last_moves(decisions)
     found = []
-    for variant, weight in policy.weights.items():
+    for variant, share in policy.weights.items():
         own = [score.values for score in counted.values() if score.variant == variant]
 
         def of(name: str, own: Sequence[Mapping[str, float]] = own) -> Estimate | None:
@@ -48,12 +51,13 @@ def variant_statuses(policy: Policy, decisions: Sequence[Decision], scores: Sequ
 
         steers = of(policy.spec.limits.score)
         answers, target, move = steers.count if steers else 0, targets.get(variant, 0.0), moves.get(variant)
-        state = why = ""
+        state: State = ""
+        why = ""
         if move is not None and move.action != "promote":
-            state, why = "in trouble", move.reason
-        elif move is not None and weight < target - MIN_CHANGE:
-            state = "on its way back"
-        found.append(VariantStatus(variant, weight, target, answers, steers, of("raw_ms"), of("raw_cost"), state, why))
+            state, why = "incident", move.reason
+        elif move is not None and share < target - MIN_CHANGE:
+            state = "recovery"
+        found.append(VariantStatus(variant, share, target, answers, steers, of("raw_ms"), of("raw_cost"), state, why))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Weights: how the shares of variants move within the limits that a person set. Pure."""
+"""Weights: how the shares of variants move within the limits that a person set. No clock, no I/O."""
 
 import math
 import re
@@ -9,15 +9,15 @@ from poise.contracts.ask import NAME
 from poise.contracts.policy import Limits, PolicySpec
 
 MAX_VARIANTS: Final = 32
-"""Variants of a policy at most: the state of all of them must fit into one record."""
+"""Maximum number of variants of a policy: the state of all of them must fit into one record."""
 MAX_SPEC_BYTES: Final = 8_192
-"""Bytes of a spec at most: that record also has many versions of it."""
+"""Maximum size of a spec in bytes: that record also has many versions of it."""
 TOLERANCE: Final = 1e-9
 """Shares that differ by less are equal, except for rounding."""
 
 
-def probabilities(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
-    """Return the probabilities of weights: they sum to 1, and each that is not 0 is at least `min_share`.
+def normalize(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
+    """Return the shares that weights give: they sum to 1, and each that is not 0 is at least `min_share`.
 
     Raises:
         ValueError: No weight is above zero, or there are too many variants for `min_share`.
@@ -54,7 +54,7 @@ def decrease(
 ) -> dict[str, float]:
     """Return the weights after one step from a variant to others, in proportion to their targets.
 
-    The weights stay the same if the variant has only its minimum share, or there are no others.
+    The weights stay the same if the variant has only `min_share`, or there are no others.
     """
     given = min(limits.step, now[variant] - limits.min_share)
     total = math.fsum(target[name] for name in others)

@@ -1,1 +1,1 @@
-"""Redis: what the mesh keeps in it. The only importer of its client."""
+"""Redis: journals, leases, cached answers and passages. The only importer of its client."""

@@ -5,6 +5,7 @@ The keys of a tenant all have the hash tag `{tenant}`, so that one script can us
     poise:answers:{tenant}:entry:<key>   an answer: when its computation began (unix ms), a line feed, the rest as JSON
     poise:answers:{tenant}:used          the entries' keys, by the time of the last lookup: evicted in this order
     poise:answers:{tenant}:counts        the number of lookups, by result
+    poise:answers:{tenant}:flight:<key>  the lease on computing an answer, then its result for some seconds
     poise:answers:{tenant}:purged        when an operator last purged (unix ms): older computations are not stored
 
 What can go wrong, and what then holds:
@@ -23,7 +24,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -63,9 +64,9 @@ if over > 0 then
         redis.call('ZREM', KEYS[2], key)
     end
 end
-return 'stored'
+return ''
 """,
-    writes=True,
+    empty_result_means_written=True,
 )
 _COUNT_LOOKUP: Final = Script(
     """
@@ -73,7 +74,7 @@ redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 if tonumber(ARGV[2]) > 0 then redis.call('HINCRBY', KEYS[1], 'saved', ARGV[2]) end
 return ''
 """,
-    writes=True,
+    empty_result_means_written=True,
 )
 _READ_COUNTERS: Final = Script("return redis.call('HGETALL', KEYS[1])")
 _LIST_KEYS: Final = Script("return redis.call('ZRANGE', KEYS[1], 0, -1)")
@@ -112,22 +113,25 @@ class Dependency(BaseModel):
 class CachedAnswer(BaseModel):
     """A computed answer, and what is needed to revalidate it."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     answer: Answer
-    began: float
-    """When its computation began, unix seconds: later changes are not reflected."""
-    made: float
+    computation_started_at: float = Field(alias="began")  # the name in Redis
+    """When its computation started, unix seconds: later changes are not reflected."""
+    computed_at: float = Field(alias="made")  # the name in Redis
     """When its computation ended, unix seconds."""
-    grounds: tuple[Dependency, ...]
-    ms: Annotated[float, Field(ge=0)]
+    dependencies: tuple[Dependency, ...] = Field(alias="grounds")  # the name in Redis
+    duration_ms: float = Field(alias="ms", ge=0)  # the name in Redis
     """Duration of the computation in milliseconds."""
-    had: float | None = None
+    time_available: float | None = Field(default=None, alias="had")  # the name in Redis
     """Seconds that the computation could have taken until its deadline; None = unknown."""
 
     def encode(self) -> bytes:
         """Return the stored form."""
-        return b"%d\n%b" % (round(self.began * 1_000), self.model_dump_json(exclude_none=True).encode())
+        return b"%d\n%b" % (
+            round(self.computation_started_at * 1_000),
+            self.model_dump_json(exclude_none=True).encode(),
+        )
 
     @classmethod
     def decode(cls, raw: bytes) -> "CachedAnswer | None":
@@ -202,13 +206,13 @@ class AnswerStore:
             [_entry_prefix(tenant) + key, _usage_key(tenant), _purge_key(tenant)],
             key.encode(),
             raw,
-            round(entry.began * 1_000),
+            round(entry.computation_started_at * 1_000),
             max(1, round(ttl * 1_000)),
             round(time.time() * 1_000),
             self._max_entries,
             _entry_prefix(tenant).encode(),
         )
-        return result == b"stored"
+        return result == b""
 
     async def count(self, tenant: str, result: LookupResult, saved: float = 0.0) -> None:
         """Count the result of a lookup, and the seconds that it saved."""
@@ -257,14 +261,14 @@ class AnswerStoreAdmin:
         )
 
     async def select(
-        self, tenant: str, *, document: str | None = None, made_before: float | None = None
+        self, tenant: str, *, document: str | None = None, computed_before: float | None = None
     ) -> dict[str, CachedAnswer | None]:
         """Return a tenant's answers by key.
 
         Args:
             tenant: The tenant.
             document: Only answers that depend on this document.
-            made_before: Only answers computed before this time, unix seconds.
+            computed_before: Only answers computed before this time, unix seconds.
 
         Returns:
             The entries; None = an unreadable entry, which matches every filter.
@@ -273,14 +277,14 @@ class AnswerStoreAdmin:
         async for key, raw in self._entries(tenant):
             entry = CachedAnswer.decode(raw)
             if entry is None or (
-                (document is None or any(dependency.document == document for dependency in entry.grounds))
-                and (made_before is None or entry.made < made_before)
+                (document is None or any(dependency.document == document for dependency in entry.dependencies))
+                and (computed_before is None or entry.computed_at < computed_before)
             ):
                 selected[key] = entry
         return selected
 
     async def purge(
-        self, tenant: str, *, document: str | None = None, made_before: float | None = None
+        self, tenant: str, *, document: str | None = None, computed_before: float | None = None
     ) -> dict[str, CachedAnswer | None]:
         """Delete the answers that `select` finds, and return them; results of running computations are not stored.
 
@@ -288,7 +292,7 @@ class AnswerStoreAdmin:
         either before the mark, and is refused, or after it, and then it reflects what the operator knew.
         """
         await self._redis.evaluate(_MARK_PURGED, [_purge_key(tenant)], round(time.time() * 1_000), PURGE_MARKER_TTL)
-        selected = await self.select(tenant, document=document, made_before=made_before)
+        selected = await self.select(tenant, document=document, computed_before=computed_before)
         keys = list(selected)
         for first in range(0, len(keys), READ_BATCH_SIZE):
             batch = [key.encode() for key in keys[first : first + READ_BATCH_SIZE]]

@@ -26,7 +26,7 @@ if redis.call('HGET', KEYS[1], '') ~= ARGV[1] then return 'lost' end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return ''
 """,
-    writes=True,
+    empty_result_means_written=True,
 )
 
 

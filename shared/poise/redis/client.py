@@ -95,8 +95,8 @@ class RedisClient:
     async def __aenter__(self) -> Self:
         """Start the probing task. The first command connects."""
         if self._redis is not None:
-            self._unobserve = observe(semconv.CACHE_UP, lambda: float(self._state != "unavailable"))
-            self._component = self._liveness.component("connection to the cache")
+            self._unobserve = observe(semconv.REDIS_UP, lambda: float(self._state != "unavailable"))
+            self._component = self._liveness.component("connection to Redis")
             self._probing = self._component.run(self._probe_loop(self._component))
         return self
 
@@ -155,7 +155,8 @@ class RedisClient:
         if self._redis is None:
             return None
         return await self._execute(
-            lambda: self._eval(script, keys, *arguments), lambda result: script.writes and not result
+            lambda: self._eval(script, keys, *arguments),
+            lambda result: script.empty_result_means_written and not result,
         )
 
     async def evaluate_each(self, script: Script, calls: Sequence[ScriptCall]) -> list[object]:
@@ -169,7 +170,8 @@ class RedisClient:
         result: list[object] | None = None
         if self._redis is not None:
             result = await self._execute(
-                lambda: self._eval_each(script, calls), lambda result: script.writes and not any(result)
+                lambda: self._eval_each(script, calls),
+                lambda result: script.empty_result_means_written and not any(result),
             )
         return [None] * len(calls) if result is None else [self._result_or_none(item) for item in result]
 
@@ -315,7 +317,7 @@ class RedisClient:
             self._state = "up"
 
     def _count_error(self, error: Exception) -> None:
-        count(semconv.CACHE_ERRORS, 1, {semconv.ERROR_TYPE: type(error).__name__})
+        count(semconv.REDIS_ERRORS, 1, {semconv.ERROR_TYPE: type(error).__name__})
 
     def _set_state(self, state: ConnectionState, message: str) -> None:
         """Log a change of state once."""

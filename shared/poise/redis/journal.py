@@ -15,12 +15,14 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from poise.redis.client import RedisClient
+from poise.redis.lease_store import MAX_TTL
 from poise.redis.script import Script, ScriptCall
-from poise.redis.step_results import MAX_TTL
 
 log = logging.getLogger(__name__)
 
 StepOutcome = Literal["value", "fault", "given-up"]
+ABANDONED: Final = "given-up"
+"""The stored outcome of a step that the workflow abandoned."""
 
 RETENTION_AFTER_DEADLINE: Final = 60.0
 """Seconds after the run's deadline for which the journal is retained: later, no caller waits for the answer."""
@@ -63,7 +65,7 @@ class JournalEntry:
         """
         head, _, body = raw.partition(b"\n")
         number, outcome, description, digest, ms = json.loads(head)
-        if outcome not in {"value", "fault", "given-up"}:
+        if outcome not in {"value", "fault", ABANDONED}:
             raise ValueError(f"{outcome!r} is not an outcome")
         return cls(int(number), outcome, description, digest, float(ms), body)
 

@@ -8,14 +8,14 @@ from typing import Final, Self
 from uuid import uuid4
 
 from poise.liveness import Component, Liveness
-from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, LeaseStore, StoredReply
 
 RENEWALS_PER_TTL: Final = 3
 """How often a lease is renewed before it would expire."""
 MIN_POLL_INTERVAL: Final = 0.02
 """Seconds before the first poll of a lease that is held elsewhere; the interval doubles after each poll."""
 MAX_POLL_INTERVAL: Final = 0.25
-"""Seconds between two polls at most."""
+"""Maximum number of seconds between two polls."""
 
 
 class LeaseHolder:
@@ -25,16 +25,16 @@ class LeaseHolder:
     When it continues, Redis refuses its writes, because its token no longer holds the key.
 
     Args:
-        results: Stores the leases, and the results that replace them.
+        store: Stores the leases, and the results that replace them.
         ttl: Seconds for which a lease is valid without a renewal.
         liveness: Supervises the heartbeat.
     """
 
-    def __init__(self, results: StepResultStore, ttl: float, liveness: Liveness) -> None:
+    def __init__(self, store: LeaseStore, ttl: float, liveness: Liveness) -> None:
         self.ttl = ttl
         self.held: set[Lease] = set()
         """The leases that the heartbeat renews."""
-        self._results = results
+        self._store = store
         self._prefix = uuid4().hex
         self._numbers = itertools.count(1)
         self._liveness = liveness
@@ -61,42 +61,46 @@ class LeaseHolder:
     @property
     def configured(self) -> bool:
         """Whether Redis is configured, reachable or not."""
-        return self._results.configured
+        return self._store.configured
 
     def new_token(self) -> str:
         """Return a token that no other lease has."""
         return f"{self._prefix}.{next(self._numbers)}"
 
-    async def acquire(self, lease: Lease) -> ClaimStatus | StoredReply:
+    async def acquire(self, lease: Lease) -> LeaseStatus | StoredReply:
         """Try to acquire a lease; return its status, or the result stored in its place.
 
-        The lease is renewed until it is stored, released or abandoned: Redis' reply may be lost, and the lease ours.
+        The heartbeat renews the lease until `release` or `abandon` is called, whatever this call returns: the reply of
+        Redis may be lost although the lease was acquired.
         """
         self.held.add(lease)
-        return await self._results.claim(lease, self.ttl)
+        return await self._store.acquire(lease, self.ttl)
 
-    async def store(self, lease: Lease, result: StoredReply, ttl: float) -> ClaimStatus | StoredReply:
-        """Replace a lease by its result for `ttl` seconds; refused if another worker holds the lease by now."""
-        return await self._results.write(lease, result, ttl)
+    async def store(self, lease: Lease, result: StoredReply, ttl: float) -> LeaseStatus | StoredReply:
+        """Replace a lease by its result for `ttl` seconds; refused if another worker holds the lease by now.
+
+        The caller must also call `abandon`: otherwise the heartbeat keeps trying to renew the lease.
+        """
+        return await self._store.store(lease, result, ttl)
 
     async def discard(self, lease: Lease, stored: StoredReply) -> None:
         """Delete a stored result if it is unchanged, so that the lease can be acquired."""
-        await self._results.forget(lease, stored)
+        await self._store.discard(lease, stored)
 
-    def abandon(self, lease: Lease) -> None:
+    def stop_renewing(self, lease: Lease) -> None:
         """Stop renewing a lease, without a round trip."""
         self.held.discard(lease)
 
     async def release(self, lease: Lease) -> None:
         """Release a lease if it is ours."""
-        self.abandon(lease)
-        await self._results.release(lease)
+        self.stop_renewing(lease)
+        await self._store.release(lease)
 
     async def _renew_all(self, component: Component) -> None:
         # One heartbeat for all leases: one that ends before the next heartbeat costs no renewal.
         while True:
             await asyncio.sleep(self.ttl / RENEWALS_PER_TTL)
-            await asyncio.gather(*(self._results.renew(lease, self.ttl) for lease in self.held))
+            await asyncio.gather(*(self._store.renew(lease, self.ttl) for lease in self.held))
             component.progress()
 
 

@@ -13,8 +13,9 @@ class Script:
     """A Lua script that the server runs atomically."""
 
     text: str
-    writes: bool = False
-    """Whether the script has written when it returns an empty result; shows that a full Redis has room again."""
+    empty_result_means_written: bool = False
+    """Whether an empty result means that the script stored a value, so that a full Redis has room again. False also for
+    a script that writes but does not show this by its result, or whose writes need no memory."""
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ from poise.contracts.topics import REPLIES, Topic
 from poise.errors import (
     DeadlineExceededError,
     FaultError,
-    NotTakenError,
+    NotAcknowledgedError,
     RunCancelledError,
     TerminalError,
     UnavailableError,
@@ -52,6 +52,7 @@ CORRELATION_ID_BYTES: Final = 16
 OnAbandoned = Callable[["OutgoingCall", Position | None], None]
 """Receives a call whose caller is gone, and the position of its request if it was sent; returns at once."""
 CANCELLED_TYPE: Final = f"urn:poise:{RunCancelledError.name}"
+"""The fault type of cancelled work."""
 
 
 class StreamSink(Protocol):
@@ -115,17 +116,17 @@ class Calls:
         """Send a request and wait for its reply.
 
         Raises:
-            FaultError: A fault came back.
-            RunCancelledError: Somebody cancelled the run, or this step of it.
-            DeadlineExceededError: Nothing came before the deadline.
-            NotTakenError: The broker had not even taken the request by then.
+            FaultError: The tier answered with a fault.
+            RunCancelledError: The run, or this step of it, was cancelled.
+            DeadlineExceededError: No reply came before the deadline.
+            NotAcknowledgedError: The broker had not acknowledged the request by then.
             EncodingError: The request has a field, or a header, that cannot be written.
-            UnavailableError: The broker did not take the request, or the reader of replies has failed.
+            UnavailableError: The broker rejected the request, or the reader of replies has failed.
         """
         started = time.monotonic()
-        metered = {semconv.MESSAGING_DESTINATION: to.topic.name}
+        metric_labels = {semconv.MESSAGING_DESTINATION: to.topic.name}
         step = to.envelope.step or request.kind.partition("/")[0]
-        attributes = {**metered, semconv.MESSAGING_SYSTEM: "kafka", semconv.STEP: step}
+        attributes = {**metric_labels, semconv.MESSAGING_SYSTEM: "kafka", semconv.STEP: step}
         if to.envelope.run is not None:
             attributes[semconv.RUN] = to.envelope.run
         outcome = "fault"
@@ -140,9 +141,9 @@ class Calls:
                 outcome = "cancelled"
                 raise
             finally:
-                metered[semconv.OUTCOME] = outcome
-                count(semconv.CALLS, 1, metered)
-                measure(semconv.CALL_DURATION, time.monotonic() - started, metered)
+                metric_labels[semconv.OUTCOME] = outcome
+                count(semconv.CALLS, 1, metric_labels)
+                measure(semconv.CALL_DURATION, time.monotonic() - started, metric_labels)
         return reply
 
     async def _exchange(self, request: Request[ReplyT], to: OutgoingCall) -> ReplyT:
@@ -178,8 +179,9 @@ class Calls:
         except TimeoutError as error:
             self._remember_abandoned(correlation_id)
             if position is None:
-                raise NotTakenError(
-                    f"the broker did not take step {to.envelope.step} for {to.topic.name} before the deadline{note}"
+                request_name = f"step {to.envelope.step} for {to.topic.name}"
+                raise NotAcknowledgedError(
+                    f"the broker did not acknowledge {request_name} before the deadline{note}"
                 ) from error
             raise DeadlineExceededError(
                 f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline{note}"

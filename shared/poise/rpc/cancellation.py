@@ -5,8 +5,8 @@ the fault `urn:poise:cancelled`, and it is not repeated. *Interrupted* work (the
 worker, so the calls that it waited for are not cancelled.
 
 A cancel and the message it applies to are in different topics, so either may arrive first. A cancelled run stays
-cancelled. A cancelled step is cancelled as it was called until then: a caller may abandon a call and repeat it under
-the same name.
+cancelled. Cancelling a step affects only calls of it made before the cancel: a caller may abandon a call and repeat it
+under the same name.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from poise.errors import PoiseError, RunCancelledError
 from poise.kafka.log_reader import LogAccess, LogReader
 from poise.kafka.record import Position, Record
 from poise.rpc.calls import OutgoingCall
-from poise.rpc.cancel_memory import CancelKey, RecentCancels
+from poise.rpc.recent_cancels import CancelKey, RecentCancels
 from poise.settings import MeshSettings
 
 log = logging.getLogger(__name__)
@@ -126,10 +126,10 @@ class CancellationRegistry:
         """Return whether a message was cancelled."""
         if not len(self._recent):
             return False
-        written, tenant, run = context.written, context.tenant, context.run
-        if self.cancelled_at(tenant, run, None) >= (written if context.envelope.redrives else 0.0):
+        tenant, run = context.tenant, context.run
+        if self.cancelled_at(tenant, run, None) >= (context.written if context.envelope.redrives else 0.0):
             return True
-        return self.cancelled_at(tenant, run, context.step) >= written
+        return self.cancelled_at(tenant, run, context.step) >= context.written
 
     def cancelled_at(self, tenant: str, run: str, step: str | None) -> float:
         """Return when a run or step was cancelled, in Unix seconds; -1 = it was not, or the cancel has expired."""
@@ -144,7 +144,7 @@ class CancellationRegistry:
         return CancelScope(self, context) if isinstance(request, Request) else nullcontext()
 
     def raise_if_cancelled(self, error: Exception) -> None:
-        """Ignore the failure of work that was cancelled in the meantime.
+        """Raise RunCancelledError instead of `error` if the work in this task was cancelled in the meantime.
 
         Raises:
             RunCancelledError: The work in this task was cancelled.
@@ -167,7 +167,7 @@ class CancellationRegistry:
 
     # -- publishing -----------------------------------------------------------------------------------------------
 
-    def abandon(self, call: OutgoingCall, position: Position | None) -> None:
+    def publish_cancel_of(self, call: OutgoingCall, position: Position | None) -> None:
         """Publish the cancel of a call whose caller is gone; returns at once.
 
         Args:
@@ -245,7 +245,9 @@ class CancelScope:
     def _recancel(self) -> None:
         run, step = self.context.run, self.context.step
         if self._attempts <= MAX_RECANCELS:
-            log.warning("run %s step %s was cancelled %.0f s ago and continues: again", run, step, RECANCEL_INTERVAL)
+            log.warning(
+                "run %s step %s still runs %.0f s after it was cancelled: cancelled again", run, step, RECANCEL_INTERVAL
+            )
             self._cancel_task()
         else:
             log.error("run %s step %s cannot be cancelled: its handler swallows CancelledError", run, step)

@@ -82,8 +82,8 @@ class RpcClient:
             FaultError: The tier answered with a fault.
             RunCancelledError: The run, or this step of it, was cancelled.
             DeadlineExceededError: No reply came before the deadline.
-            NotTakenError: The broker had not acknowledged the request by then.
-            UnavailableError: The broker did not take the request, or the topics of a custom tier do not exist yet.
+            NotAcknowledgedError: The broker had not acknowledged the request by then.
+            UnavailableError: The broker rejected the request, or the topics of a custom tier do not exist yet.
             EncodingError: The request has a field, or a header, that cannot be written.
             LookupError: The request's class does not say which tier answers it.
         """
@@ -133,7 +133,7 @@ class RpcClient:
             tenant: None = the tenant of this process.
 
         Raises:
-            UnavailableError: The broker did not take the cancel.
+            UnavailableError: The broker did not acknowledge the cancel.
         """
         deadline = round((time.time() + BATCH.longest) * 1_000)
         await self.publish_cancel(Cancel(run=run, step=step, tenant=tenant or self._tenant, deadline=deadline))
@@ -142,8 +142,8 @@ class RpcClient:
         """Publish a cancel and wait for the broker's acknowledgement."""
         return await self._producer.publish(CANCEL, cancel, key=cancel.run)
 
-    async def _topic_of(self, kind: type[Request[ReplyT]], lane: Lane) -> Topic:
-        topic = request_topic(kind, lane)
+    async def _topic_of(self, request_type: type[Request[ReplyT]], lane: Lane) -> Topic:
+        topic = request_topic(request_type, lane)
         # Kafka's client blocks for long on a topic that does not exist.
         if topic.name not in CATALOGUE and await self._admin.partitions(topic.name) is None:
             raise UnavailableError(

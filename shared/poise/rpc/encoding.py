@@ -99,16 +99,16 @@ def encode_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
 
 
 def _encoding_error(what: str, value: object, error: Exception) -> EncodingError:
-    said = " ".join(str(error).split())[:MAX_ERROR_CHARS]
-    return EncodingError.of(what, _failing_path(value, MAX_DEPTH) or "body", said or type(error).__name__)
+    message = " ".join(str(error).split())[:MAX_ERROR_CHARS]
+    return EncodingError.of(what, _failing_path(value, MAX_DEPTH) or "body", message or type(error).__name__)
 
 
 def _failing_path(value: object, depth: int) -> str:
     """Return the dotted path to the innermost part that cannot be encoded; empty if it is the value itself."""
-    found = _failing_part(value) if depth else None
-    if found is None:
+    failing = _failing_part(value) if depth else None
+    if failing is None:
         return ""
-    name, part = found
+    name, part = failing
     inner = _failing_path(part, depth - 1)
     return f"{name}.{inner}" if inner else name
 
@@ -146,8 +146,8 @@ def _non_finite_path(value: object, path: str, depth: int) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return path
     for name, part in _items(value) if depth else ():
-        if (found := _non_finite_path(part, f"{path}.{name}" if path else name, depth - 1)) is not None:
-            return found
+        if (inner := _non_finite_path(part, f"{path}.{name}" if path else name, depth - 1)) is not None:
+            return inner
     return None
 
 

@@ -32,20 +32,25 @@ class MessageProducer:
         key: str | None,
         partition: int | None = None,
         envelope: Envelope | None = None,
-        doc_version: int | None = None,
     ) -> Position:
         """Publish a message and wait for the broker's acknowledgement; None is a tombstone.
 
+        Args:
+            topic: The topic.
+            message: The message.
+            key: The record's key.
+            partition: The partition; None = by the key.
+            envelope: The headers; None = those of no run.
+
         Raises:
-            UnavailableError: The broker did not take it.
+            UnavailableError: The broker did not acknowledge it.
             EncodingError: It has a field, or a header, that cannot be written.
             TerminalError: It is larger than the topic allows.
         """
-        headers = encode_headers(
-            envelope or Envelope(doc_version=doc_version)
-        )  # a copy with more costs more than all this
-        own = {} if message is None else {KIND: message.kind, CONTENT_TYPE: JSON}
-        headers += [(name, value.encode()) for name, value in (own | inject()).items()]
+        headers = encode_headers(envelope or Envelope())
+        # Appended to the encoded headers: a copy of the envelope would take longer than the rest of this function.
+        added = {} if message is None else {KIND: message.kind, CONTENT_TYPE: JSON}
+        headers += [(name, value.encode()) for name, value in (added | inject()).items()]
         return await self.send(
             topic.name,
             None if message is None else encode(message),
@@ -59,15 +64,15 @@ class MessageProducer:
     ) -> None:
         """Publish the reply to a request, after all of its stream; a reply that is too large becomes a fault."""
         fits = stream and await self.records.fits(address.topic, reply.body)  # else the fault is the reply
-        mark = await stream.finish(reply.message) if stream and fits else None
+        position = await stream.finish(reply.message) if stream and fits else None
         envelope = Envelope(
             correlation_id=address.correlation_id,
             run=run,
             step=step,
             kind=reply.kind,
             content_type=JSON,
-            stream=mark.stream if mark else None,
-            seq=mark.last if mark else None,
+            stream=position.attempt if position else None,
+            seq=position.seq if position else None,
             trace=inject(),
         )
         headers = encode_headers(envelope)

@@ -25,7 +25,7 @@ MAX_ATTEMPTS: Final = 64
 MAX_UNREAD_CHARS: Final = 1024 * 1024
 """Characters to buffer for a slow reader; beyond this, the text is read from the reply."""
 
-_EVENTS: Final[dict[str, type[Event]]] = {kind.kind: kind for kind in (Delta, Reset, End)}
+_EVENTS: Final[dict[str, type[Event]]] = {event_type.kind: event_type for event_type in (Delta, Reset, End)}
 
 
 def is_event(record: Record) -> bool:
@@ -61,15 +61,15 @@ class StreamAssembler:
 
     def add(self, position: StreamPosition, event: Event | None) -> list[Event]:
         """Add an event, None if it cannot be read; return the events to show."""
-        if self._ended or position.stream in self._previous:
+        if self._ended or position.attempt in self._previous:
             return []
-        if position.stream != self._stream and not self._begin(position.stream):
+        if position.attempt != self._stream and not self._begin(position.attempt):
             return []
-        if position.last != self._next or event is None or not self._complete:
-            self._complete = self._complete and position.last < self._next
+        if position.seq != self._next or event is None or not self._complete:
+            self._complete = self._complete and position.seq < self._next
             return []
         self._next += 1
-        return self._shown(event, first=position.last == 0)
+        return self._shown(event, first=position.seq == 0)
 
     def _begin(self, stream: str) -> bool:
         """Follow another attempt; an attempt that was replaced is not followed again."""
@@ -95,8 +95,8 @@ class StreamAssembler:
         self._visible = isinstance(event, Delta)
         return [*shown, event]
 
-    def abandon(self) -> None:
-        """Do not show the rest of this attempt."""
+    def hide_rest(self) -> None:
+        """Hide the rest of this attempt."""
         self._complete = False
 
     def complete(self, text: str | None, position: StreamPosition | None) -> list[Event]:
@@ -104,8 +104,8 @@ class StreamAssembler:
         intact = (
             self._complete
             and position is not None
-            and position.stream == self._stream
-            and position.last == self._next - 1
+            and position.attempt == self._stream
+            and position.seq == self._next - 1
         )
         if intact and (text is None or self._text.matches(text)):
             return []
@@ -141,9 +141,9 @@ class StreamReader:
         position = position_of(record)
         if position is None:
             return  # without a number it has no position: if it was part of the stream, the next event reveals the gap
-        kind = _EVENTS.get(record.header(KIND) or "")
+        event_type = _EVENTS.get(record.header(KIND) or "")
         try:
-            event = None if kind is None else kind.parse(record.value or b"")
+            event = None if event_type is None else event_type.parse(record.value or b"")
         except ValidationError:
             event = None
         self._put(self._assembler.add(position, event))
@@ -166,7 +166,7 @@ class StreamReader:
                 self._text.append(event.text)
                 self._chars += len(event.text)
         if bounded and self._chars > MAX_UNREAD_CHARS:
-            self._assembler.abandon()
+            self._assembler.hide_rest()
             self._text, self._chars = [], 0
         self._changed.set()
 

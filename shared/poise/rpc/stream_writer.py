@@ -1,7 +1,7 @@
 """Stream writer: sends the text of an answer to its caller while it is generated.
 
 Events are numbered from 0 within one attempt, which has an id; a new id revokes the text of the attempts before it. A
-stream never fails the work: an event that the broker does not take leaves a gap in the numbers, which the reader
+stream never fails the work: an event that the broker does not acknowledge leaves a gap in the numbers, which the reader
 detects, and the reply has the whole text.
 
 The reply is authoritative. Before a stream ends, its text is compared with the reply's. If they differ (a redaction
@@ -95,13 +95,13 @@ class _Attempt:
     next: int = 0
     ended: bool = False
     lost: bool = False
-    """The broker did not take an event: later events would be ignored."""
+    """The broker did not acknowledge an event: later events would be ignored."""
     text: TextDigest | None = field(default_factory=TextDigest)
     """A digest of the text; None = another tier streamed it, and its text is unknown."""
 
 
 class StreamWriter:
-    """Writes the text of an answer while it is generated; `context.stream`, None if no stream was requested.
+    """Writes the text of an answer while it is generated; `context.stream_writer`, None if no stream was requested.
 
     Args:
         to: The address of the caller that reads the stream.
@@ -181,7 +181,7 @@ class StreamWriter:
         text = text_of(reply)
         if position is not None:
             self._attempt = _Attempt(
-                position.stream, position.last + 1, text=None if text is None else TextDigest(text)
+                position.attempt, position.seq + 1, text=None if text is None else TextDigest(text)
             )
         elif text:
             await self.write(text)

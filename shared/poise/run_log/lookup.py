@@ -148,7 +148,7 @@ class RunLog:
     async def scores(self, since: float) -> list[Score]:
         """Return the scores of the runs that finished since a time, unix seconds."""
         found: list[Score] = []
-        async with self._logs.follow(SCORES.name, start=since - self._clock_skew) as stream:
+        async with self._logs.open_stream(SCORES.name, start=since - self._clock_skew) as stream:
             async for batch in stream.read_to_end(within=READ_TIMEOUT):
                 found += [score for _, score in decodable(Score, batch) if score.at >= since]
         return found
@@ -156,9 +156,9 @@ class RunLog:
     async def recent_scores(self, policy: str) -> list[Score]:
         """Return the scores of a policy among the last records of its partition."""
         partition = await self._logs.partition_of(SCORES.name, policy.encode())
-        async with self._logs.follow(SCORES.name, start="end", partitions=[partition]) as stream:
+        async with self._logs.open_stream(SCORES.name, start="end", partitions=[partition]) as stream:
             start = {partition: max(0, stream.ends[partition] - RECENT_SCORES)}
-        async with self._logs.follow(SCORES.name, start=start, partitions=[partition]) as stream:
+        async with self._logs.open_stream(SCORES.name, start=start, partitions=[partition]) as stream:
             return [score async for _, score in scores_of_policy(stream, policy)]
 
 

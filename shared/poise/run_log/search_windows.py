@@ -1,8 +1,8 @@
-"""Where the record of a run stands in `poise.records`: windows of time, searched one after another.
+"""Search windows: the time windows of `poise.records` to search for the record of a run, one after another.
 
 There is no index of runs: any process finds any retained record by reading, also after a restart. A run id made by a
-gateway states when the run began; its record stands a few records after that time. A run id made from the position of
-an ask in Kafka states nothing: its partition is searched backwards from the end in growing windows, because most
+gateway has the time when the run began; its record follows soon after that time. A run id made from the position of an
+ask in Kafka has no time: its partition is searched backwards from the end in growing windows, because most
 look-ups follow soon after the run.
 """
 

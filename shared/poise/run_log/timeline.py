@@ -1,4 +1,4 @@
-"""The spans of a run as a tree, and the time of each tier. Pure: no clock, no IO."""
+"""The spans of a run as a tree, and the time of each tier. No clock, no I/O."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator

@@ -7,7 +7,7 @@ from typing import Final
 from poise.telemetry.semconv import Counter, Gauge, Histogram, UpDownCounter
 
 Attributes = Mapping[str, str | int | float | bool]
-Observation = tuple[float, Attributes]
+Measurement = tuple[float, Attributes]
 Measure = Callable[[float, Attributes | None], None]
 Series = tuple[tuple[str, str | int | float | bool], ...]
 
@@ -41,7 +41,7 @@ class Recorder:
                 series = OVERFLOW
             sums[series] = sums.get(series, 0) + amount
 
-    def sums(self, instrument: Counter | UpDownCounter) -> list[Observation]:
+    def sums(self, instrument: Counter | UpDownCounter) -> list[Measurement]:
         """Return the sums of an instrument by attributes, regardless of their order."""
         with self._lock:
             found = list(self._sums[instrument].items())
@@ -53,7 +53,7 @@ class Recorder:
 
 
 _recorders: list[Recorder] = []
-_observed: dict[Gauge, list[Callable[[], float | Iterable[Observation]]]] = {}
+_observed: dict[Gauge, list[Callable[[], float | Iterable[Measurement]]]] = {}
 
 
 def count(instrument: Counter, amount: float = 1, attributes: Attributes | None = None) -> None:
@@ -74,7 +74,7 @@ def measure(instrument: Histogram, value: float, attributes: Attributes | None =
         _recorders[-1].measures[instrument](value, attributes)
 
 
-def observe(instrument: Gauge, read: Callable[[], float | Iterable[Observation]]) -> Callable[[], None]:
+def observe(instrument: Gauge, read: Callable[[], float | Iterable[Measurement]]) -> Callable[[], None]:
     """Register a callback that is called whenever metrics are collected.
 
     Args:
@@ -89,9 +89,9 @@ def observe(instrument: Gauge, read: Callable[[], float | Iterable[Observation]]
     return lambda: reads.remove(read)
 
 
-def observations(instrument: Gauge) -> list[Observation]:
+def observations(instrument: Gauge) -> list[Measurement]:
     """Return the current values of a gauge from all its callbacks."""
-    found: list[Observation] = []
+    found: list[Measurement] = []
     for read in tuple(_observed.get(instrument, ())):
         value = read()
         if isinstance(value, int | float):

@@ -81,5 +81,5 @@ def _register(meter: Meter, instrument: semconv.Instrument, recorder: metrics.Re
             meter.create_observable_gauge(instrument.name, [read], instrument.unit, instrument.description)
 
 
-def _callback(source: Callable[[], list[metrics.Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+def _callback(source: Callable[[], list[metrics.Measurement]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
     return lambda _options: [Observation(value, attributes) for value, attributes in source()]

@@ -84,7 +84,7 @@ class MeshConnection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect; give up on an unavailable broker after `DISCONNECT_TIMEOUT`."""
+        """Disconnect; drop the connections to an unavailable broker after `DISCONNECT_TIMEOUT`."""
         try:
             async with asyncio.timeout(DISCONNECT_TIMEOUT):
                 await self._stack.aclose()
@@ -108,7 +108,7 @@ class MeshConnection:
         stack.push_async_callback(self._undecodable.flush)
         partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
         instance, send = self.settings.instance, self.producer.send
-        calls = Calls(self.logs.access, instance, send, partitions, self.cancellation.abandon)
+        calls = Calls(self.logs.access, instance, send, partitions, self.cancellation.publish_cancel_of)
         self.rpc.connect(await stack.enter_async_context(calls))
         await stack.enter_async_context(SpanWriter(self.producer.records, self._telemetry.spans, self.liveness))
 

@@ -24,7 +24,8 @@ HEADER_ALLOWANCE: Final = 1_024
 Handler = Callable[[Any, "Context"], Awaitable[Message | None]]
 """Takes the request and its context; returns the reply, or None for messages that have none.
 
-It may raise `RetryableError` or `TerminalError`; anything else is a bug.
+It may raise `RetryableError` or `TerminalError`, and need not catch the `CallError` or `TransportError` of a call that
+it makes. Any other exception is a bug.
 """
 
 OnFault = Callable[[Any, "Context", Fault], Awaitable[None]]
@@ -82,7 +83,7 @@ class Context:
     """Publishes messages."""
     redis: RedisClient
     """Stores the journals of runs, if it is configured."""
-    stream: StreamWriter | None = None
+    stream_writer: StreamWriter | None = None
     """Sends the text of the answer while it is generated; None = no stream was requested. The text is provisional
     until the reply."""
 
@@ -124,25 +125,38 @@ class Context:
             timeout: Seconds; the run's deadline always applies too.
             min_epoch: The epoch that retrieval must have reached; the run's by default.
             stream: Stream the text of the reply to this handler's own caller, if it requested a stream. This revokes
-                text that was written to `context.stream` before.
+                text that was written to `context.stream_writer` before.
             key: Orders the request, where the tier's topics are ordered.
 
         Raises:
             FaultError: The tier answered with a fault.
             DeadlineExceededError: No reply came before the deadline.
         """
-        deadline = self.deadline if timeout is None else min(self.deadline, time.time() + timeout)
+        options = CallOptions(
+            run=self.run,
+            step=step,
+            tenant=self.tenant,
+            lane=self.lane,
+            deadline=self.deadline if timeout is None else min(self.deadline, time.time() + timeout),
+            min_epoch=min_epoch or self.envelope.min_epoch,
+            key=key,
+        )
+        return await self.call_with(request, options, stream=stream)
+
+    async def call_with(self, request: Request[ReplyT], options: CallOptions, *, stream: bool = False) -> ReplyT:
+        """Call another tier with complete options; while it waits for the reply, the message holds no handling slot.
+
+        Args:
+            request: Its type determines the tier.
+            options: Run, step, tenant, lane and deadline of the call. The deadline should be within the run's.
+            stream: Stream the text of the reply to this handler's own caller; see `call`.
+
+        Raises:
+            FaultError: The tier answered with a fault.
+            DeadlineExceededError: No reply came before the deadline.
+        """
         async with parked():
-            options = CallOptions(
-                run=self.run,
-                step=step,
-                tenant=self.tenant,
-                lane=self.lane,
-                deadline=deadline,
-                min_epoch=min_epoch or self.envelope.min_epoch,
-                key=key,
-            )
-            return await self.rpc.call(request, options, stream=self.stream if stream else None)
+            return await self.rpc.call(request, options, stream=self.stream_writer if stream else None)
 
     @staticmethod
     def parked() -> Parked:
@@ -164,7 +178,7 @@ class Context:
         """Publish a message of this run and wait for the broker's acknowledgement; None is a tombstone.
 
         Raises:
-            UnavailableError: The broker did not take it.
+            UnavailableError: The broker did not acknowledge it.
         """
         return await self.producer.publish(
             topic,

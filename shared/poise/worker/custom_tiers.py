@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeGuard, get_type_hints
 
-from poise.contracts.custom_topics import KIND, NAME, RESERVED
+from poise.contracts.custom_topics import KIND_PATTERN, NAME, RESERVED
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import REQUESTS, Topic
 from poise.errors import SetupError
@@ -35,59 +35,68 @@ async def ensure_topics(admin: KafkaAdmin, tier: str, topics: Collection[Topic])
 # -- rules -------------------------------------------------------------------------------------------
 
 
-def tier_problems(name: str, kinds: Iterable[Any]) -> Iterator[str]:
+def tier_problems(name: str, message_types: Iterable[Any]) -> Iterator[str]:
     """Yield what is wrong with the name and the requests of a custom tier."""
     if not NAME.fullmatch(name):
         yield "its name must be lower-case letters, digits and hyphens, at most 40, and start with a letter"
     elif name in RESERVED:
         yield f"{name} is reserved for Poise: choose another name"
     seen: dict[str, str] = {}
-    kinds = tuple(kinds)
-    if not kinds:
+    message_types = tuple(message_types)
+    if not message_types:
         yield "it has no handlers"
-    for kind in kinds:
-        found = list(_request_problems(name, kind))
-        yield from found
-        if not found and (other := seen.setdefault(kind.kind, kind.__name__)) != kind.__name__:
-            yield f"{other} and {kind.__name__} are both {kind.kind!r}: give each a different kind"
+    for message_type in message_types:
+        problems = list(_request_problems(name, message_type))
+        yield from problems
+        if problems:
+            continue
+        other = seen.setdefault(message_type.kind, message_type.__name__)
+        if other != message_type.__name__:
+            yield f"{other} and {message_type.__name__} are both {message_type.kind!r}: give each a different kind"
 
 
-def _request_problems(tier: str, kind: Any) -> Iterator[str]:
-    if not (isinstance(kind, type) and issubclass(kind, Request)):
-        yield f"{getattr(kind, '__name__', kind)} is not a Request: only messages with a reply can be handled"
+def _request_problems(tier: str, message_type: Any) -> Iterator[str]:
+    if not (isinstance(message_type, type) and issubclass(message_type, Request)):
+        name = getattr(message_type, "__name__", message_type)
+        yield f"{name} is not a Request: only messages with a reply can be handled"
         return
-    if kind in REQUESTS:
-        yield f"{kind.__name__} belongs to a built-in tier"
+    if message_type in REQUESTS:
+        yield f"{message_type.__name__} belongs to a built-in tier"
         return
-    reply = getattr(kind, "reply", None)
+    reply = getattr(message_type, "reply", None)
     if not (isinstance(reply, type) and issubclass(reply, Message)):
-        yield f"{kind.__name__} has no reply: give it `reply = …`, the class of its reply"
-    for body in (kind, reply):
-        named = getattr(body, "kind", None)
-        if isinstance(body, type) and not (isinstance(named, str) and KIND.fullmatch(named)):
-            yield f"{body.__name__}.kind is {named!r}, which is not name/version, such as 'translate/1'"
-    said = getattr(kind, "tier", None)
-    if said != tier:
-        yield f"{kind.__name__} has tier {said!r}: give it `tier = {tier!r}`, so that callers know where it goes"
+        yield f"{message_type.__name__} has no reply: give it `reply = …`, the class of its reply"
+    for body in (message_type, reply):
+        kind = getattr(body, "kind", None)
+        if isinstance(body, type) and not (isinstance(kind, str) and KIND_PATTERN.fullmatch(kind)):
+            yield f"{body.__name__}.kind is {kind!r}, which is not name/version, such as 'translate/1'"
+    named_tier = getattr(message_type, "tier", None)
+    if named_tier != tier:
+        yield (
+            f"{message_type.__name__} has tier {named_tier!r}: give it `tier = {tier!r}`, so that callers know where "
+            "it goes"
+        )
 
 
 def handler_problems(handlers: Mapping[Any, Any]) -> Iterator[str]:
     """Yield where the signatures of the handlers contradict their message types."""
-    for kind, handler in handlers.items():
+    for message_type, handler in handlers.items():
         function = handler.function if isinstance(handler, ExecutorHandler) else handler
-        if not isinstance(kind, type):
+        if not isinstance(message_type, type):
             continue  # reported already
         if not callable(function):
-            yield f"the handler of {kind.__name__} is {function!r}, which is not a function"
+            yield f"the handler of {message_type.__name__} is {function!r}, which is not a function"
             continue
         takes = ("request",) if isinstance(handler, ProcessHandler) else ("request", "context")
         yield from (
-            f"{_name(function)} handles {kind.__name__}, but {why}"
-            for why in _signature_problems(function, kind, takes)
+            f"{_name(function)} handles {message_type.__name__}, but {why}"
+            for why in _signature_problems(function, message_type, takes)
         )
 
 
-def _signature_problems(function: Callable[..., Any], kind: type[Message], takes: tuple[str, ...]) -> Iterator[str]:
+def _signature_problems(
+    function: Callable[..., Any], message_type: type[Message], takes: tuple[str, ...]
+) -> Iterator[str]:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # unknown for some callables written in C
@@ -99,9 +108,9 @@ def _signature_problems(function: Callable[..., Any], kind: type[Message], takes
         return
     hints = _hints(function)
     asked = hints.get(next(iter(signature.parameters)))
-    if _is_class(asked) and not _compatible(asked, kind):
+    if _is_class(asked) and not _compatible(asked, message_type):
         yield f"its request is annotated as {asked.__name__}"
-    reply, returned = getattr(kind, "reply", None), hints.get("return")
+    reply, returned = getattr(message_type, "reply", None), hints.get("return")
     if _is_class(reply) and _is_class(returned) and not _compatible(returned, reply):
         yield f"returns {returned.__name__}, not {reply.__name__}"
 

@@ -47,7 +47,7 @@ class MessageDecoder:
         self._mesh = mesh
         self._redis = redis
         self._topic = topic
-        self._kinds: Mapping[str, type[Message]] = {kind.kind: kind for kind in topic.accepts}
+        self._message_types: Mapping[str, type[Message]] = {accepted.kind: accepted for accepted in topic.accepts}
 
     async def decode(self, record: Record, retry: DelayedRetry | None) -> DecodedMessage:
         """Decode a record; `retry` is set if it comes from a delayed-retry topic.
@@ -64,11 +64,15 @@ class MessageDecoder:
         except EnvelopeError as error:
             raise InvalidMessageError(str(error), [error.error]) from error
         deadline = resolve_deadline(envelope.deadline, record.timestamp, self._topic.deadlines)
-        kind = self._kind(record, envelope)
+        message_type = self._message_type(record, envelope)
         address = await self._mesh.addresses.resolve(envelope)
         stream_to = await self._mesh.addresses.resolve_stream(envelope, public=self._topic.public)
         try:
-            request = kind() if kind is Deletion else kind.parse(record.value or b"", strict=self._topic.public)
+            request = (
+                message_type()
+                if message_type is Deletion
+                else message_type.parse(record.value or b"", strict=self._topic.public)
+            )
         except ValidationError as error:
             # Without its cause, which repeats the invalid input: a hostile body would fill a hundred megabytes.
             raise InvalidMessageError.of(error) from None
@@ -78,25 +82,25 @@ class MessageDecoder:
         if stream_to is not None:
             replies_there = address is not None and (address.correlation_id or b"") == (stream_to.correlation_id or b"")
             limits = StreamLimits(interval=self._mesh.settings.stream_interval)
-            stream = StreamWriter(
+            stream_writer = StreamWriter(
                 stream_to, self._mesh.producer.send, run=context.run, ends=replies_there, limits=limits
             )
-            context = replace(context, stream=stream)
+            context = replace(context, stream_writer=stream_writer)
         return DecodedMessage(request, context, address, retry.count if retry else 0)
 
-    def _kind(self, record: Record, envelope: Envelope) -> type[Message]:
+    def _message_type(self, record: Record, envelope: Envelope) -> type[Message]:
         if record.value is None:
-            if Deletion.kind in self._kinds:
+            if Deletion.kind in self._message_types:
                 return Deletion
             raise InvalidMessageError("the value is null", [FieldError(field="body", detail="must not be null")])
         if envelope.kind is None:
             return self._topic.accepts[0]
-        kind = self._kinds.get(envelope.kind)
-        if kind is None:
-            detail = f"{envelope.kind!r} is not known here; {self._topic.name} takes {', '.join(self._kinds)}"
-            error = NewerVersionError if _is_newer(envelope.kind, self._kinds) else InvalidMessageError
+        message_type = self._message_types.get(envelope.kind)
+        if message_type is None:
+            detail = f"{envelope.kind!r} is not known here; {self._topic.name} accepts {', '.join(self._message_types)}"
+            error = NewerVersionError if _is_newer(envelope.kind, self._message_types) else InvalidMessageError
             raise error(f"{KIND}: {detail}", [FieldError(field=KIND, detail=detail)])
-        return kind
+        return message_type
 
     def context(self, record: Record, envelope: Envelope, deadline: float) -> Context:
         """Return the context of a record; `deadline` is in Unix seconds."""

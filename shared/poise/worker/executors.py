@@ -29,7 +29,7 @@ class ExecutorHandler(ABC):
         )
 
     @abstractmethod
-    def start(self, kind: type[Message], threads: ThreadPool) -> AbstractAsyncContextManager[Handler]:
+    def start(self, message_type: type[Message], threads: ThreadPool) -> AbstractAsyncContextManager[Handler]:
         """Return the handler with its threads or processes."""
 
 
@@ -40,7 +40,7 @@ class ThreadHandler(ExecutorHandler):
         self.function = function
 
     @asynccontextmanager
-    async def start(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
+    async def start(self, message_type: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
         """Yield the handler, in threads of the tier's pool."""
 
         async def handle(request: Any, context: Context) -> Any:
@@ -58,18 +58,18 @@ class ProcessHandler(ExecutorHandler):
         self.function = function
         self.workers = workers
 
-    def pool(self, kind: type[Message]) -> ProcessPool:
+    def pool(self, message_type: type[Message]) -> ProcessPool:
         """Return a pool that is not started yet.
 
         Raises:
             SetupError: A process cannot import the function.
         """
-        return ProcessPool(self.function, self.workers, (kind,))
+        return ProcessPool(self.function, self.workers, (message_type,))
 
     @asynccontextmanager
-    async def start(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
+    async def start(self, message_type: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
         """Yield the handler, with its processes."""
-        async with self.pool(kind) as pool:
+        async with self.pool(message_type) as pool:
 
             async def handle(request: Any, context: Context) -> Any:
                 return await pool.apply(request, urgent=context.lane == "interactive")
@@ -121,10 +121,10 @@ async def start_handlers(
     try:
         async with AsyncExitStack() as stack:
             yield {
-                kind: await stack.enter_async_context(handler.start(kind, threads))
+                message_type: await stack.enter_async_context(handler.start(message_type, threads))
                 if isinstance(handler, ExecutorHandler)
                 else handler
-                for kind, handler in handlers.items()
+                for message_type, handler in handlers.items()
             }
     finally:
         if threads.busy:

@@ -22,7 +22,16 @@ from poise.worker.context import Context, Handler
 from poise.worker.decoder import DecodedMessage
 from poise.worker.idempotency import Claim
 from poise.worker.result_publisher import ResultPublisher
-from poise.worker.retry_policy import Expire, FailedAttempt, GiveUp, Retry, RetryBudget, RetryLater, ReturnFault, decide
+from poise.worker.retry_policy import (
+    DeadLetterIt,
+    Expire,
+    FailedAttempt,
+    Retry,
+    RetryBudget,
+    RetryLater,
+    ReturnFault,
+    decide,
+)
 from poise.worker.tier import Tier
 
 log = logging.getLogger(__name__)
@@ -46,7 +55,7 @@ class HandlerRunner:
         self._results = results
         self._budget = budget
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._metered = {semconv.MESSAGING_DESTINATION: topic.name}
+        self._metric_labels = {semconv.MESSAGING_DESTINATION: topic.name}
 
     async def run(self, message: DecodedMessage, claim: Claim) -> EncodedMessage | None:
         """Handle a message; on a failure, `decide` whether to retry, delay, expire or dead-letter it.
@@ -57,7 +66,8 @@ class HandlerRunner:
         Raises:
             RunCancelledError: The message, or a call of its handler, was cancelled.
         """
-        number, waited, context = message.context.attempt, 0.0, message.context
+        context = message.context
+        number, waited = context.attempt, 0.0
         while True:
             try:
                 return await self._attempt(message, number)
@@ -76,15 +86,16 @@ class HandlerRunner:
                 match decide(error, attempt, self._jitter):
                     case Retry(delay):
                         await self._wait_to_retry(context, error, delay)
-                        number, waited = number + 1, waited + delay
+                        number += 1
+                        waited += delay
                     case RetryLater(delay) if await self._results.retry_later(context.record, error, delay, attempt):
                         return None
                     case Expire():
                         return EncodedMessage.of(self._expired(context, error))
                     case ReturnFault() if isinstance(error, PoiseError):
                         return EncodedMessage.of(error.fault())
-                    case GiveUp() | RetryLater() | ReturnFault():
-                        return await self._give_up(context, error, number, claim)
+                    case DeadLetterIt() | RetryLater() | ReturnFault():
+                        return await self._dead_letter(context, error, number, claim)
 
     async def _attempt(self, message: DecodedMessage, number: int) -> EncodedMessage | None:
         request, context = message.request, message.context
@@ -93,8 +104,8 @@ class HandlerRunner:
         remaining = context.remaining()
         if remaining <= 0:
             raise DeadlineExceededError("the deadline had passed before the message was handled")
-        if context.stream is not None:
-            context.stream.start_attempt()
+        if context.stream_writer is not None:
+            context.stream_writer.start_attempt()
         async with asyncio.timeout(None if math.isinf(remaining) else remaining):
             reply = await self._handlers[type(request)](request, context)
         if isinstance(request, Request) and not isinstance(reply, request.reply):
@@ -102,18 +113,24 @@ class HandlerRunner:
         if reply is None:
             return None
         encoded = EncodedMessage.of(reply)  # part of the attempt: an EncodingError is a failure of the handler
-        if context.stream is not None:
-            context.stream.completed(reply)
+        if context.stream_writer is not None:
+            context.stream_writer.completed(reply)
         return encoded
 
     async def _wait_to_retry(self, context: Context, error: Exception, delay: float) -> None:
         self._budget.withdraw()
-        count(semconv.RETRIES, 1, {**self._metered, semconv.ERROR_TYPE: type(error).__name__})
-        log.info("run %s step %s: %s; again in %.1f s", context.run, context.step, error_message(error), delay)
+        count(semconv.RETRIES, 1, {**self._metric_labels, semconv.ERROR_TYPE: type(error).__name__})
+        log.info(
+            "run %s step %s: %s; will be handled again in %.1f s",
+            context.run,
+            context.step,
+            error_message(error),
+            delay,
+        )
         async with parked():
             await asyncio.sleep(delay)
 
-    async def _give_up(self, context: Context, error: Exception, number: int, claim: Claim) -> EncodedMessage:
+    async def _dead_letter(self, context: Context, error: Exception, number: int, claim: Claim) -> EncodedMessage:
         # If another copy holds the step by now, its reply is the reply to this copy too.
         other = await claim.acquire()
         if other is not None:
@@ -121,7 +138,7 @@ class HandlerRunner:
         return EncodedMessage.of(await self._results.dead_letter(context.record, error, attempt=number))
 
     def _expired(self, context: Context, error: Exception) -> Fault:
-        count(semconv.DEADLINE_EXCEEDED, 1, self._metered)
+        count(semconv.DEADLINE_EXCEEDED, 1, self._metric_labels)
         if not isinstance(error, DeadlineExceededError):
             reason = f"tier {self._tier.name} did not finish step {context.step} before its deadline"
             error = DeadlineExceededError(reason)

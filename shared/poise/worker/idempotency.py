@@ -5,7 +5,7 @@
     held elsewhere   another copy is being handled: wait for its reply, or until its lease expires
     unknown          Redis is absent: handle the message, perhaps not for the first time
 
-A worker that stalls for longer than its lease loses the step to another copy. When it continues, its write is refused,
+A worker that stalls for longer than its lease loses the step to another copy. When it continues, its write is rejected,
 because its token no longer holds the step, and it publishes the reply that the other copy stored.
 """
 
@@ -22,7 +22,7 @@ from poise.contracts.message import Message, Request
 from poise.errors import DeadlineExceededError
 from poise.kafka.handling_slots import parked
 from poise.redis.lease import LeaseHolder, poll_intervals
-from poise.redis.step_results import ClaimStatus, Lease, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, StoredReply
 from poise.rpc.encoding import EncodedMessage
 from poise.telemetry import count, semconv
 from poise.worker.context import Context
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 REPLY_TTL_AFTER_DEADLINE: Final = 60.0
 """Seconds after its deadline for which a reply is stored: no caller waits for longer."""
 
-Attempt = Callable[[], Awaitable[ClaimStatus | StoredReply]]
-"""Tries to acquire the lease of a step, or to store its reply."""
+TryLease = Callable[[], Awaitable[LeaseStatus | StoredReply]]
+"""Tries to acquire the lease of a step, or to replace it by the reply."""
 
 
 class IdempotencyGuard:
@@ -73,7 +73,7 @@ class Claim:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Release the step, unless its reply is stored: the next copy can acquire it at once."""
-        lease = self._abandon()
+        lease = self._drop_lease()
         if lease is not None:
             await self._leases.release(lease)
 
@@ -84,7 +84,7 @@ class Claim:
             return None
         reply = await self._wait_for_owner(lambda: self._leases.acquire(lease))
         if reply is not None:
-            self._abandon()
+            self._drop_lease()
         return reply
 
     async def store_result(self, reply: EncodedMessage | None) -> EncodedMessage | None:
@@ -98,51 +98,52 @@ class Claim:
         lease, result = self._lease, StoredReply(reply.kind, reply.body)
         ttl = self._context.remaining() + REPLY_TTL_AFTER_DEADLINE
         other = await self._wait_for_owner(lambda: self._leases.store(lease, result, ttl))
-        self._abandon()
+        self._drop_lease()
         return reply if other is None else other
 
-    async def _wait_for_owner(self, attempt: Attempt) -> EncodedMessage | None:
+    async def _wait_for_owner(self, try_lease: TryLease) -> EncodedMessage | None:
         """Try until no other copy holds the step; return the other copy's reply, if there is one.
 
         A wait that reaches the deadline returns a fault; the step is then not ours.
         """
-        found = await attempt()
-        if found is ClaimStatus.HELD_ELSEWHERE:
+        status = await try_lease()
+        if status is LeaseStatus.HELD_ELSEWHERE:
             async with parked():
-                found = await self._poll(attempt)
-        if isinstance(found, StoredReply):
-            return self._decode(found)
-        if found is ClaimStatus.HELD_ELSEWHERE:
+                status = await self._poll(try_lease)
+        if isinstance(status, StoredReply):
+            return self._decode(status)
+        if status is LeaseStatus.HELD_ELSEWHERE:
             reason = f"another worker did not finish step {self._context.step} before its deadline"
             return EncodedMessage.of(DeadlineExceededError(reason).fault())
         return None
 
-    async def _poll(self, attempt: Attempt) -> ClaimStatus | StoredReply:
+    async def _poll(self, try_lease: TryLease) -> LeaseStatus | StoredReply:
         """Try again until the step is not held elsewhere, or the deadline has passed."""
         intervals = poll_intervals()
         while (left := self._context.remaining()) > 0:
             await asyncio.sleep(min(next(intervals), left))
-            if (found := await attempt()) is not ClaimStatus.HELD_ELSEWHERE:
-                return found
-        return ClaimStatus.HELD_ELSEWHERE
+            if (status := await try_lease()) is not LeaseStatus.HELD_ELSEWHERE:
+                return status
+        return LeaseStatus.HELD_ELSEWHERE
 
     def _decode(self, stored: StoredReply) -> EncodedMessage | None:
-        kinds: dict[str, type[Message]] = {Fault.kind: Fault}
+        reply_types: dict[str, type[Message]] = {Fault.kind: Fault}
         if isinstance(self._request, Request):
-            kinds[self._request.reply.kind] = self._request.reply
+            reply_types[self._request.reply.kind] = self._request.reply
         try:
-            reply = kinds[stored.kind].parse(stored.body)
+            reply = reply_types[stored.kind].parse(stored.body)
         except (KeyError, ValidationError) as error:
             log.warning("the stored reply of run %s cannot be read, handling it again: %s", self._context.run, error)
-            self._abandon()
+            self._drop_lease()
             return None
         count(semconv.DUPLICATES, 1, {semconv.MESSAGING_DESTINATION: self._context.record.topic})
         return EncodedMessage(reply, stored.body)
 
-    def _abandon(self) -> Lease | None:
+    def _drop_lease(self) -> Lease | None:
+        """Stop renewing the lease, and return it."""
         lease, self._lease = self._lease, None
         if lease is not None:
-            self._leases.abandon(lease)
+            self._leases.stop_renewing(lease)
         return lease
 
 

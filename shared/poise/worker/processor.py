@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
@@ -34,6 +34,9 @@ from poise.worker.result_publisher import ResultPublisher
 from poise.worker.retry_policy import FailedAttempt, RetryBudget, RetryLater, decide, overload_error
 from poise.worker.tier import Tier
 
+OVERLOAD_OUTCOME: Final = "turned away"
+"""The outcome, in spans, of a message that was rejected because this worker is overloaded."""
+
 
 class MessageProcessor:
     """Processes the messages of one topic for one tier."""
@@ -53,7 +56,7 @@ class MessageProcessor:
         self._guard = guard
         self._budget = budget
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._metered = {semconv.MESSAGING_DESTINATION: topic.name}
+        self._metric_labels = {semconv.MESSAGING_DESTINATION: topic.name}
         self.decoder = MessageDecoder(mesh, redis, topic)
         self.results = ResultPublisher(mesh, tier.name, topic)
         self._runner = HandlerRunner(tier, topic, mesh.cancellation, self.results, budget)
@@ -62,7 +65,7 @@ class MessageProcessor:
         """Process one message. When this returns, the consumer may commit its offset.
 
         Raises:
-            PoiseError: The broker took neither reply nor dead letter; the message is not finished.
+            PoiseError: The broker acknowledged neither reply nor dead letter; the message is not finished.
         """
         await self._process_safely(record, None)
 
@@ -77,16 +80,16 @@ class MessageProcessor:
     async def _process_safely(
         self, record: Record, retry: DelayedRetry | None, overload: RetryableError | None = None
     ) -> None:
-        adjust(semconv.IN_FLIGHT, 1, self._metered)
+        adjust(semconv.IN_FLIGHT, 1, self._metric_labels)
         self._budget.deposit()
         try:
             await self._process(record, retry, overload)
-        except PoiseError:  # the broker took neither reply nor dead letter
+        except PoiseError:  # the broker acknowledged neither reply nor dead letter
             raise
         except Exception as error:  # noqa: BLE001 - a bug in Poise, which a retry would only repeat
             await self.results.dead_letter(record, error)
         finally:
-            adjust(semconv.IN_FLIGHT, -1, self._metered)
+            adjust(semconv.IN_FLIGHT, -1, self._metric_labels)
 
     async def _process(self, record: Record, retry: DelayedRetry | None, overload: RetryableError | None) -> None:
         """Take a message through its whole life.
@@ -100,37 +103,41 @@ class MessageProcessor:
         7. publish the reply, after the dead letter, if there is one; the consumer commits the offset after both
         """
         started = time.time()
-        count(semconv.CONSUMED_MESSAGES, 1, self._metered)
-        measure(semconv.QUEUE_WAIT, max(0.0, started - record.timestamp), self._metered)
+        count(semconv.CONSUMED_MESSAGES, 1, self._metric_labels)
+        measure(semconv.QUEUE_WAIT, max(0.0, started - record.timestamp), self._metric_labels)
         message = await self._decode(record, retry)  # 1
         if message is None:
             return
-        request, context, seen = message.request, message.context, False
+        request, context = message.request, message.context
+        seen = False
         with self._span(context, started) as current:  # 2
             try:
                 if overload is not None:
                     raise overload
                 with self._mesh.cancellation.scope(request, context):  # 3
                     async with self._guard.claim(request, context) as claim:  # 4
-                        reply, seen = claim.stored, claim.stored is not None
+                        reply = claim.stored
+                        seen = reply is not None
                         if reply is None:
                             reply = await self._runner.run(message, claim)  # 5
                         reply = await claim.store_result(reply)  # 6
                 outcome = "fault" if reply is not None and isinstance(reply.message, Fault) else "ok"
             except RunCancelledError as error:
-                count(semconv.CANCELLED, 1, self._metered)
-                outcome, reply = "cancelled", EncodedMessage.of(error.fault())
+                count(semconv.CANCELLED, 1, self._metric_labels)
+                outcome = "cancelled"
+                reply = EncodedMessage.of(error.fault())
             except RetryableError as error:
                 if error is not overload:
                     raise
-                count(semconv.REJECTED_BUSY, 1, self._metered)
-                outcome, reply = "turned away", EncodedMessage.of(error.fault())
+                count(semconv.REJECTED_OVERLOAD, 1, self._metric_labels)
+                outcome = OVERLOAD_OUTCOME
+                reply = EncodedMessage.of(error.fault())
             current.set_attribute(semconv.OUTCOME, outcome)
             if reply is not None:
                 if isinstance(reply.message, Fault) and not seen and self._tier.on_fault is not None:
                     await self._tier.on_fault(request, context, reply.message)
                 await self.results.reply(message, reply)  # 7
-        measure(semconv.PROCESS_DURATION, time.time() - started, self._metered)
+        measure(semconv.PROCESS_DURATION, time.time() - started, self._metric_labels)
 
     async def _decode(self, record: Record, retry: DelayedRetry | None) -> DecodedMessage | None:
         """Decode a record; None if it was dead-lettered, or delayed for a newer worker."""
@@ -138,9 +145,9 @@ class MessageProcessor:
             return await self.decoder.decode(record, retry)
         except NewerVersionError as error:
             if not await self._delay_for_newer_worker(record, error, retry):
-                await self._refuse(record, error)
+                await self._dead_letter_undecodable(record, error)
         except MessageError as error:
-            await self._refuse(record, error)
+            await self._dead_letter_undecodable(record, error)
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in Poise must not block the partition
@@ -163,11 +170,11 @@ class MessageProcessor:
             case _:
                 return False
 
-    async def _refuse(self, record: Record, error: MessageError) -> None:
+    async def _dead_letter_undecodable(self, record: Record, error: MessageError) -> None:
         attributes = {semconv.OUTCOME: "dead"}
         with span(semconv.process_span(self._topic.name), kind=SpanKind.CONSUMER, attributes=attributes):
             run, step = self.decoder.run_and_step(record)
-            await self.results.refuse(record, error, run=run, step=step)
+            await self.results.dead_letter_and_reply(record, error, run=run, step=step)
 
     async def waiting_caller(self, record: Record) -> WaitingCaller | None:
         """Return the caller of a message that the broker does not deliver yet; None if no caller is known.
@@ -178,7 +185,7 @@ class MessageProcessor:
         try:
             message = await self.decoder.decode(record, None)
         except MessageError:
-            return None  # it is refused when it is delivered
+            return None  # it is dead-lettered when it is delivered
         if message.address is None:
             return None
         context = message.context

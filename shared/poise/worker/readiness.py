@@ -37,7 +37,7 @@ class Readiness:
         self._admin = admin
         self._liveness = liveness
         self._identities = identities
-        self._part: Component | None = None
+        self._component: Component | None = None
         self._conditions: dict[str, Callable[[], bool]] = {}
         self._answers = False
         self._unreachable: set[str] = set()
@@ -48,16 +48,16 @@ class Readiness:
         missing = sorted(CATALOGUE.keys() - (await self._query()))
         if missing:
             raise SetupError(f"topics are missing ({', '.join(missing)}): create them with `poise topics apply`")
-        self._part = self._liveness.component("probe of the broker")
-        self._probing = self._part.run(self._probe(self._part))
+        self._component = self._liveness.component("probe of the broker")
+        self._probing = self._component.run(self._probe(self._component))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop probing."""
-        if self._part is not None:
-            self._part.close()
+        if self._component is not None:
+            self._component.close()
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait({self._probing})
@@ -77,11 +77,11 @@ class Readiness:
 
     async def _query(self) -> Collection[str]:
         """Query the broker for the topics and update their identities; return those that exist."""
-        found = await self._admin.describe(CATALOGUE.keys() | self._identities.topics)
+        topics = await self._admin.describe(CATALOGUE.keys() | self._identities.topics)
         self._answers = True
         self._liveness.record_broker(answering=True)
-        self._identities.update(found)
-        return found.keys()
+        self._identities.update(topics)
+        return topics.keys()
 
     async def _log_unreachable(self) -> None:
         """Log each broker that is unreachable at its advertised address, once until it is reachable."""
@@ -90,17 +90,17 @@ class Readiness:
             log.warning("%s", why)
         self._unreachable = unreachable
 
-    async def _probe(self, part: Component) -> None:
+    async def _probe(self, component: Component) -> None:
         for number in itertools.count():
             if number % PROBES_PER_REACHABILITY_CHECK == 0:
                 await self._log_unreachable()
             await asyncio.sleep(PROBE_INTERVAL)
             try:
                 await self._query()
-                part.progress()
+                component.progress()
             except UnavailableError as error:
                 if self._answers:
                     log.warning("%s", error)
                 self._answers = False
                 self._liveness.record_broker(answering=False)
-                part.blocked(str(error))
+                component.blocked(str(error))

@@ -25,34 +25,34 @@ class ResultPublisher:
     def __init__(self, mesh: MeshConnection, tier: str, topic: Topic) -> None:
         self._mesh = mesh
         self._tier = tier
-        self._metered = {semconv.MESSAGING_DESTINATION: topic.name}
+        self._metric_labels = {semconv.MESSAGING_DESTINATION: topic.name}
 
     async def reply(self, message: DecodedMessage, reply: EncodedMessage) -> None:
         """Publish the reply to a message, if a caller waits for it.
 
         Raises:
-            UnavailableError: The broker did not take it.
+            UnavailableError: The broker did not acknowledge it.
         """
         if message.address is None:
             return
         context = message.context
         try:
             await self._mesh.producer.reply(
-                message.address, reply, run=context.run, step=context.step, stream=context.stream
+                message.address, reply, run=context.run, step=context.step, stream=context.stream_writer
             )
-        except TerminalError as error:  # the address never takes the reply: a retry would block other messages
+        except TerminalError as error:  # the reply can never be written there: a retry would block other messages
             await self.dead_letter(context.record, error, attempt=context.attempt)
 
     async def dead_letter(self, record: Record, error: Exception, *, attempt: int = 1) -> Fault:
         """Dead-letter a record, and return the fault for its caller.
 
         Raises:
-            UnavailableError: The broker did not take it.
+            UnavailableError: The broker did not acknowledge it.
         """
         position = await model.write(
             self._mesh.producer.send, self._tier, record, error, attempt=attempt, worker=self._mesh.settings.instance
         )
-        log.warning("%s is a dead letter now, %s: %s", record.position, position, error_with_type(error))
+        log.warning("%s was dead-lettered to %s: %s", record.position, position, error_with_type(error))
         count(
             semconv.DEAD_LETTERS,
             1,
@@ -61,9 +61,9 @@ class ResultPublisher:
         if isinstance(error, PoiseError):
             return error.fault()
         id_ = f"{self._tier}/{position.partition}/{position.offset}"  # as `poise dlq show` takes it
-        return TerminalError(f"{self._tier} failed on it, {type(error).__name__}: dead letter {id_}").fault()
+        return TerminalError(f"{self._tier} failed on the message ({type(error).__name__}): dead letter {id_}").fault()
 
-    async def refuse(self, record: Record, error: MessageError, *, run: str, step: str) -> None:
+    async def dead_letter_and_reply(self, record: Record, error: MessageError, *, run: str, step: str) -> None:
         """Dead-letter a record that cannot be decoded, and send its caller the fault, if its address can be read."""
         await self.dead_letter(record, error)
         address = await self._mesh.addresses.resolve_best_effort(record)
@@ -87,13 +87,13 @@ class ResultPublisher:
             )
         except RecordTooLargeError:
             return False
-        log.info("%s again in %.0f s: %s", record.position, delay, error_with_type(error))
-        count(semconv.POSTPONED, 1, {**self._metered, semconv.ERROR_TYPE: type(error).__name__})
+        log.info("%s will be handled again in %.0f s: %s", record.position, delay, error_with_type(error))
+        count(semconv.DELAYED_RETRIES, 1, {**self._metric_labels, semconv.ERROR_TYPE: type(error).__name__})
         return True
 
     async def expire_undelivered(self, address: ReplyAddress, position: Position, run: str, step: str) -> None:
         """Send the fault for a message that the broker did not deliver before the message's deadline."""
-        count(semconv.DEADLINE_EXCEEDED, 1, self._metered)
+        count(semconv.DEADLINE_EXCEEDED, 1, self._metric_labels)
         reason = f"{position} is behind an open transaction of another client: the broker delivers nothing after it"
         await self._mesh.producer.reply(
             address, EncodedMessage.of(DeadlineExceededError(reason).fault()), run=run, step=step

@@ -37,7 +37,7 @@ class RetryLater:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
+class DeadLetterIt:
     """Dead-letter the message, and return the fault to the caller."""
 
 
@@ -51,7 +51,7 @@ class ReturnFault:
     """Return the fault to the caller, which decides what to do instead, without a dead letter."""
 
 
-Decision = Retry | RetryLater | GiveUp | Expire | ReturnFault
+Decision = Retry | RetryLater | DeadLetterIt | Expire | ReturnFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,9 @@ def decide(
     if isinstance(error, DeadlineExceededError):
         return Expire()
     if isinstance(error, NewerVersionError):
-        return _retry_later_or_give_up(attempt)
+        return _retry_later_or_dead_letter(attempt)
     if isinstance(error, TerminalError | TransportError | CallError):
-        return _give_up_or_return_fault(error, attempt)
+        return _dead_letter_or_return_fault(error, attempt)
     if attempt.remaining <= 0:
         return Expire()
     if isinstance(error, RateLimitedError) and attempt.has_caller:
@@ -155,7 +155,7 @@ def decide(
 
 def _retry_now_or_later(
     error: Exception, attempt: FailedAttempt, jitter: random.Random, limits: RetryLimits
-) -> Retry | RetryLater | GiveUp | ReturnFault:
+) -> Retry | RetryLater | DeadLetterIt | ReturnFault:
     retryable = isinstance(error, RetryableError)
     wait = (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
     often = limits.max_attempts if retryable else limits.max_attempts_after_bug
@@ -164,15 +164,15 @@ def _retry_now_or_later(
         if delay < attempt.remaining and (attempt.has_caller or delay <= limits.max_delay):
             return Retry(delay)
     return (
-        _retry_later_or_give_up(attempt, wait)
+        _retry_later_or_dead_letter(attempt, wait)
         if retryable and not attempt.has_caller
-        else _give_up_or_return_fault(error, attempt)
+        else _dead_letter_or_return_fault(error, attempt)
     )
 
 
-def _give_up_or_return_fault(error: Exception, attempt: FailedAttempt) -> GiveUp | ReturnFault:
+def _dead_letter_or_return_fault(error: Exception, attempt: FailedAttempt) -> DeadLetterIt | ReturnFault:
     return_fault = attempt.has_caller and isinstance(error, PoiseError) and not error.dead_letter
-    return ReturnFault() if return_fault else GiveUp()
+    return ReturnFault() if return_fault else DeadLetterIt()
 
 
 def _retry_or_return_fault(
@@ -188,12 +188,12 @@ def _backoff(number: int, jitter: random.Random, limits: RetryLimits) -> float:
     return jitter.uniform(0, min(limits.max_delay, limits.base_delay * 2.0 ** min(number - 1, _MAX_DOUBLINGS)))
 
 
-def _retry_later_or_give_up(attempt: FailedAttempt, wait: float = 0.0) -> RetryLater | GiveUp:
+def _retry_later_or_dead_letter(attempt: FailedAttempt, wait: float = 0.0) -> RetryLater | DeadLetterIt:
     later = RETRY_DELAYS[attempt.delayed_retries :]
     if not later:
-        return GiveUp()
+        return DeadLetterIt()
     delay = next((delay for delay in later if delay >= wait), later[-1])
-    return RetryLater(delay) if delay < attempt.remaining else GiveUp()
+    return RetryLater(delay) if delay < attempt.remaining else DeadLetterIt()
 
 
 def overload_error(worker: str, topic: str) -> RetryableError:

@@ -7,7 +7,7 @@ from poise.kafka.consumer import ConcurrentConsumer
 from poise.kafka.faststream_adapter import new_broker
 from poise.redis.client import RedisClient
 from poise.redis.lease import LeaseHolder
-from poise.redis.step_results import StepResultStore
+from poise.redis.lease_store import LeaseStore
 from poise.settings import MeshSettings
 from poise.worker import custom_tiers, executors
 from poise.worker.connection import MeshConnection
@@ -29,7 +29,7 @@ class WorkerRuntime(MeshConnection):
     def __init__(self, settings: MeshSettings, *, tier: str) -> None:
         super().__init__(settings, tier=tier)
         self.redis = RedisClient(settings.redis_url, liveness=self.liveness)
-        self.leases = LeaseHolder(StepResultStore(self.redis), settings.lease_ttl, self.liveness)
+        self.leases = LeaseHolder(LeaseStore(self.redis), settings.lease_ttl, self.liveness)
         self.stop = StopSignal()
         self._broker = new_broker(self.connection)
         self._started = False

@@ -49,10 +49,12 @@ class Tier:
             problems.append("is built in: its topics are in contracts/topics.py")
         if problems:
             raise SetupError(f"tier {name}: {'; '.join(problems)}")
-        self.handlers: dict[type[Message], Handler] = {kind: as_handler(given) for kind, given in handlers.items()}
-        for kind, handler in handlers.items():
+        self.handlers: dict[type[Message], Handler] = {
+            message_type: as_handler(handler) for message_type, handler in handlers.items()
+        }
+        for message_type, handler in handlers.items():
             if isinstance(handler, ProcessHandler):
-                handler.pool(kind)  # refuses a function that no process can import
+                handler.pool(message_type)  # rejects a function that no process can import
         self.concurrency = concurrency
         self.custom_topics = () if name in BUILT_IN else custom_tier_topics(name, handlers, topics)
         """All topics of a custom tier; empty for a built-in one."""
@@ -60,10 +62,10 @@ class Tier:
         self.topics = tuple(
             topic for topic in candidates if topic.tier == name and self.handlers.keys() & set(topic.accepts)
         )
-        carried = {kind for topic in self.topics for kind in topic.accepts}
-        if missing := [kind.__name__ for kind in self.handlers if kind not in carried]:
+        accepted = {message_type for topic in self.topics for message_type in topic.accepts}
+        if missing := [handled.__name__ for handled in self.handlers if handled not in accepted]:
             raise SetupError(f"tier {name}: none of its topics accepts {', '.join(missing)}: see contracts/topics.py")
-        if unhandled := [kind.__name__ for kind in carried if kind not in self.handlers]:
+        if unhandled := [message_type.__name__ for message_type in accepted if message_type not in self.handlers]:
             raise SetupError(f"tier {name}: no handler for {', '.join(unhandled)}, which its topics accept")
 
     def with_handlers(self, handlers: Mapping[type[Message], Handler]) -> Self:

@@ -72,20 +72,20 @@ def load(where: str) -> TierSource:
     """
     place, name = split_location(where)
     module = _import_file(place)
-    found: Any = getattr(module, name, None)
-    if found is None and where.endswith(".py"):
+    tier: Any = getattr(module, name, None)
+    if tier is None and where.endswith(".py"):
         tiers = {key: value for key, value in vars(module).items() if isinstance(value, Tier)}
         if len(tiers) != 1:
-            some = (
+            listed = (
                 f"has several ({', '.join(tiers)}): name one, as {where}:{next(iter(tiers))}" if tiers else "has none"
             )
-            raise SetupError(f"{where} has no {DEFAULT_NAME!r}, and {some}")
-        (found,) = tiers.values()
-    if isinstance(found, Tier):
-        return found
-    if not callable(found):
-        raise SetupError(f"{place} has no tier {name!r}: it is {found!r}")
-    return cast("Callable[[], AbstractAsyncContextManager[Tier]]", found)
+            raise SetupError(f"{where} has no {DEFAULT_NAME!r}, and {listed}")
+        (tier,) = tiers.values()
+    if isinstance(tier, Tier):
+        return tier
+    if not callable(tier):
+        raise SetupError(f"{place} has no tier {name!r}: it is {tier!r}")
+    return cast("Callable[[], AbstractAsyncContextManager[Tier]]", tier)
 
 
 def load_module(where: str) -> ModuleType:

@@ -41,7 +41,7 @@ class TierRunner:
         for topic in tier.topics:
             processor = processors[topic.name]
             # A backlog is normal in the batch lane: its messages wait.
-            options = {"ordered": topic.ordered, "shed": None if topic.lane == "batch" else processor.reject}
+            options = {"ordered": topic.ordered, "reject": None if topic.lane == "batch" else processor.reject}
             self._consume(topic.name, [topic.name], processor.process, topic.lane, topic.accepts, **options)
             if math.isfinite(topic.deadlines.default):
                 transactions = OpenTransactions(mesh.connection, processor.waiting_caller)
@@ -67,7 +67,7 @@ class TierRunner:
             process,
             limits=ConsumerLimits(concurrency=self._concurrency(lane)),
             fetch_state=partial(self._mesh.admin.group_state, group),
-            part=self._mesh.liveness.component(f"consumer of {name}"),
+            component=self._mesh.liveness.component(f"consumer of {name}"),
             identities=self._mesh.topic_identities,
             **{"ordered": False} | options,
         )

@@ -5,6 +5,7 @@ from typing import Protocol
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.topics import Lane, Topic
 from poise.kafka.record import Position
+from poise.rpc.client import CallOptions
 from poise.rpc.stream_writer import StreamWriter
 
 
@@ -28,7 +29,7 @@ class CallContext(Protocol):
         """The traffic class."""
 
     @property
-    def stream(self) -> StreamWriter | None:
+    def stream_writer(self) -> StreamWriter | None:
         """Streams the answer's text; None = the caller did not request a stream."""
 
     @property
@@ -39,18 +40,15 @@ class CallContext(Protocol):
     def min_epoch(self) -> str | None:
         """The minimum epoch for retrieval; None = any."""
 
+    @property
+    def deadline(self) -> float:
+        """The run's deadline, unix seconds."""
+
     def remaining(self) -> float:
         """Seconds until the deadline."""
 
-    async def call(
-        self,
-        request: Request[ReplyT],
-        *,
-        step: str,
-        timeout: float | None = None,  # noqa: ASYNC109
-        stream: bool = False,
-    ) -> ReplyT:
-        """Call another tier inside this run."""
+    async def call_with(self, request: Request[ReplyT], options: CallOptions, *, stream: bool = False) -> ReplyT:
+        """Call another tier; `stream` streams the text of the reply to the run's caller."""
 
     async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
         """Publish a message of this run."""

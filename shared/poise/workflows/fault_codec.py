@@ -11,26 +11,32 @@ from poise.errors import (
     EncodingError,
     FaultError,
     InvalidMessageError,
-    NotTakenError,
+    NotAcknowledgedError,
     PoiseError,
     RunCancelledError,
     TerminalError,
     UnavailableError,
 )
 
-_ERRORS_BY_NAME: Final[dict[str, type[PoiseError]]] = {
-    kind.__name__: kind
-    for kind in (TerminalError, DeadlineExceededError, NotTakenError, RunCancelledError, UnavailableError)
+_ERRORS: Final[dict[str, type[PoiseError]]] = {
+    "TerminalError": TerminalError,
+    "DeadlineExceededError": DeadlineExceededError,
+    "NotTakenError": NotAcknowledgedError,
+    "RunCancelledError": RunCancelledError,
+    "UnavailableError": UnavailableError,
 }
+"""By the name in the journal, which is that of the class when the first journals were written."""
+_NAMES: Final = {error_type: name for name, error_type in _ERRORS.items()}
 
 _ERRORS_WITH_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]] = {
-    kind.__name__: kind for kind in (InvalidMessageError, EncodingError)
+    error_type.__name__: error_type for error_type in (InvalidMessageError, EncodingError)
 }
 
 
 def encode_fault(error: PoiseError) -> bytes:
-    """Encode an error as its class, its message and its fault."""
-    return json.dumps([type(error).__name__, str(error)]).encode() + b"\n" + error.fault().encode()
+    """Encode an error as the name of its class, its message and its fault."""
+    name = _NAMES.get(type(error), type(error).__name__)
+    return json.dumps([name, str(error)]).encode() + b"\n" + error.fault().encode()
 
 
 def decode_fault(body: bytes) -> PoiseError:
@@ -45,7 +51,7 @@ def decode_fault(body: bytes) -> PoiseError:
         fault = Fault.parse(rest)
     except ValidationError as error:
         raise ValueError(str(error)) from error
-    if (named := _ERRORS_WITH_FIELDS.get(name)) is not None:
-        return named(message, fault.errors)
-    kind = _ERRORS_BY_NAME.get(name)
-    return FaultError(fault) if kind is None else kind(message)
+    if (with_fields := _ERRORS_WITH_FIELDS.get(name)) is not None:
+        return with_fields(message, fault.errors)
+    error_type = _ERRORS.get(name)
+    return FaultError(fault) if error_type is None else error_type(message)

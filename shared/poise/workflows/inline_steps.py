@@ -32,13 +32,15 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
 
 
 @lru_cache(MAX_ADAPTERS)
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    if kind is Any:
+def _adapter(result_type: Any) -> TypeAdapter[Any]:
+    if result_type is Any:
         return _ANY_ADAPTER
     try:
-        return TypeAdapter(kind)
+        return TypeAdapter(result_type)
     except PydanticSchemaGenerationError as error:
-        raise TerminalError(f"a step cannot return {kind!r}, which cannot be written as JSON: {error}") from error
+        raise TerminalError(
+            f"a step cannot return {result_type!r}, which cannot be written as JSON: {error}"
+        ) from error
 
 
 async def run_function(

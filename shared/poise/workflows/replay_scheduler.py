@@ -1,10 +1,10 @@
 """ReplayScheduler: delivers the outcomes of steps to the workflow one at a time, in the order of the journal.
 
-    recorded    in the order of their numbers, each once the workflow has requested it
+    journaled    in the order of their numbers, each once the workflow has requested it
     abandoned   waits in its place until the workflow abandons it again; skipped if it is not requested
-    new         after all recorded ones
+    new         after all journaled ones
 
-An abandoned step waits for its slot too, before its cancellation continues. Otherwise two steps that are abandoned at
+An abandoned step waits for its turn too, before its cancellation continues. Otherwise two steps that are abandoned at
 the same moment, without a result in between, would continue in the order in which their entries were written, which
 differs between executions.
 
@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-from poise.redis.journal import JournalEntry
+from poise.redis.journal import ABANDONED, JournalEntry
 
 SETTLE_ROUNDS: Final = 16
 """Event loop iterations in which the workflow can act on a result.
@@ -27,8 +27,8 @@ Each task on the way, from the step to code that cancels others because of it, t
 """
 
 
-class ReplaySlot:
-    """A step's place in the order."""
+class ReplayPosition:
+    """A step's place in the order of delivery."""
 
     __slots__ = ("abandoning", "dropped", "entry", "number", "queued", "ready", "requested", "step")
 
@@ -43,32 +43,32 @@ class ReplaySlot:
         self.abandoning = False
         """Whether the workflow is abandoning it now."""
         self.dropped = False
-        """It is not waited for, and does not block later slots."""
+        """It is not waited for, and does not block later steps."""
         self.ready: asyncio.Future[None] | None = None
         """Done when it is delivered; None until the step waits for that."""
 
     @property
     def abandoned(self) -> bool:
         """Whether the workflow abandoned it, according to the journal."""
-        return self.entry is not None and self.entry.outcome == "given-up"
+        return self.entry is not None and self.entry.outcome == ABANDONED
 
 
 class ReplayScheduler:
     """The delivery order of one execution.
 
     Args:
-        recorded: The journal's entries by step id.
+        journaled: The journal's entries by step id.
     """
 
-    def __init__(self, recorded: Mapping[str, JournalEntry]) -> None:
-        ordered = sorted(recorded.items(), key=lambda item: item[1].number)
-        self._slots = {step: ReplaySlot(step, entry.number, entry) for step, entry in ordered}
-        self._queue = deque(self._slots.values())
+    def __init__(self, journaled: Mapping[str, JournalEntry]) -> None:
+        ordered = sorted(journaled.items(), key=lambda item: item[1].number)
+        self._positions = {step: ReplayPosition(step, entry.number, entry) for step, entry in ordered}
+        self._queue = deque(self._positions.values())
         self._next_number = ordered[-1][1].number + 1 if ordered else 1
         self._steps_in_flight = 0
         self._rounds_left = 0
         self.replay_finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when all recorded outcomes are delivered."""
+        """Done when all journaled outcomes are delivered."""
         self.progress_count = 0
         """Increases with every event."""
         if not ordered:
@@ -91,45 +91,45 @@ class ReplayScheduler:
         """Record that a step ended or was abandoned."""
         self._steps_in_flight -= 1
 
-    def request_recorded(self, step: str) -> ReplaySlot | None:
-        """Return the slot of a recorded step and mark it as requested; None if the step is new."""
-        slot = self._slots.get(step)
-        if slot is not None:
-            slot.requested = True
-        return slot
+    def request_journaled(self, step: str) -> ReplayPosition | None:
+        """Return the position of a journaled step and mark it as requested; None if the step is new."""
+        position = self._positions.get(step)
+        if position is not None:
+            position.requested = True
+        return position
 
-    def append(self, step: str) -> ReplaySlot:
-        """Append a slot for a new step that just ended."""
-        slot = ReplaySlot(step, self._next_number, None)
-        slot.requested = True
+    def append(self, step: str) -> ReplayPosition:
+        """Append a position for a new step that just ended."""
+        position = ReplayPosition(step, self._next_number, None)
+        position.requested = True
         self._next_number += 1
-        self._queue.append(slot)
-        return slot
+        self._queue.append(position)
+        return position
 
-    def when_ready(self, slot: ReplaySlot) -> asyncio.Future[None]:
-        """Return a future that is done when the slot is delivered."""
-        slot.ready = asyncio.get_running_loop().create_future()
+    def when_ready(self, position: ReplayPosition) -> asyncio.Future[None]:
+        """Return a future that is done when the step is delivered."""
+        position.ready = asyncio.get_running_loop().create_future()
         self._deliver()
-        return slot.ready
+        return position.ready
 
-    def abandon(self, slot: ReplaySlot) -> None:
+    def abandon(self, position: ReplayPosition) -> None:
         """Mark a step as being abandoned. Nothing later is delivered until that is journaled.
 
-        1. The slot is delivered. 2. Before its task runs again, another task cancels it. 3. The slot must be delivered
+        1. The step is delivered. 2. Before its task runs again, another task cancels it. 3. The step must be delivered
            again: the next execution finds it abandoned and delivers nothing after it until its cancellation is
-           complete. The same holds for a slot that was skipped because it was requested late.
+           complete. The same holds for a step that was skipped because it was requested late.
         """
-        slot.abandoning = True
-        slot.ready = None
-        if not slot.queued:
-            slot.queued = True
-            self._queue.appendleft(slot)
+        position.abandoning = True
+        position.ready = None
+        if not position.queued:
+            position.queued = True
+            self._queue.appendleft(position)
 
-    def drop(self, slot: ReplaySlot) -> None:
-        """Stop waiting for a slot that has not been delivered."""
-        if not slot.queued:
+    def drop(self, position: ReplayPosition) -> None:
+        """Stop waiting for a step that has not been delivered."""
+        if not position.queued:
             return
-        slot.dropped = True
+        position.dropped = True
         self.progress_count += 1
         if self._steps_in_flight > 1 or not self.replay_finished.done():
             self._settle()
@@ -137,19 +137,29 @@ class ReplayScheduler:
 
     def release(self) -> None:
         """Release the steps that are being abandoned: this execution is not journaled any more."""
-        for slot in self._queue:
-            if slot.abandoning and slot.ready is not None and not slot.ready.done():
-                slot.ready.set_result(None)
+        for position in self._queue:
+            if position.abandoning and position.ready is not None and not position.ready.done():
+                position.ready.set_result(None)
 
     # -- queries --------------------------------------------------------------------------------------------------
 
-    def first_unrequested(self) -> ReplaySlot | None:
-        """Return the first recorded step that was not requested."""
-        return next((slot for slot in self._queue if slot.entry and not slot.requested and not slot.abandoned), None)
+    def first_unrequested(self) -> ReplayPosition | None:
+        """Return the first journaled step that was not requested."""
+        return next(
+            (
+                position
+                for position in self._queue
+                if position.entry and not position.requested and not position.abandoned
+            ),
+            None,
+        )
 
-    def blocked_on(self) -> ReplaySlot | None:
-        """Return the unrequested recorded step that blocks all others; None while other steps may advance."""
-        if any(slot.abandoned and slot.requested and not (slot.abandoning or slot.dropped) for slot in self._queue):
+    def blocked_on(self) -> ReplayPosition | None:
+        """Return the unrequested journaled step that blocks all others; None while other steps may advance."""
+        if any(
+            position.abandoned and position.requested and not (position.abandoning or position.dropped)
+            for position in self._queue
+        ):
             return None
         head = self._queue[0] if self._queue else None
         return head if head is not None and head.entry and not head.requested else None
@@ -157,7 +167,7 @@ class ReplayScheduler:
     # -- delivery -------------------------------------------------------------------------------------------------
 
     def _deliver(self) -> None:
-        """Deliver every slot that can be delivered."""
+        """Deliver every step that can be delivered."""
         while True:
             while self._queue and self._queue[0].dropped:
                 self._pop()
@@ -171,8 +181,8 @@ class ReplayScheduler:
             if head is None or not self._deliver_first(head):
                 return
 
-    def _deliver_first(self, head: ReplaySlot) -> bool:
-        """Deliver the first slot if it is ready; return whether the next one may follow."""
+    def _deliver_first(self, head: ReplayPosition) -> bool:
+        """Deliver the first step if it is ready; return whether the next one may follow."""
         if head.abandoned and not head.requested:
             self._pop()
             return True

@@ -5,18 +5,21 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.record import StepRecord, longest_by_step
+from poise.contracts.run_id import ROOT_STEP
 from poise.contracts.topics import Topic
-from poise.errors import DeadlineExceededError, PoiseError, RunCancelledError
+from poise.errors import DeadlineExceededError, PoiseError
 from poise.kafka.handling_slots import parked
 from poise.kafka.record import Position
 from poise.redis.journal import Journal
+from poise.rpc.calls import CANCELLED_TYPE
+from poise.rpc.client import CallOptions
 from poise.rpc.encoding import encode
 from poise.telemetry import semconv, span
 from poise.workflows import fan_out
@@ -32,10 +35,6 @@ T = TypeVar("T")
 
 Guard = Callable[[float], AbstractContextManager[None]]
 """A context manager factory around a call; it receives the seconds that the call has."""
-
-ROOT: Final = "ask"
-"""The step that is the run itself; steps of a nested run are prefixed with the nested run's step."""
-CANCELLED: Final = f"urn:poise:{RunCancelledError.name}"
 
 
 class Run:
@@ -59,18 +58,19 @@ class Run:
         """When its request was written, unix seconds."""
         self.min_epoch = context.min_epoch
         """The minimum epoch of passages; None = any. Every call of the run carries it."""
-        self.stream_writer = context.stream
+        self.stream_writer = context.stream_writer
         """Streams the answer's text; None = the caller did not request a stream."""
         self.random = random.Random(context.run)  # noqa: S311 - deterministic, so that replays see the same numbers
         """Random numbers, the same in every execution."""
         self.steps: list[StepRecord] = []
         """The finished steps and their outcomes."""
         self.annotations = RunAnnotations()
-        self.started = start_time(context.written, time.time())
+        self.requested_at = start_time(context.written, time.time())
         """When it was requested, unix seconds."""
         self._context = context
         self._reserved = 0.0
-        self._prefix = "" if context.step == ROOT else f"{context.step}/"
+        # The steps of a nested run are prefixed with the nested run's own step.
+        self._prefix = "" if context.step == ROOT_STEP else f"{context.step}/"
         self._ids = StepNames()
         self._executor = StepExecutor(f"run {context.run} ({name})", journal)
 
@@ -199,10 +199,18 @@ class Run:
             left = self.step_budget() if timeout is None else min(timeout, self.step_budget())
             if left <= 0:
                 raise DeadlineExceededError(f"no time was left for step {step_request.step}")
+            options = CallOptions(
+                run=self.id,
+                step=step_request.step,
+                tenant=self.tenant,
+                lane=self.lane,
+                deadline=min(self._context.deadline, time.time() + left),
+                min_epoch=self.min_epoch,
+            )
             with nullcontext() if guard is None else guard(left):
-                return await self._context.call(request, step=step_request.step, timeout=left, stream=stream)
+                return await self._context.call_with(request, options, stream=stream)
 
-        reply = await self._execute_recorded(id or name, step_request, work)
+        reply = await self._run_recorded_step(id or name, step_request, work)
         if stream and not called and self.stream_writer is not None:  # its text went to an earlier reader
             self.stream_writer.start_attempt()
             await self.stream_writer.on_reply(reply, None)
@@ -246,7 +254,7 @@ class Run:
         *args: object,
         returns: Any = ...,
         id: str | None = ...,
-        recorded: bool = ...,
+        in_run_record: bool = ...,
     ) -> T: ...
     @overload
     async def step(
@@ -256,7 +264,7 @@ class Run:
         *args: object,
         returns: Any = ...,
         id: str | None = ...,
-        recorded: bool = ...,
+        in_run_record: bool = ...,
     ) -> T: ...
     async def step(
         self,
@@ -265,7 +273,7 @@ class Run:
         *args: object,
         returns: Any = None,
         id: str | None = None,  # noqa: A002
-        recorded: bool = True,
+        in_run_record: bool = True,
     ) -> Any:
         """Run a function as a step: anything costly or non-deterministic that is not a call.
 
@@ -276,7 +284,8 @@ class Run:
             returns: The type of the result: a message, or a type that pydantic can write as JSON; None = the return
                 annotation.
             id: The step's id; by default it is derived from the name and the arguments.
-            recorded: Whether it appears in the run's `steps`, timings and spans; False for steps that take no time.
+            in_run_record: Whether it appears in the run's `steps`, timings and spans; False for steps that take no
+                time. It is journaled in both cases.
 
         Raises:
             PoiseError: The function raised it. When the run is retried, a step that raised a retryable error, or any
@@ -287,14 +296,14 @@ class Run:
         step_request = self._step_request(f"step {name}", same, same, arguments_json(args), id=id, name=name)
 
         async def work() -> bytes:
-            if not recorded:
+            if not in_run_record:
                 return await run_function(name, function, args, adapter)
             with span(semconv.step_span(name)):
                 return await run_function(name, function, args, adapter)
 
         raw = (
-            await self._execute_recorded(id or name, step_request, work)
-            if recorded
+            await self._run_recorded_step(id or name, step_request, work)
+            if in_run_record
             else (await self._executor.run_step(step_request, work))[0]
         )
         return adapter.validate_json(raw)
@@ -337,9 +346,9 @@ class Run:
         step = self._prefix + self._ids.unique(id or f"{name or description}-{digest}")
         return StepRequest(step, description, digest, encode, decode, journal_abandonment)
 
-    async def _execute_recorded(self, name: str, step_request: StepRequest[T], work: Callable[[], Awaitable[T]]) -> T:
+    async def _run_recorded_step(self, name: str, step_request: StepRequest[T], work: Callable[[], Awaitable[T]]) -> T:
         began = time.perf_counter()
-        fault: str | None = CANCELLED
+        fault: str | None = CANCELLED_TYPE
         ms: float | None = None
         try:
             result, ms = await self._executor.run_step(step_request, work)
@@ -355,7 +364,7 @@ class Run:
 
     def timings(self) -> dict[str, float]:
         """Return milliseconds by step, the longest of each name, and `total` since the run was requested."""
-        total = round((time.time() - self.started) * 1_000, 1)
+        total = round((time.time() - self.requested_at) * 1_000, 1)
         return {**longest_by_step(self.steps), "total": total}
 
 

@@ -1,11 +1,12 @@
 """StepExecutor: runs the steps of one execution of a run, or replays them from the journal.
 
 A step's *outcome* is what the workflow sees of it: a value, a fault, or that the workflow abandoned the step itself
-(its own timeout fired, a sibling step failed). An *interrupted* run (its worker stops, its deadline passes, it is
-cancelled) saw no outcome: nothing more is journaled, so that the next execution repeats the steps in flight.
+(its own timeout fired, a sibling step failed). A run that is *stopped from outside* (its worker stops, its deadline
+passes, it is cancelled) saw no outcome: nothing more is journaled, so that the next execution, if there is one, repeats
+the steps in flight.
 
-To distinguish the two, the workflow runs in a task of its own. An interruption cancels the task that waits for it,
-which records that before any step is cancelled; what the workflow cancels itself, it cancels inside its own task.
+To distinguish the two, the workflow runs in a separate task. A stop from outside cancels the task that waits for it,
+which notes that before any step is cancelled; what the workflow cancels itself, it cancels inside its own task.
 """
 
 import asyncio
@@ -17,10 +18,10 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import ValidationError
 
 from poise.errors import NonDeterminismError, PoiseError, RetryableError
-from poise.redis.journal import Journal, JournalEntry, StepOutcome
+from poise.redis.journal import ABANDONED, Journal, JournalEntry, StepOutcome
 from poise.telemetry import count, current_span, semconv
 from poise.workflows.fault_codec import decode_fault, encode_fault
-from poise.workflows.replay_scheduler import ReplayScheduler, ReplaySlot
+from poise.workflows.replay_scheduler import ReplayPosition, ReplayScheduler
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class StepExecutor:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self._stop_journaling()  # before the cancelled steps wait for their slots
+            self._stop_journaling()  # before the cancelled steps wait for their turn
             task.cancel()
             return await task
         finally:
@@ -94,12 +95,12 @@ class StepExecutor:
     async def _replay_and_run(self, work: Coroutine[Any, Any, T]) -> T:
         self._workflow_task = asyncio.current_task()
         try:
-            recorded = None if self._journal is None else await self._journal.open()
+            journaled = None if self._journal is None else await self._journal.open()
         except BaseException:
             work.close()
             raise
-        if recorded is not None:
-            self._scheduler = ReplayScheduler(recorded)
+        if journaled is not None:
+            self._scheduler = ReplayScheduler(journaled)
         try:
             result = await work
         except Exception as error:
@@ -118,15 +119,15 @@ class StepExecutor:
 
     def _check_all_requested(self, did: str) -> NonDeterminismError | None:
         missing = self._scheduler.first_unrequested() if self._scheduler else None
-        if self._non_determinism is None and missing is not None and not self.interrupted:
+        if self._non_determinism is None and missing is not None and not self.stopped:
             self._fail_as_non_deterministic(
-                f"the workflow {did} without requesting {_describe_recorded(missing)}, which it requested before"
+                f"the workflow {did} without requesting {_describe_journaled(missing)}, which it requested before"
             )
         return self._non_determinism
 
     @property
-    def interrupted(self) -> bool:
-        """Whether the run was cancelled from outside."""
+    def stopped(self) -> bool:
+        """Whether the run was stopped from outside."""
         return self._caller is not None and self._caller.cancelling() > self._initial_cancellations
 
     # -- one step -------------------------------------------------------------------------------------------------
@@ -137,9 +138,9 @@ class StepExecutor:
         Raises:
             PoiseError: The work raised it, now or in an earlier execution.
             NonDeterminismError: The request differs from the journal.
-            asyncio.CancelledError: The run is interrupted, and the step was not run.
+            asyncio.CancelledError: The run was stopped from outside, and the step was not run.
         """
-        if self.interrupted:  # the step would run and not be journaled
+        if self.stopped:  # the step would run and not be journaled
             await asyncio.sleep(0)
             raise asyncio.CancelledError
         scheduler = self._scheduler
@@ -150,25 +151,29 @@ class StepExecutor:
             raise self._non_determinism
         scheduler.begin(concurrent=asyncio.current_task() is not self._workflow_task)
         try:
-            slot = scheduler.request_recorded(request.step)
+            position = scheduler.request_journaled(request.step)
             return await (
-                self._run_new(scheduler, request, work) if slot is None else self._replay(scheduler, request, slot)
+                self._run_new(scheduler, request, work)
+                if position is None
+                else self._replay(scheduler, request, position)
             )
         finally:
             scheduler.end()
 
-    async def _replay(self, scheduler: ReplayScheduler, request: StepRequest[T], slot: ReplaySlot) -> tuple[T, float]:
-        entry = slot.entry
+    async def _replay(
+        self, scheduler: ReplayScheduler, request: StepRequest[T], position: ReplayPosition
+    ) -> tuple[T, float]:
+        entry = position.entry
         if entry is None or (entry.description, entry.digest) != (request.description, request.digest):
             raise self._fail_as_non_deterministic(
-                f"it requested {_describe_recorded(slot)} before, and {_describe_requested(request)} now"
+                f"it requested {_describe_journaled(position)} before, and {_describe_requested(request)} now"
             )
         try:
-            if entry.outcome == "given-up":
+            if entry.outcome == ABANDONED:
                 await asyncio.get_running_loop().create_future()
-            await self._await_delivery(scheduler, scheduler.when_ready(slot), request)
+            await self._await_delivery(scheduler, scheduler.when_ready(position), request)
         except asyncio.CancelledError:
-            await self._abandon(scheduler, request, slot, entry.ms)
+            await self._abandon(scheduler, request, position, entry.ms)
             raise
         self.replayed += 1
         try:
@@ -177,13 +182,13 @@ class StepExecutor:
             return request.decode(entry.body), entry.ms
         except (ValueError, ValidationError) as error:
             raise self._fail_as_non_deterministic(
-                f"the journaled outcome of {_describe_recorded(slot)} cannot be decoded: {error}"
+                f"the journaled outcome of {_describe_journaled(position)} cannot be decoded: {error}"
             ) from error
 
     async def _run_new(
         self, scheduler: ReplayScheduler, request: StepRequest[T], work: Callable[[], Awaitable[T]]
     ) -> tuple[T, float]:
-        slot: ReplaySlot | None = None
+        position: ReplayPosition | None = None
         began = time.perf_counter()
         try:
             await self._await_delivery(scheduler, scheduler.replay_finished, request)  # after all journaled steps
@@ -200,45 +205,45 @@ class StepExecutor:
                 self._journaling_stopped = True  # a bug: the next execution must not replay it
                 raise
             ms, body = _elapsed_ms(began), request.encode(result) if fault is None else encode_fault(fault)
-            slot = scheduler.append(request.step)
-            await self._write(request, slot, "value" if fault is None else "fault", ms, body)
-            await scheduler.when_ready(slot)
+            position = scheduler.append(request.step)
+            await self._write(request, position, "value" if fault is None else "fault", ms, body)
+            await scheduler.when_ready(position)
         except asyncio.CancelledError:
-            await self._abandon(scheduler, request, slot, _elapsed_ms(began))
+            await self._abandon(scheduler, request, position, _elapsed_ms(began))
             raise
         except BaseException:
-            if slot is not None:  # otherwise all later slots would wait for it
-                scheduler.drop(slot)
+            if position is not None:  # otherwise all later steps would wait for it
+                scheduler.drop(position)
             raise
         if fault is not None:
             raise fault
         return result, ms
 
     async def _abandon(
-        self, scheduler: ReplayScheduler, request: StepRequest[T], slot: ReplaySlot | None, ms: float
+        self, scheduler: ReplayScheduler, request: StepRequest[T], position: ReplayPosition | None, ms: float
     ) -> None:
-        if self.interrupted:
+        if self.stopped:
             self._stop_journaling()
-        if slot is None and request.journal_abandonment and not self._journaling_stopped:
-            slot = scheduler.append(request.step)
-        if slot is None:
+        if position is None and request.journal_abandonment and not self._journaling_stopped:
+            position = scheduler.append(request.step)
+        if position is None:
             return
-        scheduler.abandon(slot)
+        scheduler.abandon(position)
         try:
-            if not slot.abandoned:
-                await self._write(request, slot, "given-up", ms)
+            if not position.abandoned:
+                await self._write(request, position, ABANDONED, ms)
             if not self._journaling_stopped:
-                await self._await_delivery(scheduler, scheduler.when_ready(slot), request)
+                await self._await_delivery(scheduler, scheduler.when_ready(position), request)
         finally:
-            scheduler.drop(slot)
+            scheduler.drop(position)
 
     async def _write(
-        self, request: StepRequest[T], slot: ReplaySlot, outcome: StepOutcome, ms: float, body: bytes = b""
+        self, request: StepRequest[T], position: ReplayPosition, outcome: StepOutcome, ms: float, body: bytes = b""
     ) -> None:
-        if self._journaling_stopped or self.interrupted or self._journal is None:
+        if self._journaling_stopped or self.stopped or self._journal is None:
             self._journaling_stopped = True
             return
-        entry = JournalEntry(slot.number, outcome, request.description, request.digest, ms, body)
+        entry = JournalEntry(position.number, outcome, request.description, request.digest, ms, body)
         # After an entry that was not written, no later one may be: it could not be replayed.
         if not await self._journal.write(request.step, entry):
             self._journaling_stopped = True
@@ -248,7 +253,7 @@ class StepExecutor:
     async def _await_delivery(
         self, scheduler: ReplayScheduler, ready: "asyncio.Future[None]", request: StepRequest[T]
     ) -> None:
-        """Wait until all earlier slots have been delivered.
+        """Wait until all earlier steps have been delivered.
 
         Raises:
             NonDeterminismError: They never will be, because the workflow does not request the next journaled step.
@@ -260,11 +265,12 @@ class StepExecutor:
                 return
             if self._non_determinism is not None:
                 raise self._non_determinism
-            idle, progress = idle + 1 if scheduler.progress_count == progress else 0, scheduler.progress_count
+            idle = idle + 1 if scheduler.progress_count == progress else 0
+            progress = scheduler.progress_count
             missing = scheduler.blocked_on()
             if idle >= STALL_CHECKS and missing is not None:
                 raise self._fail_as_non_deterministic(
-                    f"{_describe_recorded(missing)} is next in its journal, and the workflow requests "
+                    f"{_describe_journaled(missing)} is next in its journal, and the workflow requests "
                     f"{_describe_requested(request)}"
                 )
 
@@ -280,9 +286,12 @@ class StepExecutor:
         return self._non_determinism
 
 
-def _describe_recorded(slot: ReplaySlot) -> str:
-    entry = slot.entry
-    return f"step {slot.step} ({entry.description}, {entry.outcome})" if entry else f"step {slot.step}"
+def _describe_journaled(position: ReplayPosition) -> str:
+    entry = position.entry
+    if entry is None:
+        return f"step {position.step}"
+    outcome = "abandoned" if position.abandoned else entry.outcome
+    return f"step {position.step} ({entry.description}, {outcome})"
 
 
 def _describe_requested(request: StepRequest[Any]) -> str:

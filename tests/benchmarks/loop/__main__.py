@@ -22,7 +22,7 @@ from rich.console import Console
 from poise.client import Poise
 from poise.contracts import PolicyCommand, PolicySpec, RunRecord, Score
 from poise.contracts.topics import RECORDS, SCORES
-from poise.policy.control import execute, new_command_id
+from poise.policy.control import new_command_id, send_and_wait
 from poise.settings import MeshSettings
 from poise.stack.options import ExternalServices, Ports, StackOptions
 from poise.stack.stack import Stack
@@ -111,7 +111,7 @@ async def set_policy(poise: Poise) -> None:
     """Have both variants drawn, and watched."""
     spec = PolicySpec(name="answer", weights={"steady": 1.0, "cheap": 1.0})
     command = PolicyCommand(id=new_command_id(), action="set", spec=spec, by="bench")
-    await execute(poise.mesh.logs, poise.mesh.producer, spec.name, command, within=WITHIN)
+    await send_and_wait(poise.mesh.logs, poise.mesh.producer, spec.name, command, within=WITHIN)
 
 
 def question(topics: list[str], number: int) -> str:

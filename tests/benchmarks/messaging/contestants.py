@@ -64,7 +64,7 @@ async def streaming(job: Job, tally: Tally, ready: Callable[[], None], stop: asy
     async def handle(request: Generate, context: Any) -> Completion:
         said = [f"{time.time():.6f} ", *["word "] * (request.max_tokens - 1)]
         for word in said:
-            await context.stream.write(word)
+            await context.stream_writer.write(word)
             await asyncio.sleep(0)  # as a model gives them: one by one
         await tally.work("")
         return Completion(text="".join(said), model="m", backend="b", finish_reason="stop")

@@ -21,7 +21,7 @@ from poise.kafka.record import Record
 from poise.liveness import Liveness
 from poise.redis.client import RedisClient
 from poise.redis.lease import LeaseHolder
-from poise.redis.step_results import StepResultStore
+from poise.redis.lease_store import LeaseStore
 from poise.rpc.deadlines import resolve_deadline
 from poise.rpc.encoding import EncodedMessage
 from poise.settings import MeshSettings
@@ -71,7 +71,7 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
     )
     record = Record.of(raw)
     envelope = Envelope.read(record.headers)
-    guard = IdempotencyGuard(LeaseHolder(StepResultStore(RedisClient(None)), settings.lease_ttl, Liveness()))
+    guard = IdempotencyGuard(LeaseHolder(LeaseStore(RedisClient(None)), settings.lease_ttl, Liveness()))
     decoder = MessageDecoder(mesh, mesh.redis, RETRIEVAL)
     context = decoder.context(record, envelope, time.time() + 60)
     tracker = OffsetTracker()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.request import Request, urlopen
 
-from poise.contracts import ChatMessage, Part
+from poise.contracts import ChatMessage, PassageRecord
 from poise.scoring import Evidence
 from poise.stack.model import ModelServer
 from poise_labs.balance.model_proxy import without_passages
@@ -24,7 +24,7 @@ from poise_services.orchestration.prompt import build_prompt
 from poise_services.orchestration.settings import Variant
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.index import Index
-from poise_services.retrieval.passages import encode_vector, part_key, split_document
+from poise_services.retrieval.passages import encode_vector, passage_record_key, split_document
 from poise_services.retrieval.version_assembler import AssembledVersion
 from tests.benchmarks.scores.labelled import ANSWERS, FOUND, judged, passages
 
@@ -57,7 +57,7 @@ async def find(questions: Sequence[str]) -> dict[str, list[str]]:
                 said = split_document(document)
                 vectors = await embedder.embed_texts([body.embedding_text for body in said])
                 parts = [
-                    Part(
+                    PassageRecord(
                         document=name,
                         part=place,
                         source=document.source,
@@ -75,7 +75,7 @@ async def find(questions: Sequence[str]) -> dict[str, list[str]]:
                 for asked in questions
             }
             index.close()
-    return {asked: [part_key(one.document, one.part) for one in some] for asked, some in found.items()}
+    return {asked: [passage_record_key(one.document, one.number) for one in some] for asked, some in found.items()}
 
 
 def write(backend: Mapping[str, str], messages: Sequence[ChatMessage]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from poise.contracts import Draw, Passage, RunRecord
 from poise_labs.cli.sample_corpus import corpus
 from poise_services.evaluation.run_scores import score_run
 from poise_services.orchestration.run_record import MAX_PASSAGE_CHARACTERS
-from poise_services.retrieval.passages import part_key, split_document
+from poise_services.retrieval.passages import passage_record_key, split_document
 
 ANSWERS: Final = Path(__file__).parents[1] / "answers.jsonl"
 FOUND: Final = Path(__file__).with_name("passages.json")
@@ -66,7 +66,7 @@ def asked(prompt: str) -> list[Case]:
 def passages() -> Mapping[str, tuple[Passage, ...]]:
     """By question, what retrieval found, as a run's record has it."""
     parts = {
-        part_key(name, number): (document.source, body)
+        passage_record_key(name, number): (document.source, body)
         for name, document in corpus().items()
         for number, body in enumerate(split_document(document))
     }

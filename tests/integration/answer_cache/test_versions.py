@@ -2,7 +2,7 @@
 
 import pytest
 
-from poise.contracts import DocumentVersion
+from poise.contracts import DocumentVersion, Envelope
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
@@ -18,7 +18,7 @@ async def test_sync_reads_all_announced_versions(mesh_settings: MeshSettings, na
         assert versions.of(name) is None
         for number in range(1, 101):
             said = DocumentVersion(documents=documents, digest=str(number))
-            await mesh.producer.publish(VERSIONS, said, key=name, doc_version=number)
+            await mesh.producer.publish(VERSIONS, said, key=name, envelope=Envelope(doc_version=number))
             assert await versions.sync(60.0)
             known = versions.of(name)
             assert known is not None

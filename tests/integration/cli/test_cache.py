@@ -27,7 +27,9 @@ async def tenant(valkey: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             made = time.time() - age
             answer = Answer(run_id="r", text=f"Answer {number}.", rung="primary", epoch="e1.AAAA")
             ground = Dependency(document=document, source=document, digest="d")
-            kept = CachedAnswer(answer=answer, began=made, made=made, grounds=(ground,), ms=9.0)
+            kept = CachedAnswer(
+                answer=answer, computation_started_at=made, computed_at=made, dependencies=(ground,), duration_ms=9.0
+            )
             assert await answers.put(name, f"key-{number}", kept, 60)
         for use in ("hits", "hits", "stale", "misses"):
             await answers.count(name, use, 1.5)

@@ -163,7 +163,7 @@ async def test_a_poison_pill_stops_circling(poise: Command, outsider: Outsider) 
     named = await poise("dlq", "redrive", pill["id"])
     assert (named.exit_code, "is quarantined" in named.stderr) == (1, True)
     by_filter = await poise("dlq", "redrive", "--key", key, "--force")
-    assert (by_filter.exit_code, "by its id only" in by_filter.stderr) == (2, True)
+    assert (by_filter.exit_code, "needs the ids" in by_filter.stderr) == (2, True)
     forced = await poise("dlq", "redrive", pill["id"], "--force")
     assert forced.stdout.endswith("1 dead letter sent again\n")
 
@@ -189,7 +189,7 @@ async def test_who_waits_is_kept_only_when_asked_to(poise: Command, outsider: Ou
         (("ls", "--older-than", "soon"), "give 30s, 10m, 2h, 7d"),
         (("redrive", "--all", "--rate", "fast"), "give 10/s, 100/m"),
         (("purge",), "give ids, or select"),
-        (("redrive", "--all", "--force"), "by its id only"),
+        (("redrive", "--all", "--force"), "needs the ids"),
         (("show", "7"), "is not an id: give tier/partition/offset"),
         (("show", "orchestration/0/99999999"), "no dead letter orchestration/0/99999999"),
         (("show", "nobody/0/1"), "'nobody' has no dead letters"),

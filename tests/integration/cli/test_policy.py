@@ -97,7 +97,7 @@ async def answered(mesh: WorkerRuntime, name: str, count: int, *, cheap: float, 
 async def made(mesh: WorkerRuntime, name: str, count: int) -> list[Decision]:
     """Wait for so many decisions."""
     found: list[Decision] = []
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(DECISIONS.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.open_stream(DECISIONS.name) as follower:
         async for batch in follower:
             found += [decision for _, decision in decodable(Decision, batch) if decision.policy == name]
             if len(found) >= count:
@@ -225,7 +225,7 @@ async def test_a_bad_file_is_refused_line_by_line(poise: Command, file: Path) ->
     assert refused.stdout == ""
     assert refused.stderr.splitlines() == [
         f"poise: {file}:9: [policy] has no setting cooldown_answer: did you mean cooldown_answers?",
-        f"poise: {file}:10: min_score = 2: write 1 or less: it is the least mean of the score that steers",
+        f"poise: {file}:10: min_score = 2: write 1 or less: it is the minimum mean of the score that steers",
     ]
 
 

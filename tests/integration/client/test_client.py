@@ -79,7 +79,7 @@ async def test_documents_are_published_under_their_ids(poise: Poise) -> None:
 async def test_many_documents_are_published(poise: Poise) -> None:
     prefix = uuid4().hex
     epoch = await poise.ingest({f"{prefix}/{number}": f"text {number}" for number in range(100)})
-    assert set(epoch.parts) == set(range(DOCUMENTS.partitions))
+    assert set(epoch.partitions) == set(range(DOCUMENTS.partitions))
 
 
 async def test_a_missing_broker_is_one_clear_error() -> None:

@@ -151,7 +151,7 @@ async def hello(request: Generate, _context: Context) -> Completion:
 
 
 async def test_a_topic_without_a_leader_ends_no_process(brokers: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it has one again: asks get 503, the gateway is not ready, and its producer is renewed.
+    """Until it has one again: asks get 503, the gateway is not ready, and its producer is replaced.
 
     In seconds instead of tens of them: what is sent expires after 3 instead of 40.
     """

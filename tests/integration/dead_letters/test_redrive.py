@@ -234,7 +234,7 @@ async def test_one_that_its_topic_refuses_holds_up_no_other(letters: Letters) ->
     await letters.write("a", "b")
     await letters.write("large", size=MIB + 1)
     await letters.write("c", "d")
-    outcomes = {(outcome.letter.record.key or b"").decode(): outcome.refused for outcome in await letters.redrive()}
+    outcomes = {(outcome.entry.record.key or b"").decode(): outcome.refused for outcome in await letters.redrive()}
     assert f"is refused by {letters.topic}" in (outcomes.pop("large") or "")
     assert outcomes == dict.fromkeys("abcd")
     assert sorted(await letters.copies()) == list("abcd")
@@ -243,7 +243,7 @@ async def test_one_that_its_topic_refuses_holds_up_no_other(letters: Letters) ->
 async def test_a_poison_pill_does_not_circle(letters: Letters) -> None:
     await letters.write("well")
     await letters.write("poison", redrives=3)
-    outcomes = {outcome.letter.record.key: outcome.refused for outcome in await letters.redrive()}
+    outcomes = {outcome.entry.record.key: outcome.refused for outcome in await letters.redrive()}
     assert outcomes[b"well"] is None
     assert "is quarantined: sent again 3 times" in (outcomes[b"poison"] or "")
     poison = DeadLetterFilter(ids=(await letters.one("poison")).ids)

@@ -61,7 +61,7 @@ async def recorded(mesh: WorkerRuntime, run: str, tenant: str = "default") -> st
 async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
     """Wait for this number of feedback scores of a policy, and return them."""
     found: list[Score] = []
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.open_stream(SCORES.name) as follower:
         async for batch in follower:
             scores = [Score.parse(record.value or b"") for record in batch if record.key == policy.encode()]
             found += [score for score in scores if score.feedback is not None]
@@ -158,7 +158,7 @@ async def test_feedback_on_an_unknown_run_becomes_a_dead_letter(mesh: WorkerRunt
     await mesh.producer.publish(FEEDBACK, feedback, key=run)
     (letter,) = await letters_of(mesh, run)
     assert letter.error == "TerminalError"
-    assert letter.message.startswith(f"run {run} is unknown: it has no record")
+    assert letter.error_message.startswith(f"run {run} is unknown: it has no record")
     assert letter.record.value == feedback.encode()
     for delay in RETRY_DELAYS:
         assert len(await mesh.logs.read_key(retry_topic_name("evaluation", delay), run)) == 1
@@ -172,7 +172,7 @@ async def test_feedback_that_was_delayed_long_enough_is_not_delayed_again(mesh: 
         hour_ago = round((time.time() - 3_600) * 1_000)
         await producer.send_and_wait(FEEDBACK.name, body, key=run.encode(), timestamp_ms=hour_ago)
     (letter,) = await letters_of(mesh, run)
-    assert letter.message.startswith(f"run {run} is unknown")
+    assert letter.error_message.startswith(f"run {run} is unknown")
     assert await mesh.logs.read_key(retry_topic_name("evaluation", RETRY_DELAYS[0]), run) == []
 
 
@@ -180,7 +180,7 @@ async def test_late_feedback_becomes_a_dead_letter_at_once(mesh: WorkerRuntime) 
     run = by_time(ago=8 * 86_400)
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     (letter,) = await letters_of(mesh, run)
-    assert letter.message == f"run {run} is too old: records are retained for 7 days"
+    assert letter.error_message == f"run {run} is too old: records are retained for 7 days"
 
 
 async def test_redelivered_feedback_counts_once(mesh: WorkerRuntime) -> None:
@@ -206,7 +206,7 @@ async def test_feedback_on_another_tenants_run_is_not_accepted(
     body = Feedback(run_id=theirs, thumb="down").encode()
     await outsider.send(FEEDBACK.name, body, theirs.encode(), poise_tenant=claimed, reply_to=None)
     (letter,) = await letters_of(mesh, theirs)
-    assert letter.message == f"run {theirs} does not belong to tenant default, the tenant of poise.feedback"
+    assert letter.error_message == f"run {theirs} does not belong to tenant default, the tenant of poise.feedback"
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=ours, thumb="up"), key=ours)
     await scores_of(mesh, own, 1)
     scores = [Score.parse(record.value or b"") for record in await mesh.logs.read_key(SCORES.name, policy)]
@@ -241,4 +241,4 @@ async def test_an_undecodable_record_is_reported(mesh: WorkerRuntime, outsider: 
     await outsider.send(RECORDS.name, b'{"run_id": 7}', run.encode(), reply_to=None)
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     letters = await letters_of(mesh, run, 2)
-    assert f"the record of run {run} cannot be read" in "".join(letter.message for letter in letters)
+    assert f"the record of run {run} cannot be read" in "".join(letter.error_message for letter in letters)

@@ -47,7 +47,7 @@ def new_run() -> str:
 
 async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
     """Wait for this number of scores of a policy, and return them."""
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.open_stream(SCORES.name) as follower:
         found: list[Record] = []
         async for batch in follower:
             found += [record for record in batch if record.key == policy.encode()]
@@ -80,7 +80,7 @@ async def test_an_undecodable_record_becomes_a_dead_letter_and_blocks_nothing(me
             await outsider.send(RECORDS.name, bad, key=run.encode())
             await mesh.producer.publish(RECORDS, record_of(run, policy), key=run)
             (score,) = await scores_of(mesh, policy, 1)
-            async with asyncio.timeout(WITHIN), mesh.logs.follow(dead_letter_topic_name("evaluation")) as letters:
+            async with asyncio.timeout(WITHIN), mesh.logs.open_stream(dead_letter_topic_name("evaluation")) as letters:
                 async for batch in letters:
                     if any(letter.value == bad for letter in batch):
                         break

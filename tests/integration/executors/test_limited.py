@@ -10,9 +10,9 @@ from poise.contracts import Completion, Document, Passage, Usage
 from poise.errors import RetryableError, WorkLimitError
 from poise.executors.limited import LimitedExecutor, WorkLimits
 from poise.scoring import Evidence
-from poise_services.orchestration.answer_check import Rejected, check
+from poise_services.orchestration.answer_check import CheckFailed, check
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.settings import Ladder, Variant
+from poise_services.orchestration.settings import LadderSettings, Variant
 from poise_services.retrieval.passages import split_document
 
 SMALL = WorkLimits(inline=10, seconds=1.0, megabytes=300)
@@ -91,7 +91,7 @@ async def test_the_tiers_functions_return_the_same_in_a_process() -> None:
         finish_reason="stop",
         usage=Usage(prompt_tokens=1, completion_tokens=1),
     )
-    question, ladder = "Does the loop end?", Ladder(min_groundedness=0.1, min_relevance=0.0)
+    question, ladder = "Does the loop end?", LadderSettings(min_groundedness=0.1, min_relevance=0.0)
     async with LimitedExecutor(WorkLimits(inline=10)) as executor:
         pooled, direct = EvidenceReader(evidence, executor), EvidenceReader(evidence)
         document = Document(text=text, source="s")
@@ -101,4 +101,4 @@ async def test_the_tiers_functions_return_the_same_in_a_process() -> None:
         assert await pooled.build_prompt(question, variant) == await direct.build_prompt(question, variant)
         result = await pooled.check(completion, question, ladder, "v")
         assert result == check(completion, evidence, question, ladder, "v")
-        assert not isinstance(result, Rejected)
+        assert not isinstance(result, CheckFailed)

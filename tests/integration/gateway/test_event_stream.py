@@ -42,10 +42,10 @@ async def test_a_delta_arrives_before_the_next_is_written(open_gateway: Open) ->
     seen = asyncio.Event()
 
     async def answer(_: Ask, context: Context) -> Answer:
-        assert context.stream is not None
-        await context.stream.write("Be")
+        assert context.stream_writer is not None
+        await context.stream_writer.write("Be")
         await seen.wait()
-        await context.stream.write("cause.")
+        await context.stream_writer.write("cause.")
         return said(context, "Because.")
 
     async with (
@@ -63,9 +63,9 @@ async def test_a_delta_arrives_before_the_next_is_written(open_gateway: Open) ->
 
 async def test_a_reset_discards_the_draft_of_another_answer(open_gateway: Open) -> None:
     async def redacts(_: Ask, context: Context) -> Answer:
-        assert context.stream is not None
-        await context.stream.write("Call 555-0199.")
-        await context.stream._flush()
+        assert context.stream_writer is not None
+        await context.stream_writer.write("Call 555-0199.")
+        await context.stream_writer._flush()
         return said(context, "Call [removed].")
 
     async with (
@@ -81,9 +81,9 @@ async def test_a_reset_discards_the_draft_of_another_answer(open_gateway: Open) 
 
 async def test_a_fault_before_the_first_delta_is_a_problem_and_after_it_an_event(open_gateway: Open) -> None:
     async def breaks(ask: Ask, context: Context) -> Answer:
-        if ask.question == "later" and context.stream is not None:
-            await context.stream.write("Well")
-            await context.stream._flush()
+        if ask.question == "later" and context.stream_writer is not None:
+            await context.stream_writer.write("Well")
+            await context.stream_writer._flush()
         raise TerminalError("there is nothing to be done")
 
     async with open_gateway(breaks) as (client, _):
@@ -97,8 +97,8 @@ async def test_a_fault_before_the_first_delta_is_a_problem_and_after_it_an_event
 
 async def test_the_deadline_ends_a_silent_stream(open_gateway: Open) -> None:
     async def hangs(_: Ask, context: Context) -> Answer:
-        assert context.stream is not None
-        await context.stream.write("Well")
+        assert context.stream_writer is not None
+        await context.stream_writer.write("Well")
         return await asyncio.Future()
 
     async with open_gateway(hangs) as (client, _):
@@ -111,8 +111,8 @@ async def test_the_deadline_ends_a_silent_stream(open_gateway: Open) -> None:
 
 async def test_a_disconnect_abandons_the_call(open_gateway: Open) -> None:
     async def hangs(_: Ask, context: Context) -> Answer:
-        assert context.stream is not None
-        await context.stream.write("Well")
+        assert context.stream_writer is not None
+        await context.stream_writer.write("Well")
         await asyncio.Event().wait()
         return said(context, "Well")
 
@@ -128,9 +128,9 @@ async def test_a_slow_reader_buffers_no_more_than_the_answer(open_gateway: Open)
     pieces, piece = 1_000, "x" * 8_192  # more than the buffers of sockets and streams hold
 
     async def floods(_ask: Ask, context: Context) -> Answer:
-        assert context.stream is not None
+        assert context.stream_writer is not None
         for _ in range(pieces):
-            await context.stream.write(piece)
+            await context.stream_writer.write(piece)
         return said(context, "all of it")
 
     async with open_gateway(floods) as (client, mesh):

@@ -44,7 +44,7 @@ async def answer(ask: Ask, context: Context) -> Answer:
 
 async def said_of(mesh: WorkerRuntime, policy: str, messages: int) -> VariantSummary:
     """Return the summary of a policy's only variant once it has that much feedback."""
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.open_stream(SCORES.name) as follower:
         found: list[Score] = []
         async for batch in follower:
             found += [Score.parse(record.value or b"") for record in batch if record.key == policy.encode()]

@@ -155,7 +155,7 @@ async def test_documents_are_published_and_their_epoch_has_their_positions(open_
         for document in response.json()["documents"]:
             (first, *later) = await mesh.logs.read_key(DOCUMENTS.name, document["id"])
             assert (first.partition, first.offset) == (document["partition"], document["offset"])
-            assert epoch.parts[first.partition][0] >= first.offset
+            assert epoch.partitions[first.partition][0] >= first.offset
             assert Document.parse(first.value or b"") == Document(text=f"About {document['id']}", source=document["id"])
             assert first.header("poise-kind") == "document/1"
             assert [record.value for record in later] == ([None] if document["id"] == ids[0] else [])

@@ -26,7 +26,7 @@ ROOM = 1 + ConsumerLimits().parked_factor
 async def test_an_ask_beyond_the_queue_limit_gets_retry_after(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "SHED_AFTER", 0.5)
+    monkeypatch.setattr(consumer, "REJECT_AFTER", 0.5)
     started, answers = set[str](), asyncio.Event()
 
     async def answer(ask: Ask, context: Context) -> Answer:

@@ -1,4 +1,4 @@
-"""An ask for an unknown workflow: the caller gets a fault, and there is no dead entry."""
+"""An ask for an unknown workflow: the caller gets a fault, and there is no dead letter."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -33,4 +33,4 @@ async def test_an_unknown_workflow_is_a_fault_and_no_dead_letter(open_gateway: O
         dead_letters = await DeadLetterAdmin(mesh.logs, mesh.settings.tenant).select(
             DeadLetterFilter(tier="orchestration")
         )
-    assert [entry.error for entry in dead_letters if "nope" in entry.message] == []
+    assert [entry.error for entry in dead_letters if "nope" in entry.error_message] == []

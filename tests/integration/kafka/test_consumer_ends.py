@@ -60,11 +60,11 @@ async def test_the_process_ends_with_its_consumer_and_says_why(mesh_settings: Me
 
 @pytest.mark.parametrize("what", ["poll", "commit", "assignment", "fetching"])
 async def test_any_end_of_the_consumer_ends_the_process(kafka: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    part = Liveness().component("consumer")
-    async with group(kafka) as readers, readers.member(part=part) as one:
+    component = Liveness().component("consumer")
+    async with group(kafka) as readers, readers.member(component=component) as one:
         await readers.write(1)
         await readers.until_committed(1)
-        assert part.failure is None
+        assert component.failure is None
         match what:
             case "poll":
                 monkeypatch.setattr(one.consumer, "getmany", fails)
@@ -74,20 +74,20 @@ async def test_any_end_of_the_consumer_ends_the_process(kafka: str, monkeypatch:
             case "assignment":
                 monkeypatch.setattr(one.concurrent_consumer.offsets, "assigned", fails)
                 async with readers.member():
-                    await until(lambda: part.failure is not None)
+                    await until(lambda: component.failure is not None)
             case _:
                 fetcher: Any = one.consumer._fetcher
                 fetcher._fetch_task.cancel()
-        await until(lambda: part.failure is not None)
+        await until(lambda: component.failure is not None)
 
 
 async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     liveness = Liveness(clock=lambda: now)
     liveness.record_broker(answering=True)
-    async with group(kafka) as readers, readers.member(part=liveness.component("consumer")) as one:
+    async with group(kafka) as readers, readers.member(component=liveness.component("consumer")) as one:
         now = 10.0
-        await until(lambda: one.concurrent_consumer.part.progressed_at == 10.0)
+        await until(lambda: one.concurrent_consumer.component.progressed_at == 10.0)
         assert liveness.check() is None
         polling, go_on = asyncio.Event(), asyncio.Event()
 

@@ -39,8 +39,8 @@ async def answer(ask: Ask, context: Context) -> Answer:
 
 async def write(request: Generate, context: Context) -> Completion:
     text = request.messages[0].content
-    if context.stream is not None:
-        await context.stream.write(text)
+    if context.stream_writer is not None:
+        await context.stream_writer.write(text)
     return Completion(text=text, model="m", backend="b", finish_reason="stop")
 
 

@@ -82,14 +82,14 @@ async def test_records_that_do_not_match_are_not_kept(mesh: WorkerRuntime, log: 
 
 async def test_the_result_of_a_look_up_is_bounded(mesh: WorkerRuntime, log: Topic) -> None:
     await fill(mesh, log.name, partition=0)
-    lookups = LogLookup(mesh.logs.follow, mesh.admin, max_bytes=10 * MIB)
+    lookups = LogLookup(mesh.logs.open_stream, mesh.admin, max_bytes=10 * MIB)
     with kept_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="are larger than 10 MiB: narrow the search"):
         await lookups.matching(log.name, lambda _: True)
 
 
 async def test_a_look_up_times_out(mesh: WorkerRuntime, log: Topic) -> None:
     await mesh.producer.send(log.name, b"1", key=b"mine", headers=[])
-    lookups = LogLookup(mesh.logs.follow, mesh.admin, timeout=-1.0)
+    lookups = LogLookup(mesh.logs.open_stream, mesh.admin, timeout=-1.0)
     with pytest.raises(UnavailableError, match=f"topic {log.name} was not read to its end within -1 s"):
         await lookups.read_key(log.name, "mine")
 

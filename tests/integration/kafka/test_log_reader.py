@@ -160,7 +160,7 @@ async def test_records_deleted_before_they_were_read_are_skipped(log: Log, mesh:
 async def test_a_topic_that_is_missing_is_waited_for(log: Log) -> None:
     await log.delete()
     async with log.reader() as reader:
-        await until(lambda: reader._part is not None and "does not exist" in (reader._part.blocked_by or ""))
+        await until(lambda: reader._component is not None and "does not exist" in (reader._component.blocked_by or ""))
         with pytest.raises(SetupError, match=r"was not read to its end in 0\.1 s: topic .* does not exist"):
             await reader.wait_until_at_end(0.1)
         await log.create()

@@ -17,7 +17,7 @@ from integration_kit import until
 
 from poise.contracts.topics import SPANS
 from poise.errors import RecordTooLargeError, TerminalError, UnavailableError
-from poise.kafka import producer, renewing_producer
+from poise.kafka import producer, replacing_producer
 from poise.kafka.producer import BATCH_SIZES
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
@@ -102,10 +102,10 @@ async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 
 @pytest.fixture
-def renewals(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
-    """Count how often a producer was renewed."""
-    caplog.set_level("WARNING", logger=renewing_producer.__name__)
-    return lambda: sum("is renewed" in record.getMessage() for record in caplog.records)
+def replacements(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
+    """Count how often a producer was replaced."""
+    caplog.set_level("WARNING", logger=replacing_producer.__name__)
+    return lambda: sum("is replaced" in record.getMessage() for record in caplog.records)
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def renewals(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
 
 @pytest.mark.parametrize("name", ["", "own"])
 async def test_a_record_that_is_too_large_is_rejected_before_it_is_sent(
-    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], name: str
+    kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int], name: str
 ) -> None:
     name = await topic(kafka, own() if name else "")
     assert await send(mesh, name) == 0
@@ -123,25 +123,25 @@ async def test_a_record_that_is_too_large_is_rejected_before_it_is_sent(
     with pytest.raises(RecordTooLargeError):
         await mesh.producer.send(name, b"x", key=b"k", headers=[("h", b"x" * SMALL)])
     assert await send(mesh, name) == 1
-    assert renewals() == 0
+    assert replacements() == 0
 
 
 @pytest.mark.parametrize("name", ["", "own"])
 async def test_a_record_that_fits_alone_fits_with_others(
-    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], name: str
+    kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int], name: str
 ) -> None:
     name = await topic(kafka, own() if name else "")
     offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(300)))
     assert sorted(offsets) == list(range(300))
     room = SMALL - 200  # the estimated size is some twenty bytes too high
     assert [await send(mesh, name, room) for _ in range(2)] == [300, 301]
-    assert renewals() == 0
+    assert replacements() == 0
 
 
 async def test_an_operator_may_change_a_size_limit(
-    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
+    kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int]
 ) -> None:
-    """The broker rejects what fit before: the limit is fetched, the producer renewed, and what fits is written."""
+    """The broker rejects what fit before: the limit is fetched, the producer replaced, and what fits is written."""
     name = await topic(kafka, own(), {})
     await send(mesh, name)
     await configure(kafka, name, max_message_bytes=str(SMALL))
@@ -154,14 +154,14 @@ async def test_an_operator_may_change_a_size_limit(
     refused = [outcome for outcome in outcomes if not isinstance(outcome, int)]
     assert [type(error) for error in refused] == [RecordTooLargeError]
     assert sorted(outcome for outcome in outcomes if isinstance(outcome, int)) == list(range(1, 101))
-    assert renewals() == 1
+    assert replacements() == 1
     await configure(kafka, name, max_message_bytes="1048576")
     await mesh.producer.records.limits.load([name])
     assert await send(mesh, name, 50_000) == 101
 
 
 async def test_a_broker_that_does_not_report_a_size_limit(
-    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rejected record reveals it once, and is distinguished from one that was rejected because of its batch."""
 
@@ -178,14 +178,14 @@ async def test_a_broker_that_does_not_report_a_size_limit(
         with pytest.raises(RecordTooLargeError):
             await send(mesh, name, 50_000)
     assert await send(mesh, name) == 101
-    assert renewals() <= 3
+    assert replacements() <= 3
 
 
-# -- renewal -----------------------------------------------------------------------------------------------------------
+# -- replacement -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_sequence_gap_causes_one_renewal_for_all(
-    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
+async def test_a_sequence_gap_causes_one_replacement_for_all(
+    kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int]
 ) -> None:
     name = await topic(kafka, own(), {})
     await send(mesh, name)
@@ -195,7 +195,7 @@ async def test_a_sequence_gap_causes_one_renewal_for_all(
     assert sorted(offsets) == list(range(1, 201))
     after: Any = main(mesh)
     assert after._txn_manager.producer_id != before._txn_manager.producer_id
-    assert renewals() == 1
+    assert replacements() == 1
     await until(lambda: before._closed and not mesh.producer.records._producers[True, BATCH_SIZES[0]]._closing)
     assert before._sender.sender_task.done()
 
@@ -220,7 +220,7 @@ async def test_a_sender_that_ended_is_replaced(
 
 
 async def test_errors_of_a_foreign_topic_do_not_affect_poises_own_topics(
-    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
+    kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int]
 ) -> None:
     """A compacted topic rejects records without a key, and replies have none."""
     name = await topic(kafka, configs={"cleanup.policy": "compact"})
@@ -230,12 +230,12 @@ async def test_errors_of_a_foreign_topic_do_not_affect_poises_own_topics(
             await mesh.producer.send(name, b"x", key=None, headers=[])
     assert await send(mesh, name) == 0
     assert main(mesh) is before
-    assert renewals() == 0
+    assert replacements() == 0
     assert mesh.producer.records.problem() is None
 
 
 async def test_a_forbidden_topic_is_not_tried_with_each_record(
-    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = await topic(kafka, own(), {})
     await send(mesh, name)
@@ -254,7 +254,7 @@ async def test_a_forbidden_topic_is_not_tried_with_each_record(
             with pytest.raises(TerminalError, match=name):
                 await send(mesh, name)
             await send(mesh, SPANS.name)
-    assert renewals() == 1
+    assert replacements() == 1
 
 
 async def test_a_disconnecting_process_sends_nothing(mesh_settings: MeshSettings) -> None:

@@ -40,7 +40,7 @@ async def test_messages_finished_above_a_hanging_one_are_not_handled_again_after
             await until(lambda: len(one.done) == 298)
         commit = await readers.committed()
         assert commit is not None
-        assert (commit.offset, decode(0, commit.metadata)) == (0, [range(1, 7), range(8, 300)])
+        assert (commit.offset, decode(0, commit.finished)) == (0, [range(1, 7), range(8, 300)])
         async with readers.member() as two:
             await readers.write(1)
             await until(lambda: "0/300" in two.done)

@@ -48,9 +48,9 @@ class Others:
     async def write(self, request: Generate, context: Context) -> Completion:
         self.asked[context.step] = context
         says = self.spare_says if request.backend == "spare" else self.says
-        if context.stream is not None:
+        if context.stream_writer is not None:
             for word in says.split(" "):
-                await context.stream.write(f" {word}")
+                await context.stream_writer.write(f" {word}")
         if not self.writes:
             await asyncio.Event().wait()
         return Completion(text=f" {says}", model="m", backend=request.backend, finish_reason="stop")
@@ -134,7 +134,7 @@ async def test_the_models_tokens_are_streamed(mesh_settings: MeshSettings) -> No
         plain = await mesh.rpc.call(ASK, CallOptions(run=new_run(), step="ask"))
     assert ([text.strip() for text in shown], resets) == ([SENTENCE], [])
     assert (answer.text, answer.rung) == (plain.text, plain.rung) == (SENTENCE, "primary")
-    assert others.asked["generate"].stream is None  # by the second ask, which did not want them
+    assert others.asked["generate"].stream_writer is None  # by the second ask, which did not want them
 
 
 async def test_ungrounded_tokens_are_reset(mesh_settings: MeshSettings) -> None:

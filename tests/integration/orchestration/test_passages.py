@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from integration_kit import serving
 
-from poise.contracts import Answer, Ask, Completion, DocumentVersion, Generate, Passage, Passages, Retrieve
+from poise.contracts import Answer, Ask, Completion, DocumentVersion, Envelope, Generate, Passage, Passages, Retrieve
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import FaultError, UnavailableError
@@ -145,7 +145,7 @@ async def test_cached_passages_of_deleted_documents_are_not_used(mesh_settings: 
         retrieval.finds = UnavailableError("the index is away")
         before = await ask(mesh, "deleted since")
         said = DocumentVersion(documents=await mesh.logs.topic_id(DOCUMENTS.name), digest=None)
-        await mesh.producer.publish(VERSIONS, said, key=document, doc_version=9)
+        await mesh.producer.publish(VERSIONS, said, key=document, envelope=Envelope(doc_version=9))
         after = await ask(mesh, "deleted since")
     assert (before.rung, before.retrieval) == ("primary", "cached")
     assert (after.rung, after.retrieval) == ("canned", "none")

@@ -43,7 +43,7 @@ from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise.workflows.run import Run
 from poise_services.orchestration import active_policy as module
-from poise_services.orchestration.active_policy import Policies, apply_weights, follow_policies
+from poise_services.orchestration.active_policy import PolicyFollower, apply_weights, follow_policy
 from poise_services.orchestration.answer import AnswerWorkflow
 from poise_services.orchestration.answer_cache import AnswerCache
 from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints
@@ -76,7 +76,7 @@ def settings_of(name: str) -> OrchestrationSettings:
 class Worker:
     """An orchestration worker, and what it handled."""
 
-    policies: Policies
+    policy_follower: PolicyFollower
     runs: set[str] = field(default_factory=set)
 
 
@@ -84,9 +84,12 @@ class Worker:
 async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Worker]:
     """An orchestration worker that follows, ready; stopped as a signal would stop it."""
     secret = load_secret(own, settings)
-    async with WorkerRuntime(settings, tier="orchestration") as mesh, follow_policies(mesh, own, secret) as policies:
-        worker = Worker(policies)
-        answer = handlers(own, mesh, policies=policies)[Ask]
+    async with (
+        WorkerRuntime(settings, tier="orchestration") as mesh,
+        follow_policy(mesh, own, secret) as policy_follower,
+    ):
+        worker = Worker(policy_follower)
+        answer = handlers(own, mesh, policy_follower=policy_follower)[Ask]
 
         async def noted(ask: Ask, context: Context) -> Message | None:
             worker.runs.add(context.run)
@@ -147,7 +150,7 @@ async def test_two_workers_draw_by_the_policy_in_force(mesh_settings: MeshSettin
     ):
         before = await drawn_for(client, asks=24)
         await put(client, policy_of(3, name, a=0.25, b=0.75))
-        await until(lambda: one.policies.current.version == other.policies.current.version == 3)
+        await until(lambda: one.policy_follower.current.version == other.policy_follower.current.version == 3)
         then = await drawn_for(client, asks=48)
 
         runs = {run for run, _ in then}
@@ -179,8 +182,8 @@ async def test_a_new_worker_has_the_last_committed_policy(mesh_settings: MeshSet
                 async with transactions.transaction() as transaction:
                     await transaction.send([outgoing(policy_of(3, name, b=1.0))])
                     raise OSError("it dies")
-        async with follow_policies(mesh, settings_of(name), SECRET) as policies:
-            assert policies.current.version == 2
+        async with follow_policy(mesh, settings_of(name), SECRET) as policy_follower:
+            assert policy_follower.current.version == 2
             assert mesh.readiness()["policy"]
 
 
@@ -190,17 +193,17 @@ async def test_the_policy_stays_in_force_while_the_broker_is_unavailable(tmp_pat
         await topic_setup.apply(settings)
         async with (
             WorkerRuntime(settings, tier="client") as mesh,
-            follow_policies(mesh, settings_of(name), SECRET) as policies,
+            follow_policy(mesh, settings_of(name), SECRET) as policy_follower,
         ):
             await put(mesh, policy_of(1, name, b=1.0))
-            await until(lambda: policies.current.version == 1)
+            await until(lambda: policy_follower.current.version == 1)
             await kafka.stop()
             await until(lambda: not mesh.readiness()["broker"])
-            assert policies.current.version == 1
+            assert policy_follower.current.version == 1
             assert mesh.readiness()["policy"], "what it knows of the policy does not wait for the broker"
             await kafka.start()
             await put(mesh, policy_of(2, name, a=0.5, b=0.5))
-            await until(lambda: policies.current.version == 2)
+            await until(lambda: policy_follower.current.version == 2)
 
 
 async def test_an_unreadable_log_delays_a_worker_only_for_the_timeout(
@@ -212,8 +215,8 @@ async def test_an_unreadable_log_delays_a_worker_only_for_the_timeout(
     monkeypatch.setattr(module, "START_TIMEOUT", 0.5)
     async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         monkeypatch.setattr(log_reader, "LogStream", away)
-        async with follow_policies(mesh, settings_of(name), SECRET) as policies:
-            assert policies.current.version == 0
+        async with follow_policy(mesh, settings_of(name), SECRET) as policy_follower:
+            assert policy_follower.current.version == 0
             assert not mesh.readiness()["policy"], "it may be far behind"
             monkeypatch.undo()
             await until(lambda: mesh.readiness()["policy"])
@@ -222,7 +225,7 @@ async def test_an_unreadable_log_delays_a_worker_only_for_the_timeout(
 
 async def test_a_replayed_ask_uses_its_first_draw(mesh_settings: MeshSettings, name: str) -> None:
     own = settings_of(name)
-    policies, drawn = Policies(own), list[Draw | None]()
+    policy_follower, drawn = PolicyFollower(own), list[Draw | None]()
 
     class Dies(AnswerWorkflow):
         async def produce(self, _run: Run, _ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
@@ -230,11 +233,11 @@ async def test_a_replayed_ask_uses_its_first_draw(mesh_settings: MeshSettings, n
             raise OSError("the worker dies")
 
     async with WorkerRuntime(another(mesh_settings), tier="client") as mesh, DocumentVersions(mesh) as versions:
-        workflow = Dies(own, AnswerCache(mesh, own, versions, policies))
+        workflow = Dies(own, AnswerCache(mesh, own, versions, policy_follower))
         door = ScriptedRun({}, run=uuid4().hex)
         for version in (0, 1):
             if version:
-                policies.apply(record_of(policy_of(version, name, b=1.0)))
+                policy_follower.apply(record_of(policy_of(version, name, b=1.0)))
             async with RedisClient(mesh_settings.redis_url) as cache:
                 run = Run(door, Journal(cache, name, door.run, ttl=60.0))
                 with pytest.raises(OSError, match="dies"):

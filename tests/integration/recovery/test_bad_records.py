@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from recovery_kit import all_ready
 from retrieval_kit import RandomEmbedder, RetrievalClient, RetrievalWorker
 
-from poise.contracts import Completion, DocumentVersion, Generate
+from poise.contracts import Completion, DocumentVersion, Envelope, Generate
 from poise.contracts.policy import PolicyState
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import (
@@ -50,7 +50,7 @@ from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
-from poise_services.orchestration.active_policy import follow_policies
+from poise_services.orchestration.active_policy import follow_policy
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.retrieval.corpus import Corpus
@@ -164,7 +164,7 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
     own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
     async with (
         serving(another(mesh_settings), Tier("inference", {Generate: write})) as mesh,
-        follow_policies(mesh, own, bytes(32)) as policies,
+        follow_policy(mesh, own, bytes(32)) as policy_follower,
         DocumentVersions(mesh) as versions,
         Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
     ):
@@ -178,11 +178,11 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
 
         await stranger.write_keyed(POLICY, name)
         await put(mesh, policy_of(1, name, b=1.0))
-        await until(lambda: policies.current.version == 1)
+        await until(lambda: policy_follower.current.version == 1)
 
         await stranger.write_keyed(VERSIONS, "document")
         said = DocumentVersion(documents=await mesh.logs.topic_id(DOCUMENTS.name), digest="known")
-        await mesh.producer.publish(VERSIONS, said, key="document", doc_version=1)
+        await mesh.producer.publish(VERSIONS, said, key="document", envelope=Envelope(doc_version=1))
         await until(lambda: getattr(versions.of("document"), "digest", None) == "known")
 
         await stranger.write_keyed(PASSAGES, "document", "document#0")

@@ -18,7 +18,7 @@ from policy_worker_kit import STEPS, Case, worker
 from recovery_kit import WITHIN, recreate
 from retrieval_kit import RandomEmbedder, RetrievalClient, RetrievalWorker
 
-from poise.contracts import Answer, Ask, Cancel, Completion, DocumentVersion, Generate
+from poise.contracts import Answer, Ask, Cancel, Completion, DocumentVersion, Envelope, Generate
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import (
     CANCEL,
@@ -41,7 +41,7 @@ from poise.stack.kafka import Kafka
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise_services.orchestration.active_policy import follow_policies
+from poise_services.orchestration.active_policy import follow_policy
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.retrieval.corpus import Corpus
@@ -118,20 +118,20 @@ async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, 
     own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
     async with (
         WorkerRuntime(another(mesh_settings), tier="orchestration") as mesh,
-        follow_policies(mesh, own, bytes(32)) as policies,
+        follow_policy(mesh, own, bytes(32)) as policy_follower,
     ):
         for version in (1, 2, 3):
             await put(client, policy_of(version, name, b=1.0))
-        await until(lambda: policies.current.version == 3)
+        await until(lambda: policy_follower.current.version == 3)
         await recreate(mesh_settings, POLICY.name)
-        await until(lambda: policies.current.version == 0)
+        await until(lambda: policy_follower.current.version == 0)
         await put(client, policy_of(1, name, a=1.0))
-        await until(lambda: policies.current.version == 1)
+        await until(lambda: policy_follower.current.version == 1)
         await recreate(mesh_settings, POLICY.name)
         for _ in range(9):
             await put(client, policy_of(1, name, b=1.0))
         await put(client, policy_of(2, name, a=0.5, b=0.5))
-        await until(lambda: policies.current.version == 2)
+        await until(lambda: policy_follower.current.version == 2)
         await until(lambda: all(met for part, met in mesh.readiness().items() if part != "started"))
 
 
@@ -143,7 +143,7 @@ async def test_what_documents_say_is_known_of_the_new_ones(
 
         async def announce(document: str, number: int, digest: str) -> None:
             said = DocumentVersion(documents=await client.logs.topic_id(DOCUMENTS.name), digest=digest)
-            await client.producer.publish(VERSIONS, said, key=document, doc_version=number)
+            await client.producer.publish(VERSIONS, said, key=document, envelope=Envelope(doc_version=number))
 
         for number in range(5):
             await announce("d", number, "before")
@@ -252,23 +252,23 @@ async def test_policy_or_state_alone_made_anew_leaves_what_was_decided_in_force(
     async with (
         worker(another(mesh_settings)) as decides,
         WorkerRuntime(another(mesh_settings), tier="orchestration") as mesh,
-        follow_policies(mesh, own, bytes(32)) as policies,
+        follow_policy(mesh, own, bytes(32)) as policy_follower,
     ):
         await case.ask("set", spec=case.spec())
         await case.answers(20)
         await case.until_decided(4)
         await case.until_counted()
         before = (await case.policies())[-1]
-        await until(lambda: policies.current.version == before.version)
+        await until(lambda: policy_follower.current.version == before.version)
         await recreate(mesh_settings, topic.name)
         async with asyncio.timeout(WITHIN):
             while not await case.policies() or not await case.states():  # noqa: ASYNC110 - it is in the log
                 await asyncio.sleep(0.05)
         assert (await case.policies())[-1] == before, "as it was: not what a person once set"
-        await until(lambda: policies.current.version == before.version)
+        await until(lambda: policy_follower.current.version == before.version)
 
         await case.ask("set", spec=case.spec(cooldown_answers=6))
-        await until(lambda: policies.current.version == before.version + 1)
+        await until(lambda: policy_follower.current.version == before.version + 1)
         decisions = await case.decisions()
         assert [made.id for made in decisions] == [f"{case.name}-{number}" for number in range(1, len(decisions) + 1)]
         assert decisions[-1].after == before.weights

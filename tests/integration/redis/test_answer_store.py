@@ -30,7 +30,11 @@ def cached_answer(text: str = "It is so.", began: float | None = None) -> Cached
     began = time.time() if began is None else began
     answer = Answer(run_id="r", text=text, rung="primary", epoch="e1.AAAA")
     return CachedAnswer(
-        answer=answer, began=began, made=began, grounds=(Dependency(document="d", source="d", digest="x"),), ms=1
+        answer=answer,
+        computation_started_at=began,
+        computed_at=began,
+        dependencies=(Dependency(document="d", source="d", digest="x"),),
+        duration_ms=1,
     )
 
 

@@ -11,11 +11,13 @@ from liveness_kit import ProcessOnClock
 from redis.asyncio import Redis
 from slow_proxy import SlowProxy
 
+from poise.contracts import Answer
 from poise.errors import SetupError
 from poise.liveness import Liveness
 from poise.redis import client
+from poise.redis.answer_store import AnswerStore, CachedAnswer
 from poise.redis.client import BREAKER_WINDOW, COMMAND_TIMEOUT, MAX_CONNECTIONS, OPEN_FOR, SLOW_COMMAND, RedisClient
-from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, LeaseStore, StoredReply
 from poise.stack.valkey import Valkey
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
@@ -46,12 +48,12 @@ async def test_a_stopped_redis_is_skipped_and_used_again_after_a_restart(
         for _ in range(50):
             assert await redis.get("k") is None
             await redis.put("k", b"lost", 60)
-        assert (0.0, {}) in observations(semconv.CACHE_UP)
+        assert (0.0, {}) in observations(semconv.REDIS_UP)
         await server.start()
         await until_writable(redis)
-        assert (1.0, {}) in observations(semconv.CACHE_UP)
+        assert (1.0, {}) in observations(semconv.REDIS_UP)
     assert messages(caplog) == ["Redis is unavailable and not used", "Redis is available again"]
-    assert not observations(semconv.CACHE_UP)
+    assert not observations(semconv.REDIS_UP)
 
 
 async def test_a_hanging_redis_costs_one_timeout(
@@ -152,7 +154,7 @@ async def test_a_full_redis_is_still_read_and_written_again_when_it_has_room(
         for _ in range(20):
             await redis.put("k", b"lost", 60)
             assert await redis.get("k") == b"old"
-        assert (1.0, {}) in observations(semconv.CACHE_UP)
+        assert (1.0, {}) in observations(semconv.REDIS_UP)
         await admin.config_set("maxmemory", "0")
         await until_writable(redis)
     assert messages(caplog) == ["Redis is full and stores nothing until it has room", "Redis has room again"]
@@ -163,21 +165,37 @@ async def test_a_full_redis_still_returns_stored_replies(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with RedisClient(server.url) as redis:
-        store = StepResultStore(redis)
+        store = LeaseStore(redis)
         done, new = (Lease.for_step("tenant", run, "step", token=f"of {run}") for run in ("done", "new"))
         stored = StoredReply("answer/1", b"{}")
-        assert await store.claim(done, 60) is ClaimStatus.ACQUIRED
-        assert await store.write(done, stored, 60) is not ClaimStatus.HELD_ELSEWHERE
+        assert await store.acquire(done, 60) is LeaseStatus.ACQUIRED
+        assert await store.store(done, stored, 60) is not LeaseStatus.HELD_ELSEWHERE
         await admin.config_set("maxmemory", "1")
         for _ in range(5):
-            assert await store.claim(new, 60) is ClaimStatus.UNKNOWN  # handled without a lease
-            assert await store.claim(done, 60) == stored
+            assert await store.acquire(new, 60) is LeaseStatus.UNKNOWN  # handled without a lease
+            assert await store.acquire(done, 60) == stored
     assert messages(caplog) == ["Redis is full and stores nothing until it has room"]
+
+
+async def test_a_stored_answer_shows_that_a_full_redis_has_room_again(
+    server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    answer = Answer(run_id="r", text="It is so.", rung="primary", epoch="e1.AAAA")
+    now = time.time()
+    entry = CachedAnswer(answer=answer, computation_started_at=now, computed_at=now, dependencies=(), duration_ms=1.0)
+    async with RedisClient(server.url) as redis:
+        answers = AnswerStore(redis, 10)
+        await admin.config_set("maxmemory", "1")
+        assert not await answers.put("tenant", "k", entry, 60)
+        await admin.config_set("maxmemory", "0")
+        assert await answers.put("tenant", "k", entry, 60)
+    assert messages(caplog) == ["Redis is full and stores nothing until it has room", "Redis has room again"]
 
 
 # -- liveness ---------------------------------------------------------------------------------------------------------
 
-COMPONENT = "connection to the cache"
+COMPONENT = "connection to Redis"
 
 
 async def test_an_unavailable_redis_leaves_the_process_ready(server: Valkey) -> None:
@@ -189,7 +207,7 @@ async def test_an_unavailable_redis_leaves_the_process_ready(server: Valkey) -> 
         for _ in range(3):
             await process.assert_makes_progress(COMPONENT)
             assert process.liveness.check() is None
-        assert (0.0, {}) in observations(semconv.CACHE_UP)
+        assert (0.0, {}) in observations(semconv.REDIS_UP)
         assert not redis.available
     assert process.liveness.conditions() == {}
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from retrieval_kit import RetrievalClient, StartWorker
 
-from poise.contracts import Epoch, Manifest, Part, Passages
+from poise.contracts import Epoch, Manifest, PassageRecord, Passages
 from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS, dead_letter_topic_name
 from poise.errors import SetupError
 from poise.kafka.record import Record
@@ -22,7 +22,7 @@ def text_of(*words: str) -> str:
     return "\n\n".join(f"{word} " * 90 for word in words)
 
 
-def compacted(records: Iterable[Record]) -> dict[str, tuple[int, Part | Manifest]]:
+def compacted(records: Iterable[Record]) -> dict[str, tuple[int, PassageRecord | Manifest]]:
     """Return what compaction leaves of a log: version and body by key."""
     left = {(record.key or b"").decode(): record for record in records}
     return {
@@ -32,8 +32,8 @@ def compacted(records: Iterable[Record]) -> dict[str, tuple[int, Part | Manifest
     }
 
 
-def _body(record: Record) -> Part | Manifest:
-    return (Manifest if record.header("poise-kind") == Manifest.kind else Part).parse(record.value or b"")
+def _body(record: Record) -> PassageRecord | Manifest:
+    return (Manifest if record.header("poise-kind") == Manifest.kind else PassageRecord).parse(record.value or b"")
 
 
 def words_in(found: Passages, key: str) -> set[str]:
@@ -94,7 +94,7 @@ async def test_one_worker_embeds_and_every_worker_finds(
             async with asyncio.timeout(20):
                 await worker.corpus.wait_for_epoch(Epoch.decode(await client.epoch_at(position)))
             found = await worker.corpus.search("badger", await worker.embedder.embed_query("x"), 5)
-            assert (found[0].document, found[0].part) == (key, 1)
+            assert (found[0].document, found[0].number) == (key, 1)
         assert (
             len([text for worker in (one, other) for text in worker.embedder.embedded_texts if "aardvark" in text]) == 1
         )
@@ -193,7 +193,7 @@ async def test_a_document_with_an_invalid_key_becomes_a_dead_letter(
 
 async def _dead_letter(client: RetrievalClient, key: bytes) -> str:
     """Return the error message of the dead letter with this key."""
-    async with asyncio.timeout(20), client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as follower:
+    async with asyncio.timeout(20), client.mesh.logs.open_stream(dead_letter_topic_name("retrieval")) as follower:
         async for records in follower:
             for record in records:
                 if record.key == key:
@@ -213,7 +213,7 @@ async def test_an_index_failure_ends_the_worker_with_a_one_line_error(
             monkeypatch.setattr(worker.corpus._store.metadata, "record_version", full)
             await worker.handle_document(key, text_of("aardvark"), await client.put(key, None))
 
-    with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
+    with pytest.raises(SetupError, match=r"the index cannot be written \(no space left on device\)"):
         await work()
 
 

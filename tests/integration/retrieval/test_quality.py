@@ -3,7 +3,7 @@
 import pydoc_data.topics
 from pathlib import Path
 
-from poise.contracts import Document, Part
+from poise.contracts import Document, PassageRecord
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.index import Index
 from poise_services.retrieval.passages import encode_vector, split_document
@@ -30,7 +30,7 @@ async def test_the_answering_passage_is_among_the_first_two(tmp_path: Path) -> N
             said = split_document(Document(text=pydoc_data.topics.topics[topic], source=topic))
             vectors = await embedder.embed_texts([body.embedding_text for body in said])
             parts = tuple(
-                Part(
+                PassageRecord(
                     document=topic,
                     part=part,
                     source=topic,

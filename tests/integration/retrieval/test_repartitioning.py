@@ -79,7 +79,7 @@ async def test_documents_partitioned_by_librdkafkas_default_are_found_and_delete
         seen = await worker.corpus.visible_version(name)
     assert [copy.header(MOVED_FROM) for copy in copies] == [str(at), str(again), str(gone)]
     assert [copy.header("poise-origin") for copy in copies] == [str(at), str(again), str(gone)]
-    assert (seen.version, seen.parts) == (copies[-1].offset, 0)
+    assert (seen.version, seen.passage_count) == (copies[-1].offset, 0)
 
 
 async def test_a_deletion_removes_the_document_from_every_partition(
@@ -90,7 +90,7 @@ async def test_a_deletion_removes_the_document_from_every_partition(
         wrong = await astray(client, key)
         await client.search("x", after=await put(client.mesh, key, "secret", wrong))
         await client.search("x", after=await client.put(key, None))
-        async with asyncio.timeout(WITHIN), client.mesh.logs.follow(DOCUMENTS.name) as log:
+        async with asyncio.timeout(WITHIN), client.mesh.logs.open_stream(DOCUMENTS.name) as log:
             async for records in log:
                 if any(record.key == key.encode() and record.header(MOVED_TO) for record in records):
                     break
@@ -108,12 +108,12 @@ async def test_a_moved_copy_is_not_moved_again(
         await put(client.mesh, key, value, wrong, poise_moved_from="poise.documents/0/0")
         async with (
             asyncio.timeout(WITHIN),
-            client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as dead_letters,
+            client.mesh.logs.open_stream(dead_letter_topic_name("retrieval")) as dead_letters,
         ):
             async for records in dead_letters:
                 if found := [record for record in records if record.key == key.encode()]:
                     break
-    assert "is a moved copy" in (found[0].header("poise-dead-message") or "")
+    assert "is a copy in partition" in (found[0].header("poise-dead-message") or "")
     assert len(await written_of(client.mesh, key)) == 1
 
 
@@ -159,12 +159,12 @@ async def test_across_partitions_the_write_time_decides_and_the_log_ends_with_th
     async with following("a") as worker:
         old = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key, 1)))
         new = await record_at(client.mesh, await put(client.mesh, key, "new", await astray(client, key, 2)))
-        home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
+        key_partition = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         old = replace(old, timestamp=new.timestamp - 0.01)
         await deliver(worker, new)
         await deliver(worker, old)
         handled = 0
-        while len(copies := [r for r in await written_of(client.mesh, key) if r.partition == home]) > handled:
+        while len(copies := [r for r in await written_of(client.mesh, key) if r.partition == key_partition]) > handled:
             await deliver(worker, copies[handled])
             handled += 1
         assert [copy.header(MOVED_FROM) for copy in copies] == [
@@ -186,13 +186,13 @@ async def test_a_client_clock_that_is_set_back_does_not_change_the_order(
 ) -> None:
     async with following() as worker:
         wrong = await astray(client, key)
-        home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
+        key_partition = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         first = await record_at(client.mesh, await put(client.mesh, key, "first", wrong))
         second = await record_at(client.mesh, await put(client.mesh, key, "second", wrong))
         behind = replace(second, timestamp=first.timestamp - 3_600)
         await deliver(worker, first)
         await deliver(worker, behind)
-        for copy in [r for r in await written_of(client.mesh, key) if r.partition == home]:
+        for copy in [r for r in await written_of(client.mesh, key) if r.partition == key_partition]:
             await deliver(worker, copy)
         assert [part.content.text.split()[0] for part in await worker.corpus.stored_passages(key)] == ["second"]
 
@@ -225,27 +225,27 @@ async def test_a_deletion_handled_late_deletes_a_copy_moved_after_it(
 ) -> None:
     """Both waited for hours: a deletion is retained from when it was handled, not from when it was written."""
     async with following() as worker:
-        home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
+        key_partition = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))
         gone = await record_at(client.mesh, await client.put(key, None))
         stray, gone = (replace(r, timestamp=r.timestamp - n * HOUR) for r, n in ((stray, 3), (gone, 2)))
         await deliver(worker, gone)
-        for name in await keys_of(client, key, home, 3):  # handling further records expires old ones
+        for name in await keys_of(client, key, key_partition, 3):  # handling further records expires old ones
             await deliver(worker, await record_at(client.mesh, await client.put(name, None)))
         await deliver(worker, stray)
         (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_FROM)]
         await deliver(worker, copy)
         assert await worker.corpus.stored_passages(key) == []
-        assert (await worker.corpus.visible_version(key)).parts == 0
+        assert (await worker.corpus.visible_version(key)).passage_count == 0
 
 
 async def test_notes_of_moved_absent_deletions_expire_in_log_and_replicas(
     client: RetrievalClient, following: StartWorker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "ABSENT_RETENTION", 0.0)
-    home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
+    key_partition = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
     wrong = await astray(client, key)
-    names = await keys_of(client, key, home, 4)
+    names = await keys_of(client, key, key_partition, 4)
     async with following("a") as worker:
         for name in names:
             stray = await record_at(client.mesh, await put(client.mesh, name, None, wrong))
@@ -257,9 +257,9 @@ async def test_notes_of_moved_absent_deletions_expire_in_log_and_replicas(
             name: [r.value for r in await client.passage_records(name) if (r.key or b"").endswith(b"#moved")]
             for name in names
         }
-        known = [name for name in names if await worker.corpus.moved_records(name)]
+        known = [name for name in names if await worker.corpus.copied_records(name)]
     assert [moved[name][-1] is None for name in names] == [True, True, True, False]
     assert known == names[3:]
     async with following("b") as replica:
-        assert [name for name in names if await replica.corpus.moved_records(name)] == known
+        assert [name for name in names if await replica.corpus.copied_records(name)] == known
         assert replica.corpus.epoch.reached(epoch)

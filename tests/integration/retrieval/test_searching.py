@@ -7,11 +7,11 @@ from uuid import uuid4
 import pytest
 from retrieval_kit import RetrievalClient, StartWorker
 
-from poise.contracts import Epoch, Manifest, Part, Passages, Retrieve
+from poise.contracts import Envelope, Epoch, Manifest, PassageRecord, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import FaultError
 from poise.rpc.client import CallOptions
-from poise_services.retrieval.passages import encode_vector, manifest_key, part_key
+from poise_services.retrieval.passages import encode_vector, manifest_key, passage_record_key
 from poise_services.retrieval.settings import RetrievalSettings
 
 pytestmark = pytest.mark.integration
@@ -133,10 +133,14 @@ async def test_passages_that_do_not_fit_the_reply_are_dropped_with_a_reason(
             vector = encode_vector(worker.embedder.vector(document))
             text = f"numbat {number} " + "x" * 700_000
             model = worker.embedder.model
-            part = Part(document=document, part=0, source="s", text=text, vector=vector, model=model, published=1.5)
+            part = PassageRecord(
+                document=document, part=0, source="s", text=text, vector=vector, model=model, published=1.5
+            )
             manifest = Manifest(document=document, parts=1, published=1.5)
-            for name, body in ((part_key(document, 0), part), (manifest_key(document), manifest)):
-                at = await client.mesh.producer.publish(PASSAGES, body, key=name, partition=0, doc_version=1)
+            for name, body in ((passage_record_key(document, 0), part), (manifest_key(document), manifest)):
+                at = await client.mesh.producer.publish(
+                    PASSAGES, body, key=name, partition=0, envelope=Envelope(doc_version=1)
+                )
         await worker.corpus.wait_applied(at)
         found = await client.mesh.rpc.call(Retrieve(query="numbat", limit=50), CallOptions(run=uuid4().hex, step="s"))
         large, shortened = found.passages[:2]

@@ -14,7 +14,7 @@ from poise.contracts.fault import MAX_SHORT_DETAIL
 from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import derive_run_id
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, dead_letter_topic_name
-from poise.errors import DeadlineExceededError, FaultError, NotTakenError, RetryableError, TerminalError
+from poise.errors import DeadlineExceededError, FaultError, NotAcknowledgedError, RetryableError, TerminalError
 from poise.kafka.record import Position
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
@@ -133,7 +133,7 @@ async def test_a_request_that_kafka_has_not_taken_by_its_deadline_is_told_apart_
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         assert mesh.rpc._calls is not None
         monkeypatch.setattr(mesh.rpc._calls, "_send", never)
-        with pytest.raises(NotTakenError) as caught:
+        with pytest.raises(NotAcknowledgedError) as caught:
             await mesh.rpc.call(
                 generate("x"), CallOptions(run=mesh.settings.instance, step="g", deadline=time.time() + 0.1)
             )

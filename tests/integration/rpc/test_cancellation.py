@@ -17,8 +17,8 @@ from poise.errors import RunCancelledError
 from poise.kafka.consumer import ConsumerLimits
 from poise.kafka.record import Record
 from poise.rpc import cancellation
-from poise.rpc.cancel_memory import CancelKey, RecentCancels
 from poise.rpc.client import CallOptions
+from poise.rpc.recent_cancels import CancelKey, RecentCancels
 from poise.settings import MeshSettings
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime

@@ -62,8 +62,8 @@ async def paying(settings: MeshSettings) -> AsyncIterator[tuple[Poise, WorkerRun
 
     async def price(request: Price, context: Context) -> Priced:
         paid.append(request.how)
-        if context.stream is not None:
-            await context.stream.write("half \ud800")
+        if context.stream_writer is not None:
+            await context.stream_writer.write("half \ud800")
         return ODD[request.how]
 
     async with serving(settings, Tier(TIER, {Price: price})) as mesh, Poise(settings.broker) as poise:
@@ -123,7 +123,7 @@ async def test_a_step_whose_result_cannot_be_kept_is_done_once(mesh_settings: Me
         raise AssertionError("it goes on without the result")
 
     async def handle(request: Generate, context: Context) -> Completion:
-        run = pays.run(context)
+        run = pays.new_run(context)
 
         async def work() -> Completion:
             return await pays.function(run, request)

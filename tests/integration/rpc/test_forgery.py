@@ -28,8 +28,8 @@ ORIGINAL = "the model's own words"
 
 async def answer(ask: Ask, context: Context) -> Answer:
     """What the mesh says to an ask of the attacker's: whatever the attacker likes, words by stream too."""
-    if context.stream is not None:
-        await context.stream.write(ask.question)
+    if context.stream_writer is not None:
+        await context.stream_writer.write(ask.question)
     return Answer(run_id=context.run, text=ask.question, rung="primary")
 
 
@@ -71,8 +71,8 @@ async def attacked(settings: MeshSettings) -> AsyncIterator[tuple[Victim, asynci
 
     async def slow(_request: Generate, context: Context) -> Completion:
         await go_on.wait()
-        assert context.stream is not None
-        await context.stream.write(ORIGINAL)
+        assert context.stream_writer is not None
+        await context.stream_writer.write(ORIGINAL)
         return Completion(text=ORIGINAL, model="m", backend="b", finish_reason="stop")
 
     async with (
@@ -93,7 +93,7 @@ def ask(question: str) -> bytes:
 @asynccontextmanager
 async def forged(mesh: WorkerRuntime, partition: int, correlation_id: bytes, many: int) -> AsyncIterator[None]:
     """Write this number of records under the victim's correlation id before its own reply: it reads them first."""
-    async with mesh.logs.follow(REPLIES.name, start="end", partitions=[partition]) as log:
+    async with mesh.logs.open_stream(REPLIES.name, start="end", partitions=[partition]) as log:
         yield
         async with asyncio.timeout(WITHIN):
             async for batch in log:

@@ -20,7 +20,7 @@ from poise.dead_letters.redrive_plan import RedriveOptions, redrive_headers
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
 from poise.kafka.record import Record
 from poise.redis.client import RedisClient
-from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, LeaseStore, StoredReply
 from poise.rpc.client import CallOptions
 from poise.rpc.stream_reader import LOST, MAX_UNREAD_CHARS, RESTARTED, position_of
 from poise.rpc.stream_writer import DIFFERS
@@ -45,8 +45,8 @@ def completion(text: str = TEXT) -> Completion:
 
 async def write(_request: Generate, context: Context) -> Completion:
     for word in WORDS:
-        if context.stream is not None:
-            await context.stream.write(word)
+        if context.stream_writer is not None:
+            await context.stream_writer.write(word)
     return completion()
 
 
@@ -84,10 +84,10 @@ async def test_words_come_before_the_reply(mesh_settings: MeshSettings) -> None:
     seen = asyncio.Event()
 
     async def held(_request: Generate, context: Context) -> Completion:
-        assert context.stream is not None
-        await context.stream.write(WORDS[0])
+        assert context.stream_writer is not None
+        await context.stream_writer.write(WORDS[0])
         await seen.wait()  # goes on only when the reader has the first word
-        await context.stream.write("".join(WORDS[1:]))
+        await context.stream_writer.write("".join(WORDS[1:]))
         return completion()
 
     async with serving(mesh_settings, Tier("inference", {Generate: held})) as mesh:
@@ -108,7 +108,7 @@ async def test_nothing_is_streamed_to_one_who_did_not_ask_for_it(mesh_settings: 
 
     async with serving(mesh_settings, Tier("inference", {Generate: look})) as mesh:
         assert await mesh.rpc.call(generate(), CallOptions(run=run_of(mesh), step="g")) == completion()
-    assert asked[0].stream is None
+    assert asked[0].stream_writer is None
 
 
 async def test_a_tier_that_does_not_stream_is_read_alike(mesh_settings: MeshSettings) -> None:
@@ -146,9 +146,9 @@ async def answering(settings: MeshSettings, *, accepts: bool, writes: object = w
             text = ""
         if accepts and text:
             return Answer(run_id=context.run, text=text, rung="primary")
-        if context.stream is not None:
-            await context.stream.reset("not grounded", rung="extractive")
-            await context.stream.write("Word for word.")
+        if context.stream_writer is not None:
+            await context.stream_writer.reset("not grounded", rung="extractive")
+            await context.stream_writer.write("Word for word.")
         return Answer(run_id=context.run, text="Word for word.", rung="extractive", reason="not grounded")
 
     inference = Tier("inference", {Generate: writes})  # type: ignore[dict-item]  # a handler, as the caller knows
@@ -222,8 +222,8 @@ async def test_a_stream_has_no_end_where_the_reply_is_larger_than_a_record(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
     async def too_much(_ask: Ask, context: Context) -> Answer:
-        assert context.stream is not None
-        await context.stream.write(TEXT)
+        assert context.stream_writer is not None
+        await context.stream_writer.write(TEXT)
         return Answer(run_id=context.run, text=TEXT, rung="primary", degraded=("x" * 2_000_000,))
 
     async with serving(mesh_settings, Tier("orchestration", {Ask: too_much})):
@@ -236,8 +236,8 @@ async def test_a_stream_has_no_end_where_the_reply_is_larger_than_a_record(
 
 async def test_a_step_that_fails_in_the_middle_of_its_words_is_taken_back(mesh_settings: MeshSettings) -> None:
     async def breaks(_request: Generate, context: Context) -> Completion:
-        assert context.stream is not None
-        await context.stream.write(WORDS[0])
+        assert context.stream_writer is not None
+        await context.stream_writer.write(WORDS[0])
         raise TerminalError("the model broke")
 
     async with answering(mesh_settings, accepts=True, writes=breaks) as mesh:
@@ -262,7 +262,7 @@ async def test_any_kafka_client_can_have_words_as_they_come(mesh_settings: MeshS
     assert set(kinds[:-1]) == {Delta.kind}
     assert kinds[-1] == End.kind
     marks = [position_of(record) for record in records]
-    (stream,) = {mark.stream for mark in marks if mark is not None}
+    (stream,) = {mark.attempt for mark in marks if mark is not None}
     assert marks == [*(StreamPosition(stream, n) for n in range(len(events))), StreamPosition(stream, len(events) - 1)]
     assert "".join(Delta.parse(event.value or b"").text for event in events[:-1]) == TEXT
     assert Answer.parse(reply.value or b"").text == TEXT
@@ -297,8 +297,8 @@ async def test_a_second_attempt_begins_anew(mesh_settings: MeshSettings) -> None
 
     async def second_time_lucky(request: Generate, context: Context) -> Completion:
         if context.attempt == 1:
-            assert context.stream is not None
-            await context.stream.write("Well")
+            assert context.stream_writer is not None
+            await context.stream_writer.write("Well")
             await shown.wait()
             raise RetryableError("the connection to the model was lost")
         return await write(request, context)
@@ -327,18 +327,18 @@ async def test_where_another_copy_was_faster_its_reply_counts_and_not_our_words(
     """The holder of the step is slow, its lease ends, another one takes the step and finishes it first."""
 
     async def slow(_request: Generate, context: Context) -> Completion:
-        assert context.stream is not None
-        await context.stream.write("Mine.")
-        await context.stream._flush()
+        assert context.stream_writer is not None
+        await context.stream_writer.write("Mine.")
+        await context.stream_writer._flush()
         theirs = Lease.for_step(context.tenant, context.run, context.step, Generate.kind, "0", token="theirs")  # noqa: S106
         async with (
             Redis.from_url(mesh_settings.redis_url or "") as redis,
             RedisClient(mesh_settings.redis_url) as cache,
         ):
             await redis.delete(theirs.key)
-            journal = StepResultStore(cache)
-            assert await journal.claim(theirs, 10) is ClaimStatus.ACQUIRED
-            await journal.write(theirs, StoredReply(Completion.kind, completion("Theirs.").encode()), 60)
+            leases = LeaseStore(cache)
+            assert await leases.acquire(theirs, 10) is LeaseStatus.ACQUIRED
+            await leases.store(theirs, StoredReply(Completion.kind, completion("Theirs.").encode()), 60)
         return completion("Mine.")
 
     async with serving(mesh_settings, Tier("inference", {Generate: slow})) as mesh:
@@ -369,7 +369,7 @@ async def lossy(settings: MeshSettings, drop: int) -> Read:
     """Read a stream whose event with this number never reaches its partition."""
 
     async def drops(_request: Generate, context: Context) -> Completion:
-        stream = context.stream
+        stream = context.stream_writer
         assert stream is not None
         send = stream._send
 
@@ -399,7 +399,7 @@ async def test_what_is_lost_is_made_good(mesh_settings: MeshSettings, drop: int)
 
 async def test_repeated_events_and_those_of_others_change_nothing(mesh_settings: MeshSettings) -> None:
     async def repeats(_request: Generate, context: Context) -> Completion:
-        stream = context.stream
+        stream = context.stream_writer
         assert stream is not None
         send = stream._send
 
@@ -443,9 +443,9 @@ async def test_silence_after_words_is_an_error_at_the_deadline(mesh_settings: Me
 
 async def test_a_fault_after_words_is_raised(mesh_settings: MeshSettings) -> None:
     async def breaks(_request: Generate, context: Context) -> Completion:
-        assert context.stream is not None
-        await context.stream.write("Well")
-        await context.stream._flush()
+        assert context.stream_writer is not None
+        await context.stream_writer.write("Well")
+        await context.stream_writer._flush()
         raise TerminalError("the model broke")
 
     async with serving(mesh_settings, Tier("inference", {Generate: breaks})) as mesh:
@@ -457,8 +457,8 @@ async def test_a_fault_after_words_is_raised(mesh_settings: MeshSettings) -> Non
 
 async def test_a_reader_that_goes_away_gives_its_call_up(mesh_settings: MeshSettings) -> None:
     async def hangs(_request: Generate, context: Context) -> Completion:
-        assert context.stream is not None
-        await context.stream.write("Well")
+        assert context.stream_writer is not None
+        await context.stream_writer.write("Well")
         await asyncio.Event().wait()
         return completion("Well")
 
@@ -476,9 +476,9 @@ async def test_a_reader_that_does_not_read_costs_no_more_than_the_answer(mesh_se
     pieces, piece = 400, "x" * 8_192  # three times what may wait
 
     async def floods(_request: Generate, context: Context) -> Completion:
-        assert context.stream is not None
+        assert context.stream_writer is not None
         for _ in range(pieces):
-            await context.stream.write(piece)
+            await context.stream_writer.write(piece)
         return completion("all of it")
 
     async with serving(mesh_settings, Tier("inference", {Generate: floods})) as mesh:

@@ -38,7 +38,7 @@ async def letter_of(mesh: WorkerRuntime, sent: Record) -> Record:
 
 async def kept(mesh: WorkerRuntime, correlation_id: str) -> Record:
     """The dead letter with that correlation id, as soon as there is one."""
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(dead_letter_topic_name("orchestration")) as letters:
+    async with asyncio.timeout(WITHIN), mesh.logs.open_stream(dead_letter_topic_name("orchestration")) as letters:
         async for batch in letters:
             for letter in batch:
                 if letter.header("correlation_id") == correlation_id:

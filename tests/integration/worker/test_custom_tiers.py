@@ -365,7 +365,7 @@ async def test_a_plain_handler_fails_as_an_async_one_does(mesh_settings: MeshSet
 
     async with serving(mesh_settings, Tier("echo", {Echo: fail})) as mesh, Poise(mesh_settings.broker) as poise:
         run = uuid4().hex
-        with pytest.raises(FaultError, match=r"failed on it, RuntimeError: dead letter echo/\d"):
+        with pytest.raises(FaultError, match=r"failed on the message \(RuntimeError\): dead letter echo/\d"):
             await poise.call(Echo(text="x"), run=run)
         letters = await mesh.logs.read_topic(dead_letter_topic_name("echo"))
     (letter,) = [letter for letter in letters if letter.header("poise-run") == run]

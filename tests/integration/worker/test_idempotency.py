@@ -24,7 +24,7 @@ from poise.liveness import Liveness
 from poise.redis import client
 from poise.redis.client import RedisClient
 from poise.redis.lease import LeaseHolder
-from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
+from poise.redis.lease_store import Lease, LeaseStatus, LeaseStore, StoredReply
 from poise.settings import MeshSettings
 from poise.stack.valkey import Valkey
 from poise.telemetry import semconv
@@ -76,7 +76,7 @@ def holders(monkeypatch: pytest.MonkeyPatch) -> list[LeaseHolder]:
     created: list[LeaseHolder] = []
 
     class RecordedHolder(LeaseHolder):
-        def __init__(self, results: StepResultStore, ttl: float, liveness: Liveness) -> None:
+        def __init__(self, results: LeaseStore, ttl: float, liveness: Liveness) -> None:
             super().__init__(results, ttl, liveness)
             created.append(self)
 
@@ -121,11 +121,11 @@ async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
     settings: MeshSettings, outsider: Outsider, holders: list[LeaseHolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paid, beats, may_end = 0, 0, asyncio.Event()
-    renew = StepResultStore.renew
+    renew = LeaseStore.renew
 
-    async def counted(journal: StepResultStore, lease: Lease, ttl: float) -> None:
+    async def counted(leases: LeaseStore, lease: Lease, ttl: float) -> None:
         nonlocal beats
-        await renew(journal, lease, ttl)
+        await renew(leases, lease, ttl)
         beats += 1
 
     async def pay() -> str:
@@ -134,7 +134,7 @@ async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
         await may_end.wait()
         return "x"
 
-    monkeypatch.setattr(StepResultStore, "renew", counted)
+    monkeypatch.setattr(LeaseStore, "renew", counted)
     async with serving(settings, tier(pay)):
         run = uuid4().hex
         first = await send(outsider, run)
@@ -220,7 +220,7 @@ async def test_redis_may_be_absent_go_and_come_back(
         return [(await outsider.reply(await send(outsider, run))).value for _ in range(2)]
 
     def back() -> bool:
-        return (1.0, {}) in observations(semconv.CACHE_UP)
+        return (1.0, {}) in observations(semconv.REDIS_UP)
 
     may_end.set()
     async with Valkey(tmp_path / "valkey") as valkey:
@@ -338,77 +338,77 @@ async def test_an_entry_that_cannot_be_read_is_no_reason_to_stay_silent(
     run = uuid4().hex
     async with RedisClient(settings.redis_url) as cache:
         entry = Lease.for_step("default", run, "g", Generate.kind, "0", token=ME)
-        assert await StepResultStore(cache).write(entry, StoredReply("completion/9", b"?"), 60) is ClaimStatus.ACQUIRED
+        assert await LeaseStore(cache).store(entry, StoredReply("completion/9", b"?"), 60) is LeaseStatus.ACQUIRED
     async with serving(settings, tier(pay)):
         reply = await outsider.reply(await send(outsider, run))
     assert Completion.parse(reply.value or b"").text == "again"
 
 
-# -- the journal -------------------------------------------------------------------------------------------------------
+# -- the leases --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-async def journal(valkey: str) -> AsyncIterator[StepResultStore]:
+async def leases(valkey: str) -> AsyncIterator[LeaseStore]:
     async with RedisClient(valkey) as cache:
-        yield StepResultStore(cache)
+        yield LeaseStore(cache)
 
 
 def lease(token: str, run: str) -> Lease:
     return Lease.for_step("t", run, "s", token=token)
 
 
-async def test_one_token_holds_a_step_and_another_can_neither_write_nor_let_go_of_it(journal: StepResultStore) -> None:
+async def test_one_token_holds_a_step_and_another_can_neither_write_nor_let_go_of_it(leases: LeaseStore) -> None:
     run, reply = uuid4().hex, StoredReply("completion/1", b'{"a":\n1}')
     mine, other = lease("mine", run), lease("other", run)
-    assert await journal.claim(mine, 60) is ClaimStatus.ACQUIRED
-    assert await journal.claim(other, 60) is ClaimStatus.HELD_ELSEWHERE
-    assert await journal.write(other, reply, 60) is ClaimStatus.HELD_ELSEWHERE
-    await journal.release(other)
-    assert await journal.claim(other, 60) is ClaimStatus.HELD_ELSEWHERE
-    assert await journal.write(mine, reply, 60) is ClaimStatus.ACQUIRED
-    assert await journal.claim(other, 60) == reply
-    assert await journal.write(other, StoredReply("completion/1", b"{}"), 60) == reply
-    await journal.renew(mine, 60)
-    await journal.release(mine)
-    assert await journal.claim(mine, 60) == reply
+    assert await leases.acquire(mine, 60) is LeaseStatus.ACQUIRED
+    assert await leases.acquire(other, 60) is LeaseStatus.HELD_ELSEWHERE
+    assert await leases.store(other, reply, 60) is LeaseStatus.HELD_ELSEWHERE
+    await leases.release(other)
+    assert await leases.acquire(other, 60) is LeaseStatus.HELD_ELSEWHERE
+    assert await leases.store(mine, reply, 60) is LeaseStatus.ACQUIRED
+    assert await leases.acquire(other, 60) == reply
+    assert await leases.store(other, StoredReply("completion/1", b"{}"), 60) == reply
+    await leases.renew(mine, 60)
+    await leases.release(mine)
+    assert await leases.acquire(mine, 60) == reply
 
 
-async def test_a_lease_that_is_let_go_is_free_at_once(journal: StepResultStore) -> None:
+async def test_a_lease_that_is_let_go_is_free_at_once(leases: LeaseStore) -> None:
     run = uuid4().hex
-    assert await journal.claim(lease("mine", run), 60) is ClaimStatus.ACQUIRED
-    await journal.release(lease("mine", run))
-    await journal.renew(lease("mine", run), 60)  # on its way when it was let go of
-    assert await journal.claim(lease("other", run), 60) is ClaimStatus.ACQUIRED
+    assert await leases.acquire(lease("mine", run), 60) is LeaseStatus.ACQUIRED
+    await leases.release(lease("mine", run))
+    await leases.renew(lease("mine", run), 60)  # on its way when it was let go of
+    assert await leases.acquire(lease("other", run), 60) is LeaseStatus.ACQUIRED
 
 
 @pytest.mark.parametrize("written", [True, False])
-async def test_leases_and_replies_end_by_themselves(journal: StepResultStore, *, written: bool) -> None:
+async def test_leases_and_replies_end_by_themselves(leases: LeaseStore, *, written: bool) -> None:
     run = uuid4().hex
-    assert await journal.claim(lease("mine", run), 0.2) is ClaimStatus.ACQUIRED
+    assert await leases.acquire(lease("mine", run), 0.2) is LeaseStatus.ACQUIRED
     if written:
-        assert await journal.write(lease("mine", run), StoredReply("k/1", b"x"), 0.2) is ClaimStatus.ACQUIRED
+        assert await leases.store(lease("mine", run), StoredReply("k/1", b"x"), 0.2) is LeaseStatus.ACQUIRED
     async with asyncio.timeout(20):
-        while await journal.claim(lease("other", run), 60) is not ClaimStatus.ACQUIRED:  # noqa: ASYNC110 - in the server
+        while await leases.acquire(lease("other", run), 60) is not LeaseStatus.ACQUIRED:  # noqa: ASYNC110 - in the server
             await asyncio.sleep(0.02)
 
 
-async def test_steps_are_told_apart(journal: StepResultStore) -> None:
+async def test_steps_are_told_apart(leases: LeaseStore) -> None:
     run = uuid4().hex
     for identity in (("a", f"{run}:b"), (f"a:{run}", "b"), ("a", run, "b"), ("a", f"{run}%3Ab")):
-        assert await journal.claim(Lease.for_step(*identity, token=ME), 60) is ClaimStatus.ACQUIRED, identity
-        assert await journal.claim(Lease.for_step(*identity, token=OTHER), 60) is ClaimStatus.HELD_ELSEWHERE, identity
+        assert await leases.acquire(Lease.for_step(*identity, token=ME), 60) is LeaseStatus.ACQUIRED, identity
+        assert await leases.acquire(Lease.for_step(*identity, token=OTHER), 60) is LeaseStatus.HELD_ELSEWHERE, identity
 
 
 async def test_a_cache_that_cannot_be_reached_is_no_error() -> None:
     async with RedisClient("redis://127.0.0.1:1/0") as cache:
-        absent = StepResultStore(cache)
-        assert await absent.claim(lease("x", "r"), 60) is ClaimStatus.UNKNOWN
-        assert await absent.write(lease("x", "r"), StoredReply("k/1", b"x"), 60) is ClaimStatus.UNKNOWN
+        absent = LeaseStore(cache)
+        assert await absent.acquire(lease("x", "r"), 60) is LeaseStatus.UNKNOWN
+        assert await absent.store(lease("x", "r"), StoredReply("k/1", b"x"), 60) is LeaseStatus.UNKNOWN
         await absent.renew(lease("x", "r"), 60)
         await absent.release(lease("x", "r"))
 
 
-async def test_more_steps_at_once_than_connections(journal: StepResultStore) -> None:
+async def test_more_steps_at_once_than_connections(leases: LeaseStore) -> None:
     run = uuid4().hex
-    found = await asyncio.gather(*(journal.claim(lease(f"{n}", f"{run}-{n}"), 60) for n in range(500)))
-    assert set(found) == {ClaimStatus.ACQUIRED}
+    found = await asyncio.gather(*(leases.acquire(lease(f"{n}", f"{run}-{n}"), 60) for n in range(500)))
+    assert set(found) == {LeaseStatus.ACQUIRED}

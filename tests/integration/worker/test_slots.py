@@ -91,7 +91,7 @@ async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small version of 577 asks of a silent model with deadlines of 300 s: the next is refused soon."""
-    monkeypatch.setattr(consumer, "SHED_AFTER", 0.5)
+    monkeypatch.setattr(consumer, "REJECT_AFTER", 0.5)
     waiting, key = Waiting(), uuid4().hex
     room = SLOTS * (1 + ConsumerLimits().parked_factor)
     async with serving(mesh_settings, waiting.tier) as mesh:

@@ -62,7 +62,7 @@ def test_what_did_less_than_it_should_has_a_line_each() -> None:
     ]
     assert "! retrieval failed" in shown(found)
     assert [line.plain for line in warning_lines(answer(retrieval="lexical"))] == [
-        "! passages were searched by their words alone"
+        "! passages were found by sparse search only"
     ]
     assert not list(warning_lines(answer(retrieval="hybrid")))
 

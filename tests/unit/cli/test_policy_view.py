@@ -121,7 +121,7 @@ def test_what_is_in_force() -> None:
         "answer version 2 · by the loop, 2 min ago",
         "variant weight set answers quality 95 % within 95 % cost",
         "steady 95 % 50 % 2 0.85 ±0.10 900 ms 0.001",
-        "cheap 5 % 50 % 1 0.40 900 ms 0.001 in trouble",
+        "cheap 5 % 50 % 1 0.40 900 ms 0.001 incident",
         WHY,
         f"limits {LIMITS}",
         "last roll back from cheap, 2 min ago",
@@ -146,13 +146,13 @@ def test_a_policy_that_is_held_and_one_that_only_says_what_it_would_do() -> None
     ("decisions", "state"),
     [
         ([SET], ""),
-        ([SET, MOVED], "in trouble"),
-        ([SET, decision(2, "hold", after={"steady": 0.5, "cheap": 0.5})], "in trouble"),
-        ([SET, MOVED, PROMOTED], "on its way back"),
-        ([SET, MOVED, persons(3, "hold", before=MOVED.after, after=MOVED.after)], "in trouble"),
-        ([SET, MOVED, persons(3, "set", before=MOVED.after, after=MOVED.after)], "in trouble"),  # of limits alone
+        ([SET, MOVED], "incident"),
+        ([SET, decision(2, "hold", after={"steady": 0.5, "cheap": 0.5})], "incident"),
+        ([SET, MOVED, PROMOTED], "recovery"),
+        ([SET, MOVED, persons(3, "hold", before=MOVED.after, after=MOVED.after)], "incident"),
+        ([SET, MOVED, persons(3, "set", before=MOVED.after, after=MOVED.after)], "incident"),  # of limits alone
         ([SET, MOVED, persons(3, "revert", before=MOVED.after, after=MOVED.before)], ""),
-        ([SET, MOVED, persons(3, "refuse", before=MOVED.after, after=MOVED.after, acted=False)], "in trouble"),
+        ([SET, MOVED, persons(3, "refuse", before=MOVED.after, after=MOVED.after, acted=False)], "incident"),
     ],
 )
 def test_the_state_of_a_variant(decisions: list[Decision], state: str) -> None:

@@ -56,12 +56,12 @@ def test_a_default_is_told_as_text() -> None:
 
 
 def act(body: bytes) -> None:
-    PurgeRequest.parse(body, strict=True).selected()
+    PurgeRequest.parse(body, strict=True).to_filter()
 
 
 def redrive(body: bytes) -> None:
     given_ = RedriveRequest.parse(body, strict=True)
-    RedriveOptions(force=given_.force).check(given_.selected())
+    RedriveOptions(force=given_.force).check(given_.to_filter())
 
 
 def documents(body: bytes) -> None:

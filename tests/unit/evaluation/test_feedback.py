@@ -14,7 +14,7 @@ from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.contracts.topics import RETRY_DELAYS
 from poise.errors import RetryableError, TerminalError
 from poise.worker.context import Context
-from poise.worker.retry_policy import FailedAttempt, GiveUp, RetryLater, decide
+from poise.worker.retry_policy import DeadLetterIt, FailedAttempt, RetryLater, decide
 from poise_services.evaluation.feedback import FeedbackHandler, classify_missing, score_of
 
 HOUR, DAY = 3_600.0, 86_400.0
@@ -104,7 +104,7 @@ def test_early_feedback_is_delayed_once_by_each_retry_topic() -> None:
             case other:
                 break
     assert waits == list(RETRY_DELAYS)
-    assert other == GiveUp()
+    assert other == DeadLetterIt()
     assert str(error).startswith(f"run {BY_PLACE} ")
     assert isinstance(error, TerminalError)
 

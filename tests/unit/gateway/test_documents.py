@@ -36,7 +36,7 @@ async def test_the_epoch_of_a_list_covers_all_documents(client: httpx2.AsyncClie
     assert [document["id"] for document in body["documents"]] == ["0", "1", "2", "3", "4"]
     epoch = Epoch.decode(body["epoch"])
     assert epoch.topic_id == "topic-id"
-    assert {partition: offset for partition, (offset, _) in epoch.parts.items()} == {0: 4, 1: 5}
+    assert {partition: offset for partition, (offset, _) in epoch.partitions.items()} == {0: 4, 1: 5}
 
 
 async def test_a_byte_order_mark_is_ignored(client: httpx2.AsyncClient, mesh: Any) -> None:

@@ -48,7 +48,7 @@ class TrackerAgainstModel(RuleBasedStateMachine):
         commit = self.committed
         known: set[int] = set()
         if commit is not None:
-            above = decode(commit.offset, commit.metadata)
+            above = decode(commit.offset, commit.finished)
             known = {offset for offset in self.log if offset < commit.offset or any(offset in span for span in above)}
         assert known <= self.finished, "an unfinished message was committed as finished"
         self.finished = known  # finished but uncommitted messages are handled again: at least once
@@ -91,7 +91,7 @@ class TrackerAgainstModel(RuleBasedStateMachine):
         """A commit includes everything finished that the tracker knows, as far as the metadata reaches."""
         commit = self.tracker.to_commit() or self.committed
         if commit is not None:
-            above = decode(commit.offset, commit.metadata)
+            above = decode(commit.offset, commit.finished)
             for offset in self.finished:
                 assert offset < commit.offset or any(offset in span for span in above)
 
@@ -118,7 +118,7 @@ def test_a_tracker_stays_full_until_its_metadata_has_room() -> None:
     commit = tracker.to_commit()
     assert tracker.metadata_full
     assert commit is not None
-    above = decode(0, commit.metadata)
+    above = decode(0, commit.finished)
     assert all(len(span) == 1 and span.start % 2 for span in above)
     for offset in range(2, 60_000, 2):
         tracker.finish(offset)
@@ -135,4 +135,4 @@ def test_its_memory_grows_with_unfinished_messages_only() -> None:
     assert tracker.unfinished == 1
     commit = tracker.to_commit()
     assert commit is not None
-    assert (commit.offset, decode(0, commit.metadata)) == (0, [range(1, 10_000)])
+    assert (commit.offset, decode(0, commit.finished)) == (0, [range(1, 10_000)])

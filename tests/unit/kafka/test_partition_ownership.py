@@ -27,14 +27,14 @@ class Failing(PartitionOwnership):
         self.error: Exception | None = error
         self.again = asyncio.Event()
 
-    async def _idle(self, partition: int, part: Component) -> None:
-        raise AssertionError(partition, part)
+    async def _idle(self, partition: int, component: Component) -> None:
+        raise AssertionError(partition, component)
 
-    async def _join(self, part: Component) -> None:
+    async def _join(self, component: Component) -> None:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        part.progress()
+        component.progress()
         self.again.set()
         await asyncio.Event().wait()
 
@@ -70,7 +70,7 @@ async def test_it_joins_again_when_the_topic_is_recreated(monkeypatch: pytest.Mo
     identities, connection = TopicIdentities(), Connection.of(settings)
     logs = LogAccess(connection, KafkaAdmin(connection), Liveness(), identities)
 
-    async def work(_partition: int, _part: Component) -> None: ...
+    async def work(_partition: int, _component: Component) -> None: ...
 
     async with PartitionOwnership(logs, settings, "a.topic", "a.group", work), asyncio.timeout(10):
         for number, id_ in enumerate(("one", "one", "two", "three")):
@@ -92,10 +92,10 @@ async def test_work_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch
     connection = Connection.of(settings)
     logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
 
-    async def work(_partition: int, part: Component) -> None:
+    async def work(_partition: int, component: Component) -> None:
         nonlocal begun
         begun += 1
-        part.progress()
+        component.progress()
         raise KeyError("a bug")
 
     owner = PartitionOwnership(logs, settings, "a.topic", "a.group", work)
@@ -122,13 +122,13 @@ async def test_a_member_that_keeps_failing_unexpectedly_ends_the_process(monkeyp
     logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
 
     class Failing(PartitionOwnership):
-        async def _join(self, part: Component) -> None:
+        async def _join(self, component: Component) -> None:
             nonlocal begun
             begun += 1
-            part.progress()
+            component.progress()
             raise KeyError("a bug")
 
-    async def work(_partition: int, _part: Component) -> None: ...
+    async def work(_partition: int, _component: Component) -> None: ...
 
     reasons = []
     async with Failing(logs, settings, "a.topic", "a.group", work):

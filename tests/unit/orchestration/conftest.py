@@ -7,10 +7,10 @@ from scripted_run import AnsweredQuestion, AskFunction, ScriptedRun
 from poise.contracts import Answer, Ask, Completion, Generate, Message, Passage, Passages, Retrieve, Usage
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
-from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.active_policy import PolicyFollower
 from poise_services.orchestration.answer import AnswerWorkflow, AskHandler
 from poise_services.orchestration.cache_hints import NO_CACHE
-from poise_services.orchestration.settings import Ladder, OrchestrationSettings
+from poise_services.orchestration.settings import LadderSettings, OrchestrationSettings
 
 EPOCH = "e1.AAAA.0~1~1000"
 QUESTION = "Who lit the lamp of Harrow Point?"
@@ -46,12 +46,12 @@ def asking() -> AskFunction:
             return words if isinstance(words, Exception) else completion(words, finished, request.backend, used)
 
         run = ScriptedRun({Retrieve: found, Generate: written}, **options.pop("run", {}))
-        ladder = {name: options.pop(name) for name in list(options) if name in Ladder.model_fields}
-        parts = {name: options.pop(name) for name in ("redis", "breakers", "policies") if name in options}
+        ladder = {name: options.pop(name) for name in list(options) if name in LadderSettings.model_fields}
+        parts = {name: options.pop(name) for name in ("redis", "breakers", "policy_follower") if name in options}
         hints = options.pop("hints", NO_CACHE)
         question = Ask(question=QUESTION, language=options.pop("language", None))
         settings = OrchestrationSettings(ladder=ladder, **options)
-        parts.setdefault("policies", Policies(settings, b"of the tests"))
+        parts.setdefault("policy_follower", PolicyFollower(settings, b"of the tests"))
         answering = AnswerWorkflow(settings, **parts)
 
         async def answer(run: Run, ask: Ask) -> Answer:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from poise.contracts import Draw
 from poise.kafka.record import Record
-from poise_services.orchestration.active_policy import Policies, apply_weights
+from poise_services.orchestration.active_policy import PolicyFollower, apply_weights
 from poise_services.orchestration.settings import OrchestrationSettings
 
 NAMES = ("a", "b", "c")
@@ -24,24 +24,24 @@ def settings_of(*names: str, **options: Any) -> OrchestrationSettings:
     return OrchestrationSettings(variants=variants, **options)
 
 
-def weights(policies: Policies) -> dict[str, float]:
-    return {one.name: one.weight for one in policies.current.settings.variants}
+def weights(policy_follower: PolicyFollower) -> dict[str, float]:
+    return {one.name: one.weight for one in policy_follower.current.weighted_settings.variants}
 
 
 def test_until_a_policy_is_set_the_settings_weights_are_version_0() -> None:
-    policies = Policies(settings_of(*NAMES))
-    assert (policies.current.version, weights(policies)) == (0, {"a": 1.0, "b": 0.0, "c": 0.0})
-    drawn = policies.current.draw("run")
+    policy_follower = PolicyFollower(settings_of(*NAMES))
+    assert (policy_follower.current.version, weights(policy_follower)) == (0, {"a": 1.0, "b": 0.0, "c": 0.0})
+    drawn = policy_follower.current.draw("run")
     assert (drawn.variant, drawn.probability, drawn.policy, drawn.policy_version) == ("a", 1.0, "answer", 0)
 
 
 def test_a_policy_replaces_only_the_weights() -> None:
     settings = settings_of("a", "b")
-    policies = Policies(settings)
-    policies.apply(record_of(policy_of(3, a=0.25, b=0.75)))
-    now = policies.current
-    assert (now.version, weights(policies)) == (3, {"a": 0.25, "b": 0.75})
-    assert now.settings.model_copy(update={"variants": settings.variants}) == settings
+    policy_follower = PolicyFollower(settings)
+    policy_follower.apply(record_of(policy_of(3, a=0.25, b=0.75)))
+    now = policy_follower.current
+    assert (now.version, weights(policy_follower)) == (3, {"a": 0.25, "b": 0.75})
+    assert now.weighted_settings.model_copy(update={"variants": settings.variants}) == settings
     drawn = [now.draw(f"run {number}") for number in range(2_000)]
     assert {(one.variant, one.probability) for one in drawn} == {("a", 0.25), ("b", 0.75)}
     assert {one.policy_version for one in drawn} == {3}
@@ -49,10 +49,10 @@ def test_a_policy_replaces_only_the_weights() -> None:
 
 
 def test_a_policy_of_another_name_is_ignored() -> None:
-    policies = Policies(settings_of("a", "b"))
-    policies.apply(record_of(policy_of(3, "other", b=1.0)))
-    assert policies.current.version == 0
-    named = Policies(settings_of("a", "b", policy="other"))
+    policy_follower = PolicyFollower(settings_of("a", "b"))
+    policy_follower.apply(record_of(policy_of(3, "other", b=1.0)))
+    assert policy_follower.current.version == 0
+    named = PolicyFollower(settings_of("a", "b", policy="other"))
     named.apply(record_of(policy_of(3, "other", b=1.0)))
     assert (named.current.version, named.current.draw("run").policy, named.current.draw("run").variant) == (
         3,
@@ -62,18 +62,19 @@ def test_a_policy_of_another_name_is_ignored() -> None:
 
 
 def test_a_variant_that_the_policy_does_not_name_is_on_standby() -> None:
-    policies = Policies(settings_of("a", "b"))
-    policies.apply(record_of(policy_of(1, b=1.0)))
-    assert weights(policies) == {"a": 0.0, "b": 1.0}
+    policy_follower = PolicyFollower(settings_of("a", "b"))
+    policy_follower.apply(record_of(policy_of(1, b=1.0)))
+    assert weights(policy_follower) == {"a": 0.0, "b": 1.0}
 
 
 def test_the_weight_of_an_unknown_variant_is_shared_in_proportion(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    policies = Policies(settings_of("a", "b"))
-    policies.apply(record_of(policy_of(1, a=0.1, b=0.3, x=0.6)))
+    policy_follower = PolicyFollower(settings_of("a", "b"))
+    policy_follower.apply(record_of(policy_of(1, a=0.1, b=0.3, x=0.6)))
     drawn = {
-        policies.current.draw(f"run {number}").variant: policies.current.draw(f"run {number}") for number in range(100)
+        policy_follower.current.draw(f"run {number}").variant: policy_follower.current.draw(f"run {number}")
+        for number in range(100)
     }
     assert {name: one.probability for name, one in drawn.items()} == pytest.approx({"a": 0.25, "b": 0.75})
     (said,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
@@ -81,57 +82,57 @@ def test_the_weight_of_an_unknown_variant_is_shared_in_proportion(
 
 
 def test_a_policy_of_unknown_variants_leaves_the_settings_weights(caplog: pytest.LogCaptureFixture) -> None:
-    policies = Policies(settings_of("a", "b"))
-    policies.apply(record_of(policy_of(1, b=1.0)))
-    policies.apply(record_of(policy_of(2, a=0.0, x=1.0)))
-    assert (policies.current.version, weights(policies)) == (0, {"a": 1.0, "b": 0.0})
+    policy_follower = PolicyFollower(settings_of("a", "b"))
+    policy_follower.apply(record_of(policy_of(1, b=1.0)))
+    policy_follower.apply(record_of(policy_of(2, a=0.0, x=1.0)))
+    assert (policy_follower.current.version, weights(policy_follower)) == (0, {"a": 1.0, "b": 0.0})
     assert "version 2 draws only x" in caplog.text
-    policies.apply(record_of(policy_of(1, b=1.0)))
-    assert policies.current.version == 0, "a version that is over does not come back"
+    policy_follower.apply(record_of(policy_of(1, b=1.0)))
+    assert policy_follower.current.version == 0, "a version that is over does not come back"
 
 
 @pytest.mark.parametrize("late", [2, 3])
 def test_a_version_not_above_the_one_in_force_is_ignored(late: int) -> None:
-    policies = Policies(settings_of("a", "b"))
-    policies.apply(record_of(policy_of(3, b=1.0)))
-    policies.apply(record_of(policy_of(late, a=1.0)))
-    assert (policies.current.version, weights(policies)) == (3, {"a": 0.0, "b": 1.0})
+    policy_follower = PolicyFollower(settings_of("a", "b"))
+    policy_follower.apply(record_of(policy_of(3, b=1.0)))
+    policy_follower.apply(record_of(policy_of(late, a=1.0)))
+    assert (policy_follower.current.version, weights(policy_follower)) == (3, {"a": 0.0, "b": 1.0})
 
 
 async def test_a_recreated_log_starts_at_version_1_and_the_policy_stays_until_it_is_read() -> None:
-    policies = Policies(settings_of("a", "b"))
-    policies.apply(record_of(policy_of(3, b=1.0)))
-    policies.settle()
-    before = policies.known
-    await policies.reset()
-    assert (before, policies.known) == (True, False)
-    assert (policies.current.version, weights(policies)) == (3, {"a": 0.0, "b": 1.0})
-    policies.apply(record_of(policy_of(1, a=0.5, b=0.5)))
-    policies.settle()
-    assert (policies.current.version, weights(policies)) == (1, {"a": 0.5, "b": 0.5})
+    policy_follower = PolicyFollower(settings_of("a", "b"))
+    policy_follower.apply(record_of(policy_of(3, b=1.0)))
+    policy_follower.on_at_end()
+    before = policy_follower.known
+    await policy_follower.reset()
+    assert (before, policy_follower.known) == (True, False)
+    assert (policy_follower.current.version, weights(policy_follower)) == (3, {"a": 0.0, "b": 1.0})
+    policy_follower.apply(record_of(policy_of(1, a=0.5, b=0.5)))
+    policy_follower.on_at_end()
+    assert (policy_follower.current.version, weights(policy_follower)) == (1, {"a": 0.5, "b": 0.5})
 
 
 async def test_a_recreated_log_without_a_policy_restores_the_settings_weights(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    policies = Policies(settings_of("a", "b"))
-    policies.settle()
-    policies.apply(record_of(policy_of(3, b=1.0)))
-    await policies.reset()
-    policies.settle()
-    assert (policies.current.version, weights(policies)) == (0, {"a": 1.0, "b": 0.0})
+    policy_follower = PolicyFollower(settings_of("a", "b"))
+    policy_follower.on_at_end()
+    policy_follower.apply(record_of(policy_of(3, b=1.0)))
+    await policy_follower.reset()
+    policy_follower.on_at_end()
+    assert (policy_follower.current.version, weights(policy_follower)) == (0, {"a": 1.0, "b": 0.0})
     assert "poise.policy no longer has a policy answer: the settings' weights are in force" in caplog.text
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"no json", None, policy_of(4, a=1.0).encode().replace(b"4", b'"?"')])
 def test_an_unreadable_record_leaves_the_policy_in_force(value: bytes | None) -> None:
-    policies = Policies(settings_of("a", "b"))
-    policies.apply(record_of(policy_of(1, b=1.0)))
+    policy_follower = PolicyFollower(settings_of("a", "b"))
+    policy_follower.apply(record_of(policy_of(1, b=1.0)))
     with pytest.raises(ValidationError):
-        policies.apply(Record("poise.policy", 0, 7, 1.0, b"answer", value))
-    assert policies.current.version == 1
-    policies.apply(record_of(policy_of(2, a=0.5, b=0.5)))
-    assert policies.current.version == 2
+        policy_follower.apply(Record("poise.policy", 0, 7, 1.0, b"answer", value))
+    assert policy_follower.current.version == 1
+    policy_follower.apply(record_of(policy_of(2, a=0.5, b=0.5)))
+    assert policy_follower.current.version == 2
 
 
 @given(shares, st.text(max_size=8))
@@ -146,8 +147,8 @@ def test_a_variant_of_the_worker_is_drawn_with_the_recorded_probability(
 
 
 def test_a_draw_of_a_removed_variant_is_repeated() -> None:
-    now = Policies(settings_of("a", "b")).current
+    now = PolicyFollower(settings_of("a", "b")).current
     kept = Draw(variant="b", probability=0.1, policy="answer", policy_version=6)
-    assert now.resolve(kept, "run") == (kept, now.settings.variants[1])
+    assert now.resolve(kept, "run") == (kept, now.weighted_settings.variants[1])
     gone = kept.model_copy(update={"variant": "x"})
-    assert now.resolve(gone, "run") == (now.draw("run"), now.settings.variants[0])
+    assert now.resolve(gone, "run") == (now.draw("run"), now.weighted_settings.variants[0])

@@ -7,7 +7,7 @@ from scripted_run import AskFunction
 from poise.contracts import Fault, Generate, Passages, Retrieve, Usage
 from poise.contracts.topics import RECORDS
 from poise.errors import DeadlineExceededError, FaultError, PoiseError, UnavailableError
-from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.active_policy import PolicyFollower
 from poise_services.orchestration.run_record import MAX_PASSAGE_CHARACTERS
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -237,15 +237,21 @@ async def test_a_ladder_without_model_rungs_asks_no_model(asking: AskFunction) -
 
 async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: AskFunction) -> None:
     variants = [{"name": name, "backend": name, "weight": float(name == "a")} for name in ("a", "b", "c")]
-    policies = Policies(OrchestrationSettings(variants=variants))
-    policies.apply(record_of(policy_of(4, b=1.0)))
+    policy_follower = PolicyFollower(OrchestrationSettings(variants=variants))
+    policy_follower.apply(record_of(policy_of(4, b=1.0)))
     asked = await asking(
-        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, max_failovers=1, policies=policies
+        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT},
+        variants=variants,
+        max_failovers=1,
+        policy_follower=policy_follower,
     )
     assert (asked.draw.variant, asked.draw.policy_version, asked.draw.probability) == ("b", 4, 1.0)
     assert asked.answer.variant == "a", "of the variants that are not drawn, the first by name"
-    policies.apply(record_of(policy_of(5, b=0.999, c=0.001)))
+    policy_follower.apply(record_of(policy_of(5, b=0.999, c=0.001)))
     asked = await asking(
-        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, max_failovers=1, policies=policies
+        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT},
+        variants=variants,
+        max_failovers=1,
+        policy_follower=policy_follower,
     )
     assert (asked.draw.variant, asked.answer.variant) == ("b", "c"), "the policy gives it a weight"

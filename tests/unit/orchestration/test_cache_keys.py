@@ -84,7 +84,7 @@ def test_what_does_not_affect_the_answer_does_not_change_the_key() -> None:
     assert key(ladder={"extractive_sentences": 3}, cache={"max_age": 5}) == key()
 
 
-def test_variants_of_one_family_share_answers() -> None:
+def test_variants_of_one_cache_group_share_answers() -> None:
     both = [{"name": "a", "cache_group": "f"}, {"name": "b", "cache_group": "f", "backend": "gpu"}, {"name": "c"}]
     assert key(variants=both, drawn=0) == key(variants=both, drawn=1) == key(variants=both[::-1], drawn=1)
     assert key(variants=both, drawn=2) != key(variants=both, drawn=0)
@@ -96,5 +96,5 @@ def test_a_passage_id_has_the_document_id() -> None:
     assert document_id("a#b#3") == "a#b"
 
 
-def test_a_variant_without_a_family_shares_with_itself() -> None:
+def test_a_variant_without_a_cache_group_shares_with_itself() -> None:
     assert Variant(name="a").cache_group is None

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise_services.orchestration import draw_secret
-from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.active_policy import PolicyFollower
 from poise_services.orchestration.draw_secret import load_secret
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -79,7 +79,8 @@ def test_the_secret_appears_in_no_repr_and_no_log(
     settings = OrchestrationSettings.load()
     secret = load_secret(settings, mesh_of(tmp_path))
     made = load_secret(OrchestrationSettings(draw_secret=None), mesh_of(tmp_path))
-    told = f"{settings!r} {settings} {settings.model_dump_json()} {Policies(settings, secret).current!r} {caplog.text}"
+    policy = PolicyFollower(settings, secret).current
+    told = f"{settings!r} {settings} {settings.model_dump_json()} {policy!r} {caplog.text}"
     assert secret == GIVEN.encode()
     assert GIVEN not in told
     assert made.decode() not in told

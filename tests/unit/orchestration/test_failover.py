@@ -15,7 +15,7 @@ from poise.telemetry import semconv
 from poise.telemetry.metrics import Recorder, activate, deactivate
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import CacheHints, StaleAnswer
+from poise_services.orchestration.cache_hints import CacheHints, EarlierAnswer
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 from poise_services.orchestration.variant_router import VariantRouter
 
@@ -258,8 +258,8 @@ async def test_each_failover_is_counted_by_variant_and_cause(
 # -- stale answers -----------------------------------------------------------------------------------------------------
 
 
-async def kept() -> StaleAnswer | None:
-    return StaleAnswer(RIGHT, (), "small", "e1.AAAA.0~0~500", 90.0, "The book of lamps has changed")
+async def kept() -> EarlierAnswer | None:
+    return EarlierAnswer(RIGHT, (), "small", "e1.AAAA.0~0~500", 90.0, "The book of lamps has changed")
 
 
 async def test_a_stale_answer_is_sent_unchanged(asking: AskFunction) -> None:
@@ -298,7 +298,7 @@ async def test_a_probe_interrupted_before_its_call_is_released() -> None:
     settings = OrchestrationSettings()
     (drawn,) = settings.variants
     breakers = Breakers(settings.variants, clock=lambda: now)
-    breakers.record(drawn.name, breakers.admit(drawn.name), "rest", 5.0)
+    breakers.record(drawn.name, breakers.admit(drawn.name), "open_as_asked", 5.0)
     now += 6.0
 
     class CutOff(Run):

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Fault
-from poise.errors import DeadlineExceededError, FaultError, NotTakenError, UnavailableError
+from poise.errors import DeadlineExceededError, FaultError, NotAcknowledgedError, UnavailableError
 from poise.resilience.breaker import BreakerLimits
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
 from poise_services.orchestration.breakers import MAX_OPEN_TIME, Breakers
 from poise_services.orchestration.fault_rules import (
     FAULT_RULES,
-    MIN_TELLING_BUDGET,
+    MIN_CONCLUSIVE_BUDGET,
     BreakerSignal,
     NextCandidates,
     TriedVariant,
@@ -38,24 +38,24 @@ def fault(name: str) -> Fault:
 @pytest.mark.parametrize(
     ("name", "said", "then"),
     [
-        ("unavailable", "failed", "elsewhere"),
-        ("temporary", "failed", "elsewhere"),
+        ("unavailable", "failed", "other_backend"),
+        ("temporary", "failed", "other_backend"),
         ("deadline-exceeded", "failed", "anyone"),
         ("not-taken", "nothing", "anyone"),
-        ("rate-limited", "rest", "elsewhere"),
+        ("rate-limited", "open_as_asked", "other_backend"),
         ("context-too-long", "answered", "larger"),
         ("content-filtered", "answered", "nobody"),
-        ("invalid", "answered", "elsewhere"),
-        ("failed", "answered", "elsewhere"),
+        ("invalid", "answered", "other_backend"),
+        ("failed", "answered", "other_backend"),
         ("cancelled", "nothing", "nobody"),
-        ("internal", "failed", "elsewhere"),
-        ("anything-new", "failed", "elsewhere"),
+        ("internal", "failed", "other_backend"),
+        ("anything-new", "failed", "other_backend"),
     ],
 )
 def test_what_each_fault_means(name: str, said: BreakerSignal, then: NextCandidates) -> None:
     found = rule_for(f"urn:poise:{name}")
     assert (found.breaker_signal, found.next_candidates) == (said, then)
-    assert signal_of(fault(name), MIN_TELLING_BUDGET) == said
+    assert signal_of(fault(name), MIN_CONCLUSIVE_BUDGET) == said
 
 
 def test_every_fault_rule_is_tested() -> None:
@@ -63,7 +63,7 @@ def test_every_fault_rule_is_tested() -> None:
 
 
 def test_a_timeout_after_a_tiny_budget_is_not_a_failure() -> None:
-    assert signal_of(fault("deadline-exceeded"), MIN_TELLING_BUDGET - 0.1) == "nothing"
+    assert signal_of(fault("deadline-exceeded"), MIN_CONCLUSIVE_BUDGET - 0.1) == "nothing"
     assert signal_of(fault("unavailable"), 0.1) == "failed"
 
 
@@ -71,12 +71,12 @@ def test_a_timeout_after_a_tiny_budget_is_not_a_failure() -> None:
     ("tried", "names"),
     [
         ([(BIG, "anyone")], ["small", "short", "spare"]),
-        ([(SMALL, "elsewhere")], ["big", "spare"]),
+        ([(SMALL, "other_backend")], ["big", "spare"]),
         ([(SMALL, "larger")], ["big"]),
         ([(BIG, "larger")], []),
         ([(SPARE, "larger")], ["big", "small", "short"]),
         ([(BIG, "nobody")], []),
-        ([(BIG, "anyone"), (SMALL, "elsewhere")], ["spare"]),
+        ([(BIG, "anyone"), (SMALL, "other_backend")], ["spare"]),
     ],
 )
 def test_which_variants_are_worth_asking_next(tried: list[tuple[Variant, NextCandidates]], names: list[str]) -> None:
@@ -136,20 +136,20 @@ def test_a_failing_variant_opens_only_its_own_breaker() -> None:
 def test_a_retry_after_opens_the_breaker_for_as_long_up_to_a_limit() -> None:
     clock = Clock()
     breakers = Breakers(ALL, clock=clock)
-    ended(breakers, "big", "rest", 60.0)
+    ended(breakers, "big", "open_as_asked", 60.0)
     clock.now += 59.9
     assert breakers.admit("big") is None
     clock.now += 0.2
-    ended(breakers, "big", "rest", 1e9)
+    ended(breakers, "big", "open_as_asked", 1e9)
     clock.now += MAX_OPEN_TIME
     assert breakers.admit("big") is not None
 
 
 def test_a_rate_limit_without_a_retry_after_counts_as_a_failure() -> None:
     breakers = Breakers(ALL, BreakerLimits(min_calls=2), Clock())
-    ended(breakers, "big", "rest")
+    ended(breakers, "big", "open_as_asked")
     assert breakers.states()["big"] == "closed"
-    ended(breakers, "big", "rest")
+    ended(breakers, "big", "open_as_asked")
     assert breakers.states()["big"] == "open"
 
 
@@ -216,7 +216,7 @@ def test_an_unresponsive_tier_fails_fast() -> None:
     [
         (1.0, DeadlineExceededError("so little time says nothing")),
         (10.0, FaultError(Fault(type="urn:poise:failed", title="F", status=500, detail="d", retryable=False))),
-        (10.0, NotTakenError("Kafka did not take it, so nobody was asked")),
+        (10.0, NotAcknowledgedError("Kafka did not take it, so nobody was asked")),
         (10.0, CancelledError()),
     ],
 )

@@ -12,10 +12,10 @@ from poise.errors import FaultError
 from poise.redis.journal import Journal, JournalEntry
 from poise.resilience.breaker import BreakerLimits
 from poise.workflows.run import Run
-from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.active_policy import PolicyFollower
 from poise_services.orchestration.answer import AnswerWorkflow
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import CacheHints, StaleAnswer
+from poise_services.orchestration.cache_hints import CacheHints, EarlierAnswer
 from poise_services.orchestration.settings import OrchestrationSettings
 
 SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
@@ -60,7 +60,7 @@ async def answered(
     here: Breakers,
     answers: Mapping[str, str | Exception],
     found: Any = FOUND,
-    policies: Policies | None = None,
+    policy_follower: PolicyFollower | None = None,
 ) -> tuple[Answer, list[str]]:
     """Return the answer and the calls made for it."""
 
@@ -70,12 +70,12 @@ async def answered(
             return said
         return Completion(text=said, model="m", backend=request.backend, finish_reason="stop")
 
-    async def stale() -> StaleAnswer | None:
-        return StaleAnswer("It was Ada Quill.", (), "b", "e0", 9.0, "it is old") if found is not FOUND else None
+    async def stale() -> EarlierAnswer | None:
+        return EarlierAnswer("It was Ada Quill.", (), "b", "e0", 9.0, "it is old") if found is not FOUND else None
 
     door = ScriptedRun({Retrieve: found, Generate: write})
     run = Run(door, history)
-    workflow = AnswerWorkflow(SETTINGS, breakers=here, policies=policies)
+    workflow = AnswerWorkflow(SETTINGS, breakers=here, policy_follower=policy_follower)
     answer = await run.execute(workflow.produce(run, ASK, CacheHints(stale)))
     asked = [request.backend if isinstance(request, Generate) else "retrieval" for request in door.requests]
     return answer.model_copy(update={"timings": {}}), asked
@@ -117,23 +117,25 @@ async def test_a_replayed_result_is_not_recorded_on_the_breaker() -> None:
     assert set(here.states().values()) == {"closed"}
 
 
-def policies_of(*versions: int) -> Policies:
-    """Return policies whose odd versions draw b, and even ones c."""
-    policies = Policies(SETTINGS)
+def policies_of(*versions: int) -> PolicyFollower:
+    """Return a policy whose odd versions draw b, and even ones c."""
+    policy_follower = PolicyFollower(SETTINGS)
     for version in versions:
-        policies.apply(record_of(policy_of(version, b=version % 2, c=1 - version % 2)))
-    return policies
+        policy_follower.apply(record_of(policy_of(version, b=version % 2, c=1 - version % 2)))
+    return policy_follower
 
 
 @pytest.mark.parametrize("then", [(), (7, 8)], ids=["a worker that knows of no policy", "the policy moved"])
 async def test_a_replay_asks_the_drawn_variant_whichever_policy_is_in_force(then: tuple[int, ...]) -> None:
     answers: dict[str, str | Exception] = {"a": AWAY, "b": SENTENCE, "c": SENTENCE}
     whole = MemoryJournal({})
-    answer, asked = await answered(whole, breakers(), answers, policies=policies_of(7))
+    answer, asked = await answered(whole, breakers(), answers, policy_follower=policies_of(7))
     assert (answer.variant, answer.rung, asked) == ("b", "primary", ["retrieval", "b"])
     steps = sorted(whole.entries.items(), key=lambda item: item[1].number)
     for end in range(1, len(steps) + 1):
-        again, _ = await answered(MemoryJournal(dict(steps[:end])), breakers(), answers, policies=policies_of(*then))
+        again, _ = await answered(
+            MemoryJournal(dict(steps[:end])), breakers(), answers, policy_follower=policies_of(*then)
+        )
         assert again == answer, f"interrupted after {steps[end - 1][0]}"
-    fresh, _ = await answered(MemoryJournal({}), breakers(), answers, policies=policies_of(7, 8))
+    fresh, _ = await answered(MemoryJournal({}), breakers(), answers, policy_follower=policies_of(7, 8))
     assert fresh.variant == "c", "without a journal it draws by the policy in force"

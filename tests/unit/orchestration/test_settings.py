@@ -9,7 +9,7 @@ from poise.errors import SetupError
 from poise.worker.tier import Tier
 from poise_services.inference.settings import InferenceSettings
 from poise_services.orchestration.handlers import handlers
-from poise_services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings
+from poise_services.orchestration.settings import NO_ANSWER, LadderSettings, OrchestrationSettings
 
 ROOT = Path(__file__).parents[3]
 
@@ -74,9 +74,11 @@ def test_the_documented_table_is_complete_and_can_be_loaded(monkeypatch: pytest.
     monkeypatch.setenv("POISE_CONFIG", str(tmp_path / "poise.toml"))
     monkeypatch.setenv("POISE_INFERENCE_BACKENDS__CLOUD__API_KEY", "secret")
 
-    assert tomllib.loads(table)["orchestration"]["ladder"].keys() == Ladder.model_fields.keys()
+    assert tomllib.loads(table)["orchestration"]["ladder"].keys() == LadderSettings.model_fields.keys()
     settings, backends = OrchestrationSettings.load(), InferenceSettings.load().backends
-    assert settings.ladder.model_copy(update={"canned": Ladder().canned}) == Ladder(), "it says what holds without it"
+    assert settings.ladder.model_copy(update={"canned": LadderSettings().canned}) == LadderSettings(), (
+        "it says what holds without it"
+    )
     assert settings.ladder.canned[0].text == NO_ANSWER
     assert {variant.backend for variant in settings.variants} == backends.keys()
     assert (key := backends["cloud"].api_key) is not None

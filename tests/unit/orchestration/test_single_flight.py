@@ -7,13 +7,13 @@ from poise.liveness import Liveness
 from poise.redis.answer_store import CachedAnswer
 from poise.redis.client import RedisClient
 from poise.redis.lease import LeaseHolder
-from poise.redis.step_results import StepResultStore
+from poise.redis.lease_store import LeaseStore
 from poise_services.orchestration.single_flight import Flight, SingleFlight
 
 
 async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
     async with RedisClient(None) as cache:
-        flights = SingleFlight(LeaseHolder(StepResultStore(cache), 10, Liveness()))
+        flights = SingleFlight(LeaseHolder(LeaseStore(cache), 10, Liveness()))
         slots = HandlingSlots(2, parked=8, parked_bytes=8, on_change=lambda: None)
 
         async def accepts(_kept: CachedAnswer, _elsewhere: bool) -> bool:

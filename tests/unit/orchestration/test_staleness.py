@@ -10,7 +10,7 @@ from poise.contracts import Answer, DocumentVersion, Envelope
 from poise.kafka.record import Record
 from poise.redis.answer_store import CachedAnswer, Dependency
 from poise_services.orchestration.document_versions import DocumentState, VersionMap
-from poise_services.orchestration.staleness import assess, epoch_reached
+from poise_services.orchestration.staleness import epoch_reached, staleness_of
 
 TOPIC = "AAAA"
 EPOCH = f"e1.{TOPIC}.0~5~1000"
@@ -39,11 +39,13 @@ def log() -> Log:
 def entry(*digests: str | None, made: float = MADE, epoch: str | None = EPOCH) -> CachedAnswer:
     grounds = tuple(Dependency(document=f"d{n}", source=f"book {n}", digest=d) for n, d in enumerate(digests))
     answer = Answer(run_id="r", text="It is so.", rung="primary", epoch=epoch)
-    return CachedAnswer(answer=answer, began=made - 1, made=made, grounds=grounds, ms=5.0)
+    return CachedAnswer(
+        answer=answer, computation_started_at=made - 1, computed_at=made, dependencies=grounds, duration_ms=5.0
+    )
 
 
 def why(kept: CachedAnswer, written: Log, now: float = MADE + 1) -> str | None:
-    return assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=now).reason
+    return staleness_of(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=now).reason
 
 
 digests = st.sampled_from(["a", "b", None])
@@ -93,20 +95,20 @@ def test_the_reason_and_the_time_of_staleness() -> None:
     written.say("d0", 3, "a", at=MADE + 2)
     assert why(kept, written) is None, "it was ingested again, unchanged"
     written.say("d1", 4, "c", at=MADE + 5)
-    aged = assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9)
+    aged = staleness_of(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9)
     assert (aged.reason, aged.since) == ("book 1 has changed", MADE + 5)
     assert aged.within(4.0, MADE + 9)
     assert not aged.within(3.9, MADE + 9)
     assert not aged.deleted
     written.say("d1", 5, None, at=MADE + 6)
     assert why(kept, written) == "book 1 was deleted"
-    assert assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9).deleted
+    assert staleness_of(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9).deleted
 
 
 def test_an_answer_is_stale_from_the_end_of_max_age() -> None:
     written = log()
     written.say("d0", 1, "a")
-    aged = assess(entry("a"), written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + MAX_AGE + 7)
+    aged = staleness_of(entry("a"), written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + MAX_AGE + 7)
     assert (aged.reason, aged.since) == ("it is older than 100 s", MADE + MAX_AGE)
     assert why(entry("a"), written, now=MADE + MAX_AGE) is None
 

@@ -1,4 +1,4 @@
-"""The decider: its response to a variant in trouble, and commands."""
+"""The decider: its response to a variant with an incident, and commands."""
 
 import json
 import math
@@ -444,6 +444,6 @@ def test_detector_state_of_another_version_is_reset_and_the_weights_stay() -> No
     kept["detectors"] = {"format": 1, "what": "it was then"}
     fed.decider = Decider.restore(kept)
     assert fed.shares == {"steady": 0.95, "cheap": 0.05}
-    assert fed.answers("cheap", ENOUGH) == []  # nobody remembers that it was in trouble
+    assert fed.answers("cheap", ENOUGH) == []  # its incident is forgotten
     assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("hold", "cheap", False)]
     assert chained(fed.decisions)

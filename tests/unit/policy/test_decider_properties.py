@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec, PolicyState
 from poise.contracts.record import Score
 from poise.policy.decider import Decider
-from poise.policy.weights import probabilities
+from poise.policy.weights import normalize
 
 pytestmark = pytest.mark.usefixtures("_plain")
 
@@ -155,7 +155,7 @@ def test_decisions_chain_and_weights_stay_inside_the_limits(history: list[tuple[
 
 
 def troubles(decider: Decider) -> set[str]:
-    """Return the variants in trouble."""
+    """Return the variants with an incident."""
     return {trouble["finding"]["variant"] for trouble in decider.snapshot()["troubles"]}
 
 
@@ -204,7 +204,7 @@ def test_from_any_state_a_bad_variant_is_decreased_and_a_good_one_restored(
     assert policy is not None
     if policy.held:
         feed(decider, asked("release", 10_000), place)
-    limits, target = policy.spec.limits, probabilities(policy.spec.weights, policy.spec.limits)
+    limits, target = policy.spec.limits, normalize(policy.spec.weights, policy.spec.limits)
     if policy.spec.dry_run or target.get(bad, 0.0) == 0 or len([share for share in target.values() if share]) == 1:
         return
     assert answers(100, bad).weights[bad] == pytest.approx(limits.min_share)

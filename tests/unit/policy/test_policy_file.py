@@ -107,11 +107,11 @@ ONE = [  # line 6, in [policy], and the beginning of its problem
     ("weights = {a = 1}", "[[orchestration.variants]]"),
     (
         "min_share = 0.7",
-        "min_share = 0.7: write 0.5 or less: it is the least share of the draws that each variant keeps",
+        "min_share = 0.7: write 0.5 or less: it is the minimum share of the draws for each variant",
     ),
     ("min_share = -0.1", "min_share = -0.1: write 0 or more"),
     ('min_share = "0.1"', 'min_share = "0.1": write a number'),
-    ("min_share = nan", "min_share = nan: write a number that is finite"),
+    ("min_share = nan", "min_share = nan: write a finite number"),
     ("min_share = {x = 1}", "min_share = a table: write a number"),
     ("step = 0", "step = 0: write more than 0"),
     ("step = 1.5", "step = 1.5: write 1 or less"),
@@ -121,18 +121,18 @@ ONE = [  # line 6, in [policy], and the beginning of its problem
     ("mean_answers_between_false_alarms = 99", "mean_answers_between_false_alarms = 99: write 100 or more"),
     ("margin = 0.0", "margin = 0.0: write more than 0"),
     ("margin = []", "margin = an array: write a number"),
-    ("min_score = 1.01", "min_score = 1.01: write 1 or less: it is the least mean of the score that steers"),
+    ("min_score = 1.01", "min_score = 1.01: write 1 or less: it is the minimum mean of the score that steers"),
     ("min_score = -0.5", "min_score = -0.5: write 0 or more"),
     ("max_latency = 0", "max_latency = 0: write more than 0"),
     (f"max_latency = 1{'0' * 400}", "…: write a number"),
-    ("max_latency = inf", "max_latency = inf: write a number that is finite; leave it out where there is none"),
+    ("max_latency = inf", "max_latency = inf: write a finite number; omit it for no limit"),
     ("max_cost = 2024-01-01", "max_cost = 2024-01-01: write a number"),
-    ("score = 3", "score = 3: write a text: it is the score that steers"),
+    ("score = 3", "score = 3: write a string: it is the score that steers"),
     ('score = "qualty"', "did you mean quality?"),
-    ('score = "zebra"', "no such score; quality, raw_groundedness, raw_relevance may"),
-    ('score = "groundedness"', "what was sent may be another variant's"),
-    ('score = "latency_ms.total"', "ceilings max_latency and max_cost"),
-    ('score = "refused"', "it counts what went wrong"),
+    ('score = "zebra"', "there is no such score; choose one of quality, raw_groundedness, raw_relevance"),
+    ('score = "groundedness"', "the answer that was sent may be another variant's"),
+    ('score = "latency_ms.total"', "limit them with max_latency and max_cost"),
+    ('score = "refused"', "it counts failures"),
 ]
 
 
@@ -152,32 +152,32 @@ VARIANTS = [
     ('[orchestration]\npolicy = "a b"\n' + NAMED, 2, '[orchestration] policy = "a b": a name has'),
     ("[orchestration]\npolicy = 3\n" + NAMED, 2, "[orchestration] policy = 3: a name has"),
     ("policy = 3\n" + NAMED, 1, "policy is 3: write a table, [policy]"),
-    (f"{NAMED}[polcy]\nmin_score = 0.5\n", 5, "[polcy] means nothing: did you mean [policy]?"),
-    ("[policy]\nmin_score = 0.5\n", 1, "there is no variant: name each"),
+    (f"{NAMED}[polcy]\nmin_score = 0.5\n", 5, "[polcy] is unknown: did you mean [policy]?"),
+    ("[policy]\nmin_score = 0.5\n", 1, "there is no variant: define each"),
     ("\n[orchestration]\nvariants = []\n", 3, "there is no variant"),
     ('[orchestration.variants]\nname = "a"\n', 1, "write [[orchestration.variants]] above each"),
     ('[orchestration]\nvariants = ["a"]\n', 2, "write [[orchestration.variants]] above each"),
-    (f"{NAMED}[[orchestration.variants]]\nweight = 1\n", 5, "a variant without a name"),
+    (f"{NAMED}[[orchestration.variants]]\nweight = 1\n", 5, "the variant has no name"),
     (f'{NAMED}[[orchestration.variants]]\nname = "a"\n', 6, 'two variants have the name "a"'),
     (f'{NAMED}[[orchestration.variants]]\nname = "a\\u001b[2J"\n', 6, "a name has 1 to 80 letters"),
-    (f"{NAMED}wieght = 2\n", 5, "a variant has no wieght: did you mean weight?"),
-    (f"{NAMED}weight = -1\n", 5, "weight = -1: it is 0 or more, and 1e+12 at most"),
-    (f"{NAMED}weight = nan\n", 5, "weight = nan: it is 0 or more, and 1e+12 at most"),
-    (f"{NAMED}weight = inf\n", 5, "weight = inf: it is 0 or more, and 1e+12 at most"),
-    (f'{NAMED}weight = "9"\n', 5, 'weight = "9": write a number, its share among all weights'),
-    (f"{NAMED}weight = 1{'0' * 400}\n", 5, "…: it is 0 or more, and 1e+12 at most"),
+    (f"{NAMED}wieght = 2\n", 5, "a variant has no setting wieght: did you mean weight?"),
+    (f"{NAMED}weight = -1\n", 5, "weight = -1: write 0 to 1e+12"),
+    (f"{NAMED}weight = nan\n", 5, "weight = nan: write 0 to 1e+12"),
+    (f"{NAMED}weight = inf\n", 5, "weight = inf: write 0 to 1e+12"),
+    (f'{NAMED}weight = "9"\n', 5, 'weight = "9": write a number'),
+    (f"{NAMED}weight = 1{'0' * 400}\n", 5, "…: write 0 to 1e+12"),
     (f"{NAMED}weight = true\n", 5, "weight = true: write a number"),
     ('[[orchestration.variants]]\nname = "a"\nweight = 0\n', 1, "no variant has a weight above zero"),
     ('[orchestration]\nvariants = [\n  {name = "a"},\n  {name = "b", weight = -1},\n]\n', 4, "weight = -1"),
     (
         f"{NAMED}[[orchestration.variants]]\nname = 'c'\n[policy]\nmin_share = 0.4\n",
         8,
-        "3 variants cannot each keep 40%",
+        "3 variants cannot each have 40%",
     ),
-    (f"{NAMED}[policy]\nmax_cost = 0.01\n", 6, "max_cost = 0.01: what an answer costs is not known"),
-    (NAMED + "a = 1\nb == 2\n", 6, "is no TOML: Invalid value, at column 4"),
-    (f"{NAMED}[policy]\n[policy]\n", 6, "is no TOML: Cannot declare"),
-    (f'{NAMED}system = """\nYou are\n', 5, "what begins here is not finished"),
+    (f"{NAMED}[policy]\nmax_cost = 0.01\n", 6, "max_cost = 0.01: the cost of an answer is not known"),
+    (NAMED + "a = 1\nb == 2\n", 6, "is not valid TOML: Invalid value, at column 4"),
+    (f"{NAMED}[policy]\n[policy]\n", 6, "is not valid TOML: Cannot declare"),
+    (f'{NAMED}system = """\nYou are\n', 5, "the value that begins here is not closed"),
 ]
 
 
@@ -206,14 +206,16 @@ def test_all_problems_are_reported_in_the_order_of_the_file(file: Path) -> None:
 
 def test_more_variants_than_the_default_minimum_share_allows(file: Path) -> None:
     text = "".join(f"[[orchestration.variants]]\nname = 'v{number}'\n" for number in range(21))
-    assert problems(file, text) == ["1: min_share = 0.05: 21 variants cannot each keep 5% of the draws: 0.047 at most"]
+    assert problems(file, text) == [
+        "1: min_share = 0.05: 21 variants cannot each have 5% of the draws: the maximum is 0.047"
+    ]
     file.write_text(f"{text}weight = 0\n")  # one that is never drawn needs no room
     assert len(read(file).weights) == 21
 
 
 def test_an_unreadable_file_is_refused(file: Path, tmp_path: Path) -> None:
     unreadable = f'{NAMED}system = "'.encode() + b'\xff"'
-    assert problems(file, unreadable) == ["5: is no UTF-8: save the file in that encoding"]
+    assert problems(file, unreadable) == ["5: is not UTF-8: save the file in that encoding"]
     for path, why in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file or directory")):
         with pytest.raises(PolicyFileError, match=f"{path}: cannot be read: {why}"):
             read(path)
@@ -225,8 +227,8 @@ def test_a_deeply_nested_file_is_refused(file: Path) -> None:
 
 def test_a_file_or_line_that_is_too_long_is_refused(file: Path) -> None:
     file.write_text(GOOD + "#" * 10_001)
-    with pytest.raises(PolicyFileError, match=r":20: the line has 10001 characters, of 10000 that one may have$"):
+    with pytest.raises(PolicyFileError, match=r":20: the line has 10001 characters; the maximum is 10000$"):
         read(file)
     file.write_text(GOOD + "\n" * 300_000)
-    with pytest.raises(PolicyFileError, match=r"has 300\d+ bytes, of 262144 that a policy may have$"):
+    with pytest.raises(PolicyFileError, match=r"has 300\d+ bytes; the maximum is 262144$"):
         read(file)

@@ -38,7 +38,7 @@ def test_shares_are_a_distribution_with_the_same_order_and_the_minimum_share(
     policy: tuple[dict[str, float], Limits],
 ) -> None:
     set_, limits = policy
-    shares = weights.probabilities(set_, limits)
+    shares = weights.normalize(set_, limits)
     assert is_distribution(shares, set_, limits)
     for one in set_:
         for other in set_:
@@ -50,7 +50,7 @@ def test_steps_preserve_the_distribution_the_minimum_share_and_the_step_limit(
     policy: tuple[dict[str, float], Limits], steps: list[tuple[bool, int, int]]
 ) -> None:
     set_, limits = policy
-    target = weights.probabilities(set_, limits)
+    target = weights.normalize(set_, limits)
     drawn = [name for name, weight in set_.items() if weight > 0]
     now = dict(target)
     for leave, which, refuge in steps:
@@ -75,7 +75,7 @@ def test_steps_preserve_the_distribution_the_minimum_share_and_the_step_limit(
 @given(policies())
 def test_a_variant_reaches_its_minimum_share_and_its_set_weight_again(policy: tuple[dict[str, float], Limits]) -> None:
     set_, limits = policy
-    target = weights.probabilities(set_, limits)
+    target = weights.normalize(set_, limits)
     drawn = [name for name, weight in set_.items() if weight > 0]
     now, others = dict(target), drawn[1:]
     for _ in range(math.ceil(1 / limits.step) + 1):
@@ -94,7 +94,7 @@ def test_a_lost_share_goes_to_the_others_in_proportion_to_their_set_weights() ->
 
 
 def test_small_weights_are_raised_to_the_minimum_share() -> None:
-    shares = weights.probabilities({"a": 98, "b": 1, "c": 1, "spare": 0}, Limits(min_share=0.1))
+    shares = weights.normalize({"a": 98, "b": 1, "c": 1, "spare": 0}, Limits(min_share=0.1))
     assert shares == pytest.approx({"a": 0.8, "b": 0.1, "c": 0.1, "spare": 0.0})
 
 
@@ -114,4 +114,4 @@ def test_small_weights_are_raised_to_the_minimum_share() -> None:
 )
 def test_meaningless_weights_are_refused(set_: dict[str, float], min_share: float, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        weights.probabilities(set_, Limits(min_share=min_share))
+        weights.normalize(set_, Limits(min_share=min_share))

@@ -47,9 +47,9 @@ def test_the_lowest_is_the_greatest_that_both_have_reached(one: Epoch, other: Ep
     lowest = Epoch.lowest([one, other])
     assert one.reached(lowest)
     assert other.reached(lowest)
-    for partition in set(one.parts) & set(other.parts):
-        assert lowest.parts[partition] in (one.parts[partition], other.parts[partition])
-    assert set(lowest.parts) == set(one.parts) & set(other.parts)
+    for partition in set(one.partitions) & set(other.partitions):
+        assert lowest.partitions[partition] in (one.partitions[partition], other.partitions[partition])
+    assert set(lowest.partitions) == set(one.partitions) & set(other.partitions)
 
 
 @given(epochs)
@@ -62,7 +62,7 @@ def test_order_is_reflexive_and_the_lowest_of_one_is_itself(epoch: Epoch) -> Non
 def test_an_offset_only_increases(epoch: Epoch, partition: int, at: tuple[int, float]) -> None:
     after = epoch.with_offset(partition, *at)
     assert after.reached(epoch)
-    assert after.parts[partition][0] == max(at[0], epoch.parts.get(partition, (-1, 0))[0])
+    assert after.partitions[partition][0] == max(at[0], epoch.partitions.get(partition, (-1, 0))[0])
 
 
 def test_the_epoch_of_a_recreated_topic_is_never_reached() -> None:

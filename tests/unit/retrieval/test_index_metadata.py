@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.contracts import Moved
+from poise.contracts import CopyNote
 from poise.contracts.topics import HOUR
 from poise_services.retrieval.index_metadata import IndexMetadata
 from poise_services.retrieval.version_assembler import AssembledVersion
@@ -42,10 +42,10 @@ def test_the_last_absent_deletion_is_retained(metadata: IndexMetadata) -> None:
     """A replica that is built from the log needs it to reach the same epoch."""
     metadata.record_version(deleted("a", 0), NOW)
     metadata.record_version(deleted("b", 1), NOW)
-    metadata.record_moved(Moved(document="x", partition=1, version=7, published=NOW), 0, 9, NOW)
+    metadata.record_copy(CopyNote(document="x", partition=1, version=7, published=NOW), 0, 9, NOW)
     metadata.record_version(AssembledVersion("y", 1, 7, (), NOW), NOW)
-    metadata.apply_moved(1)
-    assert metadata.epoch("t").parts[0][0] == 9
+    metadata.apply_copies(1)
+    assert metadata.epoch("t").partitions[0][0] == 9
     assert to_forget(metadata, before=NOW + HOUR) == [("a", 0)]
 
 
@@ -54,17 +54,17 @@ def test_the_last_absent_deletion_is_retained(metadata: IndexMetadata) -> None:
 
 def move(metadata: IndexMetadata, name: str, offset: int, *, deletion: bool = True, now: float = NOW) -> None:
     """Apply the note that a record of partition 0 was copied to partition 1, at the same offset."""
-    noted = Moved(document=name, partition=1, version=offset, published=now, deletion=deletion or None)
-    metadata.record_moved(noted, 0, offset, now)
+    noted = CopyNote(document=name, partition=1, version=offset, published=now, deletion=deletion or None)
+    metadata.record_copy(noted, 0, offset, now)
 
 
 def handle(metadata: IndexMetadata, name: str, number: int, *, absent: bool = True) -> None:
     metadata.record_version(AssembledVersion(name, 1, number, (), NOW, absent=absent), NOW)
-    metadata.apply_moved(1)
+    metadata.apply_copies(1)
 
 
 def moves_to_forget(metadata: IndexMetadata, before: float = NOW + 1, most: int = MOST) -> list[tuple[str, int]]:
-    return metadata.expired_moved_deletions(0, before=before, most=most, limit=10)
+    return metadata.expired_copied_deletions(0, before=before, most=most, limit=10)
 
 
 def test_notes_of_moved_absent_deletions_expire_except_the_last(
@@ -77,12 +77,12 @@ def test_notes_of_moved_absent_deletions_expire_except_the_last(
     assert moves_to_forget(metadata, before=NOW) == []
     assert moves_to_forget(metadata) == [("a", 0), ("b", 1)]
     assert moves_to_forget(metadata, before=NOW, most=2) == [("a", 0)]
-    metadata.forget_moved("a", 0, 0)
-    assert metadata.moved_records("a") == {}
+    metadata.forget_copy("a", 0, 0)
+    assert metadata.copied_records("a") == {}
     assert moves_to_forget(metadata) == [("b", 1)]
     move(metadata, "b", 7)
-    metadata.forget_moved("b", 0, 1)
-    assert metadata.moved_records("b")[0].offset == 7
+    metadata.forget_copy("b", 0, 1)
+    assert metadata.copied_records("b")[0].offset == 7
 
 
 def test_notes_of_moved_documents_and_real_deletions_do_not_expire(metadata: IndexMetadata) -> None:
@@ -97,4 +97,4 @@ def test_notes_of_moved_documents_and_real_deletions_do_not_expire(metadata: Ind
     move(metadata, "last", 5)
     for _ in range(2):
         assert moves_to_forget(metadata, before=NOW + 5 * HOUR) == []
-    assert set(metadata.moved_records("was there")) == {0}
+    assert set(metadata.copied_records("was there")) == {0}

@@ -32,9 +32,9 @@ def test_the_first_passage_that_does_not_fit_is_shortened_and_the_rest_dropped()
 
 
 def test_a_remainder_that_is_too_short_is_dropped() -> None:
-    reply = fit_to_size(found("a" * 600, "b" * 600, reason="by words alone"), 1_450)
+    reply = fit_to_size(found("a" * 600, "b" * 600, reason="sparse search only"), 1_450)
     assert [passage.text[:1] for passage in reply.passages] == ["a"]
-    assert reply.reason == "by words alone; only 1 of 2 passages fit into the reply"
+    assert reply.reason == "sparse search only; only 1 of 2 passages fit into the reply"
 
 
 def test_if_nothing_fits_the_reply_is_empty_with_a_reason() -> None:

@@ -14,7 +14,7 @@ from poise_services.retrieval.splitting import (
     MAX_HEADING_CHARS,
     MAX_TOKENS,
     TITLE_SEPARATOR,
-    Chunk,
+    SplitPassage,
     estimate_tokens,
     split,
 )
@@ -69,24 +69,24 @@ def test_no_title_and_no_word_of_markdown_is_lost(sections: list[tuple[int, str,
 def test_titles_of_restructured_text() -> None:
     text = "Top\n***\n\nIntro.\n\nInner\n=====\n\nWithin.\n\nDeep\n----\n\nDeeper.\n\nNext\n====\n\nAfter.\n"
     assert split(text) == [
-        Chunk(("Top",), "Intro."),
-        Chunk(("Top", "Inner"), "Within."),
-        Chunk(("Top", "Inner", "Deep"), "Deeper."),
-        Chunk(("Top", "Next"), "After."),
+        SplitPassage(("Top",), "Intro."),
+        SplitPassage(("Top", "Inner"), "Within."),
+        SplitPassage(("Top", "Inner", "Deep"), "Deeper."),
+        SplitPassage(("Top", "Next"), "After."),
     ]
 
 
 def test_titles_of_markdown_but_not_those_in_its_code() -> None:
     text = "Title\n=====\n\nHi.\n\n## Use\n\n```sh\n# no title\n\nls\n```\n\n### Empty\n"
     assert split(text, "markdown") == [
-        Chunk(("Title",), "Hi."),
-        Chunk(("Title", "Use"), "```sh\n# no title\n\nls\n```"),
-        Chunk(("Title", "Use"), "Empty"),
+        SplitPassage(("Title",), "Hi."),
+        SplitPassage(("Title", "Use"), "```sh\n# no title\n\nls\n```"),
+        SplitPassage(("Title", "Use"), "Empty"),
     ]
 
 
 def test_an_overlined_title_is_one() -> None:
-    assert split("=====\nTitle\n=====\n\nText.") == [Chunk(("Title",), "Text.")]
+    assert split("=====\nTitle\n=====\n\nText.") == [SplitPassage(("Title",), "Text.")]
 
 
 @pytest.mark.parametrize("text", ["a  b\n-  -\n1  2", "term\n    meaning", "no\n=", "a\nTitle\n====="])
@@ -183,6 +183,6 @@ def test_merged_passages_keep_every_title_and_text_in_order() -> None:
 def test_a_passage_carries_the_nearest_titles_and_none_is_lost() -> None:
     text = "".join(f"{'#' * level} {level}{'x' * 150}\n\n" for level in range(1, 6)) + "Text.\n"
     chunks = split(text, "markdown")
-    assert chunks[-1] == Chunk((f"4{'x' * 150}", f"5{'x' * 150}"), "Text.")
+    assert chunks[-1] == SplitPassage((f"4{'x' * 150}", f"5{'x' * 150}"), "Text.")
     said = "\n".join("\n".join((*chunk.heading, chunk.text)) for chunk in chunks)
     assert all(f"{level}{'x' * 150}" in said for level in range(1, 6))

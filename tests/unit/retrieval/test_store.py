@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poise.contracts import Manifest, Part
+from poise.contracts import Manifest, PassageRecord
 from poise.errors import SetupError
 from poise.kafka.record import Record
 from poise_services.retrieval.passages import PassageContent, encode_vector
@@ -36,7 +36,7 @@ class Log:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def add(self, message: Part | Manifest, version: int, partition: int = 0) -> None:
+    def add(self, message: PassageRecord | Manifest, version: int, partition: int = 0) -> None:
         headers = (("poise-kind", message.kind.encode()), ("poise-doc-version", str(version).encode()))
         value = message.encode()
         self.records.append(Record("poise.passages", partition, len(self.records), 1.0, b"", value, headers))
@@ -44,7 +44,7 @@ class Log:
     def say(self, document: str, version: int, texts: list[str], *, model: str = "m") -> None:
         for number, text in enumerate(texts):
             self.add(
-                Part(
+                PassageRecord(
                     document=document,
                     part=number,
                     source=f"{document}.txt",
@@ -91,9 +91,9 @@ def test_a_search_returns_source_and_part(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         best = store.index.search("lion", vector(""), limit=10, candidates=50)[0]
-        assert (best.document, best.part, best.source, best.heading) == ("a", 1, "a.txt", "Title")
-        assert best.published == 3.0
-        assert store.epoch.parts == {0: (4, 4.0)}
+        assert (best.document, best.number, best.source, best.heading) == ("a", 1, "a.txt", "Title")
+        assert best.document_written_at == 3.0
+        assert store.epoch.partitions == {0: (4, 4.0)}
 
 
 def test_a_sparse_search(tmp_path: Path, log: Log) -> None:
@@ -173,7 +173,7 @@ def test_a_write_error_is_not_attributed_to_a_record(tmp_path: Path, log: Log, m
 
     with opened(tmp_path) as store:
         monkeypatch.setattr(store.metadata, "record_version", full)
-        with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
+        with pytest.raises(SetupError, match=r"the index cannot be written \(no space left on device\)"):
             apply(store, log.records)
 
 

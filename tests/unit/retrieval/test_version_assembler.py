@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts import Manifest, Part
+from poise.contracts import Manifest, PassageRecord
 from poise_services.retrieval.version_assembler import AssembledVersion, VersionAssembler
 
 DOCUMENTS = ("a", "b")
@@ -17,13 +17,13 @@ DOCUMENTS = ("a", "b")
 class Log:
     """One partition of `poise.passages`: (key, version, message or tombstone)."""
 
-    records: list[tuple[str, int, Part | Manifest | None]] = field(default_factory=list)
+    records: list[tuple[str, int, PassageRecord | Manifest | None]] = field(default_factory=list)
 
-    def compacted(self) -> list[tuple[int, tuple[str, int, Part | Manifest | None]]]:
+    def compacted(self) -> list[tuple[int, tuple[str, int, PassageRecord | Manifest | None]]]:
         last = {key: offset for offset, (key, _, _) in enumerate(self.records)}
         return [(offset, record) for offset, record in enumerate(self.records) if last[record[0]] == offset]
 
-    def whole(self) -> list[tuple[int, tuple[str, int, Part | Manifest | None]]]:
+    def whole(self) -> list[tuple[int, tuple[str, int, PassageRecord | Manifest | None]]]:
         return list(enumerate(self.records))
 
 
@@ -32,7 +32,7 @@ class Reader:
     assembly: VersionAssembler = field(default_factory=VersionAssembler)
     seen: dict[str, AssembledVersion] = field(default_factory=dict)
 
-    def read(self, records: Iterable[tuple[int, tuple[str, int, Part | Manifest | None]]]) -> None:
+    def read(self, records: Iterable[tuple[int, tuple[str, int, PassageRecord | Manifest | None]]]) -> None:
         for offset, (_, number, message) in records:
             if message is None:
                 continue
@@ -40,8 +40,8 @@ class Reader:
             version = self.assembly.add(message, partition=0, offset=offset, number=number, current=before)
             if version is not None:
                 assert version.number > before
-                assert [part.part for part in version.parts] == list(range(len(version.parts)))
-                assert all(part.text == text_of(part.document, version.number, part.part) for part in version.parts)
+                assert [part.part for part in version.passages] == list(range(len(version.passages)))
+                assert all(part.text == text_of(part.document, version.number, part.part) for part in version.passages)
                 self.seen[version.document] = version
 
 
@@ -49,12 +49,14 @@ def text_of(document: str, number: int, part: int) -> str:
     return f"{document} {number} {part}"
 
 
-def part(document: str, number: int, index: int) -> Part:
+def part(document: str, number: int, index: int) -> PassageRecord:
     text = text_of(document, number, index)
-    return Part(document=document, part=index, source="s", text=text, vector="", model="m", published=1.0)
+    return PassageRecord(document=document, part=index, source="s", text=text, vector="", model="m", published=1.0)
 
 
-def writing(document: str, number: int, parts: int, before: int) -> list[tuple[str, int, Part | Manifest | None]]:
+def writing(
+    document: str, number: int, parts: int, before: int
+) -> list[tuple[str, int, PassageRecord | Manifest | None]]:
     """Return the records of a version: parts, tombstones, manifest."""
     return [
         *((f"{document}#{index}", number, part(document, number, index)) for index in range(parts)),
@@ -90,7 +92,7 @@ def test_the_newest_version_is_visible_from_the_whole_log_the_compacted_log_and_
     readers[0].read(log.whole())
     readers[1].read(log.compacted())
     for reader in readers:
-        assert {name: (v.number, len(v.parts)) for name, v in reader.seen.items()} == newest
+        assert {name: (v.number, len(v.passages)) for name, v in reader.seen.items()} == newest
         assert not len(reader.assembly)
 
 

@@ -127,8 +127,8 @@ async def test_events_are_numbered_and_end_before_the_reply(topic: Topic) -> Non
     mark = await finish(words, "ab")
     assert topic.text == "ab"
     assert topic.said[-1] == End()
-    ids = {mark.stream for mark, _ in topic.events}
-    assert [at.last for at, _ in topic.events] == list(range(len(topic.events)))
+    ids = {mark.attempt for mark, _ in topic.events}
+    assert [at.seq for at, _ in topic.events] == list(range(len(topic.events)))
     assert mark == StreamPosition(ids.pop(), len(topic.events) - 1)
     assert not ids
 
@@ -211,8 +211,8 @@ async def test_a_new_attempt_has_a_new_id_and_drops_what_waited(topic: Topic) ->
     await finish(words, "b")
     assert topic.said == [Delta(text="a"), Delta(text="b"), End()]
     (first, second, end) = [mark for mark, _ in topic.events]
-    assert (first.last, second.last, end.last) == (0, 0, 1)
-    assert first.stream != second.stream == end.stream
+    assert (first.seq, second.seq, end.seq) == (0, 0, 1)
+    assert first.attempt != second.attempt == end.attempt
 
 
 async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> None:
@@ -223,7 +223,7 @@ async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> No
     await words.write("b")
     mark = await finish(words, "b")
     assert topic.said == [Delta(text="a"), Reset(reason="not grounded", rung="extractive"), Delta(text="b"), End()]
-    assert [at.last for at, _ in topic.events] == [0, 0, 1, 2]
+    assert [at.seq for at, _ in topic.events] == [0, 0, 1, 2]
     assert mark == topic.events[-1][0]
 
 
@@ -283,8 +283,8 @@ async def test_a_writer_that_is_cancelled_leaves_the_stream_usable(topic: Topic)
 
 def read(topic: Topic) -> list[Event]:
     """What somebody has who looks at the stream alone: since the last new beginning."""
-    last = topic.events[-1][0].stream
-    return [event for mark, event in topic.events if mark.stream == last]
+    last = topic.events[-1][0].attempt
+    return [event for mark, event in topic.events if mark.attempt == last]
 
 
 async def test_a_reply_that_is_not_what_was_streamed_takes_it_back_before_the_end(topic: Topic) -> None:

@@ -42,7 +42,7 @@ class Topics:
         return []
 
     @asynccontextmanager
-    async def follow(self, topic: str, *, start: float) -> AsyncIterator[Any]:
+    async def open_stream(self, topic: str, *, start: float) -> AsyncIterator[Any]:
         self.starts.append(start)
 
         async def read_to_end(*, within: float) -> AsyncIterator[list[Record]]:

@@ -9,7 +9,7 @@ from poise.scoring import Evidence, relevance
 from poise_services.gateway.languages import preferred_language
 from poise_services.orchestration.answer_check import check
 from poise_services.orchestration.prompt import build_prompt
-from poise_services.orchestration.settings import Ladder
+from poise_services.orchestration.settings import LadderSettings
 from poise_services.retrieval.passages import split_document
 
 pytestmark = pytest.mark.timeout(60)
@@ -33,7 +33,7 @@ def test_an_answer_is_written_and_checked_with_it(text: str) -> None:
     for said in (text, "It ends."):
         completion = Completion(text=said, model="m", backend="default", finish_reason="stop", usage=usage)
         assert build_prompt("What is a?", evidence, 2, None)
-        assert check(completion, evidence, "What is a?", Ladder(), "v") is not None
+        assert check(completion, evidence, "What is a?", LadderSettings(), "v") is not None
         assert 0 <= relevance(said, evidence, "What is a?") <= 1
 
 

@@ -18,9 +18,9 @@ from poise.errors import (
     TerminalError,
 )
 from poise.worker.retry_policy import (
+    DeadLetterIt,
     Expire,
     FailedAttempt,
-    GiveUp,
     Retry,
     RetryBudget,
     RetryLater,
@@ -58,25 +58,25 @@ def unawaited(
 @pytest.mark.parametrize(
     ("error", "attempt", "decision"),
     [
-        (TerminalError("x"), awaited(), GiveUp()),
-        (InvalidMessageError("x"), awaited(remaining=-1), GiveUp()),
-        (FaultError(FAULT), unawaited(), GiveUp()),
+        (TerminalError("x"), awaited(), DeadLetterIt()),
+        (InvalidMessageError("x"), awaited(remaining=-1), DeadLetterIt()),
+        (FaultError(FAULT), unawaited(), DeadLetterIt()),
         (DeadlineExceededError("x"), awaited(), Expire()),
         (TimeoutError(), awaited(remaining=0), Expire()),
         (RetryableError("x"), awaited(remaining=0), Expire()),
         (RetryableError("x"), unawaited(remaining=0), Expire()),
-        (RetryableError("x"), awaited(4), GiveUp()),
-        (RetryableError("x"), awaited(in_budget=False), GiveUp()),
-        (KeyError("a bug"), awaited(2), GiveUp()),
-        (KeyError("a bug"), unawaited(2), GiveUp()),
-        (RetryableError("x", retry_after=11), awaited(), GiveUp()),
+        (RetryableError("x"), awaited(4), DeadLetterIt()),
+        (RetryableError("x"), awaited(in_budget=False), DeadLetterIt()),
+        (KeyError("a bug"), awaited(2), DeadLetterIt()),
+        (KeyError("a bug"), unawaited(2), DeadLetterIt()),
+        (RetryableError("x", retry_after=11), awaited(), DeadLetterIt()),
         # what nobody waits for is postponed once tries in place did not help, or may not be made
         (RetryableError("x"), unawaited(4), LATER),
         (RetryableError("x"), unawaited(in_budget=False), LATER),
         (RetryableError("x"), unawaited(5, delayed_retries=1), RetryLater(RETRY_DELAYS[1])),
         (RetryableError("x"), unawaited(6, delayed_retries=2), RetryLater(RETRY_DELAYS[2])),
-        (RetryableError("x"), unawaited(7, delayed_retries=3), GiveUp()),
-        (RetryableError("x"), unawaited(4, remaining=5), GiveUp()),
+        (RetryableError("x"), unawaited(7, delayed_retries=3), DeadLetterIt()),
+        (RetryableError("x"), unawaited(4, remaining=5), DeadLetterIt()),
         (RetryableError("x", retry_after=30), unawaited(4), RetryLater(60.0)),
         (RetryableError("x", retry_after=30), unawaited(), RetryLater(60.0)),
         (RetryableError("x", retry_after=9_999), unawaited(4), RetryLater(600.0)),
@@ -94,16 +94,16 @@ def unawaited(
         (RateLimitedError("x", retry_after=3), awaited(in_budget=False), ReturnFault()),
         (RateLimitedError("x"), awaited(remaining=0), Expire()),
         (RateLimitedError("x", retry_after=30, max_wait=0), unawaited(), RetryLater(60.0)),
-        (RateLimitedError("x"), unawaited(7, delayed_retries=3), GiveUp()),
+        (RateLimitedError("x"), unawaited(7, delayed_retries=3), DeadLetterIt()),
         # an error with dead_letter = False is returned to the caller; without a caller it is dead-lettered
         (NothingToLearnError("x"), awaited(), ReturnFault()),
-        (NothingToLearnError("x"), unawaited(), GiveUp()),
+        (NothingToLearnError("x"), unawaited(), DeadLetterIt()),
         (NothingToLearnForNowError("x"), awaited(4), ReturnFault()),
-        (NothingToLearnForNowError("x"), unawaited(7, delayed_retries=3), GiveUp()),
+        (NothingToLearnForNowError("x"), unawaited(7, delayed_retries=3), DeadLetterIt()),
         # a newer worker may decode it, with a caller or without
         (NewerVersionError("x"), awaited(remaining=20), LATER),
-        (NewerVersionError("x"), awaited(remaining=9), GiveUp()),
-        (NewerVersionError("x"), unawaited(2, delayed_retries=3), GiveUp()),
+        (NewerVersionError("x"), awaited(remaining=9), DeadLetterIt()),
+        (NewerVersionError("x"), unawaited(2, delayed_retries=3), DeadLetterIt()),
     ],
 )
 def test_each_error_has_one_decision(error: Exception, attempt: FailedAttempt, decision: object) -> None:
@@ -131,7 +131,7 @@ def test_a_delay_never_outlives_the_deadline_nor_the_limit(number: int, remainin
             assert 0 <= delay < remaining
             assert delay <= limits.max_delay
         case other:
-            assert isinstance(other, GiveUp)
+            assert isinstance(other, DeadLetterIt)
 
 
 @given(st.floats(0, 3), st.integers())

@@ -17,13 +17,14 @@ from poise.errors import (
     FaultError,
     InvalidMessageError,
     NonDeterminismError,
-    NotTakenError,
+    NotAcknowledgedError,
     PoiseError,
     RetryableError,
     RunCancelledError,
     TerminalError,
     UnavailableError,
 )
+from poise.rpc.client import CallOptions
 from poise.telemetry import semconv
 from poise.workflows.fault_codec import decode_fault, encode_fault
 from poise.workflows.run import Run
@@ -96,7 +97,7 @@ def test_span_names_omit_hash_and_occurrence(step: str, expected: str) -> None:
     "error",
     [
         DeadlineExceededError("late"),
-        NotTakenError("no leader"),
+        NotAcknowledgedError("no leader"),
         UnavailableError("away"),
         TerminalError("never"),
         RunCancelledError("nobody"),
@@ -324,18 +325,18 @@ async def test_a_task_that_outlives_the_workflow_is_not_non_deterministic() -> N
 async def test_map_returns_replies_in_order_and_bounds_concurrency() -> None:
     run, context = run_with(None)
     in_flight, most = 0, 0
-    call = context.call
+    call = context.call_with
 
-    async def counted(request: Any, **how: Any) -> Any:
+    async def counted(request: Any, options: CallOptions, *, stream: bool = False) -> Any:
         nonlocal in_flight, most
         in_flight += 1
         most = max(most, in_flight)
         try:
-            return await call(request, **how)
+            return await call(request, options, stream=stream)
         finally:
             in_flight -= 1
 
-    context.call = counted  # type: ignore[method-assign]
+    context.call_with = counted  # type: ignore[method-assign]
     replies = await run.map([Do(number=number) for number in range(20)], width=3)
     assert [reply.number for reply in replies] == list(range(20))
     assert most == 3

@@ -29,7 +29,7 @@ from poise.kafka.record_batch import HEADER_BYTES, check_headers, decode, max_he
 from poise.text.error_text import error_message
 
 MAX_RECORDS: Final = 100_000
-"""Most records in a batch; clients write at most 10,000 by default."""
+"""Maximum number of records in a batch; clients write at most 10,000 by default."""
 
 # Positions of fields in a batch: Kafka's documentation, "Record Batch".
 _LENGTH: Final = 8

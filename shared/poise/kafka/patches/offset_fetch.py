@@ -3,9 +3,9 @@
     a consumer is assigned a partition → it asks the group's coordinator for the committed offset
     → the coordinator has just moved to another broker, and the old one answers NOT_COORDINATOR
 
-Up to version 1 of the request, that error stood at each partition. Since version 2 it stands above an empty list, where
-aiokafka does not look. It takes the empty list for "nothing committed" and starts at the beginning of the log, so that
-everything in it is handled again.
+Up to version 1 of the request, the response had that error at each partition. Since version 2, it is above an empty
+list, where aiokafka does not look. It takes the empty list for "nothing committed" and starts at the beginning of the
+log, so that everything in it is handled again.
 """
 
 from typing import Any

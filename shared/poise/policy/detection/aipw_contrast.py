@@ -1,4 +1,4 @@
-"""The AIPW contrast: a variant against the others, estimated from one answer and its draw. Pure."""
+"""The AIPW contrast: a variant against the others, estimated from one answer and its draw. No clock, no I/O."""
 
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Self
@@ -26,17 +26,17 @@ class AipwContrast(NamedTuple):
         cls,
         variant: str,
         others: Collection[str],
-        weights: Mapping[str, float],
+        shares: Mapping[str, float],
         *,
         drawn: str,
         loss: float,
         mean: float,
     ) -> Self | None:
         """Return the estimate from an answer; None = the answer says nothing about the variant."""
-        own = weights.get(variant, 0.0)
+        own = shares.get(variant, 0.0)
         rest = 0.0
         for other in others:
-            rest += weights.get(other, 0.0)
+            rest += shares.get(other, 0.0)
         if own <= 0.0 or rest <= 0.0 or (drawn != variant and drawn not in others):
             return None
         value = (loss - mean) / own if drawn == variant else (mean - loss) / rest

@@ -31,7 +31,7 @@ class Baseline:
             return 0.5
         return self._means[self._block(started)]
 
-    def add(self, started: float, bad: float) -> None:
+    def add(self, started: float, loss: float) -> None:
         """Add an answer, after it was compared."""
         if not self._starts:
             self._open(started, 0.5, 1.0)
@@ -41,7 +41,7 @@ class Baseline:
         if block == len(self._starts) - 1:
             self._count += 1
         weight = self._weights[block] = min(self._weights[block] + 1.0, MEAN_ANSWERS)
-        self._means[block] += (bad - self._means[block]) / weight
+        self._means[block] += (loss - self._means[block]) / weight
 
     def _block(self, started: float) -> int:
         if started >= self._starts[-1]:
@@ -57,13 +57,13 @@ class Baseline:
             del self._starts[0], self._means[0], self._weights[0]
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         return [self._starts, self._means, self._weights, self._count]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Return the baseline of a snapshot."""
         baseline = cls()
-        starts, means, weights, baseline._count = kept
+        starts, means, weights, baseline._count = values
         baseline._starts, baseline._means, baseline._weights = list(starts), list(means), list(weights)
         return baseline

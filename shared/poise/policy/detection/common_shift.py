@@ -1,4 +1,4 @@
-"""A common shift: all variants became worse at once, which the traffic causes and no variant. Pure."""
+"""A common shift: all variants became worse at once, which the traffic causes and no variant. No clock, no I/O."""
 
 import math
 from collections.abc import Collection
@@ -23,36 +23,36 @@ class CommonShift(Enum):
     YES = "all of them"
 
 
-def drift_of_others(tally: Counts, others: Collection[str], begun: Totals) -> float:
+def drift_of_others(counts: Counts, others: Collection[str], begun: Totals) -> float:
     """Return how much worse the others are recently than on average since `begun`, 0 or more."""
     count, rise = 0, 0.0
     for other in others:
-        answers, was = tally.since("loss", begun, other)
+        answers, mean = counts.since("loss", begun, other)
         count += answers
-        rise += answers * (tally.recent(other) - was)
+        rise += answers * (counts.recent(other) - mean)
     return max(0.0, rise / count) if count else 0.0
 
 
-def common_shift(tally: Counts, variant: str, others: Collection[str], begun: Totals, before: Totals) -> CommonShift:
+def common_shift(counts: Counts, variant: str, others: Collection[str], begun: Totals, before: Totals) -> CommonShift:
     """Return whether the others became worse at the same time as a variant: difference in differences.
 
     Args:
-        tally: The counts.
+        counts: The counts.
         variant: The variant that became worse.
         others: The variants that it is compared with.
         begun: The totals when its history began.
         before: The totals when it became worse.
     """
-    own, worse = tally.since("loss", before, variant)
-    rise = worse - tally.between(begun, before, variant)[1]
+    own, worse = counts.since("loss", before, variant)
+    rise = worse - counts.between(begun, before, variant)[1]
     count, total, mean = 0, 0.0, 0.0
     for other in others:
-        answers, bad = tally.since("loss", before, other)
-        earlier, was = tally.between(begun, before, other)
+        answers, loss = counts.since("loss", before, other)
+        earlier, loss_before = counts.between(begun, before, other)
         if answers and earlier:
             count += answers
-            total += answers * (bad - was)
-            mean += answers * bad
+            total += answers * (loss - loss_before)
+            mean += answers * loss
     if count < MIN_ANSWERS:
         return CommonShift.PERHAPS if others and own < MAX_OWN_ANSWERS else CommonShift.NO
     total, mean = total / count, mean / count

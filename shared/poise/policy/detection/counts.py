@@ -19,7 +19,7 @@ class Counts:
     """Counts and sums by measure and variant."""
 
     def __init__(self, variants: Sequence[str]) -> None:
-        self._place = {variant: 2 * place for place, variant in enumerate(variants)}
+        self._index = {variant: 2 * index for index, variant in enumerate(variants)}
         self._totals = {measure: [0.0] * (2 * len(variants)) for measure in MEASURES}
         self._recent = dict.fromkeys(variants, (0.5, 1.0))
         self._marks: dict[Measure, Totals] = {}
@@ -27,9 +27,9 @@ class Counts:
     def add(self, variant: str, measure: Measure, value: float) -> None:
         """Add an answer."""
         totals = self._totals[measure]
-        place = self._place[variant]
-        totals[place] += 1.0
-        totals[place + 1] += value
+        index = self._index[variant]
+        totals[index] += 1.0
+        totals[index + 1] += value
         self._marks.pop(measure, None)
         if measure == "loss":
             mean, weight = self._recent[variant]
@@ -53,13 +53,13 @@ class Counts:
 
     def between(self, mark: Sequence[float], later: Sequence[float], variant: str) -> tuple[int, float]:
         """Return the number of a variant's answers between two marks, and their mean."""
-        place = self._place[variant]
-        count = later[place] - mark[place]
-        return round(count), (later[place + 1] - mark[place + 1]) / count if count else 0.0
+        index = self._index[variant]
+        count = later[index] - mark[index]
+        return round(count), (later[index + 1] - mark[index + 1]) / count if count else 0.0
 
     def samples(self, measure: Measure, mark: Totals) -> dict[str, Sample]:
         """Return the samples of the variants since a mark; for the loss, of the score (more is better)."""
-        found = {variant: self.since(measure, mark, variant) for variant in self._place}
+        found = {variant: self.since(measure, mark, variant) for variant in self._index}
         return {
             variant: wilson_sample(count, 1.0 - mean if measure == "loss" else mean)
             for variant, (count, mean) in found.items()
@@ -67,23 +67,23 @@ class Counts:
         }
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
-        return [[self._totals[measure] for measure in MEASURES], [list(kept) for kept in self._recent.values()]]
+        """Return the state as JSON values."""
+        return [[self._totals[measure] for measure in MEASURES], [list(recent) for recent in self._recent.values()]]
 
     @classmethod
-    def restore(cls, variants: Sequence[str], kept: Sequence[Any]) -> Self:
+    def restore(cls, variants: Sequence[str], values: Sequence[Any]) -> Self:
         """Return the counts of a snapshot."""
-        tally = cls(variants)
-        totals, recent = kept
-        tally._totals = {measure: list(totals[place]) for place, measure in enumerate(MEASURES)}
-        tally._recent = {variant: (mean, weight) for variant, (mean, weight) in zip(variants, recent, strict=True)}
-        return tally
+        counts = cls(variants)
+        totals, recent = values
+        counts._totals = {measure: list(totals[index]) for index, measure in enumerate(MEASURES)}
+        counts._recent = {variant: (mean, weight) for variant, (mean, weight) in zip(variants, recent, strict=True)}
+        return counts
 
 
 def wilson_sample(count: int, mean: float) -> Sample:
     """Return a sample of values of 0 to 1, with the 95 % score interval of its mean (Wilson, 1927).
 
-    The interval is exact for values of 0 and 1, and wider than necessary for values between.
+    The interval is approximate, and wider than necessary for values between 0 and 1.
     """
     mean = min(1.0, max(0.0, mean))
     shrink = 1.0 + Z * Z / count

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 from poise.contracts.policy import Criterion, Finding, Limits
+from poise.policy import snapshot_keys
 from poise.policy.detection.aipw_contrast import AipwContrast, z_above, z_below
 from poise.policy.detection.baseline import Baseline
 from poise.policy.detection.common_shift import CommonShift, common_shift, drift_of_others
@@ -30,7 +31,7 @@ MEASURE_OF: Final[Mapping[Criterion, Measure]] = {
     "cost": "over_cost",
 }
 BOUND_FAILURE_SHARE: Final = 0.02
-"""The share of false alarms that a failing historical bound may cause; the threshold is higher by it."""
+"""The share of false alarms that a failing historical bound may cause; the threshold is raised by 2.5 times it."""
 SNAPSHOT_FORMAT: Final = 2
 """The format of snapshots; a snapshot of another format cannot be restored."""
 ALLOWED_ABOVE_CEILING: Final = 0.05
@@ -38,11 +39,11 @@ ALLOWED_ABOVE_CEILING: Final = 0.05
 
 
 class Detectors:
-    """All detectors of a policy. No clock, no IO, no randomness: the same answers give the same findings.
+    """All detectors of a policy. No clock, no I/O, no randomness: the same answers give the same findings.
 
     Each is an e-detector (Shin, Ramdas, Rinaldo, 2022), whose expectation is at most the number of answers while no
-    variant is worse; the same holds for their weighted average. An alarm is raised for a variant when its part of that
-    average reaches `mean_answers_between_false_alarms`, the average run length, and resets that part. So at least that
+    variant is worse; the same holds for their weighted average. An alarm is raised for a variant when its share of that
+    average reaches `mean_answers_between_false_alarms`, the average run length, and resets that share. So at least that
     number of answers passes between false alarms on average, over all variants, detectors and restarts.
 
     Args:
@@ -55,13 +56,15 @@ class Detectors:
         self._limits = limits
         self._criteria = criteria(len(self._variants), limits)
         self._threshold = limits.mean_answers_between_false_alarms * (1.0 + 2.5 * BOUND_FAILURE_SHARE)
-        self._share = 1.0 / (len(self._variants) * len(self._criteria) * len(BET_FRACTIONS))
+        self._mixture_weight = 1.0 / (len(self._variants) * len(self._criteria) * len(BET_FRACTIONS))
         self._log_inverse_alpha = -math.log(
             min(BOUND_FAILURE_SHARE, BOUND_FAILURE_SHARE * WINDOW / limits.mean_answers_between_false_alarms)
         )
         self._number = 0
         self._at = 0.0
-        self._e_detectors = {variant: {about: EDetector() for about in self._criteria} for variant in self._variants}
+        self._e_detectors = {
+            variant: {criterion: EDetector() for criterion in self._criteria} for variant in self._variants
+        }
         self._counts = Counts(self._variants)
         self._bounds = {variant: HistoricalBound(self._mark()) for variant in self._variants}
         self._loss_before_alarm: dict[str, float] = {}
@@ -94,19 +97,21 @@ class Detectors:
         self._ceiling(answer, "cost", answer.over_cost)
         return self._alarm()
 
-    def watch_recovery(self, variant: str, about: Criterion, *, restoring: bool = False) -> None:
+    def watch_recovery(self, variant: str, criterion: Criterion, *, restoring: bool = False) -> None:
         """Watch a variant for recovery.
 
         Args:
             variant: The variant.
-            about: The criterion of its alarm.
+            criterion: The criterion of its alarm.
             restoring: Its share is being restored, so that it also raises alarms; else it has just raised one.
         """
         self._restart(variant)
-        proofs = 2 if about == "range" and len(self._variants) > 1 else 1
-        before = self._counts.mark(MEASURE_OF[about])
-        made = [RecoveryEProcess(self._at, before) for _ in range(proofs)]
-        self._watched[variant] = RecoveryWatch(about, self._loss_before_alarm.get(variant), made, restoring=restoring)
+        count = 2 if criterion == "range" and len(self._variants) > 1 else 1
+        before = self._counts.mark(MEASURE_OF[criterion])
+        proofs = [RecoveryEProcess(self._at, before) for _ in range(count)]
+        self._watched[variant] = RecoveryWatch(
+            criterion, self._loss_before_alarm.get(variant), proofs, restoring=restoring
+        )
 
     def recovered(self, variant: str) -> Finding | None:
         """Return the finding that a watched variant has recovered; None = it has not been shown."""
@@ -116,11 +121,11 @@ class Detectors:
         shown = watched.least
         return Finding(
             variant=variant,
-            about=watched.about,
+            about=watched.criterion,
             method=RECOVERY_METHOD,
             statistic=round(shown.value, 1),
             threshold=RECOVERY_THRESHOLD,
-            samples=self._counts.samples(MEASURE_OF[watched.about], shown.before),
+            samples=self._counts.samples(MEASURE_OF[watched.criterion], shown.before),
             since=shown.at,
         )
 
@@ -137,8 +142,8 @@ class Detectors:
     def evidence(self) -> dict[str, float]:
         """Return by variant the evidence that it is worse."""
         return {
-            variant: sum(one.total for one in bets.values()) * self._share
-            for variant, bets in self._e_detectors.items()
+            variant: sum(detector.total for detector in detectors.values()) * self._mixture_weight
+            for variant, detectors in self._e_detectors.items()
         }
 
     def recovery_evidence(self, variant: str) -> float | None:
@@ -147,14 +152,14 @@ class Detectors:
         return None if watched is None else watched.least.value
 
     def _restart(self, variant: str) -> None:
-        self._e_detectors[variant] = {about: EDetector(self._number) for about in self._criteria}
+        self._e_detectors[variant] = {criterion: EDetector(self._number) for criterion in self._criteria}
         self._bounds[variant] = HistoricalBound(self._mark())
 
-    def _compare(self, answer: Observation, bad: float) -> None:
+    def _compare(self, answer: Observation, loss: float) -> None:
         """Compare each variant with all others together."""
         started = answer.at if answer.started is None else answer.started
-        weights = self._weights(answer)
-        if weights is not None and answer.variant in self._scored:
+        shares = self._draw_shares(answer)
+        if shares is not None and answer.variant in self._scored:
             mean = self._baseline.at(started)
             fit = [variant for variant in self._variants if variant in self._scored and variant not in self._watched]
             for variant in self._variants:
@@ -164,102 +169,102 @@ class Detectors:
                 watched = self._watched.get(variant)
                 if watched is not None and not others:
                     others = [other for other in self._variants if other in self._scored and other != variant]
-                contrast = AipwContrast.of(variant, others, weights, drawn=answer.variant, loss=bad, mean=mean)
+                contrast = AipwContrast.of(variant, others, shares, drawn=answer.variant, loss=loss, mean=mean)
                 if contrast is None:
                     continue
                 if watched is None or watched.restoring:
                     self._update(variant, "others", contrast.z_worse, answer)
-                if watched is not None and MEASURE_OF[watched.about] == "loss":
+                if watched is not None and MEASURE_OF[watched.criterion] == "loss":
                     z = contrast.z_non_inferior(self._limits.margin)
                     self._update_recovery(watched, watched.proofs[0], z, answer, own=variant == answer.variant)
         self._scored.add(answer.variant)
-        self._baseline.add(started, bad)
+        self._baseline.add(started, loss)
 
-    def _range(self, answer: Observation, bad: float) -> None:
+    def _range(self, answer: Observation, loss: float) -> None:
         if self._limits.min_score is None:
             return
         bound = 1.0 - self._limits.min_score
         watched = self._watched.get(answer.variant)
         if watched is None or watched.restoring:
-            self._update(answer.variant, "range", z_above(bad, bound), answer)
-        if watched is not None and watched.about == "range":
-            self._update_recovery(watched, watched.proofs[-1], z_below(bad, bound), answer)
+            self._update(answer.variant, "range", z_above(loss, bound), answer)
+        if watched is not None and watched.criterion == "range":
+            self._update_recovery(watched, watched.proofs[-1], z_below(loss, bound), answer)
 
-    def _past(self, answer: Observation, bad: float) -> None:
+    def _past(self, answer: Observation, loss: float) -> None:
         watched = self._watched.get(answer.variant)
         if watched is not None:
-            if watched.about == "past" and watched.past is not None and len(self._variants) == 1:
-                z = z_below(bad, min(1.0, watched.past + self._limits.margin))
+            if watched.criterion == "past" and watched.past is not None and len(self._variants) == 1:
+                z = z_below(loss, min(1.0, watched.past + self._limits.margin))
                 self._update_recovery(watched, watched.proofs[0], z, answer)
             if not watched.restoring:
                 return
-        level = self._bounds[answer.variant]
-        weight = level.weight(answer.question)
-        if level.warm and level.upper < 1.0:
-            bound = level.upper + drift_of_others(self._counts, self._others(answer.variant), level.begun)
-            self._update(answer.variant, "past", weight * z_above(bad, min(1.0, bound)), answer)
-        level.add(bad, weight, self._log_inverse_alpha, self._mark)
+        history = self._bounds[answer.variant]
+        weight = history.weight(answer.question)
+        if history.warm and history.upper < 1.0:
+            bound = history.upper + drift_of_others(self._counts, self._others(answer.variant), history.begun)
+            self._update(answer.variant, "past", weight * z_above(loss, min(1.0, bound)), answer)
+        history.add(loss, weight, self._log_inverse_alpha, self._mark)
 
-    def _ceiling(self, answer: Observation, about: Criterion, over: bool | None) -> None:
-        if over is None or about not in self._criteria:
+    def _ceiling(self, answer: Observation, criterion: Criterion, over: bool | None) -> None:
+        if over is None or criterion not in self._criteria:
             return
         watched = self._watched.get(answer.variant)
         if watched is None or watched.restoring:
-            self._update(answer.variant, about, z_above(over, ALLOWED_ABOVE_CEILING), answer)
-        if watched is not None and watched.about == about:
+            self._update(answer.variant, criterion, z_above(over, ALLOWED_ABOVE_CEILING), answer)
+        if watched is not None and watched.criterion == criterion:
             self._update_recovery(
                 watched, watched.proofs[0], z_below(over, ALLOWED_ABOVE_CEILING + self._limits.margin), answer
             )
-        self._counts.add(answer.variant, MEASURE_OF[about], over)
+        self._counts.add(answer.variant, MEASURE_OF[criterion], over)
 
-    def _update(self, variant: str, about: Criterion, z: float, answer: Observation) -> None:
-        bets = self._e_detectors[variant][about]
-        if bets.update(z, self._number):
-            bets.mark_change(answer.at, self._counts.mark(MEASURE_OF[about]))
+    def _update(self, variant: str, criterion: Criterion, z: float, answer: Observation) -> None:
+        detector = self._e_detectors[variant][criterion]
+        if detector.update(z, self._number):
+            detector.mark_change(answer.at, self._counts.mark(MEASURE_OF[criterion]))
         if z > 0.0 and variant == answer.variant:
-            bets.add_evidence(z, answer.run)
+            detector.add_evidence(z, answer.run)
 
     def _update_recovery(
         self, watched: RecoveryWatch, proof: RecoveryEProcess, z: float, answer: Observation, *, own: bool = True
     ) -> None:
         if proof.update(z, own=own):
-            proof.mark_change(answer.at, self._counts.mark(MEASURE_OF[watched.about]))
+            proof.mark_change(answer.at, self._counts.mark(MEASURE_OF[watched.criterion]))
 
     def _mark(self) -> Totals:
         return self._counts.mark("loss")
 
-    def _weights(self, answer: Observation) -> Mapping[str, float] | None:
-        """Return the probabilities of all variants in the draw; None = not known."""
-        if answer.weights is not None:
-            return answer.weights
+    def _draw_shares(self, answer: Observation) -> Mapping[str, float] | None:
+        """Return the shares of all variants in the draw; None = not known."""
+        if answer.shares is not None:
+            return answer.shares
         if len(self._variants) != 2:  # noqa: PLR2004  # of two, one's probability tells the other's
             return None
         return dict.fromkeys(self._variants, 1.0 - answer.probability) | {answer.variant: answer.probability}
 
     def _alarm(self) -> Finding | None:
         most, blamed = 0.0, ""
-        for variant, bets in self._e_detectors.items():
+        for variant, detectors in self._e_detectors.items():
             total = 0.0
-            for one in bets.values():
-                total += one.total
+            for detector in detectors.values():
+                total += detector.total
             if total > most:
                 most, blamed = total, variant
-        statistic = most * self._share
+        statistic = most * self._mixture_weight
         if statistic < self._threshold:
             return None
-        bets = self._e_detectors[blamed]
-        about = max(bets, key=lambda one: bets[one].total)
-        if about == "past" and self._is_common_shift(blamed):
+        detectors = self._e_detectors[blamed]
+        criterion = max(detectors, key=lambda one: detectors[one].total)
+        if criterion == "past" and self._is_common_shift(blamed):
             return None
         finding = Finding(
             variant=blamed,
-            about=about,
-            method=METHODS[about],
+            about=criterion,
+            method=METHODS[criterion],
             statistic=round(statistic, 1),
             threshold=self._threshold,
-            samples=self._counts.samples(MEASURE_OF[about], bets[about].before),
-            runs=bets[about].top_runs(),
-            since=bets[about].at,
+            samples=self._counts.samples(MEASURE_OF[criterion], detectors[criterion].before),
+            runs=detectors[criterion].top_runs(),
+            since=detectors[criterion].at,
         )
         if self._bounds[blamed].warm:
             self._loss_before_alarm[blamed] = self._bounds[blamed].mean
@@ -271,10 +276,12 @@ class Detectors:
 
         This suppresses alarms and adds none, so it cannot increase the rate of false ones.
         """
-        bets = self._e_detectors[variant]["past"]
-        verdict = common_shift(self._counts, variant, self._others(variant), self._bounds[variant].begun, bets.before)
+        detector = self._e_detectors[variant]["past"]
+        verdict = common_shift(
+            self._counts, variant, self._others(variant), self._bounds[variant].begun, detector.before
+        )
         if verdict is CommonShift.PERHAPS:
-            bets.cap(self._threshold / self._share)
+            detector.cap(self._threshold / self._mixture_weight)
         if verdict is CommonShift.YES:
             for one in self._variants:
                 self._e_detectors[one]["past"] = EDetector(self._number)
@@ -290,18 +297,18 @@ class Detectors:
         return {
             "format": SNAPSHOT_FORMAT,
             "variants": list(self._variants),
-            "number": self._number,
+            snapshot_keys.ANSWERS: self._number,
             "at": self._at,
-            "bets": {
-                variant: {about: one.snapshot() for about, one in bets.items()}
-                for variant, bets in self._e_detectors.items()
+            snapshot_keys.E_DETECTORS: {
+                variant: {criterion: detector.snapshot() for criterion, detector in detectors.items()}
+                for variant, detectors in self._e_detectors.items()
             },
-            "levels": {variant: level.snapshot() for variant, level in self._bounds.items()},
-            "was": dict(self._loss_before_alarm),
-            "known": [variant for variant in self._variants if variant in self._scored],
+            snapshot_keys.HISTORICAL_BOUNDS: {variant: bound.snapshot() for variant, bound in self._bounds.items()},
+            snapshot_keys.LOSS_BEFORE_ALARM: dict(self._loss_before_alarm),
+            snapshot_keys.SCORED_VARIANTS: [variant for variant in self._variants if variant in self._scored],
             "watched": {variant: watched.snapshot() for variant, watched in self._watched.items()},
             "baseline": self._baseline.snapshot(),
-            "tally": self._counts.snapshot(),
+            snapshot_keys.COUNTS: self._counts.snapshot(),
         }
 
     @classmethod
@@ -316,32 +323,35 @@ class Detectors:
                 f"a snapshot of {snapshot['variants']} cannot be restored for {list(variants)}: start new detectors"
             )
         detectors = cls(variants, limits)
-        number = detectors._number = snapshot["number"]
+        number = detectors._number = snapshot[snapshot_keys.ANSWERS]
         detectors._at = snapshot["at"]
-        for variant, bets in snapshot["bets"].items():
+        for variant, saved in snapshot[snapshot_keys.E_DETECTORS].items():
             detectors._e_detectors[variant] = {
-                about: EDetector.restore(bets[about]) if about in bets else EDetector(number)
-                for about in detectors._criteria
+                criterion: EDetector.restore(saved[criterion]) if criterion in saved else EDetector(number)
+                for criterion in detectors._criteria
             }
-        detectors._bounds = {variant: HistoricalBound.restore(kept) for variant, kept in snapshot["levels"].items()}
-        detectors._loss_before_alarm = dict(snapshot["was"])
-        detectors._scored = set(snapshot["known"])
-        detectors._watched = {variant: RecoveryWatch.restore(kept) for variant, kept in snapshot["watched"].items()}
+        detectors._bounds = {
+            variant: HistoricalBound.restore(values)
+            for variant, values in snapshot[snapshot_keys.HISTORICAL_BOUNDS].items()
+        }
+        detectors._loss_before_alarm = dict(snapshot[snapshot_keys.LOSS_BEFORE_ALARM])
+        detectors._scored = set(snapshot[snapshot_keys.SCORED_VARIANTS])
+        detectors._watched = {variant: RecoveryWatch.restore(values) for variant, values in snapshot["watched"].items()}
         detectors._baseline = Baseline.restore(snapshot["baseline"])
-        detectors._counts = Counts.restore(variants, snapshot["tally"])
+        detectors._counts = Counts.restore(variants, snapshot[snapshot_keys.COUNTS])
         return detectors
 
 
 def criteria(variants: int, limits: Limits) -> tuple[Criterion, ...]:
     """Return the criteria that variants are tested for."""
-    asked: dict[Criterion, bool] = {
+    enabled: dict[Criterion, bool] = {
         "others": variants > 1,
         "past": True,
         "range": limits.min_score is not None,
         "latency": limits.max_latency is not None,
         "cost": limits.max_cost is not None,
     }
-    return tuple(about for about, wanted in asked.items() if wanted)
+    return tuple(criterion for criterion, on in enabled.items() if on)
 
 
 def same_detection(one: Limits, other: Limits) -> bool:

@@ -16,9 +16,9 @@ MAX_RUNS: Final = 10
 class EDetector:
     """The Shiryaev–Roberts e-detector of betting e-processes (Shin, Ramdas, Rinaldo: "E-detectors", 2022).
 
-    For each fraction b, M = (M + answers since) · (1 + b·z): a new bet with wealth 1 starts at each answer,
-    and bets that z is above zero on average. If it is not (E[z | all before] ≤ 0, z ≥ -1), E[M] ≤ the number of
-    answers: on average at least n answers pass before M reaches n (the average run length), whatever they depend on.
+    For each fraction b, M = (M + answers since) · (1 + b·z). A new bet with wealth 1 starts at each answer; it wins if
+    z is above zero on average. If z is not (E[z | past] ≤ 0, z ≥ -1), then E[M] ≤ the number of answers, whatever the
+    dependence between answers. So on average at least n answers pass before M reaches n (the average run length).
     """
 
     __slots__ = ("at", "before", "cusum", "last_index", "runs", "total", "wealth")
@@ -87,10 +87,10 @@ class EDetector:
 
     def top_runs(self) -> tuple[str, ...]:
         """Return the runs with the largest z, largest first."""
-        return tuple(run for _, run in sorted(self.runs, key=lambda kept: -kept[0]))
+        return tuple(run for _, run in sorted(self.runs, key=lambda item: -item[0]))
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         return [
             list(self.wealth),
             self.last_index,
@@ -101,12 +101,12 @@ class EDetector:
         ]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Return the e-detector of a snapshot."""
-        bets = cls()
-        wealth, bets.last_index, bets.cusum, bets.at, before, runs = kept
-        a, b, c, d, e = bets.wealth = tuple(wealth)
-        bets.total = a + b + c + d + e
-        bets.before = tuple(before)
-        bets.runs = [(z, run) for z, run in runs]
-        return bets
+        detector = cls()
+        wealth, detector.last_index, detector.cusum, detector.at, before, runs = values
+        a, b, c, d, e = detector.wealth = tuple(wealth)
+        detector.total = a + b + c + d + e
+        detector.before = tuple(before)
+        detector.runs = [(z, run) for z, run in runs]
+        return detector

@@ -63,15 +63,15 @@ class EmpiricalBernsteinBound:
         self.upper = min(self.upper, (self._wins + log_inverse_alpha + self._loss) / self._bets)
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         numbers = [self.count, self.sum, self.upper, self._spread, self._bets, self._wins, self._loss]
         return [list(self.begun), *numbers]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Restore a snapshot."""
-        bound = cls(tuple(kept[0]))
-        bound.count, bound.sum, bound.upper, bound._spread, bound._bets, bound._wins, bound._loss = kept[1:]
+        bound = cls(tuple(values[0]))
+        bound.count, bound.sum, bound.upper, bound._spread, bound._bets, bound._wins, bound._loss = values[1:]
         return bound
 
 
@@ -130,16 +130,16 @@ class HistoricalBound:
                 self._old, self._young = young, None
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         young = None if self._young is None else self._young.snapshot()
         return [self._old.snapshot(), young, [list(asked) for asked in self._asked.items()]]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Restore a snapshot."""
-        old, young, asked = kept
-        level = cls(())
-        level._old = EmpiricalBernsteinBound.restore(old)
-        level._young = None if young is None else EmpiricalBernsteinBound.restore(young)
-        level._asked = dict(asked)
-        return level
+        old, young, asked = values
+        bound = cls(())
+        bound._old = EmpiricalBernsteinBound.restore(old)
+        bound._young = None if young is None else EmpiricalBernsteinBound.restore(young)
+        bound._asked = dict(asked)
+        return bound

@@ -26,6 +26,6 @@ class Observation:
     started: float | None = None
     """When the run began, unix seconds. The answer is compared with others of that time, so that a slow variant is not
     compared with later traffic; None = `at`."""
-    weights: Mapping[str, float] | None = None
-    """The probabilities of all variants in that draw. None = not known: with two variants they follow from
+    shares: Mapping[str, float] | None = None
+    """The shares of all variants in that draw. None = not known: with two variants they follow from
     `probability`; with more, the answer is then not compared with those of others."""

@@ -12,8 +12,9 @@ RECOVERY_THRESHOLD: Final = 20.0
 RESTART_ANSWERS: Final = 50
 """Answers of the variant between two starts."""
 MAX_WEALTH: Final = 10 * RECOVERY_THRESHOLD
-"""The limit of each bet, which removes evidence and adds none. While a person holds the policy, recovery may be shown
-long before it takes effect: without a limit, numbers would overflow and a relapse would first lose all of it."""
+"""Maximum wealth of each bet; the limit can only delay a recovery. While a person holds the policy, recovery may be
+shown long before it takes effect. Without a limit, numbers would overflow, and a relapse would be noticed only after
+all that wealth is lost."""
 
 
 class RecoveryEProcess:
@@ -73,35 +74,35 @@ class RecoveryEProcess:
         return sum(self._wealth) / len(BET_FRACTIONS) + 1.0 / (self._starts + 1)
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         return [self.at, list(self.before), self._wealth, self._answers, self._starts, self._cusum]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Restore a snapshot."""
-        at, before, wealth, answers, starts, cusum = kept
-        proof = cls(at, tuple(before))
-        proof._answers, proof._starts, proof._cusum = answers, starts, cusum
-        proof._wealth = list(wealth)
-        return proof
+        at, before, wealth, answers, starts, cusum = values
+        process = cls(at, tuple(before))
+        process._answers, process._starts, process._cusum = answers, starts, cusum
+        process._wealth = list(wealth)
+        return process
 
 
 class RecoveryWatch:
     """A variant that is watched for recovery, with the evidence so far.
 
     Args:
-        about: The criterion of its alarm.
+        criterion: The criterion of its alarm.
         past: Its mean loss before the alarm; None = not known.
         proofs: The e-processes; all must show recovery.
         restoring: It has recovered once and its share is being restored: alarms are raised as well.
     """
 
-    __slots__ = ("about", "past", "proofs", "restoring")
+    __slots__ = ("criterion", "past", "proofs", "restoring")
 
     def __init__(
-        self, about: Criterion, past: float | None, proofs: Sequence[RecoveryEProcess], *, restoring: bool = False
+        self, criterion: Criterion, past: float | None, proofs: Sequence[RecoveryEProcess], *, restoring: bool = False
     ) -> None:
-        self.about = about
+        self.criterion = criterion
         self.past = past
         self.proofs = list(proofs)
         self.restoring = restoring
@@ -112,12 +113,12 @@ class RecoveryWatch:
         return min(self.proofs, key=lambda proof: proof.value)
 
     def snapshot(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Return the state as JSON values."""
         proofs = [proof.snapshot() for proof in self.proofs]
-        return [self.about, self.past, proofs, self.restoring]
+        return [self.criterion, self.past, proofs, self.restoring]
 
     @classmethod
-    def restore(cls, kept: Sequence[Any]) -> Self:
+    def restore(cls, values: Sequence[Any]) -> Self:
         """Restore a snapshot."""
-        about, past, proofs, restoring = kept
-        return cls(about, past, [RecoveryEProcess.restore(proof) for proof in proofs], restoring=restoring)
+        criterion, past, proofs, restoring = values
+        return cls(criterion, past, [RecoveryEProcess.restore(proof) for proof in proofs], restoring=restoring)

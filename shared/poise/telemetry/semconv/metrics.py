@@ -134,7 +134,7 @@ DEAD_LETTERS: Final = Counter(
 DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages whose deadline had passed.", (MESSAGING_DESTINATION,)
 )
-REJECTED_BUSY: Final = Counter(
+REJECTED_OVERLOAD: Final = Counter(
     "poise.turned_away",
     "{message}",
     "Messages rejected for a later retry because this worker holds its maximum of waiting messages.",
@@ -150,7 +150,7 @@ DUPLICATES: Final = Counter(
     (MESSAGING_DESTINATION,),
 )
 RETRIES: Final = Counter("poise.retries", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE))
-POSTPONED: Final = Counter(
+DELAYED_RETRIES: Final = Counter(
     "poise.postponed",
     "{message}",
     "Messages put on a delayed-retry topic.",
@@ -233,8 +233,8 @@ INTEGRATION_OPEN: Final = Gauge(
 
 # cache
 
-CACHE_UP: Final = Gauge("poise.cache.up", "1", "1 if the cache answers, 0 while its circuit breaker is open.")
-CACHE_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that the cache failed.", (ERROR_TYPE,))
+REDIS_UP: Final = Gauge("poise.cache.up", "1", "1 if Redis answers, 0 while its circuit breaker is open.")
+REDIS_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that Redis failed.", (ERROR_TYPE,))
 CACHE_LOOKUPS: Final = Counter("poise.cache.looks", "{ask}", "Asks that looked for a cached answer.", (CACHE_USE,))
 CACHE_SAVED: Final = Counter("poise.cache.saved", "s", "Time that cached and shared answers saved the callers.")
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from decider_kit import score_of
 
-from poise.contracts import Manifest, RunRecord
+from poise.contracts import Envelope, Manifest, RunRecord
 from poise.contracts.record import Draw
 from poise.contracts.topics import DECISIONS, DOCUMENTS, PASSAGES, POLICY, POLICY_STATE, RECORDS, SCORES
 from poise.ingestion.indexing_watcher import Indexed, IndexingWatcher
@@ -43,5 +43,7 @@ async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, m
         await mesh.producer.send(PASSAGES.name, b"no JSON", key=document.encode(), headers=kind, partition=0)
         manifest = Manifest(document=document, parts=0, published=1.0)
         indexing.expect(document, Position(DOCUMENTS.name, 0, 7, 1.0))
-        await mesh.producer.publish(PASSAGES, manifest, key=f"{document}#manifest", partition=0, doc_version=7)
+        await mesh.producer.publish(
+            PASSAGES, manifest, key=f"{document}#manifest", partition=0, envelope=Envelope(doc_version=7)
+        )
         assert [one async for one in indexing.outcomes(20.0)] == [Indexed(document, 0)]

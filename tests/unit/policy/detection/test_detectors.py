@@ -144,7 +144,7 @@ def test_of_three_variants_only_the_worse_one_raises_an_alarm() -> None:
     for number in range(3_000):
         variant = chance.choices(THREE, tuple(EVEN.values()))[0]
         bad = float(chance.random() < (0.3 if variant == "c" else 0.05))
-        if finding := known.update(Observation(f"{number}", variant, EVEN[variant], number, loss=bad, weights=EVEN)):
+        if finding := known.update(Observation(f"{number}", variant, EVEN[variant], number, loss=bad, shares=EVEN)):
             found[f"{finding.variant} {finding.about}"] += 1
         assert unknown.update(Observation(f"{number}", variant, EVEN[variant], number, loss=bad)) is None
     assert list(found) == ["c others"]
@@ -158,9 +158,7 @@ def test_a_watched_variant_raises_no_alarm_and_does_not_affect_the_others() -> N
     for number in range(4_000):
         variant = chance.choices(THREE, tuple(EVEN.values()))[0]
         bad = float(chance.random() < {"a": 0.05, "b": 0.25, "c": 0.9}[variant])
-        if finding := detectors.update(
-            Observation(f"{number}", variant, EVEN[variant], number, loss=bad, weights=EVEN)
-        ):
+        if finding := detectors.update(Observation(f"{number}", variant, EVEN[variant], number, loss=bad, shares=EVEN)):
             found[finding.variant] += 1
         assert detectors.recovered("c") is None
     assert list(found) == ["b"]
@@ -284,7 +282,7 @@ def answer(number: int, chance: random.Random) -> Observation:
         over_latency=chance.choice((None, False, False, True)),
         question=chance.choice((None, f"{chance.randrange(300):032x}")),
         started=chance.choice((None, number - 9.0)),
-        weights=chance.choice((None, EVEN)),
+        shares=chance.choice((None, EVEN)),
     )
 
 

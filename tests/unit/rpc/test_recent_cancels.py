@@ -1,6 +1,6 @@
 """What workers remember of cancels is bounded, by tenant and in all, and ends with their deadlines."""
 
-from poise.rpc.cancel_memory import SWEEP_INTERVAL, CancelKey, RecentCancels
+from poise.rpc.recent_cancels import SWEEP_INTERVAL, CancelKey, RecentCancels
 
 
 def run(name: object, tenant: str = "acme") -> CancelKey:

@@ -1,4 +1,7 @@
-"""StepResultStore: replies of finished steps and leases on running ones, so that a redelivered step runs only once."""
+"""LeaseStore: leases, and the results that replace them, so that a redelivered step runs only once.
+
+Most leases are on steps. Single flights and revalidation marks of the answer cache use the same commands.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,21 +12,21 @@ from poise.redis.client import RedisClient
 from poise.redis.script import Script
 
 MAX_TTL: Final = 24 * 3_600.0
-"""Seconds that a step's reply is stored at most."""
+"""Maximum number of seconds for which a step's reply is stored."""
 
 _LEASE: Final = b"L"
 _REPLY: Final = b"R"
 
 # A step has one key. It holds a lease (the holder's token) or, once the step has finished, the reply. One value: lease
 # and reply never contradict each other. One key: it works on a cluster.
-_PUT_UNLESS_CLAIMED: Final = Script(
+_PUT_UNLESS_HELD: Final = Script(
     """
 local current = redis.call('GET', KEYS[1])
 if current and current ~= ARGV[1] then return current end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return ''
 """,
-    writes=True,
+    empty_result_means_written=True,
 )
 _RENEW: Final = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
@@ -35,8 +38,8 @@ return ''
 """)
 
 
-class ClaimStatus(Enum):
-    """The state of a step that has no stored reply."""
+class LeaseStatus(Enum):
+    """The status of a lease on a step that has no stored reply."""
 
     ACQUIRED = "acquired"
     """The caller holds the lease, or has written the reply."""
@@ -68,8 +71,8 @@ class Lease:
         return cls("poise:step:" + ":".join(quote(part, safe="/") for part in identity), token)
 
 
-class StepResultStore:
-    """Leases and replies of steps. Each call is one round trip; without Redis the result is `UNKNOWN`."""
+class LeaseStore:
+    """Leases and the replies that replace them. Each call is one round trip; without Redis the result is `UNKNOWN`."""
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
@@ -79,22 +82,22 @@ class StepResultStore:
         """Whether a Redis is configured, reachable or not."""
         return self._redis.configured
 
-    async def claim(self, lease: Lease, ttl: float) -> ClaimStatus | StoredReply:
+    async def acquire(self, lease: Lease, ttl: float) -> LeaseStatus | StoredReply:
         """Acquire the lease for `ttl` seconds; return the stored reply if the step has finished.
 
-        Claiming a lease that the caller holds renews it.
+        Acquiring a lease that the caller holds renews it.
         """
         token = _LEASE + lease.token.encode()
-        return _decode(await self._redis.evaluate_key(_PUT_UNLESS_CLAIMED, lease.key, token, token, _ms(ttl)))
+        return _decode(await self._redis.evaluate_key(_PUT_UNLESS_HELD, lease.key, token, token, _ms(ttl)))
 
-    async def write(self, lease: Lease, reply: StoredReply, ttl: float) -> ClaimStatus | StoredReply:
+    async def store(self, lease: Lease, reply: StoredReply, ttl: float) -> LeaseStatus | StoredReply:
         """Store the reply for `ttl` seconds, which releases the lease; refused if another caller holds the lease.
 
         If nobody holds it (it expired, or Redis lost it), the reply is stored too.
         """
         token, value = _LEASE + lease.token.encode(), _REPLY + reply.kind.encode() + b"\n" + reply.body
         return _decode(
-            await self._redis.evaluate_key(_PUT_UNLESS_CLAIMED, lease.key, token, value, _ms(min(ttl, MAX_TTL)))
+            await self._redis.evaluate_key(_PUT_UNLESS_HELD, lease.key, token, value, _ms(min(ttl, MAX_TTL)))
         )
 
     async def renew(self, lease: Lease, ttl: float) -> None:
@@ -105,7 +108,7 @@ class StepResultStore:
         """
         await self._redis.evaluate_key(_RENEW, lease.key, _LEASE + lease.token.encode(), _ms(ttl))
 
-    async def forget(self, lease: Lease, stored: StoredReply) -> None:
+    async def discard(self, lease: Lease, stored: StoredReply) -> None:
         """Delete the stored reply, if it is still `stored`, so that the step runs again."""
         await self._redis.evaluate_key(_RELEASE, lease.key, _REPLY + stored.kind.encode() + b"\n" + stored.body)
 
@@ -118,12 +121,12 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1_000))
 
 
-def _decode(value: bytes | None) -> ClaimStatus | StoredReply:
+def _decode(value: bytes | None) -> LeaseStatus | StoredReply:
     if value is None:
-        return ClaimStatus.UNKNOWN
+        return LeaseStatus.UNKNOWN
     if not value:
-        return ClaimStatus.ACQUIRED
+        return LeaseStatus.ACQUIRED
     if value.startswith(_LEASE):
-        return ClaimStatus.HELD_ELSEWHERE
+        return LeaseStatus.HELD_ELSEWHERE
     kind, _, body = value[len(_REPLY) :].partition(b"\n")
     return StoredReply(kind.decode(errors="replace"), body)

@@ -11,14 +11,15 @@ from poise.contracts import Ask, Completion, Fault, Generate, Passage, Rung
 from poise.errors import FaultError
 from poise.scoring import Evidence
 from poise.workflows.run import Run
-from poise_services.orchestration.answer import LADDER
+from poise_services.orchestration.answer import RUNG_FUNCTIONS
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints, StaleAnswer
+from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints, EarlierAnswer
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fallbacks import FallbackContext, FallbackResult, run_fallbacks
 from poise_services.orchestration.generation import Generator
+from poise_services.orchestration.ladder import RungContext, answer_by_ladder
 from poise_services.orchestration.retrieval import Retrieved
-from poise_services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings, Variant
+from poise_services.orchestration.rung_outcome import RungResult
+from poise_services.orchestration.settings import NO_ANSWER, LadderSettings, OrchestrationSettings, Variant
 from poise_services.orchestration.variant_router import VariantRouter
 
 RUNGS: tuple[Rung, ...] = ("primary", "variant", "stale", "extractive", "canned")
@@ -31,7 +32,7 @@ sentences = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(lambda
 texts = st.lists(sentences, max_size=4).map(" ".join) | st.text(max_size=200)
 wrote = st.just(AWAY) | texts
 ladders = st.sets(st.sampled_from(RUNGS)).map(
-    lambda some: Ladder(
+    lambda some: LadderSettings(
         rungs=tuple(r for r in RUNGS if r in some | {"canned"} and (r != "variant" or "primary" in some))
     )
 )
@@ -40,8 +41,8 @@ ladders = st.sets(st.sampled_from(RUNGS)).map(
 def earlier(text: str | None) -> CacheHints:
     """Return the hints of a cache with one answer, or none."""
 
-    async def stale() -> StaleAnswer | None:
-        return None if text is None else StaleAnswer(text, (), "small", "e0", 90.0, "too old")
+    async def stale() -> EarlierAnswer | None:
+        return None if text is None else EarlierAnswer(text, (), "small", "e0", 90.0, "too old")
 
     return CacheHints(stale)
 
@@ -54,11 +55,11 @@ async def result_of(
     question: str,
     found: Retrieved,
     written: dict[str, str | Exception],
-    ladder: Ladder,
+    ladder: LadderSettings,
     *,
     hints: CacheHints = NO_CACHE,
     variants: tuple[Variant, ...] = VARIANTS,
-) -> FallbackResult:
+) -> RungResult:
     def write(request: Generate) -> Completion | Exception:
         words = written[request.backend]
         if isinstance(words, Exception):
@@ -70,7 +71,9 @@ async def result_of(
     reader = EvidenceReader(evidence)
     router = VariantRouter(run, variants[0], settings=settings, breakers=Breakers(variants))
     ask = Ask.model_construct(question=question)
-    return await run_fallbacks(LADDER, FallbackContext(run, ask, found, reader, Generator(run, router), hints, ladder))
+    return await answer_by_ladder(
+        RUNG_FUNCTIONS, RungContext(run, ask, found, reader, Generator(run, router), hints, ladder)
+    )
 
 
 @given(
@@ -89,7 +92,7 @@ async def test_whatever_fails_some_rung_applies(
     big: str | Exception,
     small: str | Exception,
     kept: CacheHints,
-    ladder: Ladder,
+    ladder: LadderSettings,
     failed: bool,
 ) -> None:
     error = None if found else "retrieval failed" if failed else "retrieval found nothing"
@@ -125,26 +128,26 @@ async def test_whatever_fails_some_rung_applies(
 
 @given(sentences, st.lists(sentences, min_size=1, max_size=4))
 async def test_an_extractive_answer_quotes_the_passages(question: str, found: list[str]) -> None:
-    result = await result_of(question, Retrieved(passages(found)), {}, Ladder(rungs=("extractive", "canned")))
+    result = await result_of(question, Retrieved(passages(found)), {}, LadderSettings(rungs=("extractive", "canned")))
     if result.rung == "extractive":
         assert any(result.text in text for text in found)
         assert [citation.quote for citation in result.citations] == [result.text]
 
 
 def test_each_rung_has_a_fallback_in_the_default_order() -> None:
-    assert tuple(LADDER) == RUNGS == Ladder().rungs
+    assert tuple(RUNG_FUNCTIONS) == RUNGS == LadderSettings().rungs
 
 
 async def test_each_distinct_reason_is_given_once() -> None:
     found = Retrieved(error="retrieval found nothing")
-    result = await result_of("Why?", found, {}, Ladder(), hints=earlier(None))
+    result = await result_of("Why?", found, {}, LadderSettings(), hints=earlier(None))
     assert result.rung == "canned"
     assert result.reason == "retrieval found nothing; no passage is relevant to the question"
 
 
 async def test_a_missing_cached_answer_is_not_a_reason() -> None:
     found = Retrieved(error="retrieval failed", failed=True)
-    result = await result_of("Why?", found, {}, Ladder(), hints=earlier(None))
+    result = await result_of("Why?", found, {}, LadderSettings(), hints=earlier(None))
     assert result.reason == "retrieval failed; no passage is relevant to the question"
 
 
@@ -155,7 +158,7 @@ async def test_a_missing_cached_answer_is_not_a_reason() -> None:
 async def test_the_threshold_of_groundedness_is_a_setting(settings: dict[str, float], rung: str) -> None:
     made_up = "Bruno Falk lit it in 1902."
     found = Retrieved(passages([LAMP]))
-    ladder = Ladder.model_validate(settings)
+    ladder = LadderSettings.model_validate(settings)
     result = await result_of("Who lit it?", found, {"big": made_up}, ladder, variants=VARIANTS[:1])
     assert result.rung == rung
 
@@ -163,7 +166,7 @@ async def test_the_threshold_of_groundedness_is_a_setting(settings: dict[str, fl
 async def test_a_grounded_answer_to_another_question_is_rejected() -> None:
     found = Retrieved(passages(["The lamp of Harrow Point burns whale oil. The keeper of Harrow Point is Ada Quill."]))
     question, beside = "What does the lamp of Harrow Point burn?", "The keeper of Harrow Point is Ada Quill."
-    result = await result_of(question, found, {"big": beside}, Ladder(), variants=VARIANTS[:1])
+    result = await result_of(question, found, {"big": beside}, LadderSettings(), variants=VARIANTS[:1])
     assert (result.rung, result.text) == ("extractive", "The lamp of Harrow Point burns whale oil.")
-    result = await result_of(question, found, {"big": beside}, Ladder(min_relevance=0.0), variants=VARIANTS[:1])
+    result = await result_of(question, found, {"big": beside}, LadderSettings(min_relevance=0.0), variants=VARIANTS[:1])
     assert result.text == beside

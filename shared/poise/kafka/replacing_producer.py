@@ -29,18 +29,18 @@ from poise.text.error_text import error_message
 log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT: Final = 10.0
-"""Seconds for connecting and getting a producer id; then it is tried again with the brokers known by then."""
+"""Seconds for connecting and getting a producer id. The next attempt uses the brokers that are known at that time."""
 RETRY_BACKOFF: Final = 0.1
-"""Seconds between two attempts, or two renewals in a row; doubles each time."""
+"""Seconds between two attempts, or two replacements in a row; doubles each time."""
 MAX_RETRY_BACKOFF: Final = 2.0
 STABLE_AFTER: Final = 10.0
-"""Seconds after which a renewal no longer counts as one in a row."""
+"""Seconds after which a replacement no longer counts as one in a row."""
 DRAIN_TIMEOUT: Final = 60.0
 """Seconds for a replaced producer to complete its pending batches: longer than any caller waits."""
 
 
-class RenewingProducer:
-    """Holds one open AIOKafkaProducer at a time; each renewal creates another.
+class ReplacingProducer:
+    """Holds one open AIOKafkaProducer at a time; each replacement creates another.
 
     Args:
         create: Creates a producer, not yet started.
@@ -79,18 +79,18 @@ class RenewingProducer:
         return await asyncio.shield(self._opening)
 
     def report_failure(self, producer: AIOKafkaProducer, error: BaseException) -> None:
-        """Note an error of a batch or of the producer, and renew the producer if the error makes it unusable.
+        """Replace the producer if an error of a batch, or of the producer, makes it unusable.
 
-        If many batches fail together, the first one renews it; for the others it is not the current producer any more.
+        If many batches fail together, only the first one replaces it: then it is no longer the current producer.
         """
         if self._closed or producer is not self._current or not (self._idempotent or is_fatal(error)):
             return
-        log.warning("a producer is renewed after %s: %s", type(error).__name__, error)
+        log.warning("a producer is replaced after %s: %s", type(error).__name__, error)
         count(semconv.PRODUCERS_REPLACED, 1, {semconv.ERROR_TYPE: type(error).__name__})
         loop = asyncio.get_running_loop()
         lasted = loop.time() - self._opened_at > STABLE_AFTER
         self._backoff = 0.0 if lasted else min(max(RETRY_BACKOFF, 2 * self._backoff), MAX_RETRY_BACKOFF)
-        self.problem = f"it is renewed after {type(error).__name__}"
+        self.problem = f"it is replaced after {type(error).__name__}"
         self._current = None
         self._opening = asyncio.create_task(self._open())
         task = asyncio.create_task(close(producer, within=DRAIN_TIMEOUT))

@@ -1,4 +1,4 @@
-"""Recent cancels: the cancelled runs and steps, until their deadlines, within bounds. No clock, no IO.
+"""Recent cancels: the cancelled runs and steps that have not expired, within bounds. No clock, no I/O.
 
 A client that may cancel can cancel runs that do not exist. So the number of cancels is bounded, and a tenant that
 exceeds its share evicts its own cancels before those of another tenant.
@@ -76,7 +76,7 @@ class RecentCancels:
         return at if until >= now else -1.0
 
     def _evict_expired(self, now: float) -> None:
-        for cancelled in [one for one, (until, _) in self._cancels.items() if until < now]:
+        for cancelled in [key for key, (until, _) in self._cancels.items() if until < now]:
             self._evict(cancelled)
 
     def _evict(self, cancelled: CancelKey) -> float:

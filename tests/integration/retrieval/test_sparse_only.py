@@ -26,7 +26,7 @@ async def test_without_a_model_search_is_sparse_only_and_documents_wait(
     async with MiniLm(file=file, load_retry_interval=0.05) as embedder, serving("b", embedder):
         found = await client.search("axolotl", after=first)
         assert found.mode == "lexical"
-        assert found.reason == "by words alone: the embedding model cannot be loaded"
+        assert found.reason == "sparse search only: the embedding model cannot be loaded"
         assert [passage.text for passage in found.passages if passage.id == f"{key}#0"]
 
         second = await client.put(key, "the axolotl lives in Xochimilco")
@@ -47,17 +47,17 @@ async def test_a_slow_query_embedding_makes_search_sparse_only_and_is_logged_onc
     client: RetrievalClient, serving: StartWorker, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving() as worker:
-        position = await client.put(key, "the axolotl regrows its limbs")
-        assert (await client.search("axolotl", after=position)).mode == "hybrid"
+        position = await client.put(key, "the olm lives in the caves of Postojna")
+        assert (await client.search("olm", after=position)).mode == "hybrid"
         with caplog.at_level(logging.INFO, "poise_services.retrieval"):
             worker.embedder.queries_enabled.clear()
             for _ in range(2):
-                found = await client.search("axolotl", after=position, max_wait=5)
+                found = await client.search("olm", after=position, max_wait=5)
                 assert found.mode == "lexical"
                 assert "was not embedded within" in (found.reason or "")
                 assert found.passages[0].id == f"{key}#0"
             worker.embedder.queries_enabled.set()
-            assert (await client.search("axolotl", after=position)).mode == "hybrid"
+            assert (await client.search("olm", after=position)).mode == "hybrid"
     said = [record.message for record in caplog.records if record.name == "poise_services.retrieval.dense"]
     assert len(said) == 2
     assert said[0].startswith("search is sparse only: the query was not embedded within")
