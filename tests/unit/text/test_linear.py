@@ -41,7 +41,6 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.cli.text:format_ms": NO_TEXT,
     "poise.cli.text:plural": NO_TEXT,
     "poise.contracts.custom_topics:custom_tier_topics": NO_TEXT,
-    "poise.contracts.message:is_strict": NO_TEXT,
     "poise.contracts.custom_topics:request_topic": NO_TEXT,
     "poise.contracts.run_id:new_run_id": NO_TEXT,
     "poise.contracts.run_id:derive_run_id": NO_TEXT,
