@@ -36,6 +36,7 @@ from poise.contracts.headers import (
 from poise.contracts.topics import CATALOGUE, dead_letter_topic_name
 from poise.errors import InvalidMessageError, MessageError, RecordTooLargeError
 from poise.kafka.record import Headers, Position, Record, SendRecord
+from poise.kafka.record_batch import MAX_HEADERS
 from poise.kafka.record_size import size_of
 
 ADDED_HEADERS: Final = frozenset(DEAD_LETTER_HEADERS)
@@ -156,8 +157,8 @@ async def write(
     """Write a message to the dead-letter topic, with the reason, and wait for the broker's acknowledgement.
 
     The message is stored whole. It can exceed the record limit if it arrived compressed, or if an operator has lowered
-    the limit of the topic: then it is truncated, and a header has the original length. For an undecodable batch, its
-    raw bytes are stored.
+    the limit of the topic: then it is truncated, and a header has the original length. The same holds for a message
+    that has almost `MAX_HEADERS` headers. For an undecodable batch, its raw bytes are stored.
     """
     # For a refused message the traceback has no information, and formatting it costs more than all the rest.
     refused = isinstance(error, MessageError)
@@ -178,8 +179,11 @@ async def write(
     if record.undecodable is not None:
         reason.append((DEAD_BATCH, f"{record.undecodable.first_offset}-{record.offset}".encode()))
     value = b"" if record.key is None and record.value is None else record.value  # Kafka requires one
+    most = MAX_HEADERS - len(reason) - 1
+    cut = [] if len(headers) <= most else [(DEAD_CUT, str(len(value or b"")).encode())]
+    headers = headers[:most]
     try:
-        return await send(dead_letter_topic_name(tier), value, key=record.key, headers=[*headers, *reason])
+        return await send(dead_letter_topic_name(tier), value, key=record.key, headers=[*headers, *reason, *cut])
     except RecordTooLargeError as too_large:
         key, value, kept = _truncate(record.key, value or b"", headers, reason, too_large.limit)
         return await send(dead_letter_topic_name(tier), value, key=key, headers=kept)

@@ -35,6 +35,7 @@ from poise.errors import PoiseError, RecordTooLargeError, TerminalError, Unavail
 from poise.kafka.connection import Connection
 from poise.kafka.producer_health import SendHealth
 from poise.kafka.record import Headers, Position
+from poise.kafka.record_batch import MAX_HEADERS_IN_SHARED_BATCH
 from poise.kafka.record_size import TopicLimits, size_of
 from poise.kafka.replacing_producer import ReplacingProducer, is_fatal
 from poise.liveness import Component, Liveness
@@ -205,7 +206,7 @@ class Producer:
     ) -> Any:
         """Send a record, and again if only another record's error prevented it."""
         size = size_of(key, value, headers)
-        alone = False
+        alone = len(headers) > MAX_HEADERS_IN_SHARED_BATCH
         while True:
             limit = self.limits.known.get(topic) or await self.limits.limit(topic)
             if size > limit:

@@ -13,7 +13,9 @@ HEADER_BYTES: Final = 61
 """Size of a batch's header."""
 MAX_HEADERS: Final = 10_000
 """Maximum number of headers of a record: an empty one takes two bytes in a batch, but a hundred in memory."""
-_BATCH_HEADER_LIMITS: Final = (10_000, 100, 200_000)
+MAX_HEADERS_IN_SHARED_BATCH: Final = 100
+"""A record with more headers must be the only one of its batch: the limit of a batch allows each record this number."""
+_BATCH_HEADER_LIMITS: Final = (10_000, MAX_HEADERS_IN_SHARED_BATCH, 200_000)
 """Headers that any batch may have; headers for each of its records, if that is more; and the most of any batch."""
 
 _HEADER: Final = struct.Struct(">q13xh4xqq14xi")

@@ -19,6 +19,7 @@ from poise.contracts.topics import SPANS
 from poise.errors import RecordTooLargeError, TerminalError, UnavailableError
 from poise.kafka import producer, replacing_producer
 from poise.kafka.producer import BATCH_SIZES
+from poise.kafka.record_batch import MAX_HEADERS
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
 
@@ -106,6 +107,16 @@ def replacements(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
     """Count how often a producer was replaced."""
     caplog.set_level("WARNING", logger=replacing_producer.__name__)
     return lambda: sum("is replaced" in record.getMessage() for record in caplog.records)
+
+
+async def test_records_with_many_headers_can_be_decoded_by_a_consumer(kafka: str, mesh: WorkerRuntime) -> None:
+    """A consumer limits the headers of a batch, so such records do not share one."""
+    name = await topic(kafka, configs={})
+    counts = [1, 5_000, 100, 101, 6_000, 7_000, 3, 101, MAX_HEADERS]
+    await asyncio.gather(*(mesh.producer.send(name, b"", key=b"k", headers=[("h", b"")] * count) for count in counts))
+    records = await mesh.logs.read_topic(name)
+    assert [record.undecodable for record in records] == [None] * len(counts)
+    assert sorted(len(record.headers) for record in records) == sorted(counts)
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from poise.dead_letters.redrive_plan import (
 )
 from poise.errors import InvalidMessageError, RecordTooLargeError
 from poise.kafka.record import Headers, Position, Record
+from poise.kafka.record_batch import MAX_HEADERS
 from poise.kafka.record_size import size_of
 
 TOPIC = "poise.retrieval.requests.interactive"
@@ -121,6 +122,18 @@ async def test_a_letter_always_has_room_in_its_topic(
     assert cut in {None, str(len(value))}
     if cut is None:
         assert (letter.record.key, letter.record.value) == (key, value)
+
+
+@pytest.mark.parametrize("limit", [3_000_000, 20_000])
+@pytest.mark.parametrize("count", [MAX_HEADERS - 20, MAX_HEADERS])
+async def test_a_dead_letter_has_at_most_the_headers_that_a_record_may_have(count: int, limit: int) -> None:
+    topics = Topics(limit)
+    letter = await kept(topics, Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("h", b""),) * count))
+    assert len(letter.record.headers) <= MAX_HEADERS
+    assert (letter.error, letter.failed_at) == ("ValueError", f"{TOPIC}/3/42")
+    truncated = limit == 20_000 or count == MAX_HEADERS
+    assert letter.record.header(DEAD_CUT) == ("1" if truncated else None)
+    assert letter.record.value == b"v"
 
 
 async def test_a_null_value_stays_null() -> None:
