@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 PROBE_INTERVAL: Final = 2.0
 """Seconds between two probes of the broker."""
+MISSING_TOPICS_TIMEOUT: Final = 5.0
+"""Seconds for which missing topics are looked up again: a broker that has just started does not know all topics yet."""
+MISSING_TOPICS_INTERVAL: Final = 0.5
 PROBES_PER_REACHABILITY_CHECK: Final = 30
 """Probes between two attempts to connect to each broker at its advertised address."""
 
@@ -45,9 +48,11 @@ class Readiness:
 
     async def __aenter__(self) -> Self:
         """Check that the topics exist, then start to probe."""
-        missing = sorted(CATALOGUE.keys() - (await self._query()))
-        if missing:
-            raise SetupError(f"topics are missing ({', '.join(missing)}): create them with `poise topics apply`")
+        until = self._liveness.now() + MISSING_TOPICS_TIMEOUT
+        while missing := sorted(CATALOGUE.keys() - (await self._query())):
+            if self._liveness.now() >= until:
+                raise SetupError(f"topics are missing ({', '.join(missing)}): create them with `poise topics apply`")
+            await asyncio.sleep(MISSING_TOPICS_INTERVAL)
         self._component = self._liveness.component("probe of the broker")
         self._probing = self._component.run(self._probe(self._component))
         return self
