@@ -25,7 +25,8 @@ from poise.worker.runtime import WorkerRuntime
 pytestmark = pytest.mark.integration
 
 NewRun = Callable[[], str]
-SOON = (0.2, 0.3, 4.0)
+SOON = (0.2, 0.3, 12.0)
+"""Delays in seconds. The last one is long: feedback that is handled late skips the delays that are over."""
 
 
 def by_time(ago: float = 0.0) -> str:
