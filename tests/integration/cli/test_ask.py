@@ -29,24 +29,24 @@ async def test_a_question_is_answered(poise: Command) -> None:
     assert "you asked: what now?" in shown.stdout
     assert "1 A book" in shown.stdout
     assert "primary · small · " in shown.stdout
-    assert "83 min" not in shown.stdout  # the mesh's word: here counts what the reader waited
+    assert "83 min" not in shown.stdout  # the time in the reply; the command shows the time it waited
     assert "poise trace " in shown.stdout
 
 
-async def test_for_machines_the_answer_stands_alone_on_stdout(poise: Command) -> None:
+async def test_with_json_stdout_has_only_the_answer(poise: Command) -> None:
     shown = await poise("ask", "--json", "--conversation", "c", "--min-epoch", "e1.t", "--timeout", "20", "what now?")
     answer = Answer.parse(shown.stdout, strict=True)
     assert (answer.text, answer.epoch) == ("you asked: what now?", "e1.t")
     assert shown.stdout.count("\n") == 1
 
 
-async def test_a_question_comes_on_stdin(poise: Command) -> None:
+async def test_a_question_is_read_from_stdin(poise: Command) -> None:
     shown = await poise("ask", "-", "--json", stdin="from\nstdin\n")
     assert Answer.parse(shown.stdout).text == "you asked: from\nstdin"
 
 
 @pytest.mark.parametrize(
-    ("question", "code", "said"),
+    ("question", "code", "message"),
     [
         ("refuse", 2, "poise: Invalid message: question: nobody answers that\n"),
         ("fail", 1, "poise: Failed: the handler was asked to fail\n"),
@@ -55,28 +55,28 @@ async def test_a_question_comes_on_stdin(poise: Command) -> None:
     ],
     ids=["refused", "failed", "empty", "too long"],
 )
-async def test_a_fault_is_one_line(poise: Command, question: str, code: int, said: str) -> None:
+async def test_a_fault_is_one_line(poise: Command, question: str, code: int, message: str) -> None:
     shown = await poise("ask", question)
     assert (shown.exit_code, shown.stdout) == (code, "")
-    assert shown.stderr.endswith(said)
-    assert len(shown.stderr.strip().splitlines()) <= 2  # where there is no terminal, "asking …" stays
+    assert shown.stderr.endswith(message)
+    assert len(shown.stderr.strip().splitlines()) <= 2  # without a terminal, "asking …" stays
 
 
-async def test_what_is_not_utf8_on_stdin_is_refused(poise: Command) -> None:
+async def test_stdin_that_is_not_utf8_is_refused(poise: Command) -> None:
     shown = await poise("ask", "-", stdin=b"caf\xe9")
     assert shown.exit_code == 2
     assert "not UTF-8 (byte 3)" in shown.stderr
 
 
-async def test_a_deadline_is_kept(poise: Command) -> None:
+async def test_an_ask_ends_at_its_timeout(poise: Command) -> None:
     shown = await poise("ask", "sleep", "--timeout", "0.5")
     assert shown.exit_code == 1
     assert "0.5 s" in shown.stderr or "deadline" in shown.stderr
 
 
 async def on_a_terminal(kafka: str, *arguments: str) -> str:
-    """What `poise ask` writes where stdout is a terminal."""
-    ours, its = os.openpty()
+    """Return what `poise ask` writes if stdout is a terminal."""
+    terminal, its = os.openpty()
     termios.tcsetwinsize(its, (24, 90))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -90,10 +90,10 @@ async def on_a_terminal(kafka: str, *arguments: str) -> str:
 
     def read() -> bytes:
         written = b""
-        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
-            while chunk := os.read(ours, 65_536):
+        with contextlib.suppress(OSError):  # Linux raises it if the other end is closed
+            while chunk := os.read(terminal, 65_536):
                 written += chunk
-        os.close(ours)
+        os.close(terminal)
         return written
 
     async with asyncio.timeout(30):
@@ -102,24 +102,24 @@ async def on_a_terminal(kafka: str, *arguments: str) -> str:
     return written.decode()
 
 
-async def test_on_a_terminal_words_are_shown_while_they_come_and_then_the_answer(kafka: str) -> None:
+async def test_a_terminal_shows_the_text_as_it_is_written_and_then_the_answer(kafka: str) -> None:
     shown = await on_a_terminal(kafka, "stream")
-    while_it_came, _, answer = shown.rpartition("\x1b[?25h")  # the cursor is back: the words are gone
-    assert "reset: " in while_it_came
-    assert "not grounded" in while_it_came
-    assert "\x1b[2myou asked: stream" in while_it_came  # dim: provisional
-    assert "\x1b[1myou asked: stream" in answer  # bold: it counts
-    assert "taken back" not in answer
+    streamed, _, answer = shown.rpartition("\x1b[?25h")  # the cursor is back: the streamed text is erased
+    assert "reset: " in streamed
+    assert "not grounded" in streamed
+    assert "\x1b[2myou asked: stream" in streamed  # dim: provisional
+    assert "\x1b[1myou asked: stream" in answer  # bold: the answer
+    assert "reset: " not in answer
 
 
 @pytest.mark.parametrize("option", ["--no-stream", "--json"])
-async def test_words_are_not_shown_where_they_are_not_wanted(kafka: str, option: str) -> None:
+async def test_text_is_not_streamed_with_no_stream_or_json(kafka: str, option: str) -> None:
     shown = await on_a_terminal(kafka, "stream", option)
-    assert "taken back" not in shown
+    assert "reset: " not in shown
     assert shown.count("you asked: stream") == 1
 
 
-async def test_ctrl_c_ends_it_quietly(kafka: str, asked: asyncio.Queue[str]) -> None:
+async def test_ctrl_c_ends_the_command_without_output(kafka: str, asked: asyncio.Queue[str]) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "poise", "ask", "sleep", "--timeout", "5", "--broker", kafka),

@@ -1,4 +1,4 @@
-"""`poise cache`: what is kept, on a real Valkey."""
+"""`poise cache` shows and purges cached answers, on a real Valkey."""
 
 import json
 import re
@@ -18,19 +18,23 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 async def tenant(valkey: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """A tenant with three kept answers, one of them an hour old, and some looks."""
+    """Yield a tenant with three cached answers, one of them an hour old, and some counted lookups."""
     monkeypatch.setenv("POISE_REDIS_URL", valkey)
     name = f"a/b:{{{uuid4().hex[:6]}}}"
     async with RedisClient(valkey) as cache:
         answers = AnswerStore(cache, 10)
         for number, (document, age) in enumerate((("one", 0), ("two", 0), ("two", 3_700))):
-            made = time.time() - age
+            computed_at = time.time() - age
             answer = Answer(run_id="r", text=f"Answer {number}.", rung="primary", epoch="e1.AAAA")
-            ground = Dependency(document=document, source=document, digest="d")
-            kept = CachedAnswer(
-                answer=answer, computation_started_at=made, computed_at=made, dependencies=(ground,), duration_ms=9.0
+            dependency = Dependency(document=document, source=document, digest="d")
+            cached = CachedAnswer(
+                answer=answer,
+                computation_started_at=computed_at,
+                computed_at=computed_at,
+                dependencies=(dependency,),
+                duration_ms=9.0,
             )
-            assert await answers.put(name, f"key-{number}", kept, 60)
+            assert await answers.put(name, f"key-{number}", cached, 60)
         for use in ("hits", "hits", "stale", "misses"):
             await answers.count(name, use, 1.5)
         yield name
@@ -46,7 +50,7 @@ async def test_stats(poise: Command, tenant: str) -> None:
     assert (found["hit_rate"], found["bytes"] > 300) == (0.75, True)
 
 
-async def test_stats_of_nothing(poise: Command, tenant: str) -> None:
+async def test_stats_of_a_tenant_without_answers(poise: Command, tenant: str) -> None:
     assert "no answer is cached" in (await poise("cache", "stats", "--tenant", f"{tenant}-other")).stdout
 
 
@@ -61,12 +65,14 @@ async def test_purge_by_document_and_age(poise: Command, tenant: str) -> None:
     assert await purged() == "1 cached answer purged"
 
 
-async def test_a_wrong_age_is_refused(poise: Command, tenant: str) -> None:
+async def test_an_invalid_age_is_refused(poise: Command, tenant: str) -> None:
     refused = await poise("cache", "purge", "--tenant", tenant, "--older-than", "soon")
     assert refused.exit_code == 2
 
 
-async def test_without_redis_it_says_what_to_do(poise: Command, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_redis_the_error_names_the_remedy(
+    poise: Command, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("POISE_REDIS_URL", "redis://127.0.0.1:1/0")
     for command in (("stats",), ("purge",), ("stats", "--tenant", tenant)):
         gone = await poise("cache", *command)

@@ -1,4 +1,4 @@
-"""`poise cancel`: what it writes, and what it says."""
+"""`poise cancel` publishes a cancel and prints what it cancels."""
 
 from uuid import uuid4
 
@@ -24,7 +24,7 @@ async def test_a_run_or_a_step_of_it_is_cancelled(poise: Command, kafka: str) ->
     ]
 
 
-async def test_what_can_be_no_run_is_refused(poise: Command) -> None:
+async def test_an_empty_run_id_is_refused(poise: Command) -> None:
     refused = await poise("cancel", "")
     assert refused.exit_code != 0
     assert "run" in refused.stderr

@@ -13,7 +13,7 @@ from poise_labs.cli.sample_corpus import QUESTIONS
 pytestmark = pytest.mark.integration
 
 
-async def test_the_demo_uses_the_stack_that_runs(poise: Command, kafka: str, tmp_path: Path) -> None:
+async def test_the_demo_uses_a_running_stack(poise: Command, kafka: str, tmp_path: Path) -> None:
     settings = MeshSettings(broker=kafka)
     async with answering(settings) as asked, indexing(settings):
         with state.lock(tmp_path):

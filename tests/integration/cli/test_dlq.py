@@ -31,25 +31,25 @@ async def outsider(kafka: str) -> AsyncIterator[Outsider]:
     await client.stop()
 
 
-async def letters(poise: Command, *arguments: str) -> list[dict[str, Any]]:
+async def list_dead_letters(poise: Command, *arguments: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((await poise("dlq", "ls", "--json", *arguments)).stdout)
     return found
 
 
-async def of(poise: Command, origin: str, *arguments: str) -> list[dict[str, Any]]:
-    """The dead letters whose first copy stood there, whole."""
+async def dead_letters_from(poise: Command, origin: str, *arguments: str) -> list[dict[str, Any]]:
+    """Return the complete dead letters whose original record is at `origin`, which is a position."""
     found = []
-    for item in await letters(poise, *arguments):
+    for item in await list_dead_letters(poise, *arguments):
         whole = json.loads((await poise("dlq", "show", item["id"], "--json")).stdout)
         if {"name": "poise-origin", "value": origin} in whole["headers"]:
             found.append(whole)
     return found
 
 
-async def test_a_dead_letter_is_listed_shown_and_sent_again_once(poise: Command, outsider: Outsider) -> None:
+async def test_a_dead_letter_is_listed_shown_and_redriven_once(poise: Command, outsider: Outsider) -> None:
     sent = await outsider.send("poise.ask.interactive", b'{"question":"fail"}')
-    await outsider.reply(sent)  # the fault comes after the dead letter was written
-    [letter] = await of(poise, str(sent.position), "--tier", "orchestration", "--error", "TerminalError")
+    await outsider.reply(sent)  # the dead letter is written before the fault
+    [letter] = await dead_letters_from(poise, str(sent.position), "--tier", "orchestration", "--error", "TerminalError")
     assert (letter["topic"], letter["message"]) == ("poise.ask.interactive", "the handler was asked to fail")
     assert letter["value"] == '{"question":"fail"}'
     assert {"name": "reply_to", "value": outsider.topic} in letter["headers"]
@@ -63,19 +63,19 @@ async def test_a_dead_letter_is_listed_shown_and_sent_again_once(poise: Command,
     assert f"{letter['id']} (TerminalError) → poise.ask.interactive" in would.stdout
     again = await poise("dlq", "redrive", letter["id"])
     assert again.stdout.endswith("1 dead letter sent again\n")
-    assert letter["id"] not in {item["id"] for item in await letters(poise)}
-    assert letter["id"] in {item["id"] for item in await letters(poise, "--all")}
+    assert letter["id"] not in {item["id"] for item in await list_dead_letters(poise)}
+    assert letter["id"] in {item["id"] for item in await list_dead_letters(poise, "--all")}
 
     twice = await poise("dlq", "redrive", letter["id"])
     assert twice.exit_code == 1
     assert "was sent again already" in twice.stderr
 
 
-async def test_an_old_version_of_a_document_is_not_brought_back(poise: Command, tmp_path: Path) -> None:
+async def test_an_old_version_of_a_document_is_not_redriven(poise: Command, tmp_path: Path) -> None:
     id_ = uuid4().hex
     (tmp_path / "a.txt").write_text(POISON, encoding="utf-8")
     await poise("ingest", str(tmp_path), "--prefix", id_)
-    [letter] = (await letters(poise, "--tier", "retrieval", "--error", "TerminalError"))[-1:]
+    [letter] = (await list_dead_letters(poise, "--tier", "retrieval", "--error", "TerminalError"))[-1:]
     (tmp_path / "a.txt").write_text("good words", encoding="utf-8")
     await poise("ingest", str(tmp_path), "--prefix", id_)
     shown = await poise("dlq", "redrive", letter["id"])
@@ -83,78 +83,80 @@ async def test_an_old_version_of_a_document_is_not_brought_back(poise: Command, 
     assert f"not sent {letter['id']} is an old version" in shown.stderr
 
 
-async def test_what_no_client_of_ours_would_write_can_be_shown_and_sent_again(
+async def test_a_dead_letter_with_binary_data_and_invalid_headers_can_be_redriven(
     poise: Command, outsider: Outsider
 ) -> None:
     sent = await outsider.send(
         "poise.ask.interactive", b"\xff\xfe{", b"\xffkey", poise_redrives=b"many", poise_dead_redriven="poise.x/0/0"
     )
     await outsider.reply(sent)
-    [letter] = await of(poise, str(sent.position))
+    [letter] = await dead_letters_from(poise, str(sent.position))
     assert (letter["value_base64"], letter["key_base64"]) == ("//57", "/2tleQ==")
     assert "00000000  ff fe 7b" in (await poise("dlq", "show", letter["id"])).stdout
     assert (await poise("dlq", "redrive", letter["id"])).exit_code == 0
 
 
-async def test_a_key_that_is_no_text_can_be_sent_again(poise: Command, outsider: Outsider) -> None:
+async def test_a_document_with_a_binary_key_can_be_redriven(poise: Command, outsider: Outsider) -> None:
     key = b"\xff" + uuid4().bytes
     sent = await outsider.send("poise.documents", b"{", key)
     await outsider.reply(sent)
-    [letter] = await of(poise, str(sent.position), "--tier", "retrieval")
+    [letter] = await dead_letters_from(poise, str(sent.position), "--tier", "retrieval")
     assert (await poise("dlq", "redrive", letter["id"])).exit_code == 0
 
 
-async def died(outsider: Outsider, key: str, *, times: int = 1, **headers: str) -> None:
-    """Have so many asks of that key die."""
+async def publish_failing(outsider: Outsider, key: str, *, times: int = 1, **headers: str) -> None:
+    """Publish `times` asks of a key that become dead letters."""
     for _ in range(times):
         await outsider.reply(
             await outsider.send("poise.ask.interactive", b'{"question":"fail"}', key.encode(), **headers)
         )
 
 
-async def test_filters_choose_alike_for_all_commands(poise: Command, outsider: Outsider) -> None:
+async def test_filters_select_the_same_dead_letters_in_all_commands(poise: Command, outsider: Outsider) -> None:
     key, other = uuid4().hex, uuid4().hex
-    await died(outsider, key, times=3)
-    await died(outsider, other)
-    ids = [item["id"] for item in await letters(poise, "--key", key, "--newer-than", "1h", "--tenant", "default")]
+    await publish_failing(outsider, key, times=3)
+    await publish_failing(outsider, other)
+    ids = [
+        item["id"] for item in await list_dead_letters(poise, "--key", key, "--newer-than", "1h", "--tenant", "default")
+    ]
     assert len(ids) == 3
-    assert await letters(poise, "--key", key, "--older-than", "1h") == []
-    assert await letters(poise, "--key", key, "--tenant", "acme") == []
-    assert [item["id"] for item in await letters(poise, ids[1], "--key", key)] == [ids[1]]
+    assert await list_dead_letters(poise, "--key", key, "--older-than", "1h") == []
+    assert await list_dead_letters(poise, "--key", key, "--tenant", "acme") == []
+    assert [item["id"] for item in await list_dead_letters(poise, ids[1], "--key", key)] == [ids[1]]
     would = await poise("dlq", "redrive", "--key", key, "--error", "TerminalError", "--dry-run")
     assert [line.split()[0] for line in would.stdout.splitlines()[:-1]] == ids
     would = await poise("dlq", "purge", "--key", key, "--dry-run")
     assert would.stdout.endswith("3 dead letters would be purged\n")
-    assert len(await letters(poise, "--key", key)) == 3
+    assert len(await list_dead_letters(poise, "--key", key)) == 3
 
 
-async def test_purging_asks_first(poise: Command, outsider: Outsider) -> None:
+async def test_purge_asks_for_confirmation(poise: Command, outsider: Outsider) -> None:
     key = uuid4().hex
-    await died(outsider, key, times=2)
+    await publish_failing(outsider, key, times=2)
     refused = await poise("dlq", "purge", "--key", key, stdin="n\n")
     assert (refused.exit_code, "nothing was purged" in refused.stderr) == (1, True)
     nobody = await poise("dlq", "purge", "--key", key, stdin="")
     assert (nobody.exit_code, "--yes purges without asking" in nobody.stderr) == (2, True)
-    [first, second] = await letters(poise, "--key", key)
+    [first, second] = await list_dead_letters(poise, "--key", key)
     agreed = await poise("dlq", "purge", first["id"], stdin="y\n")
     assert agreed.stdout.endswith("1 dead letter purged\n")
-    assert await letters(poise, "--key", key, "--all") == [second]
+    assert await list_dead_letters(poise, "--key", key, "--all") == [second]
     assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout.endswith("1 dead letter purged\n")
-    assert await letters(poise, "--key", key, "--all") == []
+    assert await list_dead_letters(poise, "--key", key, "--all") == []
     assert "no dead letter" in (await poise("dlq", "redrive", second["id"])).stderr
     assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout == "0 dead letters purged: nothing matches\n"
 
 
-async def test_a_poison_pill_stops_circling(poise: Command, outsider: Outsider) -> None:
+async def test_a_poison_pill_is_quarantined_after_three_redrives(poise: Command, outsider: Outsider) -> None:
     key = uuid4().hex
-    await died(outsider, key)
+    await publish_failing(outsider, key)
     for times in range(1, 4):
         sent = await poise("dlq", "redrive", "--key", key, "--rate", "100/s")
         assert sent.stdout.endswith("1 dead letter sent again\n")
-        async with asyncio.timeout(20):  # it dies again
-            while [item["redrives"] for item in await letters(poise, "--key", key)] != [times]:
+        async with asyncio.timeout(20):  # until it is a dead letter again
+            while [item["redrives"] for item in await list_dead_letters(poise, "--key", key)] != [times]:
                 pass
-    [pill] = await letters(poise, "--key", key)
+    [pill] = await list_dead_letters(poise, "--key", key)
     assert pill["state"] == "quarantined"
     assert "quarantined: failed 4 times" in (await poise("dlq", "ls", "--key", key)).stdout
     left = await poise("dlq", "redrive", "--key", key)
@@ -168,23 +170,23 @@ async def test_a_poison_pill_stops_circling(poise: Command, outsider: Outsider) 
     assert forced.stdout.endswith("1 dead letter sent again\n")
 
 
-async def test_who_waits_is_kept_only_when_asked_to(poise: Command, outsider: Outsider) -> None:
+async def test_reply_to_and_deadline_are_kept_only_on_request(poise: Command, outsider: Outsider) -> None:
     sent = await outsider.send("poise.ask.interactive", b'{"question":"fail"}')
     await outsider.reply(sent)
-    [letter] = await of(poise, str(sent.position))
+    [letter] = await dead_letters_from(poise, str(sent.position))
     await poise("dlq", "redrive", letter["id"], "--keep-reply-to")
     again = await outsider.reply(sent)
     assert again.header("poise-kind") == "fault/1"
     past = str(round((time.time() - 5) * 1_000))
     sent = await outsider.send("poise.ask.interactive", b"{", poise_deadline=past)
     await outsider.reply(sent)
-    [letter] = await of(poise, str(sent.position))
+    [letter] = await dead_letters_from(poise, str(sent.position))
     late = await poise("dlq", "redrive", letter["id"], "--keep-deadline")
     assert (late.exit_code, "would be dropped unhandled" in late.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("ls", "--older-than", "soon"), "give 30s, 10m, 2h, 7d"),
         (("redrive", "--all", "--rate", "fast"), "give 10/s, 100/m"),
@@ -196,7 +198,9 @@ async def test_who_waits_is_kept_only_when_asked_to(poise: Command, outsider: Ou
         (("ls", "--tier", "gateway"), "'gateway' has no dead letters"),
     ],
 )
-async def test_what_is_not_there_is_said(poise: Command, arguments: tuple[str, ...], said: str) -> None:
+async def test_an_invalid_selection_is_one_clear_message(
+    poise: Command, arguments: tuple[str, ...], message: str
+) -> None:
     shown = await poise("dlq", *arguments)
     assert (shown.exit_code, shown.stdout) == (2, "")
-    assert said in shown.stderr
+    assert message in shown.stderr

@@ -1,4 +1,4 @@
-"""`poise feedback`: what it writes, and what it says."""
+"""`poise feedback` publishes feedback and confirms it."""
 
 import time
 from random import Random
@@ -14,7 +14,7 @@ from poise.contracts.topics import FEEDBACK
 pytestmark = pytest.mark.integration
 
 
-async def test_feedback_is_written_by_its_run(poise: Command, kafka: str) -> None:
+async def test_feedback_is_keyed_by_its_run(poise: Command, kafka: str) -> None:
     run = derive_run_id("poise.ask.interactive", 0, 0, time.time())
     assert f"noted for run {run}" in (await poise("feedback", run, "--up")).output
     await poise("feedback", run, "--down", "--rating", "2", "--correction", "Bo.", "--comment", "Hm.", "--id", "ada")
@@ -29,14 +29,14 @@ async def test_feedback_is_written_by_its_run(poise: Command, kafka: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["no-run", "--up"], "is not a run id"),
         ([new_run_id(time.time(), Random())], "at least one of thumb, rating and correction"),
         ([new_run_id(time.time(), Random()), "--rating", "9"], "rating"),
     ],
 )
-async def test_what_is_no_feedback_is_refused(poise: Command, arguments: list[str], said: str) -> None:
+async def test_invalid_feedback_is_refused(poise: Command, arguments: list[str], message: str) -> None:
     refused = await poise("feedback", *arguments)
     assert refused.exit_code == 2
-    assert said in refused.stderr
+    assert message in refused.stderr

@@ -22,7 +22,7 @@ async def _mesh(kafka: str) -> AsyncIterator[None]:
 
 @pytest.fixture
 def books(tmp_path: Path) -> Path:
-    """A folder of files, unknown to the log."""
+    """Return a folder of files that were never ingested."""
     folder = tmp_path / "books"
     (folder / "sub").mkdir(parents=True)
     for name in ("a.md", "b.txt", "sub/c.rst"):
@@ -32,11 +32,11 @@ def books(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prefix() -> str:
-    """Keeps the documents of one test apart from those of others."""
+    """Return a prefix that separates the documents of one test from those of others."""
     return f"{uuid4().hex[:8]}/"
 
 
-async def test_what_is_new_or_changed_is_ingested(poise: Command, books: Path, prefix: str) -> None:
+async def test_only_new_and_changed_files_are_ingested(poise: Command, books: Path, prefix: str) -> None:
     first = await poise("ingest", str(books), "--prefix", prefix)
     assert (first.exit_code, first.stdout) == (0, "3 documents: 3 new · indexed as 9 passages\n")
 
@@ -52,7 +52,7 @@ async def test_what_is_new_or_changed_is_ingested(poise: Command, books: Path, p
     assert forced.stdout.endswith("· indexed as 12 passages\n")
 
 
-async def test_for_machines_the_epoch_is_told(poise: Command, books: Path, prefix: str) -> None:
+async def test_json_output_contains_the_epoch(poise: Command, books: Path, prefix: str) -> None:
     first = json.loads((await poise("ingest", str(books), "--prefix", prefix, "--json")).stdout)
     assert (first["documents"], first["new"], first["indexed"], first["passages"]) == (3, 3, 3, 9)
     (books / "a.md").write_text("changed", encoding="utf-8")
@@ -62,7 +62,7 @@ async def test_for_machines_the_epoch_is_told(poise: Command, books: Path, prefi
     assert not before.reached(after)
 
 
-async def test_what_is_refused_is_named_and_the_rest_goes_on(poise: Command, books: Path, prefix: str) -> None:
+async def test_refused_files_are_named_and_the_others_ingested(poise: Command, books: Path, prefix: str) -> None:
     (books / "empty.txt").touch()
     (books / "binary.md").write_bytes(b"\0")
     shown = await poise("ingest", str(books), "--prefix", prefix)
@@ -71,7 +71,9 @@ async def test_what_is_refused_is_named_and_the_rest_goes_on(poise: Command, boo
     assert f"refused {books}/binary.md: is binary\n" in shown.stderr
 
 
-async def test_a_dead_letter_is_noticed_and_tried_again_the_next_time(poise: Command, books: Path, prefix: str) -> None:
+async def test_a_document_that_became_a_dead_letter_is_reported_and_ingested_again_next_time(
+    poise: Command, books: Path, prefix: str
+) -> None:
     (books / "bad.txt").write_text(POISON, encoding="utf-8")
     shown = await poise("ingest", str(books), "--prefix", prefix)
     assert (shown.exit_code, shown.stdout) == (0, "3 documents: 3 new, 1 refused · indexed as 9 passages\n")
@@ -81,7 +83,7 @@ async def test_a_dead_letter_is_noticed_and_tried_again_the_next_time(poise: Com
     assert (found["unchanged"], [item["name"] for item in found["refused"]]) == (3, [f"{prefix}bad.txt"])
 
 
-async def test_if_nothing_could_be_ingested_it_fails(poise: Command, tmp_path: Path) -> None:
+async def test_ingesting_no_document_is_an_error(poise: Command, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     shown = await poise("ingest", str(tmp_path))
     assert (shown.exit_code, shown.stdout) == (1, "no documents, 1 refused\n")

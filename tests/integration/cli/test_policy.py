@@ -49,21 +49,21 @@ cooldown_answers = 1
 
 
 def changed(file: Path, old: str, new: str) -> str:
-    """The file with something else in it; its path."""
+    """Replace text in a file; return its path."""
     file.write_text(file.read_text().replace(old, new))
     return str(file)
 
 
 @asynccontextmanager
 async def worker(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    """An evaluation worker that decides."""
+    """Run an evaluation worker until it decides."""
     async with WorkerRuntime(another(settings), tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
         await until(lambda: mesh.readiness()["deciding"])
         yield mesh
 
 
-async def answered(mesh: WorkerRuntime, name: str, count: int, *, cheap: float, first: int = 0) -> None:
-    """Let both variants answer so often in turn; the one is always right, the other as right as is said."""
+async def publish_scored_runs(mesh: WorkerRuntime, name: str, count: int, *, cheap: float, first: int = 0) -> None:
+    """Publish `count` scored runs, alternately of both variants: quality 0.9 for `steady`, `cheap` for the other."""
     publishing = []
     for number in range(first, first + count):
         variant = ("steady", "cheap")[number % 2]
@@ -94,8 +94,8 @@ async def answered(mesh: WorkerRuntime, name: str, count: int, *, cheap: float, 
     await asyncio.gather(*publishing)
 
 
-async def made(mesh: WorkerRuntime, name: str, count: int) -> list[Decision]:
-    """Wait for so many decisions."""
+async def read_decisions(mesh: WorkerRuntime, name: str, count: int) -> list[Decision]:
+    """Wait for at least `count` decisions and return them."""
     found: list[Decision] = []
     async with asyncio.timeout(WITHIN), mesh.logs.open_stream(DECISIONS.name) as follower:
         async for batch in follower:
@@ -105,14 +105,16 @@ async def made(mesh: WorkerRuntime, name: str, count: int) -> list[Decision]:
     raise AssertionError
 
 
-async def plain(poise: Command, *arguments: str) -> Any:
-    """What a command says to a machine."""
+async def run_with_json(poise: Command, *arguments: str) -> Any:
+    """Return the parsed output of a command with `--json`."""
     result = await poise("policy", *arguments, "--json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
 
 
-async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings, name: str, file: Path) -> None:
+async def test_an_operator_sets_reverts_holds_and_replays_a_policy(
+    poise: Command, mesh_settings: MeshSettings, name: str, file: Path
+) -> None:
     shown = await poise("policy", "show", name)
     assert "was never set" in shown.stdout
     async with worker(mesh_settings) as mesh:
@@ -121,18 +123,18 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
         assert shown.exit_code == 0, shown.stderr
         assert f"{name}-1" in shown.stdout
         assert "try the cheap one" in shown.stdout
-        standing = await plain(poise, "show", name)
-        assert standing["policy"]["weights"] == {"steady": 0.5, "cheap": 0.5}
-        assert standing["policy"]["by"] == control.current_user()
-        assert standing["last"]["action"] == "set"
+        current = await run_with_json(poise, "show", name)
+        assert current["policy"]["weights"] == {"steady": 0.5, "cheap": 0.5}
+        assert current["policy"]["by"] == control.current_user()
+        assert current["last"]["action"] == "set"
 
-        # the loop moves, and says why
-        await answered(mesh, name, 400, cheap=0.1)
-        decisions = await made(mesh, name, 2)
+        # the loop changes the weights and explains it
+        await publish_scored_runs(mesh, name, 400, cheap=0.1)
+        decisions = await read_decisions(mesh, name, 2)
         assert decisions[1].variant == "cheap"
         assert decisions[1].acted
         explained = await poise("policy", "explain", f"{name}-2")
-        for said in (
+        for expected in (
             "Evidence",
             "Confidence",
             "Answers with the most weight",
@@ -140,51 +142,51 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
             "It is ",
             "poise policy hold",
         ):
-            assert said in explained.stdout
-        told = await plain(poise, "explain", f"{name}-2")
-        assert told["decision"]["finding"]["variant"] == "cheap"
-        assert set(told["runs"]) == set(told["decision"]["finding"]["runs"][:5])
+            assert expected in explained.stdout
+        explanation = await run_with_json(poise, "explain", f"{name}-2")
+        assert explanation["decision"]["finding"]["variant"] == "cheap"
+        assert set(explanation["runs"]) == set(explanation["decision"]["finding"]["runs"][:5])
 
-        # people overrule it
+        # an operator overrules it
         assert "→ 50 %" in (await poise("policy", "revert", "1", "--policy", name)).stdout
-        assert (await plain(poise, "show", name))["policy"]["weights"] == {"steady": 0.5, "cheap": 0.5}
-        assert (await plain(poise, "hold", name, "--reason", "wait"))["action"] == "hold"
-        assert (await plain(poise, "show", name))["policy"]["held"] is True
-        assert (await plain(poise, "release", name))["action"] == "release"
+        assert (await run_with_json(poise, "show", name))["policy"]["weights"] == {"steady": 0.5, "cheap": 0.5}
+        assert (await run_with_json(poise, "hold", name, "--reason", "wait"))["action"] == "hold"
+        assert (await run_with_json(poise, "show", name))["policy"]["held"] is True
+        assert (await run_with_json(poise, "release", name))["action"] == "release"
         refused = await poise("policy", "revert", "99", "--policy", name)
         assert refused.exit_code == 1
         assert "there is no version 99" in refused.stderr
-        assert (await plain(poise, "set", str(file), "--dry-run"))["acted"] is True
-        standing = await plain(poise, "show", name)
-        assert standing["policy"]["spec"]["dry_run"] is True
-        assert {row["variant"]: row["answers"] for row in standing["variants"]} == {"steady": 200, "cheap": 200}
+        assert (await run_with_json(poise, "set", str(file), "--dry-run"))["acted"] is True
+        current = await run_with_json(poise, "show", name)
+        assert current["policy"]["spec"]["dry_run"] is True
+        assert {row["variant"]: row["answers"] for row in current["variants"]} == {"steady": 200, "cheap": 200}
         assert "dry run" in (await poise("policy", "show", name)).stdout
 
-        # all of it is in the log, and can be made again from the logs
+        # the log contains every decision, and a replay of the logs reproduces them
         listed = (await poise("policy", "log", name, "--json", "--last", "1000")).stdout.splitlines()
         ids = [json.loads(line)["id"] for line in listed]
         assert ids == [f"{name}-{number}" for number in range(1, len(ids) + 1)]
-        replayed = await plain(poise, "replay", name)
+        replayed = await run_with_json(poise, "replay", name)
         assert replayed["difference"] is None
         assert replayed["skipped"] == 0
         assert replayed["reproduced"] == replayed["decisions"] == len(ids)
         shown = await poise("policy", "replay", name)
         assert f"{len(ids)} of {len(ids)} decisions reproduced" in shown.stdout
 
-        # what no score and no command leads to shows
+        # a replay reports a decision that no score or command explains
         invented = decisions[1].model_copy(update={"id": f"{name}-{len(ids) + 1}"})
         await mesh.producer.publish(DECISIONS, invented, key=name)
         shown = await poise("policy", "replay", name)
         assert shown.exit_code == 1
         assert f"{invented.id} is in the log, but was not reproduced" in " ".join(shown.stdout.split())
 
-        # what another file would have led to: nothing moves where nothing may
+        # a replay with another file: its score moves no weight, so only operators act
         other = changed(file, "cooldown_answers = 1", 'score = "raw_relevance"')
         supposed = (await poise("policy", "replay", name, "--with", other, "--json")).stdout.splitlines()
         assert {json.loads(line)["by"] for line in supposed} == {control.current_user()}
 
 
-async def test_what_is_asked_while_nobody_decides_is_done_when_somebody_does(
+async def test_a_command_without_an_evaluation_worker_is_executed_when_one_starts(
     poise: Command, mesh_settings: MeshSettings, name: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "DECISION_TIMEOUT", 0.5)
@@ -192,11 +194,11 @@ async def test_what_is_asked_while_nobody_decides_is_done_when_somebody_does(
     assert asked.exit_code == 1
     assert "an evaluation worker must run" in asked.stderr
     async with worker(mesh_settings) as mesh:
-        [decision] = await made(mesh, name, 1)
+        [decision] = await read_decisions(mesh, name, 1)
     assert decision.action == "set"
 
 
-async def test_the_log_is_followed(poise: Command, mesh_settings: MeshSettings, name: str) -> None:
+async def test_new_decisions_are_followed(poise: Command, mesh_settings: MeshSettings, name: str) -> None:
     seen: list[str] = []
     async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         following = asyncio.create_task(follow(mesh, name, seen))
@@ -219,7 +221,7 @@ async def follow(mesh: WorkerRuntime, name: str, seen: list[str]) -> None:
         seen.extend(decision.id for decision in batch)
 
 
-async def test_a_bad_file_is_refused_line_by_line(poise: Command, file: Path) -> None:
+async def test_an_invalid_file_is_refused_with_its_lines(poise: Command, file: Path) -> None:
     refused = await poise("policy", "set", changed(file, "cooldown_answers = 1", "cooldown_answer = 1\nmin_score = 2"))
     assert refused.exit_code == 2
     assert refused.stdout == ""
@@ -229,10 +231,10 @@ async def test_a_bad_file_is_refused_line_by_line(poise: Command, file: Path) ->
     ]
 
 
-async def test_what_there_is_not(poise: Command, name: str) -> None:
+async def test_a_policy_without_decisions(poise: Command, name: str) -> None:
     nothing = await poise("policy", "explain", "--policy", name)
     assert nothing.exit_code == 1
     assert "there are no decisions about" in nothing.stderr
     assert "there are no decisions about" in (await poise("policy", "log", name)).stdout
-    replayed = await plain(poise, "replay", name)
+    replayed = await run_with_json(poise, "replay", name)
     assert (replayed["decisions"], replayed["difference"]) == (0, None)

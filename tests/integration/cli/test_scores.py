@@ -12,7 +12,7 @@ from poise.contracts.topics import SCORES
 pytestmark = pytest.mark.integration
 
 
-async def test_scores_are_summed_up_by_variant(poise: Command, kafka: str) -> None:
+async def test_scores_are_summarized_by_variant(poise: Command, kafka: str) -> None:
     variant, now = uuid4().hex[:8], time.time()
     runs = [("a", 0.5, now), ("b", 0.7, now), ("a", 0.9, now), ("old", 0.0, now - 7_200)]  # a was scored twice
     async with Poise(kafka) as client:

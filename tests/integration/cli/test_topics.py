@@ -19,9 +19,9 @@ async def test_topics_are_checked_applied_and_corrected(poise: Command, tmp_path
         assert missing.exit_code == 1
         assert missing.stdout.count("differs ") == missing.stdout.count(": missing") == len(CATALOGUE)
 
-        told = await poise("ask", "why?", *to)
-        assert told.exit_code == 1
-        assert "create them with `poise topics apply`" in told.stderr
+        refused = await poise("ask", "why?", *to)
+        assert refused.exit_code == 1
+        assert "create them with `poise topics apply`" in refused.stderr
 
         applied = await poise("topics", "apply", *to)
         assert applied.exit_code == 0
@@ -61,18 +61,18 @@ async def change(bootstrap: str, topic: str, configuration: dict[str, str]) -> N
     resource = ConfigResource(ConfigResourceType.TOPIC, topic, configuration)
     await admin.alter_configs([resource])
     found = ""
-    while "'1000'" not in found:  # the controller has it, the broker that is asked hears of it a moment later
+    while "'1000'" not in found:  # the broker learns of it after the controller
         found = str(await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]))
     await admin.close()
 
 
-async def test_the_table_is_shown_without_a_broker(poise: Command) -> None:
+async def test_the_topic_table_is_shown_without_a_broker(poise: Command) -> None:
     shown = await poise("topics", "show")
     assert shown.exit_code == 0
     assert all(name in shown.stdout for name in CATALOGUE)
 
 
-async def test_topics_of_an_own_tier_are_shown_applied_and_checked(poise: Command, tmp_path: Path) -> None:
+async def test_topics_of_a_custom_tier_are_shown_applied_and_checked(poise: Command, tmp_path: Path) -> None:
     name = f"own-{uuid4().hex[:8]}"
     file = tmp_path / f"{name}.py"
     file.write_text(TIER.format(name=name), encoding="utf-8")
@@ -85,6 +85,6 @@ async def test_topics_of_an_own_tier_are_shown_applied_and_checked(poise: Comman
     assert applied.exit_code == 0
     assert f"created poise.{name}.dead" in applied.stdout
     assert (await poise("topics", "check", "--tier", str(file))).exit_code == 0
-    told = await poise("topics", "check", "--tier", "nowhere.py")
-    assert told.exit_code == 1
-    assert "there is no Python file nowhere.py" in told.stderr
+    refused = await poise("topics", "check", "--tier", "nowhere.py")
+    assert refused.exit_code == 1
+    assert "there is no Python file nowhere.py" in refused.stderr

@@ -8,7 +8,7 @@ from integration_kit import Command
 pytestmark = pytest.mark.integration
 
 
-async def test_without_a_retrieval_worker_ingest_says_so(poise: Command, tmp_path: Path) -> None:
+async def test_ingest_without_a_retrieval_worker_names_the_waiting_documents(poise: Command, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(f"words of {uuid4()}", encoding="utf-8")
     prefix = f"{uuid4().hex[:8]}/"
     shown = await poise("ingest", str(tmp_path), "--prefix", prefix, "--patience", "0.3", "--json")

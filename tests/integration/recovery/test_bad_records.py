@@ -1,4 +1,4 @@
-"""What nobody may write, and somebody does, on every topic that processes follow: what stands behind it is applied."""
+"""Bad records on every topic that processes follow are skipped; the records after them are applied."""
 
 import json
 import time
@@ -59,13 +59,13 @@ from poise_services.retrieval.settings import RetrievalSettings
 pytestmark = pytest.mark.integration
 
 FOLLOWED = {REPLIES, CANCEL, POLICY, POLICY_STATE, COMMANDS, SCORES, VERSIONS, PASSAGES}
-"""Read without a group for as long as a process runs, or whenever it begins to decide."""
+"""Topics read without a group: all the time, or when a worker begins to decide."""
 BY_GROUPS = {topic.name for topic in CATALOGUE.values() if topic.tier} | {
     retry_topic_name(tier, delay) for tier in TIERS for delay in RETRY_DELAYS
 }
-"""Where what cannot be handled is a dead letter: `test_bad_input.py`, `test_hostile.py`."""
+"""Topics whose bad records become dead letters: `test_bad_input.py`, `test_hostile.py`."""
 LOOKED_UP = {DECISIONS.name, SPANS.name, *map(dead_letter_topic_name, TIERS)}
-"""Read when somebody asks."""
+"""Topics that are read on request."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -82,7 +82,7 @@ TEXTS = ("poise-kind", "poise-run", "poise-step", "poise-tenant", "poise-stream"
 
 
 def out_of_range(topic: Topic) -> Sequence[tuple[bytes, Headers]]:
-    """Bodies of each kind that a topic carries, every field of which is a number that cannot be."""
+    """Return bodies of each kind that a topic accepts; each field is a number out of range."""
     found: list[tuple[bytes, Headers]] = []
     for kind in topic.accepts:
         for number in (b"1" + b"0" * 400, b"-1e400", b"NaN", DIGITS):
@@ -92,7 +92,7 @@ def out_of_range(topic: Topic) -> Sequence[tuple[bytes, Headers]]:
 
 
 def bad_records(topic: Topic) -> Sequence[tuple[bytes | None, Headers]]:
-    """Values and headers of records that nobody can apply."""
+    """Return values and headers of records that no reader can apply."""
     return [
         *((value, []) for value in (b"no JSON", b"\xff\xfe", b"", b"[1]", b"3", b"null", b'"text"', b"{}", None)),
         *((value, []) for value in (b"[" * 100_000, b'{"a":' * 100_000)),
@@ -103,17 +103,17 @@ def bad_records(topic: Topic) -> Sequence[tuple[bytes | None, Headers]]:
     ]
 
 
-class Stranger:
-    """Somebody who writes what they like."""
+class BadWriter:
+    """A client that writes bad records."""
 
     def __init__(self, bootstrap: str, producer: AIOKafkaProducer) -> None:
         self._bootstrap = bootstrap
         self._producer = producer
 
     async def write(self, topic: Topic, key: bytes, partition: int, *more: tuple[str, bytes]) -> None:
-        """Write every bad record to a partition, with that key and without; and batches that nobody can decode.
+        """Write every bad record to a partition, with the key and without one, and undecodable batches.
 
-        A broker takes nothing without a key into a compacted topic.
+        A broker rejects records without a key on a compacted topic.
         """
         for value, headers in bad_records(topic):
             for named in (key,) if topic.compacted or value is None else (key, None):
@@ -122,40 +122,40 @@ class Stranger:
         await self._producer.flush()
         async with raw_producer(self._bootstrap) as raw:
             if not topic.compacted:
-                await raw.write(topic.name, partition, batch([None]))  # which this producer does not write
-            for how in ("two frames", "wrong checksum inside", "trailing bytes", "far offset"):
-                await raw.write(topic.name, partition, DAMAGED[how](key))
+                await raw.write(topic.name, partition, batch([None]))  # this producer does not write such a batch
+            for damage in ("two frames", "wrong checksum inside", "trailing bytes", "far offset"):
+                await raw.write(topic.name, partition, DAMAGED[damage](key))
 
     async def write_keyed(self, topic: Topic, name: str, key: str | None = None) -> None:
-        """Write them to the partition of a key."""
+        """Write the bad records to the partition of a key."""
         partition = partition_for(name.encode(), topic.partitions)
         await self.write(topic, (key or name).encode(), partition)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A Kafka of this test's own: others need its topics as they are."""
+    """Run a broker for this module: other tests need undamaged topics."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
 
 
 @pytest_asyncio.fixture
-async def stranger(kafka: str) -> AsyncIterator[Stranger]:
+async def bad_writer(kafka: str) -> AsyncIterator[BadWriter]:
     async with AIOKafkaProducer(bootstrap_servers=kafka, linger_ms=5) as producer:
-        yield Stranger(kafka, producer)
+        yield BadWriter(kafka, producer)
 
 
-def test_each_topic_is_followed_or_it_is_said_who_reads_it() -> None:
+def test_each_topic_is_followed_read_by_a_group_or_looked_up() -> None:
     assert {topic.name for topic in FOLLOWED} | BY_GROUPS | LOOKED_UP == CATALOGUE.keys()
 
 
-async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, stranger: Stranger) -> None:
+async def test_records_after_bad_records_are_applied(mesh_settings: MeshSettings, bad_writer: BadWriter) -> None:
     async def write(_: Generate, context: Context) -> Completion:
-        """Answer, after what a stranger says in the answer's place under its id."""
+        """Answer after bad records with the call's correlation id on its reply partition."""
         envelope = context.envelope
         assert envelope.reply_partition is not None
-        await stranger.write(
+        await bad_writer.write(
             REPLIES, b"k", envelope.reply_partition, ("correlation_id", envelope.correlation_id or b"")
         )
         return Completion(text="hi", model="m", backend="b", finish_reason="stop")
@@ -172,29 +172,29 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
         completion = await mesh.rpc.call(generate, CallOptions(run=new_run_id(time.time(), Random()), step="s"))
         assert completion.text == "hi", REPLIES
 
-        await stranger.write(CANCEL, b"a run", 0)
+        await bad_writer.write(CANCEL, b"a run", 0)
         await mesh.rpc.cancel("a run")
         await until(lambda: mesh.cancellation.cancelled_at("default", "a run", None) > 0)
 
-        await stranger.write_keyed(POLICY, name)
+        await bad_writer.write_keyed(POLICY, name)
         await put(mesh, policy_of(1, name, b=1.0))
         await until(lambda: policy_follower.current.version == 1)
 
-        await stranger.write_keyed(VERSIONS, "document")
-        said = DocumentVersion(documents=await mesh.logs.topic_id(DOCUMENTS.name), digest="known")
-        await mesh.producer.publish(VERSIONS, said, key="document", envelope=Envelope(doc_version=1))
+        await bad_writer.write_keyed(VERSIONS, "document")
+        version = DocumentVersion(documents=await mesh.logs.topic_id(DOCUMENTS.name), digest="known")
+        await mesh.producer.publish(VERSIONS, version, key="document", envelope=Envelope(doc_version=1))
         await until(lambda: getattr(versions.of("document"), "digest", None) == "known")
 
-        await stranger.write_keyed(PASSAGES, "document", "document#0")
+        await bad_writer.write_keyed(PASSAGES, "document", "document#0")
         position = await RetrievalClient(mesh).put("document", "the aardvark digs")
         await RetrievalWorker(mesh, corpus).handle_document("document", "the aardvark digs", position)
         assert [one.document for one in await corpus.search("aardvark", None, 5)] == ["document"]
 
-        await decide(mesh, stranger)
+        await check_deciding(mesh, bad_writer)
 
 
-class AmongOthers(Case):
-    """A policy whose snapshots stand among what a stranger wrote."""
+class CaseAmongBadRecords(Case):
+    """A policy whose snapshots are among bad records."""
 
     async def states(self) -> list[PolicyState]:
         found: list[PolicyState] = []
@@ -204,20 +204,20 @@ class AmongOthers(Case):
         return found
 
 
-async def decide(mesh: WorkerRuntime, stranger: Stranger) -> None:
-    """What has been decided is found again behind them, and more is."""
-    case = AmongOthers(mesh)
+async def check_deciding(mesh: WorkerRuntime, bad_writer: BadWriter) -> None:
+    """Check that a new worker reads the snapshot behind the bad records and decides again."""
+    case = CaseAmongBadRecords(mesh)
     async with policy_worker(mesh, EvaluationSettings()):
         await case.ask("set", spec=case.spec())
         await case.until_decided(1)
         for topic in (COMMANDS, SCORES):
-            await stranger.write_keyed(topic, case.name)
+            await bad_writer.write_keyed(topic, case.name)
         await case.answers(15)
         await case.until_decided(2)
         await case.until_counted()
-    await stranger.write_keyed(POLICY_STATE, case.name)
+    await bad_writer.write_keyed(POLICY_STATE, case.name)
     async with policy_worker(mesh, EvaluationSettings()):
         await case.answers(10)
         await case.ask("set", spec=case.spec(cooldown_answers=6))
-        await case.check()  # that nothing was forgotten, too
+        await case.check()  # also that no decision was lost
         await all_ready(mesh)

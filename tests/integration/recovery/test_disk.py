@@ -1,4 +1,4 @@
-"""Kafka's disk lost, or put back as it was earlier: workers go on by themselves, and really handle messages."""
+"""Workers recover without a restart if Kafka loses its disk: they handle messages again."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ def settings(kafka: Kafka, valkey: str, tmp_path: Path) -> MeshSettings:
     return MeshSettings(broker=kafka.bootstrap, redis_url=valkey, state_dir=tmp_path / "state")
 
 
-async def test_an_empty_disk(kafka: Kafka, settings: MeshSettings) -> None:
+async def test_workers_recover_from_an_empty_disk(kafka: Kafka, settings: MeshSettings) -> None:
     async with AsyncExitStack() as stack:
         meshes = [
             await stack.enter_async_context(retrieving(settings)),
@@ -44,7 +44,7 @@ async def test_an_empty_disk(kafka: Kafka, settings: MeshSettings) -> None:
         ]
         reader = Reader(await stack.enter_async_context(WorkerRuntime(another(settings), tier="client")))
         case = Case(reader.mesh)
-        await _works(reader, case)
+        await _assert_works(reader, case)
 
         await kafka.stop()
         shutil.rmtree(kafka.directory / "data")
@@ -52,11 +52,11 @@ async def test_an_empty_disk(kafka: Kafka, settings: MeshSettings) -> None:
         await topic_setup.apply(settings)
 
         await all_ready(*meshes, reader.mesh)
-        await _works(reader, Case(reader.mesh))
+        await _assert_works(reader, Case(reader.mesh))
 
 
-async def _works(reader: Reader, case: Case) -> None:
-    """Documents are indexed, asks are answered from them, scores are decided on."""
+async def _assert_works(reader: Reader, case: Case) -> None:
+    """Assert that documents are indexed, asks answered from them and decisions made from scores."""
     for number in range(5):
         await reader.say(f"d{number}", f"The lamp number {number} was lit by the keeper in 184{number}.")
     answer = await reader.ask("Who lit the lamp number 3?", within=WITHIN, cache="no-store")

@@ -1,6 +1,6 @@
-"""Topics that are deleted and made again while workers run: everything goes on without a restart.
+"""Workers recover without a restart from topics that are deleted and recreated.
 
-Each topic is made again twice: with less in it than before, and with more, where offsets alone would tell nothing.
+Each topic is recreated twice: with fewer records than before, and with more, where offsets alone do not show it.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.integration
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A Kafka of these tests' own: others need their topics as they are."""
+    """Run a broker for this module: other tests need their topics."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
@@ -75,16 +75,18 @@ async def write(_: Generate, __: Context) -> Completion:
 GENERATE = Generate(messages=({"role": "user", "content": "hi"},), backend="b")
 
 
-async def test_replies_come_again(mesh_settings: MeshSettings, client: WorkerRuntime) -> None:
+async def test_replies_arrive_after_their_topic_is_recreated(
+    mesh_settings: MeshSettings, client: WorkerRuntime
+) -> None:
     async with serving(another(mesh_settings), Tier("inference", {Generate: write})):
-        for calls in (3, 1, 6):  # each time that many are answered, the second time fewer, then more than before
+        for calls in (3, 1, 6):  # answers per round: the second time fewer, then more than before
             for _ in range(calls):
                 await client.rpc.call(GENERATE, CallOptions(run=new_run(), step="s"))
             await recreate(mesh_settings, REPLIES.name)
             await client.rpc.call(GENERATE, CallOptions(run=new_run(), step="s", deadline=time.time() + WITHIN))
 
 
-async def test_cancels_come_again_and_those_that_were_known_stay_known(
+async def test_cancels_arrive_after_their_topic_is_recreated_and_known_ones_are_kept(
     mesh_settings: MeshSettings, client: WorkerRuntime
 ) -> None:
     began = asyncio.Event()
@@ -113,7 +115,7 @@ async def test_cancels_come_again_and_those_that_were_known_stay_known(
             assert worker.cancellation.cancelled_at("default", before, None) > 0
 
 
-async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, client: WorkerRuntime) -> None:
+async def test_the_policy_follows_the_recreated_topic(mesh_settings: MeshSettings, client: WorkerRuntime) -> None:
     name = f"policy-{uuid4().hex[:8]}"
     own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
     async with (
@@ -136,14 +138,14 @@ async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, 
 
 
 @pytest.mark.parametrize("names", [(VERSIONS.name,), (DOCUMENTS.name,), (VERSIONS.name, DOCUMENTS.name)])
-async def test_what_documents_say_is_known_of_the_new_ones(
+async def test_document_versions_follow_the_recreated_topics(
     mesh_settings: MeshSettings, client: WorkerRuntime, names: tuple[str, ...]
 ) -> None:
     async with DocumentVersions(client) as versions:
 
         async def announce(document: str, number: int, digest: str) -> None:
-            said = DocumentVersion(documents=await client.logs.topic_id(DOCUMENTS.name), digest=digest)
-            await client.producer.publish(VERSIONS, said, key=document, envelope=Envelope(doc_version=number))
+            version = DocumentVersion(documents=await client.logs.topic_id(DOCUMENTS.name), digest=digest)
+            await client.producer.publish(VERSIONS, version, key=document, envelope=Envelope(doc_version=number))
 
         for number in range(5):
             await announce("d", number, "before")
@@ -160,10 +162,10 @@ async def test_what_documents_say_is_known_of_the_new_ones(
             assert versions.topic_id == await client.logs.topic_id(DOCUMENTS.name)
 
 
-async def test_the_index_is_built_anew_from_the_new_passages(
+async def test_the_index_is_rebuilt_from_the_recreated_topics(
     mesh_settings: MeshSettings, client: WorkerRuntime
 ) -> None:
-    says = RetrievalClient(client)
+    retrieval_client = RetrievalClient(client)
     async with (
         WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
         Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
@@ -171,10 +173,10 @@ async def test_the_index_is_built_anew_from_the_new_passages(
         retriever = RetrievalWorker(mesh, corpus)
 
         async def index(key: str, text: str) -> None:
-            await retriever.handle_document(key, text, await says.put(key, text))
+            await retriever.handle_document(key, text, await retrieval_client.put(key, text))
 
         async def found() -> set[str]:
-            return {one.document for one in await corpus.search("aardvark", None, 50)}
+            return {passage.document for passage in await corpus.search("aardvark", None, 50)}
 
         for number in range(9):
             await index(f"old-{number}", f"aardvark {number}")
@@ -189,27 +191,27 @@ async def test_the_index_is_built_anew_from_the_new_passages(
             assert await found() == {f"new-{number}" for number in range(count)}
 
 
-async def test_documents_alone_made_anew_leave_the_worker_not_ready_until_passages_are_too(
+async def test_a_worker_is_not_ready_while_only_the_documents_topic_is_recreated(
     mesh_settings: MeshSettings, client: WorkerRuntime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    says = RetrievalClient(client)
+    retrieval_client = RetrievalClient(client)
     async with (
         WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
         Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
     ):
         retriever = RetrievalWorker(mesh, corpus)
-        await retriever.handle_document("a", "aardvark", await says.put("a", "aardvark"))
+        await retriever.handle_document("a", "aardvark", await retrieval_client.put("a", "aardvark"))
         await recreate(mesh_settings, DOCUMENTS.name)
         await until(lambda: "delete poise.passages too" in caplog.text)
         assert not mesh.readiness()["index"]
         await recreate(mesh_settings, PASSAGES.name)
         await until(lambda: mesh.readiness()["index"])
         assert corpus.epoch.topic_id == await client.logs.topic_id(DOCUMENTS.name)
-        await retriever.handle_document("b", "badger", await says.put("b", "badger"))
-        assert [one.document for one in await corpus.search("badger", None, 5)] == ["b"]
+        await retriever.handle_document("b", "badger", await retrieval_client.put("b", "badger"))
+        assert [passage.document for passage in await corpus.search("badger", None, 5)] == ["b"]
 
 
-async def test_deciding_goes_on_with_new_scores_and_commands(
+async def test_deciding_continues_after_scores_and_commands_are_recreated(
     mesh_settings: MeshSettings, client: WorkerRuntime
 ) -> None:
     case = Case(client)
@@ -219,12 +221,12 @@ async def test_deciding_goes_on_with_new_scores_and_commands(
         await case.until_decided(3)
         await case.until_counted()
         await recreate(mesh_settings, SCORES.name, COMMANDS.name)
-        await case.answers(60)  # more than there were
+        await case.answers(60)  # more than before
         await case.until_decided(STEPS)
         await case.check()
 
 
-async def test_deciding_begins_with_nothing_where_all_is_lost(
+async def test_deciding_starts_over_if_all_its_topics_are_recreated(
     mesh_settings: MeshSettings, client: WorkerRuntime
 ) -> None:
     names = [topic.name for topic in (SCORES, COMMANDS, POLICY, POLICY_STATE, DECISIONS)]
@@ -241,10 +243,10 @@ async def test_deciding_begins_with_nothing_where_all_is_lost(
 
 
 @pytest.mark.parametrize("topic", [POLICY, POLICY_STATE], ids=lambda topic: topic.name)
-async def test_policy_or_state_alone_made_anew_leaves_what_was_decided_in_force(
+async def test_the_decided_policy_stays_in_force_if_its_topic_or_its_state_is_recreated(
     mesh_settings: MeshSettings, client: WorkerRuntime, topic: Topic
 ) -> None:
-    """The decider has the one, and goes on from it; numbers and versions go on too, or nobody would follow them."""
+    """The decider continues from the other topic's state; decision numbers and versions continue too."""
     case = Case(client)
     own = OrchestrationSettings.model_validate(
         {"policy": case.name, "variants": [{"name": "steady"}, {"name": "cheap"}]}
@@ -264,12 +266,14 @@ async def test_policy_or_state_alone_made_anew_leaves_what_was_decided_in_force(
         async with asyncio.timeout(WITHIN):
             while not await case.policies() or not await case.states():  # noqa: ASYNC110 - it is in the log
                 await asyncio.sleep(0.05)
-        assert (await case.policies())[-1] == before, "as it was: not what a person once set"
+        assert (await case.policies())[-1] == before, "the decided policy, not the one that was set"
         await until(lambda: policy_follower.current.version == before.version)
 
         await case.ask("set", spec=case.spec(cooldown_answers=6))
         await until(lambda: policy_follower.current.version == before.version + 1)
         decisions = await case.decisions()
-        assert [made.id for made in decisions] == [f"{case.name}-{number}" for number in range(1, len(decisions) + 1)]
+        assert [decision.id for decision in decisions] == [
+            f"{case.name}-{number}" for number in range(1, len(decisions) + 1)
+        ]
         assert decisions[-1].after == before.weights
         await until(lambda: all(met for part, met in decides.readiness().items() if part != "started"))

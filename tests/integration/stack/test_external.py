@@ -1,4 +1,4 @@
-"""What runs already has to answer, as what it is said to be."""
+"""External services are checked at the start: each must answer, and as the expected kind of server."""
 
 import socket
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def mute() -> Iterator[int]:
-    """The port of a server that lets one connect and never says a word."""
+def silent_port() -> Iterator[int]:
+    """Yield the port of a server that accepts connections and never writes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
-async def test_what_answers_is_used(kafka: str, valkey: str) -> None:
+async def test_services_that_answer_are_accepted(kafka: str, valkey: str) -> None:
     await external.check(ExternalServices(broker=f"127.0.0.1:1,{kafka}", redis_url=valkey))
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         (ExternalServices(broker="127.0.0.1:1"), "no Kafka answers at 127.0.0.1:1 .*--broker"),
         (ExternalServices(broker="nowhere.invalid"), "no Kafka answers at nowhere.invalid .*--broker"),
@@ -44,14 +44,14 @@ async def test_what_answers_is_used(kafka: str, valkey: str) -> None:
         (ExternalServices(model_url="ftp://127.0.0.1", model_name="m"), "--model-url accepts http://"),
     ],
 )
-async def test_what_does_not_answer_is_one_clear_line(given: ExternalServices, says: str) -> None:
-    with pytest.raises(SetupError, match=says) as error:
+async def test_a_service_that_does_not_answer_is_one_clear_line(given: ExternalServices, message: str) -> None:
+    with pytest.raises(SetupError, match=message) as error:
         await external.check(given)
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
 
 
-async def test_what_answers_as_something_else_is_told_apart(kafka: str, valkey: str) -> None:
+async def test_a_server_of_another_kind_is_refused(kafka: str, valkey: str) -> None:
     redis = valkey.removeprefix("redis://").removesuffix("/0")
     for given in (
         ExternalServices(broker=redis),
@@ -62,11 +62,13 @@ async def test_what_answers_as_something_else_is_told_apart(kafka: str, valkey: 
             await external.check(given)
 
 
-async def test_a_server_that_is_silent_is_not_waited_for(mute: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_server_is_refused_after_the_probe_timeout(
+    silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(external, "PROBE_TIMEOUT", 0.1)
     with pytest.raises(SetupError, match="no response within"):
-        await external.check(ExternalServices(broker=f"127.0.0.1:{mute}"))
+        await external.check(ExternalServices(broker=f"127.0.0.1:{silent_port}"))
 
 
-def test_free_ports_are_outside_what_outgoing_connections_use() -> None:
+def test_free_ports_are_outside_the_ephemeral_range() -> None:
     assert all(20_000 <= probe.free_port() < 32_000 for _ in range(20))

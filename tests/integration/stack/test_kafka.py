@@ -1,4 +1,4 @@
-"""The embedded Kafka says clearly why it cannot start, and trusts nothing that was touched."""
+"""The embedded Kafka reports in one line why it cannot start, and deletes a modified cache."""
 
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from poise.stack.valkey import Valkey
 pytestmark = pytest.mark.integration
 
 
-async def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     async with Valkey(tmp_path / "valkey") as other:
         with pytest.raises(SetupError, match=f"port {other.port} for Kafka is in use: .*--port-kafka"):
             await Kafka(tmp_path / "kafka", port=other.port).start()
 
 
-async def test_no_network_at_the_first_start_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_first_start_without_a_network_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
@@ -41,15 +43,15 @@ def test_a_modified_aot_cache_is_deleted(tmp_path: Path, monkeypatch: pytest.Mon
         (own / name).hardlink_to(path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     runtime = KafkaRuntime.prepare(lambda _line: None)
-    said: list[str] = []
-    made = tmp_path / "made"
-    made.write_bytes(b"an archive")
-    runtime.store_file(made, runtime.archive)
-    assert KafkaRuntime.prepare(said.append).archive.exists()
-    assert said == []
+    messages: list[str] = []
+    source = tmp_path / "source"
+    source.write_bytes(b"an archive")
+    runtime.store_file(source, runtime.archive)
+    assert KafkaRuntime.prepare(messages.append).archive.exists()
+    assert messages == []
 
     with runtime.archive.open("ab") as archive:
         archive.write(b", or is it")
 
-    assert not KafkaRuntime.prepare(said.append).archive.exists()
-    assert "is damaged" in said[0]
+    assert not KafkaRuntime.prepare(messages.append).archive.exists()
+    assert "is damaged" in messages[0]

@@ -1,4 +1,4 @@
-"""Child processes end when they are told to, and when their parent is gone."""
+"""Child processes end if they are stopped and if their parent dies."""
 
 import os
 import signal
@@ -29,18 +29,18 @@ asyncio.run(main())
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:
-    """A named pipe: whoever reads it comes to its end when the last process that writes to it is gone."""
+    """Return a named pipe: a read returns at its end when the last process that writes to it has ended."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     return path
 
 
-def holding(pipe: Path) -> list[str]:
-    """A command that writes a line to the pipe and holds it open for ever, as does a child of its own."""
+def pipe_holder(pipe: Path) -> list[str]:
+    """Return a command that writes a line to the pipe; it and its child keep the pipe open forever."""
     return ["sh", "-c", f'exec > "{pipe}"; echo here; sleep 1000 & exec sleep 1000']
 
 
-def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path, pipe: Path) -> None:
+def test_a_child_ends_if_its_parent_is_killed(tmp_path: Path, pipe: Path) -> None:
     command = ["sh", "-c", f'exec > "{pipe}"; echo here; exec sleep 1000']
     with (
         subprocess.Popen(
@@ -53,22 +53,22 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path, pipe: Path) -
         assert held.read() == ""
 
 
-def test_the_tether_does_the_same_where_the_kernel_does_not(pipe: Path) -> None:
+def test_the_parent_death_watch_kills_the_child_if_stdin_closes(pipe: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "poise.stack.parent_death_watch", *holding(pipe)],
+        [sys.executable, "-m", "poise.stack.parent_death_watch", *pipe_holder(pipe)],
         stdin=subprocess.PIPE,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": "shared"},
-    ) as tether:
+    ) as watch:
         with pipe.open() as held:
             assert held.readline() == "here\n"
-            assert tether.stdin is not None
-            tether.stdin.close()
+            assert watch.stdin is not None
+            watch.stdin.close()
             assert held.read() == ""
-        assert tether.wait() == -signal.SIGKILL
+        assert watch.wait() == -signal.SIGKILL
 
 
-def test_the_tether_hands_signals_on_and_reports_the_end() -> None:
+def test_the_parent_death_watch_forwards_signals_and_the_exit_code() -> None:
     script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     with subprocess.Popen(
         [sys.executable, "-m", "poise.stack.parent_death_watch", "sh", "-c", script],
@@ -76,14 +76,14 @@ def test_the_tether_hands_signals_on_and_reports_the_end() -> None:
         stdout=subprocess.PIPE,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": "shared"},
-    ) as tether:
-        assert tether.stdout is not None
-        assert tether.stdout.readline() == b"ready\n"
-        tether.terminate()
-        assert tether.wait() == 7
+    ) as watch:
+        assert watch.stdout is not None
+        assert watch.stdout.readline() == b"ready\n"
+        watch.terminate()
+        assert watch.wait() == 7
 
 
-async def test_one_that_will_not_end_is_killed_with_what_it_started(tmp_path: Path, pipe: Path) -> None:
+async def test_a_process_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path, pipe: Path) -> None:
     command = ["sh", "-c", f"trap '' TERM; exec > \"{pipe}\"; echo here; sleep 1000 & while :; do sleep 0.05; done"]
     child = ChildProcess("stubborn", command, log=tmp_path / "log")
     await child.start()
@@ -94,7 +94,7 @@ async def test_one_that_will_not_end_is_killed_with_what_it_started(tmp_path: Pa
     assert child.returncode == -signal.SIGKILL
 
 
-async def test_the_tail_is_of_this_start_alone(tmp_path: Path) -> None:
+async def test_the_tail_has_only_the_output_of_the_last_start(tmp_path: Path) -> None:
     child = ChildProcess("talker", ["sh", "-c", "echo one; echo; echo two"], log=tmp_path / "log")
     for _ in range(2):
         await child.start()
@@ -104,7 +104,7 @@ async def test_the_tail_is_of_this_start_alone(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().count("one") == 2
 
 
-async def test_stopping_what_has_ended_is_nothing(tmp_path: Path) -> None:
+async def test_stopping_an_ended_process_does_nothing(tmp_path: Path) -> None:
     child = ChildProcess("short", ["true"], log=tmp_path / "log")
     await child.stop(grace=1)
     await child.start()

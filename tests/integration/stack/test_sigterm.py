@@ -1,4 +1,4 @@
-"""SIGTERM at any moment of a process's start ends it, as process 1 of a container too, and leaves nothing behind."""
+"""SIGTERM ends a process at any moment of its start, also if it is process 1 of a container."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 ENDED = (0, 128 + signal.SIGTERM)
 TIERS = ("gateway", "orchestration", "retrieval", "inference", "integration", "evaluation")
 MOMENTS = (0.0, 0.3, 0.8, 1.6)
-"""Seconds after the process hears the signal: while it imports, while it connects, while it serves."""
+"""Seconds after the process handles the signal: while it imports, while it connects, while it serves."""
 
 FILE = """
 from poise.contracts import Ask
@@ -41,7 +41,7 @@ tier = Tier("sigterm", {Call: handle})
 
 @asynccontextmanager
 async def started(command: Sequence[str], settings: MeshSettings, folder: Path) -> AsyncIterator[tuple[Process, int]]:
-    """A process, the first of a namespace of its own where that can be had; and its id as it is seen from here."""
+    """Start a process, as process 1 of a new PID namespace if possible; yield it and its pid in this namespace."""
     first = ("unshare", "--pid", "--fork", "--kill-child") if shutil.which("unshare") and os.geteuid() == 0 else ()
     environment = {
         **os.environ,
@@ -57,19 +57,19 @@ async def started(command: Sequence[str], settings: MeshSettings, folder: Path) 
         *first, sys.executable, "-m", *command, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
     )
     try:
-        yield process, await listening(process.pid, inside=bool(first))
+        yield process, await until_sigterm_is_handled(process.pid, in_namespace=bool(first))
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
 
 
-async def listening(pid: int, *, inside: bool) -> int:
-    """Wait until the process has said what SIGTERM means to it: before, the kernel passes it over for process 1."""
+async def until_sigterm_is_handled(pid: int, *, in_namespace: bool) -> int:
+    """Wait until the process has a handler for SIGTERM: until then the kernel ignores the signal for process 1."""
     async with asyncio.timeout(WITHIN):
         while True:
-            found = first_child(pid) if inside else pid
-            if found and catches(found):
+            found = first_child(pid) if in_namespace else pid
+            if found and handles_sigterm(found):
                 return found
             await asyncio.sleep(0.005)
 
@@ -79,7 +79,7 @@ def first_child(pid: int) -> int | None:
     return int(children[0]) if children else None
 
 
-def catches(pid: int) -> bool:
+def handles_sigterm(pid: int) -> bool:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (mask,) = [line.split()[1] for line in lines if line.startswith("SigCgt:")]
     return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
@@ -89,14 +89,14 @@ async def stop_at(moment: float, command: Sequence[str], settings: MeshSettings,
     async with started(command, settings, folder) as (process, pid):
         await asyncio.sleep(moment)
         os.kill(pid, signal.SIGTERM)
-        _, said = await asyncio.wait_for(process.communicate(), WITHIN)
-        assert process.returncode in ENDED, (command, moment, process.returncode, said.decode())
-        assert b"Traceback" not in said, (command, moment, said.decode())
+        _, stderr = await asyncio.wait_for(process.communicate(), WITHIN)
+        assert process.returncode in ENDED, (command, moment, process.returncode, stderr.decode())
+        assert b"Traceback" not in stderr, (command, moment, stderr.decode())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_process_that_starts_hears_sigterm(mesh_settings: MeshSettings, tmp_path: Path, moment: float) -> None:
+async def test_sigterm_ends_a_starting_process(mesh_settings: MeshSettings, tmp_path: Path, moment: float) -> None:
     tier = tmp_path / "sigterm_tier.py"
     tier.write_text(FILE)
     up = ("poise", "up", "--dir", str(tmp_path / "up"), "--broker", mesh_settings.broker)

@@ -1,4 +1,4 @@
-"""A stack starts, is found, heals what dies, and leaves nothing behind."""
+"""A stack starts, writes its state, restarts parts that die, and leaves no process behind."""
 
 import asyncio
 import os
@@ -18,27 +18,27 @@ pytestmark = pytest.mark.integration
 INFERENCE = {"inference": 1}
 
 
-class Story:
-    """What a stack tells, to be waited for."""
+class StackEvents:
+    """The events of a stack; a test waits for them."""
 
     def __init__(self) -> None:
-        self.told: list[StackEvent] = []
-        self._news = asyncio.Condition()
+        self.received: list[StackEvent] = []
+        self._changed = asyncio.Condition()
 
-    def tell(self, event: StackEvent) -> None:
-        self.told.append(event)
-        asyncio.get_running_loop().create_task(self._announce())
+    def add(self, event: StackEvent) -> None:
+        self.received.append(event)
+        asyncio.get_running_loop().create_task(self._notify())
 
-    async def _announce(self) -> None:
-        async with self._news:
-            self._news.notify_all()
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     async def until(self, part: str, state: str, times: int = 1) -> list[StackEvent]:
         def found() -> list[StackEvent]:
-            return [event for event in self.told if (event.part, event.state) == (part, state)]
+            return [event for event in self.received if (event.part, event.state) == (part, state)]
 
-        async with asyncio.timeout(60), self._news:
-            await self._news.wait_for(lambda: len(found()) >= times)
+        async with asyncio.timeout(60), self._changed:
+            await self._changed.wait_for(lambda: len(found()) >= times)
         return found()
 
 
@@ -47,9 +47,9 @@ def part_of(state: StackState | None, name: str) -> PartState:
     return next(part for part in state.parts if part.name == name)
 
 
-async def test_what_dies_is_started_again_where_it_was_and_nothing_is_left(tmp_path: Path) -> None:
-    story = Story()
-    async with Stack(StackOptions(tmp_path, INFERENCE), on_event=story.tell) as stack:
+async def test_a_part_that_dies_is_restarted_at_its_address_and_no_process_is_left(tmp_path: Path) -> None:
+    events = StackEvents()
+    async with Stack(StackOptions(tmp_path, INFERENCE), on_event=events.add) as stack:
         before = running_stack(tmp_path)
         assert before is not None
         assert before.ready
@@ -59,10 +59,10 @@ async def test_what_dies_is_started_again_where_it_was_and_nothing_is_left(tmp_p
 
         for name in ("inference-1", "redis", "kafka"):
             os.kill(part_of(before, name).pid or 0, signal.SIGKILL)
-            (failed,) = await story.until(name, "failed")
+            (failed,) = await events.until(name, "failed")
             assert "exit code -9; restarting it in 0.5 s" in failed.text
             assert f"{name}.log" in failed.text
-            await story.until(name, "ready", times=2)
+            await events.until(name, "ready", times=2)
             after = part_of(running_stack(tmp_path), name)
             assert after.address == part_of(before, name).address
             assert (after.restarts, after.pid not in pids) == (1, True)
@@ -76,7 +76,7 @@ async def test_what_dies_is_started_again_where_it_was_and_nothing_is_left(tmp_p
             os.kill(pid or 0, 0)
 
 
-async def test_parts_that_run_already_are_used(tmp_path: Path, kafka: str, valkey: str) -> None:
+async def test_external_services_are_used(tmp_path: Path, kafka: str, valkey: str) -> None:
     options = StackOptions(tmp_path, {}, external=ExternalServices(broker=kafka, redis_url=valkey))
     async with Stack(options) as stack:
         assert (stack.broker, stack.redis_url, stack.model_url) == (kafka, valkey, None)
@@ -88,20 +88,20 @@ async def test_parts_that_run_already_are_used(tmp_path: Path, kafka: str, valke
     ]
 
 
-async def test_one_part_that_cannot_start_stops_the_others(tmp_path: Path, kafka: str) -> None:
+async def test_a_part_that_cannot_start_stops_the_others(tmp_path: Path, kafka: str) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF, it says")
     options = StackOptions(tmp_path / "stack", INFERENCE, external=ExternalServices(broker=kafka), model=bad)
-    story = Story()
+    events = StackEvents()
 
     with pytest.raises(SetupError, match=r"the model server ended with exit code 1: .*bad.gguf.*model.log") as error:
-        await Stack(options, on_event=story.tell).start()
+        await Stack(options, on_event=events.add).start()
 
     assert "\n" not in str(error.value)
     assert running_stack(tmp_path / "stack") is None
 
 
-async def test_a_worker_that_cannot_start_says_why(
+async def test_a_worker_that_cannot_start_is_one_clear_line(
     tmp_path: Path, kafka: str, valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POISE_INFERENCE_BACKENDS", '{"default": {"url": "nonsense", "model": "m"}}')
@@ -113,10 +113,10 @@ async def test_a_worker_that_cannot_start_says_why(
     assert "\n" not in str(error.value)
 
 
-async def test_cancelled_while_it_starts_it_leaves_nothing(tmp_path: Path) -> None:
-    story = Story()
-    starting = asyncio.create_task(Stack(StackOptions(tmp_path, {}), on_event=story.tell).start())
-    await story.until("redis", "ready")
+async def test_a_stack_cancelled_during_its_start_leaves_no_process(tmp_path: Path) -> None:
+    events = StackEvents()
+    starting = asyncio.create_task(Stack(StackOptions(tmp_path, {}), on_event=events.add).start())
+    await events.until("redis", "ready")
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

@@ -1,4 +1,4 @@
-"""`poise up`, `poise status` and `poise down`, as a person has them."""
+"""`poise up`, `poise status` and `poise down` on the command line."""
 
 import json
 import os
@@ -26,7 +26,7 @@ Poise = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def poise(tmp_path: Path) -> Iterator[Poise]:
-    """Runs the command line in an empty directory; whatever stack is left there is stopped."""
+    """Run `poise` in an empty directory; stop a stack that is left there."""
     environment = {**os.environ, "PYTHONPATH": PATHS}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,11 +38,11 @@ def poise(tmp_path: Path) -> Iterator[Poise]:
     yield run
     if state := running_stack(tmp_path / ".poise"):
         run("down")
-        ended(state.pid)
+        wait_until_ended(state.pid)
 
 
-def ended(pid: int) -> None:
-    """Wait for the end of a stack that has let go of its folder, which is the last but one thing that it does."""
+def wait_until_ended(pid: int) -> None:
+    """Wait for the end of a stack that has released the lock of its folder, its last step but one."""
     until = time.monotonic() + 20
     while alive(pid):
         assert time.monotonic() < until, f"the stack, process {pid}, does not end"
@@ -56,7 +56,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_stack_is_left_running_found_and_stopped(poise: Poise, tmp_path: Path) -> None:
+def test_a_detached_stack_is_shown_and_stopped(poise: Poise, tmp_path: Path) -> None:
     up = poise("up", "--detach", *SERVERS)
     assert up.returncode == 0, up.stderr
     assert "Ready in" in up.stdout
@@ -73,14 +73,14 @@ def test_a_stack_is_left_running_found_and_stopped(poise: Poise, tmp_path: Path)
 
     assert poise("down").returncode == 0
     assert_one_line(poise("status"), "no stack runs in .poise: `poise up`")
-    assert poise("down").returncode == 0, "there is nothing to stop, and that is no error"
+    assert poise("down").returncode == 0, "stopping without a stack is no error"
     for part in state["parts"]:
         with pytest.raises(ProcessLookupError):
             os.kill(part["pid"], 0)
     assert (tmp_path / ".poise" / "kafka" / "data" / "meta.properties").exists()
 
 
-def test_ctrl_c_stops_it_cleanly_even_while_it_starts(tmp_path: Path) -> None:
+def test_ctrl_c_during_the_start_stops_the_stack_cleanly(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "poise", "up", *SERVERS],
         cwd=tmp_path,
@@ -93,16 +93,16 @@ def test_ctrl_c_stops_it_cleanly_even_while_it_starts(tmp_path: Path) -> None:
         while "Valkey" not in up.stderr.readline():
             pass
         up.send_signal(signal.SIGINT)
-        said, rest = up.communicate(timeout=60)
+        stdout, stderr = up.communicate(timeout=60)
     assert up.returncode == 0
-    assert said == ""
-    assert rest.splitlines()[-1] == "Stopped."
-    assert "Traceback" not in rest
+    assert stdout == ""
+    assert stderr.splitlines()[-1] == "Stopped."
+    assert "Traceback" not in stderr
     assert running_stack(tmp_path / ".poise") is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="waits for processes that are not its children")
-def test_nothing_survives_a_stack_that_is_killed(poise: Poise) -> None:
+def test_the_parts_of_a_killed_stack_end(poise: Poise) -> None:
     poise("up", "--detach", *SERVERS)
     state = json.loads(poise("status", "--json").stdout)
     handles = [os.pidfd_open(part["pid"]) for part in state["parts"]]
@@ -120,7 +120,7 @@ def test_nothing_survives_a_stack_that_is_killed(poise: Poise) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("--workers", "poets=3"), "there is no tier 'poets': the tiers are gateway,"),
         (("--workers", "inference=some"), "write inference=3,retrieval=2"),
@@ -134,10 +134,10 @@ def test_nothing_survives_a_stack_that_is_killed(poise: Poise) -> None:
         ),
     ],
 )
-def test_what_cannot_be_started_is_one_clear_line(
-    poise: Poise, tmp_path: Path, arguments: tuple[str, ...], says: str
+def test_an_option_that_cannot_be_met_is_one_clear_line(
+    poise: Poise, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    assert_one_line(poise("up", *arguments), says)
+    assert_one_line(poise("up", *arguments), message)
     assert running_stack(tmp_path / ".poise") is None
 
 
@@ -148,16 +148,16 @@ def test_a_port_in_use_is_one_clear_line(poise: Poise) -> None:
     assert_one_line(refused, f"port {port} for Kafka is in use: stop the process that listens there, or set --port-k")
 
 
-def assert_one_line(done: "subprocess.CompletedProcess[str]", says: str) -> None:
-    """A refusal as a person should get it: one line that says what to do, no traceback, an exit code that is not 0."""
+def assert_one_line(done: "subprocess.CompletedProcess[str]", message: str) -> None:
+    """Assert that a command failed with exit code 1 and one line that contains `message`, without a traceback."""
     assert done.returncode == 1, (done.stdout, done.stderr)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("poise: ")]
-    assert says in line
+    assert message in line
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-OWN = """
+CUSTOM_TIER = """
 from poise.contracts import Message, Request
 from poise import Tier
 
@@ -178,8 +178,8 @@ tier = Tier("parrot", {Say: say})
 """
 
 
-def test_workers_of_a_tier_of_ones_own_run_with_the_stack(poise: Poise, tmp_path: Path) -> None:
-    (tmp_path / "parrots.py").write_text(OWN, encoding="utf-8")
+def test_workers_of_a_custom_tier_run_with_the_stack(poise: Poise, tmp_path: Path) -> None:
+    (tmp_path / "parrots.py").write_text(CUSTOM_TIER, encoding="utf-8")
     assert_one_line(poise("up", *SERVERS, "--tier", "nowhere.py"), "there is no file nowhere.py")
 
     up = poise("up", "--detach", *SERVERS, "--tier", "parrots.py=2")

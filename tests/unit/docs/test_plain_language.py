@@ -16,10 +16,6 @@ NOT_YET: frozenset[str] = frozenset(
         "tests/benchmarks/messaging",
         "tests/benchmarks/scores",
         "tests/benchmarks/steps",
-        "tests/integration/cli",
-        "tests/integration/labs/lab",
-        "tests/integration/recovery",
-        "tests/integration/stack",
         "tests/unit/cli",
         "tests/unit/stack",
     }

@@ -1,4 +1,4 @@
-"""The scripted backend as the inference tier asks it, on real connections; and what counts as hurt of what it told."""
+"""The scripted backend answers the inference tier's client over real connections; `is_hurt` judges its answers."""
 
 import pytest
 
@@ -46,66 +46,66 @@ def record(question: LabQuestion, **fields: object) -> RunRecord:
     )  # fmt: skip
 
 
-async def test_it_answers_whole_and_word_by_word_and_knows_what_it_said() -> None:
-    some, words = sample_questions(10, 1), list[str]()
+async def test_it_answers_whole_or_streamed_and_records_its_answers() -> None:
+    questions, written = sample_questions(10, 1), list[str]()
 
-    async def write(more: str) -> None:
-        words.append(more)
+    async def write(text: str) -> None:
+        written.append(text)
 
-    async with ScriptedBackend(scenario(wrong=1.0), some, 1) as backend, server(backend, "cheap") as model:
-        whole = await model.complete(chat(some[0]), remaining=10.0)
-        streamed = await model.complete(chat(some[5]), remaining=10.0, write=write)
+    async with ScriptedBackend(scenario(wrong=1.0), questions, 1) as backend, server(backend, "cheap") as model:
+        whole = await model.complete(chat(questions[0]), remaining=10.0)
+        streamed = await model.complete(chat(questions[5]), remaining=10.0, write=write)
     right, wrong = backend.outcome("cheap", 0), backend.outcome("cheap", 5)
     assert right is not None
     assert wrong is not None
     assert right.answer is not None
     assert wrong.answer is not None
     assert (whole.text, right.answer.right, right.answer.troubled) == (right.answer.text, True, False)
-    assert some[0].right(whole.text)
-    assert streamed.text.strip() == "".join(words).strip() == wrong.answer.text
+    assert questions[0].right(whole.text)
+    assert streamed.text.strip() == "".join(written).strip() == wrong.answer.text
     assert (wrong.answer.right, wrong.answer.troubled) == (False, True)
     assert backend.outcome("steady", 0) is None
 
 
-async def test_wrong_words_in_trouble_hurt_and_right_ones_or_those_of_another_do_not() -> None:
-    some, given = sample_questions(10, 1), scenario(wrong=1.0)
-    async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
+async def test_a_wrong_answer_of_the_troubled_variant_hurts() -> None:
+    questions, script = sample_questions(10, 1), scenario(wrong=1.0)
+    async with ScriptedBackend(script, questions, 1) as backend, server(backend, "cheap") as model:
         for number in (0, 5):
-            await model.complete(chat(some[number]), remaining=10.0)
-    assert is_hurt(record(some[5], raw="wrong"), 5, given, backend)
-    assert not is_hurt(record(some[0], raw="right"), 0, given, backend)
-    assert not is_hurt(record(some[5], raw="wrong", variant="steady"), 5, given, backend)
+            await model.complete(chat(questions[number]), remaining=10.0)
+    assert is_hurt(record(questions[5], raw="wrong"), 5, script, backend)
+    assert not is_hurt(record(questions[0], raw="right"), 0, script, backend)
+    assert not is_hurt(record(questions[5], raw="wrong", variant="steady"), 5, script, backend)
 
 
-async def test_a_fault_in_trouble_and_being_left_alone_hurt() -> None:
-    some, given = sample_questions(10, 1), scenario("failed", faults=1.0)
-    async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
+async def test_a_fault_during_the_trouble_and_a_skip_after_failures_hurt() -> None:
+    questions, script = sample_questions(10, 1), scenario("failed", faults=1.0)
+    async with ScriptedBackend(script, questions, 1) as backend, server(backend, "cheap") as model:
         with pytest.raises(RetryableError, match="503"):
-            await model.complete(chat(some[5]), remaining=10.0)
-        await model.complete(chat(some[0]), remaining=10.0)
-    assert is_hurt(record(some[5]), 5, given, backend)
-    assert is_hurt(record(some[6], skipped=f"cheap {SKIPPED_AFTER_FAILURES}: 503"), 6, given, backend)
-    assert not is_hurt(record(some[6], skipped="there are no passages"), 6, given, backend)
-    assert not is_hurt(record(some[0]), 0, given, backend)
+            await model.complete(chat(questions[5]), remaining=10.0)
+        await model.complete(chat(questions[0]), remaining=10.0)
+    assert is_hurt(record(questions[5]), 5, script, backend)
+    assert is_hurt(record(questions[6], skipped=f"cheap {SKIPPED_AFTER_FAILURES}: 503"), 6, script, backend)
+    assert not is_hurt(record(questions[6], skipped="there are no passages"), 6, script, backend)
+    assert not is_hurt(record(questions[0]), 0, script, backend)
 
 
-async def test_what_is_slow_because_of_the_trouble_hurts_when_it_took_longer_than_the_ceiling() -> None:
-    some, given = sample_questions(10, 1), scenario("slow", slow=1.0, slow_by=0.01)
-    async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
-        await model.complete(chat(some[5]), remaining=10.0)
-    assert is_hurt(record(some[5], raw="right", ms=10.0), 5, given, backend)
-    assert not is_hurt(record(some[5], raw="right", ms=0.5), 5, given, backend)
+async def test_an_answer_slowed_by_the_trouble_hurts_above_the_latency_limit() -> None:
+    questions, script = sample_questions(10, 1), scenario("slow", slow=1.0, slow_by=0.01)
+    async with ScriptedBackend(script, questions, 1) as backend, server(backend, "cheap") as model:
+        await model.complete(chat(questions[5]), remaining=10.0)
+    assert is_hurt(record(questions[5], raw="right", ms=10.0), 5, script, backend)
+    assert not is_hurt(record(questions[5], raw="right", ms=0.5), 5, script, backend)
 
 
-async def test_down_and_up_begins_with_the_trouble() -> None:
-    some = sample_questions(10, 1)
+async def test_the_outage_cycle_begins_with_the_trouble() -> None:
+    questions = sample_questions(10, 1)
     async with (
-        ScriptedBackend(scenario("failed", down=3_600.0, up=1.0), some, 1) as backend,
+        ScriptedBackend(scenario("failed", down=3_600.0, up=1.0), questions, 1) as backend,
         server(backend, "cheap") as cheap,
         server(backend, "steady") as steady,
     ):
-        await cheap.complete(chat(some[5]), remaining=10.0)  # nobody has said that it began
+        await cheap.complete(chat(questions[5]), remaining=10.0)  # the trouble has not been started
         backend.start_trouble()
         with pytest.raises(RetryableError, match="503"):
-            await cheap.complete(chat(some[6]), remaining=10.0)
-        await steady.complete(chat(some[6]), remaining=10.0)
+            await cheap.complete(chat(questions[6]), remaining=10.0)
+        await steady.complete(chat(questions[6]), remaining=10.0)

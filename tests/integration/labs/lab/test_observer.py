@@ -1,4 +1,4 @@
-"""Watching, by the lab, the balance act and `poise ingest`: one record that cannot be read hides none behind it."""
+"""The observers of the lab, the balance act and `poise ingest` skip undecodable records and read the next ones."""
 
 from uuid import uuid4
 
@@ -19,15 +19,15 @@ from poise_labs.lab import observer as lab
 pytestmark = pytest.mark.integration
 
 
-async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_undecodable_records_are_skipped(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab, "SCORE_TIMEOUT", 20.0)
     run, policy = uuid4().hex, f"p-{uuid4().hex[:8]}"
     draw = Draw(policy=policy, policy_version=1, variant="steady", probability=1.0)
     record = RunRecord(run_id=run, workflow="answer", tenant="t", question="?", started=1.0, finished=2.0, draw=draw)
     async with (
         WorkerRuntime(mesh_settings, tier="client") as mesh,
-        lab.LabObserver(mesh, policy) as watch,
-        BalanceObserver(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as observer,
+        lab.LabObserver(mesh, policy) as lab_observer,
+        BalanceObserver(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as balance_observer,
         IndexingWatcher(mesh) as indexing,
     ):
         for topic in (RECORDS, SCORES, DECISIONS, POLICY, POLICY_STATE):
@@ -35,8 +35,8 @@ async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, m
                 await mesh.producer.send(topic.name, value, key=policy.encode(), headers=[])
         await mesh.producer.publish(SCORES, score_of(run, "steady", policy=policy), key=policy)
         await mesh.producer.publish(RECORDS, record, key=policy)
-        await watch.scored([run])
-        assert await observer.scored(run, seconds=20.0)
+        await lab_observer.scored([run])
+        assert await balance_observer.scored(run, seconds=20.0)
 
         document = uuid4().hex
         kind = [("poise-kind", Manifest.kind.encode())]
