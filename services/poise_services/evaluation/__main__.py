@@ -1,6 +1,6 @@
 """The evaluation worker."""
 
-import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
+import poise.system.sigterm  # noqa: F401 - first: it handles SIGTERM from its import on
 from poise.executors.limited import LimitedExecutor
 from poise.run_log.lookup import RunLog
 from poise.settings import MeshSettings

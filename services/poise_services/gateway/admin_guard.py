@@ -40,10 +40,10 @@ class AdminGuard:
         if self._token is None:
             raise NotFoundError("the admin interface is off: POISE_GATEWAY_ADMIN_TOKEN turns it on")
         # Compare bytes: read as Latin-1, the last byte of a UTF-8 token may be white space ("à" ends in 0xA0).
-        scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
-        # In constant time, so that the duration does not reveal how much of a guess is right.
-        same = hmac.compare_digest(given.strip(b" \t"), self._token)
-        if scheme.lower() != b"bearer" or not same:
+        scheme, _, token = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
+        # Compare in constant time, so that the duration does not reveal how much of a guess is right.
+        matches = hmac.compare_digest(token.strip(b" \t"), self._token)
+        if scheme.lower() != b"bearer" or not matches:
             logger.warning("%s %s rejected: missing or wrong token", request.method, request.url.path)
             request.state.headers = {"www-authenticate": CHALLENGE}
             raise UnauthorizedError("authorization: must be Bearer and the admin token")

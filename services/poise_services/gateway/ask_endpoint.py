@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from poise.contracts import Answer, Ask
+from poise.contracts import Ask
 from poise.contracts.headers import RUN, TRACEPARENT
 from poise.contracts.run_id import ROOT_STEP, new_run_id
 from poise.errors import InvalidMessageError, RetryableError, UnavailableError
@@ -26,7 +26,7 @@ from poise_services.gateway.runs import RunEndpoints
 from poise_services.gateway.settings import GatewaySettings
 
 MAX_ASK_BYTES: Final = 128 * 1024
-"""The largest body of an ask: fits a question of maximum length with each character escaped as `\\uXXXX`."""
+"""Maximum size of the body of an ask: a question of maximum length, each character escaped as `\\uXXXX`."""
 READ_GRACE: Final = 60.0
 """Seconds after the deadline within which a client must have read its answer."""
 
@@ -34,12 +34,13 @@ ResultT = TypeVar("ResultT")
 
 
 class AskEndpoint:
-    """Handles asks and counts those that are pending."""
+    """Handles asks, and limits how many are pending."""
 
     def __init__(
         self, rpc: RpcClient, settings: GatewaySettings, runs: RunEndpoints, epochs: EpochValidator | None = None
     ) -> None:
         self.pending = 0
+        """Asks without an answer yet."""
         self._rpc = rpc
         self._limit = settings.max_pending
         self._runs = runs
@@ -58,15 +59,7 @@ class AskEndpoint:
             UnavailableError: The broker does not accept the question, or the gateway is shutting down.
         """
         options = RequestOptions.from_headers(request.headers.raw, time.time())
-        try:
-            ask = Ask.parse(await read_json(request, limit=MAX_ASK_BYTES), strict=True)
-        except ValidationError as error:
-            raise InvalidMessageError.of(error) from error
-        if ask.language is None:
-            language = preferred_language(",".join(request.headers.getlist("accept-language")))
-            ask = ask.model_copy(update={"language": language})
-        if ask.cache is None:
-            ask = ask.model_copy(update={"cache": options.cache})
+        ask = await _read_ask(request, options)
         if self.pending >= self._limit:
             raise RetryableError(f"{self.pending} asks are pending already, the maximum: retry later", retry_after=1)
         if options.min_epoch is not None and self._epochs is not None:
@@ -76,23 +69,15 @@ class AskEndpoint:
         if prefers_event_stream(request):
             return self._stream(request, ask, run, options)
         with self._track_pending(request, run, options):
-            answer = await self._until_disconnect(request, self._call(ask, run, options))
+            call = self._rpc.call(ask, _call_options(ask, run, options))
+            answer = await self._until_disconnect(request, call)
         return Response(answer.encode(), headers=request.state.headers, media_type="application/json")
 
     def _stream(self, request: Request, ask: Ask, run: str, options: RequestOptions) -> Response:
-        """Stream the answer; the run starts when the response is written."""
+        """Return the response that streams the answer; the run starts when the server writes it."""
 
         async def write_events(events: EventWriter) -> None:
-            items = self._rpc.stream(
-                ask,
-                CallOptions(
-                    run=run,
-                    step=ROOT_STEP,
-                    key=ask.conversation or run,
-                    deadline=options.deadline,
-                    min_epoch=options.min_epoch,
-                ),
-            )
+            items = self._rpc.stream(ask, _call_options(ask, run, options))
             with self._track_pending(request, run, options):
                 try:
                     async with asyncio.timeout(options.deadline - time.time() + READ_GRACE):
@@ -121,18 +106,6 @@ class AskEndpoint:
         attributes = {semconv.RUN: run, semconv.HTTP_METHOD: "POST", semconv.HTTP_ROUTE: "/v1/ask"}
         return span(semconv.ASK, kind=SpanKind.SERVER, attributes=attributes, parent=extract(options.trace))
 
-    async def _call(self, ask: Ask, run: str, options: RequestOptions) -> Answer:
-        return await self._rpc.call(
-            ask,
-            CallOptions(
-                run=run,
-                step=ROOT_STEP,
-                key=ask.conversation or run,
-                deadline=options.deadline,
-                min_epoch=options.min_epoch,
-            ),
-        )
-
     async def _until_disconnect(self, request: Request, work: Coroutine[None, None, ResultT]) -> ResultT:
         """Run the work until the client disconnects or the gateway shuts down.
 
@@ -141,19 +114,43 @@ class AskEndpoint:
             UnavailableError: The gateway is shutting down.
         """
         working = asyncio.create_task(work)
-        gone = asyncio.create_task(_wait_disconnected(request))
+        disconnected = asyncio.create_task(_wait_disconnected(request))
         shutdown = asyncio.create_task(self._shutdown.wait())
         try:
-            await asyncio.wait({working, gone, shutdown}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, disconnected, shutdown}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
-            if gone.done():
+            if disconnected.done():
                 raise ClientDisconnect
             raise UnavailableError("the gateway is shutting down: retry, another instance may answer")
         finally:
-            for task in (working, gone, shutdown):
+            for task in (working, disconnected, shutdown):
                 task.cancel()
-            await asyncio.gather(working, gone, shutdown, return_exceptions=True)
+            await asyncio.gather(working, disconnected, shutdown, return_exceptions=True)
+
+
+async def _read_ask(request: Request, options: RequestOptions) -> Ask:
+    """Return the ask in the body; headers provide its language and cache directive if the body has none."""
+    try:
+        ask = Ask.parse(await read_json(request, limit=MAX_ASK_BYTES), strict=True)
+    except ValidationError as error:
+        raise InvalidMessageError.of(error) from error
+    if ask.language is None:
+        language = preferred_language(",".join(request.headers.getlist("accept-language")))
+        ask = ask.model_copy(update={"language": language})
+    if ask.cache is None:
+        ask = ask.model_copy(update={"cache": options.cache})
+    return ask
+
+
+def _call_options(ask: Ask, run: str, options: RequestOptions) -> CallOptions:
+    return CallOptions(
+        run=run,
+        step=ROOT_STEP,
+        key=ask.conversation or run,  # asks of one conversation are handled in order
+        deadline=options.deadline,
+        min_epoch=options.min_epoch,
+    )
 
 
 async def _wait_disconnected(request: Request) -> None:

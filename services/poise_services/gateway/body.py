@@ -11,23 +11,23 @@ CONTENT_TYPE = "content-type"
 async def read_json(request: Request, *, limit: int) -> bytes:
     """Return the body of a request.
 
-    The content type must be JSON, because a browser sends JSON to another origin only after a CORS preflight: so no web
-    page can reach a gateway on the user's machine.
+    The content type must be JSON. A browser sends JSON to another origin only after a CORS preflight, so no web page
+    can reach a gateway on the user's machine.
 
     Args:
         request: The request.
-        limit: The largest body, bytes.
+        limit: Maximum size, bytes.
 
     Raises:
         UnsupportedMediaTypeError: The content type is not JSON.
         TooLargeError: The body is larger than the limit.
     """
-    given = request.headers.get(CONTENT_TYPE, "")
-    media_type = given.partition(";")[0].strip().lower()
+    content_type = request.headers.get(CONTENT_TYPE, "")
+    media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        detail = f"must be application/json, not {given[:80]!r}"
+        detail = f"must be application/json, not {content_type[:80]!r}"
         raise UnsupportedMediaTypeError(f"{CONTENT_TYPE}: {detail}", [FieldError(field=CONTENT_TYPE, detail=detail)])
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:18]) > limit:

@@ -13,7 +13,7 @@ RETRY_AFTER: Final = 1.0
 IPV6_PREFIX_BITS: Final = 64
 """Bits of an IPv6 address that identify its network; its owner chooses the rest."""
 
-REFUSABLE_CONNECTIONS: Final = 64
+MAX_REFUSED_CONNECTIONS: Final = 64
 """Connections beyond the limit that get an error response; further ones are closed without one."""
 
 CloseIdle = Callable[[], None]
@@ -35,25 +35,27 @@ def peer_key(address: str | None) -> str:
 class ByteBudget:
     """Counts the bytes of requests in progress, of all connections together.
 
-    Requests larger than `SMALL_REQUEST_BYTES` share one half of the budget, so that small ones always have room.
+    Requests larger than `SMALL_REQUEST_BYTES` may use one half of the budget only, so that small ones always have room.
 
     Args:
-        total: Bytes.
+        total: Size of the budget, bytes.
     """
 
     def __init__(self, total: int) -> None:
         self.used = 0
+        """Bytes reserved now."""
         self._total = total
 
-    def has_room(self, count: int, held: int = 0) -> bool:
-        """Return whether a request that holds `held` bytes may reserve `count` more."""
-        return self.used + count <= (self._total if held + count <= SMALL_REQUEST_BYTES else self._total // 2)
+    def has_room(self, more: int, reserved: int = 0) -> bool:
+        """Return whether a request with `reserved` bytes may reserve `more`."""
+        budget = self._total if reserved + more <= SMALL_REQUEST_BYTES else self._total // 2
+        return self.used + more <= budget
 
-    def reserve(self, count: int, held: int) -> bool:
-        """Reserve bytes for a request that holds `held` already; return False and reserve none if there is no room."""
-        if not self.has_room(count, held):
+    def reserve(self, more: int, reserved: int) -> bool:
+        """Reserve `more` bytes for a request that has `reserved`; return False and reserve none if they do not fit."""
+        if not self.has_room(more, reserved):
             return False
-        self.used += count
+        self.used += more
         return True
 
     def release(self, count: int) -> None:
@@ -62,11 +64,11 @@ class ByteBudget:
 
 
 class Connections:
-    """The open connections; the idle ones are ordered by idle time, longest first.
+    """Counts the open connections; closes idle ones at a limit, the longest idle first.
 
     Args:
         limits: The limits.
-        largest_body: The largest body of any request, bytes.
+        largest_body: Maximum size of the body of any request, bytes.
     """
 
     def __init__(self, limits: HttpLimits, largest_body: int) -> None:
@@ -110,7 +112,7 @@ class Connections:
 
     def is_over_capacity(self) -> bool:
         """Return whether there are too many connections to send another error response."""
-        return self._open > self.limits.max_connections + REFUSABLE_CONNECTIONS
+        return self._open > self.limits.max_connections + MAX_REFUSED_CONNECTIONS
 
     def remove(self, peer: str) -> None:
         """Stop counting a connection."""

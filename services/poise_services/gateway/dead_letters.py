@@ -24,7 +24,7 @@ from poise_services.gateway.problems import NotFoundError
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_PER_REQUEST: Final = 10_000
-"""The most dead letters that one request handles."""
+"""Maximum number of dead letters per request."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class DeadLetterCriteria(Message):
     older_than: Age | None = None
     newer_than: Age | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_PER_REQUEST), INTEGRAL_FLOAT_AS_INT] = 1_000
-    """The most dead letters to handle, oldest first; `more` in the response is the number of the others."""
+    """Maximum number of dead letters, oldest first; the response has the number of the others in `more`."""
 
     def filter(self, ids: frozenset[str] = frozenset()) -> DeadLetterFilter:
         """Return the criteria as a filter of `poise.dead_letters`."""
@@ -240,11 +240,11 @@ class DeadLetterEndpoints:
         )
         filter_ = body.to_filter()
         options.check(filter_)
-        began = time.monotonic()
+        started = time.monotonic()
         outcomes: list[RedriveResult] = []
         async with self._lock:
             selected = await self._admin.select(filter_)
-            batch, more = _limited(selected if body.ids else redrivable(selected), body.limit)
+            batch, more = _first(selected if body.ids else redrivable(selected), body.limit)
             if batch is not None:
                 async with aclosing(self._admin.redrive(batch, options)) as results:
                     async for outcome in results:
@@ -252,7 +252,7 @@ class DeadLetterEndpoints:
                         outcomes.append(RedriveResult(id=outcome.entry.id, sent=sent, refused=outcome.refused))
         if not body.dry_run:
             number = sum(outcome.sent is not None for outcome in outcomes)
-            logger.info("%d dead letters redriven in %.1f s", number, time.monotonic() - began)
+            logger.info("%d dead letters redriven in %.1f s", number, time.monotonic() - started)
         return _json_response(RedriveResponse(outcomes=tuple(outcomes), more=more, dry_run=body.dry_run))
 
     async def purge(self, request: Request) -> Response:
@@ -267,7 +267,7 @@ class DeadLetterEndpoints:
         filter_ = body.to_filter()
         async with self._lock:
             selected = await self._admin.select(filter_)
-            batch, more = _limited(selected, body.limit)
+            batch, more = _first(selected, body.limit)
             if batch is not None and not body.dry_run:
                 selected = await self._admin.purge(batch)
                 logger.info("%d dead letters purged", len(selected))
@@ -275,7 +275,7 @@ class DeadLetterEndpoints:
         return _json_response(PurgeResponse(purged=ids, more=more, dry_run=body.dry_run))
 
 
-def _limited(dead_letters: list[DeadLetter], limit: int) -> tuple[DeadLetterFilter | None, int]:
+def _first(dead_letters: list[DeadLetter], limit: int) -> tuple[DeadLetterFilter | None, int]:
     """Return a filter for the first `limit` dead letters (None if there are none), and the number of the others."""
     ids = frozenset(entry.id for entry in dead_letters[:limit])
     return (DeadLetterFilter(ids=ids) if ids else None), max(0, len(dead_letters) - limit)

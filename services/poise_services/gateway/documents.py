@@ -23,9 +23,9 @@ from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.settings import GatewaySettings
 
 MAX_DOCUMENTS: Final = 1_000
-"""The most documents in one request."""
+"""Maximum number of documents per request."""
 MAX_RECORD_BYTES: Final = 1_000_000
-"""The largest encoded document; with key and headers it fits Kafka's default limit of 1 MiB."""
+"""Maximum size of an encoded document; with key and headers it fits Kafka's default limit of 1 MiB."""
 
 
 class NewDocument(Message):
@@ -112,7 +112,9 @@ class DocumentEndpoints:
         positions = await asyncio.gather(
             *(self._producer.publish(DOCUMENTS, document, key=document_id) for document_id, document in entries)
         )
-        epoch = Epoch.of_published(topic_id, ((at.partition, at.offset) for at in positions), time.time())
+        epoch = Epoch.of_published(
+            topic_id, ((position.partition, position.offset) for position in positions), time.time()
+        )
         accepted = DocumentsAccepted(
             epoch=epoch.encode(),
             documents=tuple(
@@ -127,7 +129,7 @@ def parse_documents(body: bytes) -> Sequence[NewDocument]:
     """Parse the body of `POST /v1/documents`.
 
     Raises:
-        InvalidMessageError: It is invalid, or has an id twice.
+        InvalidMessageError: It is invalid, or two documents have the same id.
         TooLargeError: A document is too large.
     """
     is_list = body.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
@@ -141,8 +143,8 @@ def parse_documents(body: bytes) -> Sequence[NewDocument]:
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
     seen: set[str] = set()
-    for number, new in enumerate(documents):
-        prefix = f"{number}." if is_list else ""
+    for index, new in enumerate(documents):
+        prefix = f"{index}." if is_list else ""
         if new.id in seen:
             raise _invalid(InvalidMessageError, f"{prefix}id", f"{new.id[:80]!r} is in the list twice")
         seen.add(new.id)

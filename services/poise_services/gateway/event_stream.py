@@ -47,7 +47,7 @@ def prefers_event_stream(request: Request) -> bool:
 
 
 class EventWriter:
-    """Writes events to a client. While the client does not read, no further item is requested.
+    """Writes events to a client; while the client does not read, it requests no further item.
 
     Args:
         send: The server's ASGI callable.

@@ -17,7 +17,7 @@ from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.runs import RECORD_RETENTION, may_have_record
 
 MAX_FEEDBACK_BYTES: Final = 256 * 1024
-"""The largest body: fits correction and comment of maximum length with each character escaped as `\\uXXXX`."""
+"""Maximum size of the body: correction and comment of maximum length, each character escaped as `\\uXXXX`."""
 
 
 class FeedbackAccepted(Message):
@@ -27,7 +27,7 @@ class FeedbackAccepted(Message):
 
     run_id: str
     id: str
-    """Its id within the run: feedback with the same id replaces it."""
+    """Its id within the run: later feedback with the same id replaces it."""
 
 
 class FeedbackEndpoint:
@@ -41,7 +41,7 @@ class FeedbackEndpoint:
 
         Raises:
             InvalidMessageError: The body or a header is invalid.
-            NotFoundError: The run is too long ago.
+            NotFoundError: The run is older than the retention of records.
             UnavailableError: The broker did not accept it; retrying is safe.
         """
         options = RequestOptions.from_headers(request.headers.raw, time.time())
@@ -55,8 +55,8 @@ class FeedbackEndpoint:
         parent = extract(options.trace)
         with span(semconv.FEEDBACK, kind=SpanKind.SERVER, attributes=attributes, parent=parent):
             await self._producer.publish(FEEDBACK, feedback, key=run)
-        noted = FeedbackAccepted(run_id=run, id=feedback.id or run)
-        return Response(noted.encode(), 202, media_type="application/json")
+        accepted = FeedbackAccepted(run_id=run, id=feedback.id or run)
+        return Response(accepted.encode(), 202, media_type="application/json")
 
 
 def _parse(body: bytes) -> Feedback:

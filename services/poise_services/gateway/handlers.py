@@ -26,6 +26,7 @@ from poise_services.gateway.settings import GatewaySettings
 from poise_services.gateway.write_limits import WriteRateLimiter
 
 DEAD_LETTERS_PATH: Final = "/v1/admin/dead-letters"
+DEAD_LETTER_ID: Final = "{tier}/{partition}/{offset}"
 
 _NO_FRAMEWORK_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
 """Disables the framework's telemetry: Poise has its own spans and metrics."""
@@ -35,40 +36,40 @@ class Gateway:
     """The HTTP application and its endpoints.
 
     Args:
-        mesh: The connection.
+        mesh: The connection to the broker.
         settings: The gateway's settings.
-        epochs: Rejects epochs that no index can reach; None = only retrieval does.
+        epochs: Rejects requested epochs that no index can reach; None = leave that to retrieval.
     """
 
     def __init__(self, mesh: MeshConnection, settings: GatewaySettings, epochs: EpochValidator | None = None) -> None:
         writes = WriteRateLimiter(settings.limits)
         runs = RunEndpoints(mesh, settings, writes)
         documents = DocumentEndpoints(mesh.logs, mesh.producer, settings)
-        health, page = HealthEndpoints(mesh.readiness), DocsPage("Poise")
-        dead, require_token = (
-            DeadLetterEndpoints(DeadLetterAdmin(mesh.logs, mesh.settings.tenant)),
-            AdminGuard(settings).require_token,
-        )
+        feedback = FeedbackEndpoint(mesh.producer)
+        dead_letters = DeadLetterEndpoints(DeadLetterAdmin(mesh.logs, mesh.settings.tenant))
+        require_token = AdminGuard(settings).require_token
+        health = HealthEndpoints(mesh.readiness)
+        docs = DocsPage("Poise")
         self.asks = AskEndpoint(mesh.rpc, settings, runs, epochs)
         self.app = _new_app(settings)
         routes: list[tuple[str, str, HttpHandler, dict[str, Any]]] = [
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),
             ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
             ("DELETE", "/v1/documents/{id:path}", writes.limit(documents.delete), openapi.DELETE_DOCUMENT),
-            ("POST", "/v1/feedback", writes.limit(FeedbackEndpoint(mesh.producer).submit), openapi.GIVE_FEEDBACK),
+            ("POST", "/v1/feedback", writes.limit(feedback.submit), openapi.GIVE_FEEDBACK),
             ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),
             ("DELETE", "/v1/runs/{id}", writes.limit(runs.cancel), openapi.CANCEL_RUN),
-            ("GET", DEAD_LETTERS_PATH, require_token(dead.list), openapi.LIST_DEAD_LETTERS),
+            ("GET", DEAD_LETTERS_PATH, require_token(dead_letters.list), openapi.LIST_DEAD_LETTERS),
             (
                 "GET",
-                f"{DEAD_LETTERS_PATH}/{{tier}}/{{partition}}/{{offset}}",
-                require_token(dead.show),
+                f"{DEAD_LETTERS_PATH}/{DEAD_LETTER_ID}",
+                require_token(dead_letters.show),
                 openapi.SHOW_DEAD_LETTER,
             ),
-            ("POST", f"{DEAD_LETTERS_PATH}/redrive", require_token(dead.redrive), openapi.REDRIVE),
-            ("POST", f"{DEAD_LETTERS_PATH}/purge", require_token(dead.purge), openapi.PURGE),
-            ("GET", docs_page.PATH, page.page, {"include_in_schema": False}),
-            ("GET", f"{docs_page.PATH}/{{file}}", page.file, {"include_in_schema": False}),
+            ("POST", f"{DEAD_LETTERS_PATH}/redrive", require_token(dead_letters.redrive), openapi.REDRIVE),
+            ("POST", f"{DEAD_LETTERS_PATH}/purge", require_token(dead_letters.purge), openapi.PURGE),
+            ("GET", docs_page.PATH, docs.page, {"include_in_schema": False}),
+            ("GET", f"{docs_page.PATH}/{{file}}", docs.file, {"include_in_schema": False}),
             *((method, "/healthz", health.liveness, openapi.HEALTHZ[method]) for method in ("GET", "HEAD")),
             *((method, "/readyz", health.readiness, openapi.READYZ[method]) for method in ("GET", "HEAD")),
         ]

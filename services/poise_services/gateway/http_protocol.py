@@ -76,6 +76,7 @@ class _Reservation:
 
     bytes: int = 0
     handled: bool = False
+    """Whether a handler runs, which releases the bytes when it ends."""
 
 
 class LimitedProtocol(H11Protocol):
@@ -88,7 +89,8 @@ class LimitedProtocol(H11Protocol):
 
     def __init__(self, connections: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
-        self._application, self.app = self.app, self._answer
+        self._application = self.app
+        self.app = self._answer
         self._connections = connections
         self._limits = connections.limits
         self._peer = ""
@@ -96,10 +98,10 @@ class LimitedProtocol(H11Protocol):
         self._phase = ""
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._began = 0.0
+        self._phase_started_at = 0.0
         self._received = 0
         self._reservation = _Reservation()
-        self._discard: int | None = None
+        self._bytes_to_discard: int | None = None  # None = the connection is not closing
         self._refused = False
 
     # -- the connection -------------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ class LimitedProtocol(H11Protocol):
         """Release everything that the connection holds."""
         super().connection_lost(exc)
         self._enter("")
-        self._stop_waiting_for_reader()
+        self._stop_write_timeout()
         self._connections.remove(self._peer)
         if not self._reservation.handled:
             self._connections.budget.release(self._reservation.bytes)
@@ -135,7 +137,7 @@ class LimitedProtocol(H11Protocol):
 
     def shutdown(self) -> None:
         """Shut down: close the connection, without discarding the rest of a request."""
-        if self._discard is None:
+        if self._bytes_to_discard is None:
             super().shutdown()
         else:
             self._socket.abort()
@@ -143,7 +145,7 @@ class LimitedProtocol(H11Protocol):
     def _close_gracefully(self) -> None:
         """Close the connection once the client has read the response and, if it is still sending, has finished."""
         if self._refused or self.conn.their_state is h11.SEND_BODY:
-            self._discard = LINGER_BYTES
+            self._bytes_to_discard = LINGER_BYTES
             self._socket.resume_reading()  # only reading detects that the client has disconnected
             self._enter("closing")
             with contextlib.suppress(OSError):  # it has disconnected
@@ -151,15 +153,15 @@ class LimitedProtocol(H11Protocol):
         else:
             self._enter("answering")
             self._socket.close()
-        self._wait_for_reader()
+        self._start_write_timeout()
 
     # -- receiving ------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes of a request, within the budget."""
-        if self._discard is not None:
-            self._discard -= len(data)
-            if self._discard < 0:
+        if self._bytes_to_discard is not None:
+            self._bytes_to_discard -= len(data)
+            if self._bytes_to_discard < 0:
                 self._socket.abort()
             return
         if not self._connections.budget.reserve(len(data), self._reservation.bytes):
@@ -186,12 +188,15 @@ class LimitedProtocol(H11Protocol):
     def _body_fits(self) -> bool:
         """Return whether the announced body fits the budget, or is above the limit, which is answered 413."""
         length = int(dict(self.headers).get(b"content-length", b"0")[:18])
-        held = self._reservation.bytes
-        return length > self._connections.largest_body or self._connections.budget.has_room(max(0, length - held), held)
+        reserved = self._reservation.bytes
+        return length > self._connections.largest_body or self._connections.budget.has_room(
+            max(0, length - reserved), reserved
+        )
 
     async def _answer(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Let the application answer a request; an answer before the end of the request closes the connection."""
-        cycle, reservation = self.cycle, self._reservation
+        cycle = self.cycle
+        reservation = self._reservation
         reservation.handled = True
 
         async def answer(message: ASGISendEvent) -> None:
@@ -204,7 +209,8 @@ class LimitedProtocol(H11Protocol):
                 await self._application(scope, receive, answer)
         finally:
             self._connections.budget.release(reservation.bytes)
-            reservation.bytes, reservation.handled = 0, False
+            reservation.bytes = 0
+            reservation.handled = False
 
     def on_response_complete(self) -> None:
         """Continue with the next request, to which the bytes received after this one belong."""
@@ -224,7 +230,8 @@ class LimitedProtocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._began, self._received = self.loop.time(), 0
+        self._phase_started_at = self.loop.time()
+        self._received = 0
         if phase in {"head", "idle"}:
             self._connections.mark_idle(self._peer, self.close_idle)
         else:
@@ -239,9 +246,11 @@ class LimitedProtocol(H11Protocol):
             self._socket.abort()
             return
         if self._phase == "body":
-            until = self._began + self._limits.body_timeout + self._received / self._limits.min_bytes_per_second
-            if self.loop.time() < until:
-                self._timer = self.loop.call_at(until, self._on_phase_timeout)
+            deadline = (
+                self._phase_started_at + self._limits.body_timeout + self._received / self._limits.min_bytes_per_second
+            )
+            if self.loop.time() < deadline:
+                self._timer = self.loop.call_at(deadline, self._on_phase_timeout)
                 return
         if self._phase == "head" and not self.conn.trailing_data[0]:
             count(semconv.HTTP_REFUSED, 1, {semconv.REASON: "silent"})
@@ -253,21 +262,21 @@ class LimitedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Start the write timeout: the client reads slower than the gateway writes."""
         super().pause_writing()
-        self._wait_for_reader()
+        self._start_write_timeout()
 
     def resume_writing(self) -> None:
         """Stop the write timeout: the client has read most of the buffer."""
         super().resume_writing()
         if not self.transport.is_closing():
-            self._stop_waiting_for_reader()
+            self._stop_write_timeout()
 
-    def _wait_for_reader(self) -> None:
+    def _start_write_timeout(self) -> None:
         buffered = self._socket.get_write_buffer_size()
         if buffered and self._write_timer is None:
-            within = self._limits.write_timeout + buffered / self._limits.min_bytes_per_second
-            self._write_timer = self.loop.call_later(within, self._on_write_timeout)
+            timeout = self._limits.write_timeout + buffered / self._limits.min_bytes_per_second
+            self._write_timer = self.loop.call_later(timeout, self._on_write_timeout)
 
-    def _stop_waiting_for_reader(self) -> None:
+    def _stop_write_timeout(self) -> None:
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None

@@ -6,26 +6,27 @@ from typing import Final
 from poise.contracts.ask import LANGUAGE_TAG
 
 MAX_TAG_CHARS: Final = 35
-"""The longest accepted tag (RFC 5646, section 4.4.1)."""
+"""Maximum length of a tag (RFC 5646, section 4.4.1)."""
 MAX_HEADER_CHARS: Final = 2_000
-"""Characters of the header that are read: browsers send some 100."""
+"""Characters of the header that are parsed; browsers send about 100."""
 _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def preferred_language(accept_language: str | None) -> str | None:
-    """Return the language with the highest quality, the first of equals (RFC 9110, section 12.5.4); None = none.
+    """Return the language with the highest quality, the first of equals (RFC 9110, section 12.5.4); None if none.
 
     Invalid parts are ignored: a preference is no reason to reject an ask.
     """
-    best, quality = None, 0.0
     header = accept_language or ""
-    for choice in (header if len(header) <= MAX_HEADER_CHARS else header[:MAX_HEADER_CHARS].rpartition(",")[0]).split(
-        ","
-    ):
+    if len(header) > MAX_HEADER_CHARS:
+        header = header[:MAX_HEADER_CHARS].rpartition(",")[0]
+    best: str | None = None
+    best_quality = 0.0
+    for choice in header.split(","):
         tag, *parameters = (part.strip() for part in choice.split(";"))
-        weight = _quality_of(parameters)
-        if weight > quality and len(tag) <= MAX_TAG_CHARS and re.fullmatch(LANGUAGE_TAG, tag):
-            best, quality = tag, weight
+        quality = _quality_of(parameters)
+        if quality > best_quality and len(tag) <= MAX_TAG_CHARS and re.fullmatch(LANGUAGE_TAG, tag):
+            best, best_quality = tag, quality
     return best
 
 
@@ -35,5 +36,5 @@ def _quality_of(parameters: list[str]) -> float:
         return 1.0
     name, _, value = parameters[0].partition("=")
     value = value.strip()
-    known = len(parameters) == 1 and name.strip().lower() == "q" and _QUALITY.fullmatch(value)
-    return float(value) if known else 0.0
+    valid = len(parameters) == 1 and name.strip().lower() == "q" and _QUALITY.fullmatch(value)
+    return float(value) if valid else 0.0

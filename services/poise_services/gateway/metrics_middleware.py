@@ -23,18 +23,18 @@ class MetricsMiddleware:
             await self._app(scope, receive, send)
             return
         status: int = HTTPStatus.INTERNAL_SERVER_ERROR
-        began = time.perf_counter()
+        started = time.perf_counter()
 
-        async def watched(message: Message) -> None:
+        async def observe_status(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, observe_status)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
             attributes = {semconv.HTTP_METHOD: method, semconv.HTTP_STATUS: status}
             if "route" in scope:  # the declared route: raw paths would have unbounded cardinality
                 attributes[semconv.HTTP_ROUTE] = scope["route"].path
-            measure(semconv.HTTP_DURATION, time.perf_counter() - began, attributes)
+            measure(semconv.HTTP_DURATION, time.perf_counter() - started, attributes)

@@ -15,7 +15,8 @@ from poise.contracts import Fault
 from poise.errors import InvalidMessageError, PoiseError, RecordTooLargeError, RetryableError, TerminalError
 
 PROBLEM_JSON: Final = "application/problem+json"
-_END_OF_ERRORS: Final = 600
+_STATUS_END: Final = 600
+"""The first number after the HTTP status codes."""
 CLIENT_CLOSED_REQUEST: Final = 499
 """nginx's status for logs and metrics; no client reads it."""
 
@@ -80,9 +81,7 @@ class UnsupportedMediaTypeError(InvalidMessageError):
 
 def problem_response(fault: Fault, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
     """Return a fault as an HTTP response. A fault from another tier may have any status; one below 400 becomes 500."""
-    status = (
-        fault.status if HTTPStatus.BAD_REQUEST <= fault.status < _END_OF_ERRORS else HTTPStatus.INTERNAL_SERVER_ERROR
-    )
+    status = fault.status if HTTPStatus.BAD_REQUEST <= fault.status < _STATUS_END else HTTPStatus.INTERNAL_SERVER_ERROR
     body = fault if fault.status == status else fault.model_copy(update={"status": int(status)})
     if fault.retry_after is not None:
         headers = {**headers, "retry-after": str(math.ceil(fault.retry_after))}
@@ -108,14 +107,18 @@ async def _on_poise_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    where = f"{request.method} {request.url.path}"
+    request_line = f"{request.method} {request.url.path}"
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            fault = NotFoundError(f"{where}: no such path; see /docs").fault()
+            fault = NotFoundError(f"{request_line}: no such path; see /docs").fault()
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            fault = MethodNotAllowedError(f"{where}: no such method; see /docs").fault()
+            fault = MethodNotAllowedError(f"{request_line}: no such method; see /docs").fault()
         case _:
-            fault = TerminalError(f"{where}: {error.detail}").fault().model_copy(update={"status": error.status_code})
+            fault = (
+                TerminalError(f"{request_line}: {error.detail}")
+                .fault()
+                .model_copy(update={"status": error.status_code})
+            )
     return problem_response(fault, {**_headers(request), **(error.headers or {})})
 
 

@@ -20,7 +20,7 @@ class RequestOptions:
     """Options of one request."""
 
     deadline: float
-    """Unix seconds, as requested: it may be beyond the longest deadline of an ask, which the fault then says."""
+    """Unix seconds, as requested; if it exceeds the maximum of an ask, a fault names both."""
     min_epoch: str | None
     cache: Caching | None
     """What `Cache-Control` asks for (RFC 9111)."""
@@ -45,9 +45,9 @@ class RequestOptions:
             envelope = Envelope.read(accepted)
         except EnvelopeError as error:
             raise InvalidMessageError(str(error), [error.error]) from error
-        # Beyond the topic's maximum the requested deadline stays, for the fault that names both.
-        default = resolve_deadline(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
-        deadline = default if envelope.deadline is None else envelope.deadline / 1_000
+        deadline = resolve_deadline(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
+        if envelope.deadline is not None:  # valid; not limited to the topic's maximum, so that a fault can name both
+            deadline = envelope.deadline / 1_000
         if deadline <= now:
             raise DeadlineExceededError(f"{DEADLINE} passed {now - deadline:.1f} s ago")
         if envelope.min_epoch is not None:

@@ -22,14 +22,15 @@ from poise_services.gateway.settings import GatewaySettings
 from poise_services.gateway.write_limits import WriteRateLimiter
 
 MAX_FINISHED_RUNS: Final = 4_096
-"""Finished runs of its own that a gateway remembers, because their records may not be written yet."""
+"""Finished runs that a gateway remembers of those it started: their records may not be written yet."""
 MAX_DETAIL_CHARS: Final = 2_000
-"""Characters of such a run's fault detail that are remembered."""
+"""Characters of a fault's detail that a gateway remembers."""
 ANSWERED: Final = "answered"
 FAULT_TYPE_PREFIX: Final = "urn:poise:"
 MAX_CLOCK_SKEW: Final = 60.0
 """Seconds by which the clocks of two gateways may differ."""
 RECORD_RETENTION: Final = RECORDS.keep or 0.0
+"""Seconds for which the records of runs are retained."""
 LOOKUP_TIMEOUT: Final = 10.0
 """Seconds to find the record of a run, including time queued behind other look-ups."""
 
@@ -161,6 +162,6 @@ def may_be_running(run: str, now: float) -> bool:
 
 
 def may_have_record(run: str, now: float) -> bool:
-    """Return whether it is a run id, and its start time is within the retention of records."""
+    """Return whether `run` is a run id with a start time within the retention of records."""
     started = run_started_at(run)
     return is_run_id(run) and (started is None or now - RECORD_RETENTION - DAY <= started <= now + HOUR)

@@ -23,6 +23,7 @@ from poise_services.gateway.settings import GatewaySettings
 RESERVED_FILES: Final = 256
 """Open files besides client connections: rejected connections, broker connections, logs."""
 BACKLOG: Final = 2_048
+"""Connections that the system queues until they are accepted."""
 ABORT_GRACE: Final = 5
 """Seconds for sending the 503 responses of aborted asks."""
 
@@ -82,7 +83,7 @@ async def serve(runtime: WorkerRuntime, settings: GatewaySettings, epochs: Epoch
             semconv.HTTP_CONNECTIONS: lambda: len(connections),
             semconv.HTTP_BYTES: lambda: connections.budget.used,
         }
-        unobserve = [observe(gauge, read) for gauge, read in gauges.items()]
+        stop_observing = [observe(gauge, read) for gauge, read in gauges.items()]
         try:
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             server.should_exit = True
@@ -92,7 +93,7 @@ async def serve(runtime: WorkerRuntime, settings: GatewaySettings, epochs: Epoch
             if stopped.done():
                 await stopped
         finally:
-            for stop in unobserve:
+            for stop in stop_observing:
                 stop()
             stopped.cancel()
             serving.cancel()
@@ -103,26 +104,26 @@ def _raise_open_file_limit(connections: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + RESERVED_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        if most < wanted:
-            logger.warning("the system allows %d open files: fewer connections than limits.max_connections fit", most)
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        if limit < wanted:
+            logger.warning("the system allows %d open files: fewer connections than limits.max_connections fit", limit)
 
 
 @contextlib.contextmanager
 def _bound_socket(settings: GatewaySettings) -> Iterator[socket.socket]:
     """Yield a socket bound to the address; the server starts listening on it when it is ready."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off only where it is: left on, it and the client's
-    # delayed acknowledgement add 40 ms to each answer, whose head and body are sent one after the other.
+    # Name the protocol, because asyncio turns Nagle's algorithm off only then. With it, the client's delayed
+    # acknowledgement would add 40 ms to each answer, whose head and body are sent one after the other.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.host, settings.port))
         except OSError as error:
-            where = f"{settings.host}:{settings.port}"
+            address = f"{settings.host}:{settings.port}"
             raise SetupError(
-                f"the gateway cannot listen on {where} ({error.strerror}): free it, or choose another by "
+                f"the gateway cannot listen on {address} ({error.strerror}): free it, or choose another by "
                 "POISE_GATEWAY_HOST and POISE_GATEWAY_PORT (0 = any free port)"
             ) from error
         yield listener

@@ -30,7 +30,9 @@ class WriteRateLimiter:
         per_peer, total = limits.writes_per_second_per_peer, limits.writes_per_second
         self._writes = KeyedTokenBuckets((per_peer, per_peer * BURST_SECONDS), (total, total * BURST_SECONDS))
         hourly = limits.unknown_cancels_per_hour
-        self._unknown = KeyedTokenBuckets((hourly / 10 / _HOUR, max(1.0, hourly / 10)), (hourly / _HOUR, hourly))
+        self._unknown_cancels = KeyedTokenBuckets(
+            (hourly / 10 / _HOUR, max(1.0, hourly / 10)), (hourly / _HOUR, hourly)
+        )
 
     def limit(self, handler: HttpHandler) -> HttpHandler:
         """Return the handler with a rate limit.
@@ -40,7 +42,7 @@ class WriteRateLimiter:
         """
 
         async def guarded(request: Request) -> Response:
-            _take(self._writes, request, "deletions, cancels and feedback")
+            _check_rate(self._writes, request, "deletions, cancels and feedback")
             return await handler(request)
 
         return guarded
@@ -51,10 +53,11 @@ class WriteRateLimiter:
         Raises:
             RateLimitedError: The limit is reached; `retry_after` says when to retry.
         """
-        _take(self._unknown, request, "cancels of runs that are not running here")
+        _check_rate(self._unknown_cancels, request, "cancels of runs that are not running here")
 
 
-def _take(buckets: KeyedTokenBuckets, request: Request, what: str) -> None:
+def _check_rate(buckets: KeyedTokenBuckets, request: Request, what: str) -> None:
+    """Count a request of a client; raise RateLimitedError beyond its rate."""
     peer = peer_key(request.client.host if request.client else None)
     if wait := buckets.take(peer, time.monotonic()):
         raise RateLimitedError(f"too many {what}: try again in {wait:.0f} s", retry_after=wait)

@@ -1,6 +1,6 @@
 """The orchestration worker."""
 
-import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
+import poise.system.sigterm  # noqa: F401 - first: it handles SIGTERM from its import on
 from poise.executors.limited import LimitedExecutor
 from poise.settings import MeshSettings
 from poise.worker.process import run

@@ -3,7 +3,7 @@
 import pytest
 
 from poise.errors import RateLimitedError, RetryableError
-from poise_services.gateway.connections import REFUSABLE_CONNECTIONS, ByteBudget, Connections, peer_key
+from poise_services.gateway.connections import MAX_REFUSED_CONNECTIONS, ByteBudget, Connections, peer_key
 from poise_services.gateway.settings import SMALL_REQUEST_BYTES, GatewaySettings, HttpLimits
 
 
@@ -69,7 +69,7 @@ def test_connections_with_a_request_are_not_closed() -> None:
     with pytest.raises(RetryableError, match="too many connections"):
         connections.add("c")
     assert not connections.is_over_capacity(), "it gets an error response"
-    for _ in range(REFUSABLE_CONNECTIONS):
+    for _ in range(MAX_REFUSED_CONNECTIONS):
         with pytest.raises(RetryableError):
             connections.add("d")
     assert connections.is_over_capacity()
