@@ -1,4 +1,4 @@
-"""Active policy: the variants' weights in force, read from the log `poise.policy`."""
+"""The active policy: the variants' weights that are in force, read from the log `poise.policy`."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 SETTINGS_VERSION: Final = 0
 """Version of the settings' weights, which hold until a policy is set. The log's versions begin with 1."""
 START_TIMEOUT: Final = 5.0
-"""Seconds for which a worker waits to read the log to its end before it accepts asks."""
+"""Seconds that a worker waits at most for the end of the log before it accepts asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class ActivePolicy:
     def resolve(self, drawn: Draw, run: str) -> tuple[Draw, Variant]:
         """Return the draw and its variant; draw again if the settings no longer have that variant."""
         variants = {variant.name: variant for variant in self.weighted_settings.variants}
-        if drawn.variant not in variants:  # another worker, configured differently, began the run
+        if drawn.variant not in variants:  # drawn by another worker with other settings, before a crash
             drawn = self.draw(run)
         return drawn, variants[drawn.variant]
 
@@ -81,7 +81,7 @@ class PolicyFollower:
     def __init__(self, settings: OrchestrationSettings, secret: bytes | None = None) -> None:
         self.current = ActivePolicy(settings, secret=secret or token_bytes(32))
         """The policy in force. Read it once if you need several of its values."""
-        self.known = False
+        self.at_end = False
         """Whether the log has been read to its end."""
         self._settings = settings
         self._version = SETTINGS_VERSION
@@ -101,11 +101,11 @@ class PolicyFollower:
     async def reset(self) -> None:
         """Start over with a recreated log, whose versions begin with 1; keep the policy until the log is read."""
         self._version = SETTINGS_VERSION
-        self.known = False
+        self.at_end = False
 
     def on_at_end(self) -> None:
         """Mark the log as read to its end; if it has no policy, the settings' weights are in force."""
-        self.known = True
+        self.at_end = True
         if self._version == SETTINGS_VERSION and self.current.version != SETTINGS_VERSION:
             self.current = ActivePolicy(self._settings, secret=self.current.secret)
             log.warning(
@@ -115,8 +115,8 @@ class PolicyFollower:
     def _set(self, policy: Policy) -> None:
         self._version = policy.version
         self.current = apply_weights(self._settings, policy, self.current.secret)
-        drawable = {name for name, weight in policy.weights.items() if weight > 0}
-        missing = sorted(drawable - {variant.name for variant in self._settings.variants})
+        drawn = {name for name, weight in policy.weights.items() if weight > 0}
+        missing = sorted(drawn - {variant.name for variant in self._settings.variants})
         if self.current.version == SETTINGS_VERSION:
             log.error(
                 "policy %s version %d draws only %s, not in [orchestration] variants: the settings' weights apply",
@@ -144,12 +144,12 @@ async def follow_policy(
 ) -> AsyncIterator[PolicyFollower]:
     """Follow the policy log, and yield its follower.
 
-    Accept no asks before the log has been read to its end, or `START_TIMEOUT` has passed. In the second case what has
-    been read so far is in force, and the worker is not ready until the rest is read. If the broker becomes unavailable
-    later, the policy stays in force.
+    The worker accepts no asks until the log has been read to its end or `START_TIMEOUT` has passed. After the timeout,
+    the highest version read so far is in force, and the worker is not ready until it has read the log to its end. If
+    the broker becomes unavailable later, the policy stays in force.
     """
     policy_follower = PolicyFollower(settings, secret)
-    runtime.ready_when("policy", lambda: policy_follower.known)
+    runtime.ready_when("policy", lambda: policy_follower.at_end)
     reader = LogReader(
         runtime.logs.access,
         POLICY.name,

@@ -1,9 +1,10 @@
-"""The path of an ask through this tier, from its arrival to its reply, in order.
+"""The path of an ask through this tier, in the order in which it is executed.
 
-1. `AskHandler.answer`: choose the workflow, run it, publish the run record, reply.
-2. `AnswerWorkflow.answer`, the built-in workflow: answer from the cache, or produce an answer and store it.
-3. `AnswerWorkflow.produce`: draw a variant, retrieve, query the integrations, and try the rungs of the ladder.
-4. `ask_variant`, for the rungs `primary` and `variant`: prompt, generate, check.
+1. `AskHandler.answer` runs the workflow that the ask names, publishes the run record, and replies.
+2. `AnswerWorkflow.answer` is the built-in workflow: it answers from the cache, or produces an answer and stores it.
+3. `AnswerWorkflow.produce` draws a variant, retrieves passages, queries the integrations, and tries the rungs of the
+   ladder from the top.
+4. `ask_variant` is what the rungs `primary` and `variant` do: it builds the prompt, generates and checks.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from poise_services.orchestration.settings import OrchestrationSettings, Variant
 from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW
 from poise_services.orchestration.variant_router import Route, VariantRouter, max_failovers
 
-# -- 1 from the ask to the reply -------------------------------------------------------------------------------------
+# -- 1 The handler: from the ask to its reply ------------------------------------------------------------------------
 
 
 class AskHandler:
@@ -55,7 +56,7 @@ class AskHandler:
         return {Ask: self.answer}
 
     async def answer(self, ask: Ask, context: Context) -> Answer:
-        """Run the workflow of an ask, publish the run record, and return the answer.
+        """Run the workflow that an ask names, publish the run record, and return the answer.
 
         Raises:
             UnknownWorkflowError: No workflow has the name in the ask.
@@ -63,17 +64,17 @@ class AskHandler:
             TerminalError: The workflow returned something other than an answer, or an answer too large to send.
             UnavailableError: The broker did not accept the run record.
         """
-        workflow = self._workflow_of(ask)
+        workflow = self._find_workflow(ask)
         run = workflow.new_run(context)
-        return await run.execute(self._execute(run, workflow, ask, context))
+        return await run.execute(self._run_workflow(workflow, run, ask, context))  # within the run's journal
 
-    async def _execute(self, run: Run, workflow: Workflow[Ask, Answer], ask: Ask, context: Context) -> Answer:
-        answer = await workflow.function(run, ask)  # the built-in one is `AnswerWorkflow.answer`
+    async def _run_workflow(self, workflow: Workflow[Ask, Answer], run: Run, ask: Ask, context: Context) -> Answer:
+        answer = await workflow.function(run, ask)  # of the built-in workflow: `AnswerWorkflow.answer`
         await reply.validate(answer, workflow.name, context)
         await run_record.publish(run, workflow.name, ask, answer, context)
         return answer
 
-    def _workflow_of(self, ask: Ask) -> Workflow[Ask, Answer]:
+    def _find_workflow(self, ask: Ask) -> Workflow[Ask, Answer]:
         name = ask.workflow or DEFAULT_WORKFLOW
         if name in self._workflows:
             return self._workflows[name]
@@ -82,20 +83,20 @@ class AskHandler:
         raise UnknownWorkflowError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
 
 
-# -- 2 the built-in workflow -----------------------------------------------------------------------------------------
+# -- 2 The built-in workflow: from the cache, or produced ------------------------------------------------------------
 
 
 class AnswerWorkflow:
-    """Answers an ask; never fails as long as a rung of the ladder applies.
+    """Answers an ask. It always has an answer, because the last rung of the ladder always applies.
 
     Args:
         settings: The variants and the ladder.
         cache: The answer cache; None = produce every answer.
         redis: Stores passages for when retrieval is down; None = store none.
-        breakers: The variants' circuit breakers; None = new ones.
+        breakers: The circuit breakers of the variants and of the called tiers; None = new ones.
         versions: The documents' versions; None = unknown.
         policy_follower: Has the policy in force; None = the settings' weights.
-        executor: Runs large texts in a process with limits; None = a new one.
+        executor: Processes large texts in a child process with limits; None = a new one.
     """
 
     def __init__(
@@ -121,43 +122,48 @@ class AnswerWorkflow:
         """Answer from the cache, or produce an answer and store it."""
         if self._cache is None or ask.cache == "no-store":
             return await self.produce(run, ask)
-        async with self._cache.open(run, ask) as session:  # look up; join the single flight
+        async with self._cache.open(run, ask) as session:  # looks up; without a hit, joins the single flight
             if session.cached is not None:
                 answer = await reply.send_cached(run, session.cached, session.decision, session.request.variant)
             else:
                 answer = await self.produce(run, ask, session.hints)
                 await session.store(answer)
-        await session.count(answer)
+        await session.count_lookup(answer)
         return answer
 
-    # -- 3 an answer that is not cached ------------------------------------------------------------------------------
+    # -- 3 An answer that is not in the cache ------------------------------------------------------------------------
 
     async def produce(self, run: Run, ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
-        """Produce an answer: draw, retrieve, generate or fall back."""
-        run.reserve(self._settings.ladder.deadline_reserve)
+        """Produce an answer: draw a variant, retrieve, and try the rungs of the ladder from the top."""
+        run.reserve(self._settings.ladder.deadline_reserve)  # time for the lower rungs
         policy = self._policy_follower.current
         draw, variant = await self._draw(run, policy, hints)
         with span(semconv.ANSWER, attributes={semconv.VARIANT: draw.variant}):
             retrieved = await self._retrieve(run, ask)
+            router = VariantRouter(run, variant, settings=policy.weighted_settings, breakers=self._breakers)
+            context = RungContext(
+                run=run,
+                ask=ask,
+                retrieved=retrieved,
+                evidence=EvidenceReader(Evidence(retrieved.passages), self._executor),
+                generator=Generator(run, router),
+                hints=hints,
+                ladder=self._settings.ladder,
+            )
             async with self._retriever.cache_in_background(run, ask, retrieved):
-                router = VariantRouter(run, variant, settings=policy.weighted_settings, breakers=self._breakers)
-                evidence = EvidenceReader(Evidence(retrieved.passages), self._executor)
-                context = RungContext(
-                    run, ask, retrieved, evidence, Generator(run, router), hints, self._settings.ladder
-                )
                 result = await ladder.answer_by_ladder(RUNG_FUNCTIONS, context)
                 await reply.stream(run, result)
             answer = reply.build(run, result, retrieved)
-            reply.report(run, answer, draw.variant)
+            reply.record_telemetry(run, answer, draw.variant)
         return answer
 
     async def _draw(self, run: Run, policy: ActivePolicy, hints: CacheHints) -> tuple[Draw, Variant]:
-        """Draw the variant in a step of the run, because a replay may find another policy in force."""
+        """Draw the variant to ask first, in a step of the run, because a replay may find another policy in force."""
 
         async def draw_variant() -> Draw:
             return policy.draw(run.id)
 
-        draw = hints.draw  # drawn for the cache look-up
+        draw = hints.draw  # with a cache, the variant was drawn for the look-up
         if draw is None:
             draw = await run.step("draw", draw_variant, returns=Draw, id="draw", in_run_record=False)
         draw, variant = policy.resolve(draw, run.id)
@@ -169,9 +175,9 @@ class AnswerWorkflow:
     async def _retrieve(self, run: Run, ask: Ask) -> Retrieved:
         """Retrieve passages and query the integrations at the same time."""
         settings = self._settings
-        variants_after = 1 + max_failovers(settings) if "primary" in settings.ladder.rungs else 0
+        max_variants = 1 + max_failovers(settings) if "primary" in settings.ladder.rungs else 0
         passages, replies = await asyncio.gather(
-            self._retriever.retrieve(run, ask, variants_after),
+            self._retriever.retrieve(run, ask, max_variants),
             integrations.query(settings.integrations, run, ask, self._breakers),
         )
         retrieved = integrations.merge(passages, replies)
@@ -179,15 +185,16 @@ class AnswerWorkflow:
         return retrieved
 
 
-# -- 4 the rungs that ask a model ------------------------------------------------------------------------------------
+# -- 4 The rungs that ask a model ------------------------------------------------------------------------------------
 
 
 async def ask_drawn_variant(context: RungContext) -> RungResult | RungSkipped:
     """Ask the drawn variant, unless its breaker is open."""
     generator = context.generator
-    if (reason := ladder.no_model_reason(context)) is not None:
+    reason = ladder.no_model_reason(context)
+    if reason is not None:
         return generator.skip_drawn(reason)
-    route = await generator.router.first()
+    route = await generator.router.route_to_drawn()
     if route.variant is None:
         return generator.skip_drawn(*route.skipped)
     return await ask_variant(context, route, "primary")
@@ -195,12 +202,13 @@ async def ask_drawn_variant(context: RungContext) -> RungResult | RungSkipped:
 
 async def ask_other_variants(context: RungContext) -> RungResult | RungSkipped:
     """Ask other variants, one after another, until an answer passes its check or no failover is left."""
-    if (reason := ladder.no_model_reason(context)) is not None:
+    reason = ladder.no_model_reason(context)
+    if reason is not None:
         return RungSkipped(reason)
     router = context.generator.router
     reasons: list[str | None] = []
     while router.failovers_left > 0:
-        route = await router.next()
+        route = await router.route_to_other()
         reasons += route.skipped
         if route.variant is None:
             break
@@ -210,27 +218,28 @@ async def ask_other_variants(context: RungContext) -> RungResult | RungSkipped:
         reasons.append(outcome.reason)
     if not reasons and router.failovers_left > 0:
         return RungSkipped("no other variant is worth asking")
-    return RungSkipped("; ".join(filter(None, dict.fromkeys(reasons))) or None)
+    return RungSkipped(ladder.join_reasons(reasons))
 
 
 async def ask_variant(context: RungContext, route: Route, rung: Rung) -> RungResult | RungSkipped:
-    """Have one variant answer: prompt, generate, check."""
-    attempt, question = context.generator.attempt(route, rung), context.ask.question
+    """Ask one variant for an answer: build the prompt, generate, check."""
+    attempt = context.generator.attempt(route, rung)
+    question = context.ask.question
     try:
         messages = await context.evidence.build_prompt(question, attempt.variant)
         completion = await attempt.generate(messages)
-    except WorkLimitError as error:  # from the prompt
-        return attempt.prompt_failed(error)
+    except WorkLimitError as error:  # from building the prompt
+        return attempt.record_prompt_error(error)
     except PoiseError as error:
-        return attempt.failed(error)
-    except BaseException:  # cancelled, or a bug of ours: says nothing about the variant
+        return attempt.record_error(error)
+    except BaseException:  # cancelled, or a bug: says nothing about the variant
         attempt.release()
         raise
-    verdict = await context.evidence.check(completion, question, context.ladder, attempt.label)
-    if isinstance(verdict, CheckFailed):
-        return attempt.rejected(completion, verdict)
-    attempt.accepted(completion)
-    return RungResult(rung, completion.text.strip(), verdict, attempt.variant.name)
+    checked = await context.evidence.check(completion, question, context.ladder, attempt.label)
+    if isinstance(checked, CheckFailed):
+        return attempt.record_rejection(completion, checked)
+    attempt.record_accepted(completion)
+    return RungResult(rung, completion.text.strip(), citations=checked, variant=attempt.variant.name)
 
 
 RUNG_FUNCTIONS: Final[Mapping[Rung, RungFunction]] = MappingProxyType(
@@ -242,4 +251,4 @@ RUNG_FUNCTIONS: Final[Mapping[Rung, RungFunction]] = MappingProxyType(
         "canned": ladder.canned,
     }
 )
-"""The function of each rung of the ladder, from the top down."""
+"""The function of each rung; the settings select the rungs."""

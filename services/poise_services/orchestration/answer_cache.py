@@ -1,4 +1,4 @@
-"""The answer cache: an ask is answered with what was produced for an earlier one while its documents are unchanged.
+"""The answer cache: answers an ask with the answer to an earlier identical one while its documents are unchanged.
 
 1. Look up. An entry whose epoch is below the requested one is ignored.
 2. Fresh (all documents that it depends on are unchanged, and it is not too old): sent as it is, with its age.
@@ -85,13 +85,13 @@ class AnswerCache:
 
 
 class CacheSession:
-    """The use of the cache by one ask: its look-up, its single flight, and the answer that is stored for it."""
+    """One ask's use of the cache: its look-up, its single flight, and the storing of its answer."""
 
     def __init__(self, cache: AnswerCache, run: Run, ask: Ask) -> None:
         self._cache = cache
         self._run = run
         self._ask = ask
-        self._flight: Flight | None = None  # None in a replay: the flight went to another ask, or nobody else asks
+        self._flight: Flight | None = None  # None if another ask leads, and in a replay
         self._stored: CachedAnswer | None = None
         self.request: CacheRequest
         self.decision: CacheDecision
@@ -111,7 +111,7 @@ class CacheSession:
         )
 
     async def decide(self) -> None:
-        """Decide in a step of the run, because a replay would not decide the same way."""
+        """Decide in a step of the run, because a replay would decide differently."""
         decided_now = False
 
         async def decide() -> CacheDecision:
@@ -120,14 +120,14 @@ class CacheSession:
             self.request = self._request(self._cache.policy_follower.current.draw(self._run.id))
             with span(semconv.CACHE_LOOKUP):
                 decision = await self._cache.lookup.find(self.request) if self._ask.cache is None else None
-                return decision or await self._share()
+                return decision or await self._join_flight()
 
         self.decision = await self._run.step("cache", decide, returns=CacheDecision, id="cache", in_run_record=False)
         if not decided_now:
             self.request = self._request(self.decision.draw)
             self.decision = await self._cache.lookup.reassess(self.request, self.decision)
 
-    async def _share(self) -> CacheDecision:
+    async def _join_flight(self) -> CacheDecision:
         decision, self._flight = await self._cache.sharing.join(self.request)
         return decision
 
@@ -137,16 +137,16 @@ class CacheSession:
 
     async def store(self, answer: Answer) -> None:
         """Store an answer if it may be stored."""
-        self._stored = await self._cache.storage.store(self.request, answer, self.decision.began)
+        self._stored = await self._cache.storage.store(self.request, answer, self.decision.computation_started_at)
 
     async def complete_flight(self) -> None:
         """Give the answer to the asks that wait for it; without one, let another ask produce it."""
         if self._flight is not None:
             await self._flight.complete(self._stored)
 
-    async def count(self, answer: Answer) -> None:
+    async def count_lookup(self, answer: Answer) -> None:
         """Count the result of the look-up, and the seconds that it saved."""
-        if self._ask.cache is not None:  # it was not looked up
+        if self._ask.cache is not None:  # `no-cache`: there was no look-up
             return
         result = self.decision.result
         saved = 0.0

@@ -18,7 +18,7 @@ class CheckFailed:
 def check(
     completion: Completion, evidence: Evidence, question: str, settings: LadderSettings, label: str
 ) -> tuple[Citation, ...] | CheckFailed:
-    """Check an answer; return its citations, or why it is rejected.
+    """Check a model's answer; return its citations, or why it is rejected.
 
     Args:
         completion: The model's answer.
@@ -37,7 +37,7 @@ def check(
             return CheckFailed(f"{label}'s answer is not grounded in the passages ({grounding.score:.2f}{unknown})")
         relevant = relevance(text, evidence, question)
         if relevant < settings.min_relevance:
-            return CheckFailed(f"{label}'s answer says little of what the passages answer ({relevant:.2f})")
+            return CheckFailed(f"{label}'s answer is not relevant to the question ({relevant:.2f})")
         return grounding.citations
 
 

@@ -1,4 +1,4 @@
-"""Answer sharing: concurrent identical asks wait for one of them, and share its result where that is correct."""
+"""Answer sharing: one of several concurrent identical asks produces the answer; the others wait and share it."""
 
 import time
 from typing import Final
@@ -11,19 +11,19 @@ from poise_services.orchestration.single_flight import Flight, SingleFlight
 from poise_services.orchestration.staleness import epoch_reached
 
 WAIT_SHARE: Final = 0.9
-"""Fraction of the time for steps that an ask waits for another. In the rest it retrieves passages and answers without
-a model: a model that could answer in that time would have answered the other ask."""
+"""Fraction of the time for steps that an ask waits for another. In the remaining time it retrieves passages and answers
+without a model: a model that could answer in that time would have answered the other ask."""
 TIME_TOLERANCE: Final = 1.25
 """Factor by which the remaining time must exceed that of a flight to count as more: concurrent asks differ slightly."""
 
 
 class AnswerSharing:
-    """Has concurrent identical asks produce one answer.
+    """Lets concurrent identical asks share one answer.
 
     Args:
         flights: The single flights of this worker and, by leases, of the others.
         freshness: Assesses whether another ask's result is still fresh.
-        reserve: Fraction of the remaining time that is reserved for the lower rungs.
+        reserve: Fraction of the remaining time that is reserved for the lower rungs (`deadline_reserve`).
         clock_skew: Seconds by which the workers' clocks may differ.
     """
 
@@ -45,8 +45,14 @@ class AnswerSharing:
         result = await self._flights.acquire(key, accepts, run.remaining() * (1 - self._reserve) * WAIT_SHARE)
         if isinstance(result, CachedAnswer):
             return CacheDecision(result="shared", draw=request.draw, cached=result, reason=result.answer.reason), None
-        late = "another run did not produce it in time" if result is None else None
-        return CacheDecision(result="misses", draw=request.draw, skip_model_reason=late, began=time.time()), result
+        skip_model_reason = "another run did not produce it in time" if result is None else None
+        decision = CacheDecision(
+            result="misses",
+            draw=request.draw,
+            skip_model_reason=skip_model_reason,
+            computation_started_at=time.time(),
+        )
+        return decision, result
 
     async def _accepts(self, request: CacheRequest, cached: CachedAnswer, *, from_other_worker: bool) -> bool:
         """Return whether another run's result may be the answer to this ask.
@@ -56,10 +62,11 @@ class AnswerSharing:
         up the cache. A result that no model wrote is not shared with an ask that has more time, in which a model might
         answer.
         """
-        run, no_cache = request.run, request.ask.cache == "no-cache"
+        run = request.run
+        no_cache = request.ask.cache == "no-cache"
         if not epoch_reached(cached.answer.epoch, run.min_epoch):
             return False
-        if cached.answer.rung not in MODEL_RUNGS and _more_time(run.remaining(), cached.time_available):
+        if cached.answer.rung not in MODEL_RUNGS and _has_more_time(run.remaining(), cached.time_available):
             return False
         if no_cache and cached.answer.cached:  # a stale answer was used
             return False
@@ -70,5 +77,5 @@ class AnswerSharing:
         return (await self._freshness.assess(cached, run.remaining())).fresh
 
 
-def _more_time(remaining: float, time_available: float | None) -> bool:
+def _has_more_time(remaining: float, time_available: float | None) -> bool:
     return time_available is not None and remaining > TIME_TOLERANCE * time_available

@@ -30,32 +30,32 @@ class AnswerStorage:
         self._versions = versions
         self._settings = settings
 
-    async def store(self, request: CacheRequest, answer: Answer, began: float) -> CachedAnswer:
+    async def store(self, request: CacheRequest, answer: Answer, computation_started_at: float) -> CachedAnswer:
         """Store an answer if it may be stored; return it for the asks that wait for it.
 
         Args:
             request: The ask.
             answer: Its answer.
-            began: When its production began, unix seconds.
+            computation_started_at: Unix seconds.
         """
         run = request.run
-        made = time.time()
+        now = time.time()
         dependencies = await self._dependencies(run.annotations.passages, run.remaining())
-        took = made - began
+        duration = now - computation_started_at
         cached = CachedAnswer(
             answer=answer,
-            computation_started_at=began,
-            computed_at=made,
+            computation_started_at=computation_started_at,
+            computed_at=now,
             dependencies=dependencies,
-            duration_ms=took * 1_000,
-            time_available=took + run.remaining(),
+            duration_ms=duration * 1_000,
+            time_available=duration + run.remaining(),
         )
         author = next((variant for variant in self._settings.variants if variant.name == answer.variant), None)
-        # No log announces changes of an integration's replies, so answers that depend on one are not stored.
+        # Changes of an integration's replies cannot be detected, so answers that depend on one are not stored.
         if author is None or self._settings.integrations or not _storable(cached):
             return cached
         key = CacheRequest.of(run, request.ask, request.draw, author, self._settings).key
-        # The variant of an ask that finds it was drawn for that ask: the one drawn here does not concern it.
+        # A later ask that finds this answer has a draw of its own, so the rung here does not apply to it.
         as_primary = answer.model_copy(update={"rung": "primary", "reason": None})
         limits = self._settings.cache
         ttl = limits.max_age + max(limits.stale_while_revalidate, limits.stale_if_error)
@@ -65,7 +65,7 @@ class AnswerStorage:
     async def _dependencies(self, passages: Sequence[Passage], remaining: float) -> tuple[Dependency, ...]:
         """Return the documents of all retrieved passages, with the digests of the retrieved versions.
 
-        Integrations' replies are not among them: concurrent asks share such an answer, later ones do not.
+        Integrations' replies are omitted: answers that depend on one are shared by concurrent asks, but not stored.
         """
         synced = await self._versions.sync(remaining)
         dependencies: dict[str, Dependency] = {}
@@ -79,7 +79,7 @@ class AnswerStorage:
         return tuple(dependencies.values())
 
     def _digest(self, document: str, version: int | None) -> str | None:
-        state = self._versions.of(document)
+        state = self._versions.state_of(document)
         if state is None or version is None or not state.same_content(version):
             return None
         return state.digest

@@ -1,4 +1,4 @@
-"""Circuit breakers of this worker: one per variant, and one per step whose tier may be unresponsive."""
+"""Circuit breakers of this worker: one per variant, and one per step that calls a tier."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from poise_services.orchestration.fault_rules import MIN_CONCLUSIVE_BUDGET, Brea
 from poise_services.orchestration.settings import Variant
 
 MAX_OPEN_TIME: Final = 3_600.0
-"""Seconds for which a variant's breaker stays open at most, whatever its backend asks for."""
+"""Maximum seconds for which a variant's breaker stays open because its backend asked for it."""
 
 
 class Breakers:
@@ -51,7 +51,7 @@ class Breakers:
         return {name: breaker.state(now) for name, breaker in self._breakers.items()}
 
     def admit(self, name: str) -> float | None:
-        """Admit a call of a variant; return when, for `record`, or None if its breaker is open."""
+        """Admit a call of a variant; return the time of admission, for `record`, or None if its breaker is open."""
         now = self._clock()
         return now if self._breakers[name].allow(now) else None
 
@@ -60,31 +60,37 @@ class Breakers:
         return self._breakers[name].error_suffix()
 
     def record(
-        self, name: str, since: float | None, signal: BreakerSignal, open_for: float | None = None, *, error: str = ""
+        self,
+        name: str,
+        admitted_at: float | None,
+        signal: BreakerSignal,
+        open_for: float | None = None,
+        *,
+        error: str = "",
     ) -> None:
         """Record how an admitted call ended.
 
         Args:
             name: The variant's name.
-            since: When it was admitted; None = in another worker, before a crash: outdated, not recorded.
+            admitted_at: When the call was admitted; None = by another worker, before a crash: not recorded.
             signal: What the outcome means for the breaker.
             open_for: Seconds for which the backend asked not to be called, if it did.
             error: The error, if it failed.
         """
-        if since is None:
+        if admitted_at is None:
             return
         breaker = self._breakers[name]
         match signal:
             case "answered":
-                breaker.record_success(admitted_at=since)
-            case "nothing":
-                breaker.release(admitted_at=since)
+                breaker.record_success(admitted_at=admitted_at)
+            case "inconclusive":
+                breaker.release(admitted_at=admitted_at)
             case "open_as_asked" if open_for is not None:
                 breaker.record_failure(
-                    self._clock(), open_for=min(open_for, MAX_OPEN_TIME), admitted_at=since, error=error
+                    self._clock(), open_for=min(open_for, MAX_OPEN_TIME), admitted_at=admitted_at, error=error
                 )
             case _:
-                breaker.record_failure(self._clock(), admitted_at=since, error=error)
+                breaker.record_failure(self._clock(), admitted_at=admitted_at, error=error)
 
     @contextmanager
     def guarded(self, step: str, budget: float) -> Iterator[None]:
@@ -93,34 +99,33 @@ class Breakers:
         Only a timeout counts as unresponsive; a fault is a response.
 
         Args:
-            step: The step.
+            step: The id of the step, which has a breaker of its own.
             budget: Seconds that the call has.
 
         Raises:
             UnavailableError: The breaker is open.
         """
         breaker = self._unresponsive.setdefault(step, Breaker(self._limits))
-        since = self._clock()
-        if not breaker.allow(since):
+        admitted_at = self._clock()
+        if not breaker.allow(admitted_at):
             message = "its tier did not respond lately and is skipped for a while"
             raise UnavailableError(f"{message}{breaker.error_suffix()}")
         try:
             yield
         except DeadlineExceededError as error:
-            if budget < MIN_CONCLUSIVE_BUDGET or isinstance(
-                error, NotAcknowledgedError
-            ):  # too little time, or not received
-                breaker.release(admitted_at=since)
+            # With too little time, or if the broker did not acknowledge the request, it says nothing about the tier.
+            if budget < MIN_CONCLUSIVE_BUDGET or isinstance(error, NotAcknowledgedError):
+                breaker.release(admitted_at=admitted_at)
             else:
-                breaker.record_failure(self._clock(), admitted_at=since, error=str(error))
+                breaker.record_failure(self._clock(), admitted_at=admitted_at, error=str(error))
             raise
         except PoiseError:
-            breaker.record_success(admitted_at=since)
+            breaker.record_success(admitted_at=admitted_at)
             raise
         except BaseException:
-            breaker.release(admitted_at=since)
+            breaker.release(admitted_at=admitted_at)
             raise
-        breaker.record_success(admitted_at=since)
+        breaker.record_success(admitted_at=admitted_at)
 
     def _unresponsive_gauge(self) -> list[Measurement]:
         now = self._clock()

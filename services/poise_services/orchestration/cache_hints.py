@@ -1,4 +1,4 @@
-"""Cache hints: the earlier answer and the draw that the cache passes to the production of an answer."""
+"""Cache hints: what the cache look-up passes on if it finds no answer to send."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class EarlierAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CacheHints:
-    """What the production of an answer gets from the cache."""
+    """What a cache look-up without a hit passes to the production of the answer."""
 
     stale_fallback: Callable[[], Awaitable[EarlierAnswer | None]] | None = None
     """Loads the earlier answer, if any; None = no answers are stored."""

@@ -10,10 +10,10 @@ from poise_services.orchestration.prompt import TEMPLATE
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 ANSWER_CACHE_VERSION: Final = 1
-"""Increase it when the built-in workflow answers differently: answers cached before are then no longer found."""
+"""Increase it when the built-in workflow answers differently: answers cached before are no longer found."""
 PROMPT_VERSION: Final = hashlib.sha256(TEMPLATE.encode()).hexdigest()[:16]
-_WITHOUT_EFFECT: Final = {"weight", "input_token_price", "output_token_price"}
-"""Settings of a variant that do not affect its answers."""
+_EXCLUDED_FIELDS: Final = {"weight", "input_token_price", "output_token_price"}
+"""Settings of a variant that do not affect its answers, and are not part of the key."""
 
 
 def normalize_question(question: str) -> str:
@@ -32,26 +32,21 @@ def normalize_question(question: str) -> str:
 def answer_key(tenant: str, workflow: str, question: str, variant: Variant, settings: OrchestrationSettings) -> str:
     """Return the key of the answer that a variant's cache group gives to a question.
 
-    The key has the settings of all members of the group, whichever is drawn: they share answers until one of them is
-    configured differently. The reader's language is not part of it: it only selects canned texts, which are not stored.
-    Nor is the conversation: it orders asks and is not read.
+    The key has the settings of all members of the group, so they stop sharing answers when one of them changes. The
+    reader's language is not part of it: it only selects canned texts, which are not stored. Nor is the conversation: it
+    only orders asks.
     """
     retrieve = Retrieve(query="-", limit=settings.top_k).model_dump(mode="json", exclude={"query"})
+    members = [
+        member.model_dump(mode="json", exclude=_EXCLUDED_FIELDS) for member in cache_group_members(variant, settings)
+    ]
     ladder = settings.ladder
     return hash_key_parts(
         {
             "tenant": tenant,
             "workflow": [workflow, ANSWER_CACHE_VERSION],
             "question": normalize_question(question),
-            "cache_group": sorted(
-                (
-                    [
-                        member.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-                        for member in cache_group_members(variant, settings)
-                    ]
-                ),
-                key=repr,
-            ),
+            "cache_group": sorted(members, key=repr),
             "prompt": PROMPT_VERSION,
             "retrieve": retrieve,
             "integrations": sorted(settings.integrations),

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from poise.contracts import Ask, Draw
 from poise.redis.answer_store import AnswerStore, CachedAnswer, LookupResult
@@ -38,19 +38,19 @@ class CacheRequest:
 class CacheDecision(BaseModel):
     """How an ask is answered. Stored in the run's journal."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     result: LookupResult
     draw: Draw
-    """The variant drawn: its cache group is part of the key, and it is the first to be asked."""
+    """The variant drawn: its cache group is part of the key, and it is asked first."""
     cached: CachedAnswer | None = None
     """The answer to another ask; None = produce one."""
     reason: str | None = None
-    """Why its rung is not the first."""
+    """Why its rung is not `primary`."""
     skip_model_reason: str | None = None
     """Why no model is asked."""
-    began: float = 0.0
-    """When the production of the answer began, unix seconds, for one that was not found."""
+    computation_started_at: float = Field(default=0.0, alias="began")  # the name in journals
+    """When the production of an answer that was not found began, unix seconds."""
 
 
 class CacheLookup:

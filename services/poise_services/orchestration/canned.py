@@ -6,22 +6,22 @@ from typing import Final
 from poise_services.orchestration.settings import CannedText
 
 MAX_TAG_LENGTH: Final = 35
-"""Maximum characters of a language tag, as in the contract of an ask (RFC 5646, section 4.4.1)."""
+"""Maximum length of a language tag, as in the contract of an ask (RFC 5646, section 4.4.1)."""
 
 
 def choose_text(texts: Sequence[CannedText], tenant: str, language: str | None) -> str:
     """Return the most specific text: for tenant and language, for the tenant, for the language, for all.
 
     Raises:
-        LookupError: No text is for all; the settings refuse that.
+        LookupError: There is no default text; the settings require one.
     """
-    for owner in (tenant, None):
-        owned = [text for text in texts if text.tenant == owner]
+    for text_tenant in (tenant, None):
+        candidates = [text for text in texts if text.tenant == text_tenant]
         for tag in language_ranges(language):
-            for text in owned:
+            for text in candidates:
                 if (text.language.lower() if text.language else None) == tag:
                     return text.text
-    raise LookupError("no canned text is for every tenant and language")
+    raise LookupError("there is no canned text without tenant and language")
 
 
 def language_ranges(language: str | None) -> Iterator[str | None]:

@@ -21,14 +21,14 @@ from poise_services.orchestration.settings import OrchestrationSettings
 log = logging.getLogger(__name__)
 
 SYNC_TIMEOUT: Final = 2.0
-"""Seconds within which the log's end must be looked up and read; else the changes are unknown."""
+"""Maximum seconds to look up the end of the log and read up to it; after that the changes are unknown."""
 MAX_TIME_SHARE: Final = 0.25
-"""Fraction of the time until the deadline that `sync` may take."""
+"""Maximum fraction of the time until the deadline that `sync` takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentState:
-    """What is known of a document."""
+    """The current version and content of a document."""
 
     content_since: int
     """The first version with the current content."""
@@ -64,24 +64,26 @@ class VersionMap:
         """
         document = (record.key or b"").decode(errors="replace")
         try:
-            body, version = _read(record)
+            body, version = _parse(record)
         except Exception:
             self.documents.pop(document, None)
             raise
         documents = self.documents
         if body.documents != self.topic_id:
-            documents, self.topic_may_have_changed = self.other_topics.setdefault(body.documents, {}), True
-        _apply(documents, document, DocumentState(version, version, body.digest, record.timestamp))
+            self.topic_may_have_changed = True
+            documents = self.other_topics.setdefault(body.documents, {})
+        _apply_state(documents, document, DocumentState(version, version, body.digest, record.timestamp))
 
     def switch(self, topic_id: str) -> None:
         """Use this `poise.documents` from now on."""
         self.topic_may_have_changed = False
         if topic_id != self.topic_id:
-            self.topic_id, self.documents = topic_id, self.other_topics.pop(topic_id, {})
+            self.topic_id = topic_id
+            self.documents = self.other_topics.pop(topic_id, {})
             self.other_topics.clear()
 
 
-def _read(record: Record) -> tuple[DocumentVersion, int]:
+def _parse(record: Record) -> tuple[DocumentVersion, int]:
     body = DocumentVersion.parse(record.value or b"")
     version = Envelope.read(record.headers).doc_version
     if version is None:
@@ -89,14 +91,14 @@ def _read(record: Record) -> tuple[DocumentVersion, int]:
     return body, version
 
 
-def _apply(documents: dict[str, DocumentState], document: str, state: DocumentState) -> None:
-    before = documents.get(document)
-    if before is None:
+def _apply_state(documents: dict[str, DocumentState], document: str, state: DocumentState) -> None:
+    previous = documents.get(document)
+    if previous is None:
         documents[document] = state
-    elif state.version <= before.version:
-        return  # a duplicate, or late: the newer version was announced before
-    elif state.digest == before.digest:
-        documents[document] = replace(before, version=state.version)
+    elif state.version <= previous.version:
+        return  # a duplicate, or an older version that was announced late
+    elif state.digest == previous.digest:
+        documents[document] = replace(previous, version=state.version)
     else:
         documents[document] = state
 
@@ -136,14 +138,14 @@ class DocumentVersions:
         """Stop following the log."""
         await self._stack.__aexit__(kind, error, traceback)
 
-    def of(self, document: str) -> DocumentState | None:
+    def state_of(self, document: str) -> DocumentState | None:
         """Return the state of a document; None = unknown."""
         return self._map.documents.get(document)
 
-    def deleted(self, document: str) -> bool:
+    def is_deleted(self, document: str) -> bool:
         """Return whether a document is known to be deleted."""
-        known = self.of(document)
-        return known is not None and known.digest is None
+        state = self.state_of(document)
+        return state is not None and state.digest is None
 
     @property
     def topic_id(self) -> str:
@@ -154,15 +156,15 @@ class DocumentVersions:
         """Read the log up to its end at the time of the call.
 
         Args:
-            remaining: Seconds until the caller's deadline. This takes only a fraction of them, because an answer can be
-                produced and sent without it.
+            remaining: Seconds until the caller's deadline. Only a fraction of them is used, because an answer can be
+                produced without the versions.
 
         Returns:
-            False if that failed: which documents have changed is unknown.
+            False if the log could not be read to its end: which documents have changed is unknown.
 
-        Why no earlier change is missed, however far this worker lags: a version is announced and acknowledged (1)
-        before its first part is written (2) and before any index can show it (3). A call after 3 is after 1, so the end
-        that is looked up here is beyond the announcement, which is read when this returns.
+        No earlier change is missed, however far this worker lags: a version is announced and acknowledged (1) before
+        its first passage is written (2) and before any index can show it (3). A call after 3 is after 1, so the end of
+        the log that is looked up here is beyond the announcement, which has been read when this method returns.
         """
         try:
             async with asyncio.timeout(min(SYNC_TIMEOUT, MAX_TIME_SHARE * remaining)):

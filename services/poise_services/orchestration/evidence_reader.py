@@ -1,4 +1,4 @@
-"""Evidence reader: reads the passages of one answer, in this process while they are small, else in one with limits."""
+"""The work on the passages of one ask: in this process if they are small, else in a child process with limits."""
 
 from typing import Final
 
@@ -11,15 +11,15 @@ from poise_services.orchestration.prompt import build_prompt
 from poise_services.orchestration.settings import LadderSettings, Variant
 
 PASSAGE_CHARS_PER_ANSWER_CHAR: Final = 20
-"""To compare one character of an answer with the passages takes as long as to read this many characters of them."""
+"""Characters of passages whose processing costs as much as checking one character of an answer."""
 
 
 class EvidenceReader:
-    """Reads the passages.
+    """Builds the prompt, checks answers and extracts sentences, from the passages of one ask.
 
     Args:
         evidence: The passages.
-        executor: Runs large texts in a process with limits; None = a new one.
+        executor: Processes large texts in a child process with limits; None = a new one.
     """
 
     def __init__(self, evidence: Evidence, executor: LimitedExecutor | None = None) -> None:
@@ -36,8 +36,14 @@ class EvidenceReader:
         Raises:
             WorkLimitError: It takes more time or memory than allowed.
         """
-        given = question, self._evidence, variant.prompt_sentences, variant.system
-        return await self._executor.run(build_prompt, *given, size=self._evidence.size)
+        return await self._executor.run(
+            build_prompt,
+            question,
+            self._evidence,
+            variant.prompt_sentences,
+            variant.system,
+            size=self._evidence.size,
+        )
 
     async def check(
         self, completion: Completion, question: str, settings: LadderSettings, label: str

@@ -12,9 +12,9 @@ from poise_services.orchestration.settings import Variant
 MIN_CONCLUSIVE_BUDGET: Final = 2.0
 """Seconds. A timeout of a variant that had less time is not counted as its failure. Otherwise asks with short deadlines
 would open the breaker of a slow but healthy model for all other asks."""
-BreakerSignal = Literal["answered", "failed", "open_as_asked", "nothing"]
-"""What a fault means for the variant's breaker: success; failure; open for as long as the backend asks; nothing."""
-NextCandidates = Literal["anyone", "other_backend", "larger", "nobody"]
+BreakerSignal = Literal["answered", "failed", "open_as_asked", "inconclusive"]
+"""What a fault means for the variant's breaker: a success; a failure; open for as long as the backend asks; nothing."""
+NextCandidates = Literal["any", "other_backend", "larger_context", "none"]
 """Which variants are worth asking next: any; those of another backend; those with a larger context; none."""
 
 
@@ -30,21 +30,21 @@ FAULT_RULES: Final[Mapping[str, FaultRule]] = MappingProxyType(
     {
         "urn:poise:unavailable": FaultRule("failed", "other_backend"),
         "urn:poise:temporary": FaultRule("failed", "other_backend"),
-        "urn:poise:deadline-exceeded": FaultRule("failed", "anyone"),  # a variant that writes less may be faster
-        "urn:poise:not-taken": FaultRule("nothing", "anyone"),  # Kafka did not accept it: no variant was asked
+        "urn:poise:deadline-exceeded": FaultRule("failed", "any"),  # a variant that writes less may be faster
+        "urn:poise:not-taken": FaultRule("inconclusive", "any"),  # Kafka did not accept it: no variant was asked
         "urn:poise:rate-limited": FaultRule("open_as_asked", "other_backend"),
-        "urn:poise:context-too-long": FaultRule("answered", "larger"),
-        "urn:poise:content-filtered": FaultRule("answered", "nobody"),  # do not try to get around a content filter
+        "urn:poise:context-too-long": FaultRule("answered", "larger_context"),
+        "urn:poise:content-filtered": FaultRule("answered", "none"),  # do not try to get around a content filter
         "urn:poise:invalid": FaultRule("answered", "other_backend"),
         "urn:poise:failed": FaultRule("answered", "other_backend"),  # the backend rejected the request: 400, 401, 404
-        "urn:poise:cancelled": FaultRule("nothing", "nobody"),
+        "urn:poise:cancelled": FaultRule("inconclusive", "none"),
     }
 )
 """By fault type. Inference has already retried the backend as often as is useful; here another variant is chosen."""
 
 UNKNOWN_FAULT: Final = FaultRule("failed", "other_backend")
 """Any other fault type: a bug."""
-CHECK_FAILED: Final = FaultRule("answered", "anyone")
+CHECK_FAILED: Final = FaultRule("answered", "any")
 """The variant answered, and its answer did not pass the check."""
 
 
@@ -59,13 +59,13 @@ def signal_of(fault: Fault, budget: float) -> BreakerSignal:
     A rate limit without a retry-after counts as an ordinary failure.
     """
     if fault.type == "urn:poise:deadline-exceeded" and budget < MIN_CONCLUSIVE_BUDGET:
-        return "nothing"
+        return "inconclusive"
     return rule_for(fault.type).breaker_signal
 
 
 @dataclass(frozen=True, slots=True)
 class TriedVariant:
-    """A variant that did not provide an answer."""
+    """A variant that was asked and did not provide the answer."""
 
     variant: Variant
     next_candidates: NextCandidates
@@ -83,18 +83,22 @@ def candidates(
         tried: The variants that were asked already.
         states: The state of each variant's breaker; a variant without one is healthy.
     """
-    worth = [variant for variant in variants if all(_worth_asking(variant, after) for after in tried)]
-    return sorted(
-        worth, key=lambda variant: (states.get(variant.name, "closed") != "closed", -variant.weight, variant.name)
-    )
+    worth_asking = [variant for variant in variants if all(_may_help(variant, failed) for failed in tried)]
+
+    def rank(variant: Variant) -> tuple[bool, float, str]:
+        unhealthy = states.get(variant.name, "closed") != "closed"
+        return unhealthy, -variant.weight, variant.name
+
+    return sorted(worth_asking, key=rank)
 
 
-def _worth_asking(variant: Variant, after: TriedVariant) -> bool:
-    match after.next_candidates:
-        case "nobody":
+def _may_help(variant: Variant, tried: TriedVariant) -> bool:
+    """Return whether a variant may answer although another one did not."""
+    match tried.next_candidates:
+        case "none":
             return False
         case "other_backend":
-            return variant.backend != after.variant.backend
-        case "larger":
-            return (variant.context_window or 0) > (after.variant.context_window or 0)
-    return variant.name != after.variant.name
+            return variant.backend != tried.variant.backend
+        case "larger_context":
+            return (variant.context_window or 0) > (tried.variant.context_window or 0)
+    return variant.name != tried.variant.name

@@ -26,7 +26,7 @@ class Freshness:
         if not await self._versions.sync(remaining):
             return Staleness(UNKNOWN, time.time())
         versions = self._versions
-        return staleness_of(cached, versions.of, versions.topic_id, max_age=self._limits.max_age, now=time.time())
+        return staleness_of(cached, versions.state_of, versions.topic_id, max_age=self._limits.max_age, now=time.time())
 
     def servable_while_revalidating(self, staleness: Staleness) -> bool:
         """Return whether a stale answer may be sent while it is refreshed."""

@@ -1,4 +1,4 @@
-"""Generation: calls inference with a variant, and records in the run record what the variant returned."""
+"""Generation: calls inference for a variant, and records the result in the run record."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,7 +13,7 @@ from poise_services.orchestration.settings import Variant
 from poise_services.orchestration.variant_router import Route, VariantRouter
 
 TOKENS_PER_PRICE: Final = 1_000_000
-"""Tokens that a price is for."""
+"""The number of tokens that a price is for."""
 
 
 class Generator:
@@ -36,7 +36,7 @@ class Generator:
         return self.skip_rung(reason)
 
     def skip_rung(self, reason: str | None) -> RungSkipped:
-        """Return why a variant does not provide the answer; the next reset of the stream names it too."""
+        """Return why a variant does not provide the answer; the next `reset` of the stream gives the same reason."""
         self.last_reason = reason or ""
         return RungSkipped(reason)
 
@@ -45,7 +45,7 @@ class Generator:
         return VariantAttempt(self, route, rung)
 
     def annotate_draw(self, **values: object) -> None:
-        """Add observations of the drawn variant to the run record."""
+        """Add what was observed of the drawn variant to the run record."""
         annotations = self.run.annotations
         if annotations.draw is not None:
             annotations.draw = annotations.draw.model_copy(update=values)
@@ -69,9 +69,10 @@ class VariantAttempt:
         """Call inference, and stream the tokens to the caller.
 
         Raises:
-            PoiseError: The variant failed or had no time; see `failed`.
+            PoiseError: The variant failed or had no time; see `record_error`.
         """
-        variant, run = self.variant, self._run
+        variant = self.variant
+        run = self._run
         primary = self._rung == "primary"
         request = Generate(
             messages=tuple(messages),
@@ -94,13 +95,13 @@ class VariantAttempt:
             )
         return completion
 
-    def prompt_failed(self, error: WorkLimitError) -> RungSkipped:
+    def record_prompt_error(self, error: WorkLimitError) -> RungSkipped:
         """Record that the prompt could not be built within its limits."""
         self._router.record_no_prompt(self.variant)
         skip = self._generator.skip_drawn if self._rung == "primary" else self._generator.skip_rung
         return skip(str(error))
 
-    def failed(self, error: PoiseError) -> RungSkipped:
+    def record_error(self, error: PoiseError) -> RungSkipped:
         """Record that the variant failed."""
         if self._rung == "primary" and self._budget > 0:
             self._generator.annotate_draw(ms=self._run.steps[-1].ms)
@@ -111,13 +112,13 @@ class VariantAttempt:
         self._run.annotations.generations.append(Generation(variant=self.variant.name, fault=fault.type))
         return self._generator.skip_rung(describe_error(self.label, error))
 
-    def rejected(self, completion: Completion, failure: CheckFailed) -> RungSkipped:
+    def record_rejection(self, completion: Completion, failure: CheckFailed) -> RungSkipped:
         """Record that the answer did not pass its check."""
         self._annotate(completion, failure.reason)
         self._router.record_rejection(self.variant)
         return self._generator.skip_rung(failure.reason)
 
-    def accepted(self, completion: Completion) -> None:
+    def record_accepted(self, completion: Completion) -> None:
         """Record that the answer passed its check."""
         self._annotate(completion, None)
 

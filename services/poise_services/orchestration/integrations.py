@@ -1,4 +1,4 @@
-"""Integrations: queried beside retrieval; their replies are evidence like any passage."""
+"""Integrations: queried at the same time as retrieval; their replies are evidence, like passages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.retrieval import Retrieved, describe_error
 
 TIME_SHARE: Final = 0.25
-"""Fraction of the time for steps within which an integration must reply: an answer is possible without it."""
+"""Fraction of the time for steps that an integration may take: an answer is possible without it."""
 PASSAGE_ID_PREFIX: Final = "integration:"
 """Prefix of the ids of integrations' passages."""
-_EMPTY: Final = "urn:poise:integration-empty"
+_EMPTY_FAULT_TYPE: Final = "urn:poise:integration-empty"
 
 
 async def query(names: Sequence[str], run: Run, ask: Ask, breakers: Breakers) -> list[Fetched | str]:
@@ -41,8 +41,8 @@ def merge(retrieved: Retrieved, replies: Sequence[Fetched | str]) -> Retrieved:
     result.
     """
     passages = [_passage(reply) for reply in replies if isinstance(reply, Fetched)]
-    warnings = [text for reply in replies if (text := reply if isinstance(reply, str) else _warning(reply)) is not None]
-    if passages and retrieved.failed and retrieved.error is not None:  # the answer rests on integrations alone
+    warnings = [warning for reply in replies if (warning := _warning(reply)) is not None]
+    if passages and retrieved.failed and retrieved.error is not None:  # the answer is based on integrations only
         warnings.insert(0, retrieved.error)
     return replace(
         retrieved,
@@ -61,7 +61,7 @@ async def _fetch(name: str, run: Run, ask: Ask, breakers: Breakers) -> Fetched |
         )
     except FaultError as error:
         fault = error.fault()
-        return fault.detail if fault.type == _EMPTY else describe_error(f"integration {name}", error)
+        return fault.detail if fault.type == _EMPTY_FAULT_TYPE else describe_error(f"integration {name}", error)
     except PoiseError as error:
         return describe_error(f"integration {name}", error)
 
@@ -72,7 +72,10 @@ def _passage(reply: Fetched) -> Passage:
     )
 
 
-def _warning(reply: Fetched) -> str | None:
+def _warning(reply: Fetched | str) -> str | None:
+    """Return why there is no reply, or why it is an old one; None if it is current."""
+    if isinstance(reply, str):
+        return reply
     if reply.reason is None:
         return None
     return f"integration {reply.integration}: its reply of {reply.age:.0f} s ago is used instead: {reply.reason}"

@@ -1,6 +1,6 @@
 """The ladder: tries the rungs of an answer from the top; the rungs that ask no model are here."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from poise.contracts import Ask, Rung
@@ -29,26 +29,27 @@ class RungContext:
 
 
 RungFunction = Callable[[RungContext], Awaitable[RungResult | RungSkipped]]
-"""Answers by one rung, or says why the rung does not apply."""
+"""Answers by one rung, or returns why the rung does not apply."""
 
 
 async def answer_by_ladder(functions: Mapping[Rung, RungFunction], context: RungContext) -> RungResult:
-    """Return the result of the highest rung that applies, with each distinct reason why those above it do not."""
+    """Return the result of the highest rung that applies, with the reasons why those above it do not."""
     reasons: list[str | None] = []
     for rung in context.ladder.rungs:
         outcome = await functions[rung](context)
         if isinstance(outcome, RungResult):
-            return replace(outcome, reason=_joined([*reasons, outcome.reason]))
+            return replace(outcome, reason=join_reasons([*reasons, outcome.reason]))
         reasons.append(outcome.reason)
     raise AssertionError("the last rung always applies")
 
 
-def _joined(reasons: list[str | None]) -> str | None:
+def join_reasons(reasons: Sequence[str | None]) -> str | None:
+    """Return the distinct reasons as one text; None if there are none."""
     return "; ".join(filter(None, dict.fromkeys(reasons))) or None
 
 
 def no_model_reason(context: RungContext) -> str | None:
-    """Return why no model is asked; None = one is."""
+    """Return why no model is to be asked; None = ask one."""
     if not context.retrieved.passages:
         return context.retrieved.error or "there are no passages"
     return context.hints.skip_model_reason
@@ -65,7 +66,7 @@ async def stale(context: RungContext) -> RungResult | RungSkipped:
         "stale", load, returns=EarlierAnswer | None, id="stale", in_run_record=False
     )
     if earlier is None:
-        return RungSkipped()  # the usual case: not worth a reason
+        return RungSkipped()  # the usual case: no reason needed
     return RungResult("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
 
 

@@ -24,14 +24,15 @@ async def validate(answer: object, workflow: str, context: Context) -> None:
     """
     if not isinstance(answer, Answer):  # nothing checks the annotation of a user's workflow
         raise TerminalError(f"workflow {workflow!r} returned {type(answer).__name__}: return an Answer")
-    size, room = len(encode(answer)), await context.max_body_bytes()
-    if size > room:
-        message = f"workflow {workflow!r} returned an answer of {size} bytes, and {room} have room in a reply"
+    size = len(encode(answer))
+    max_size = await context.max_body_bytes()
+    if size > max_size:
+        message = f"workflow {workflow!r} returned an answer of {size} bytes, and a reply holds at most {max_size}"
         raise TerminalError(f"{message}: return a shorter one")
 
 
 def build(run: Run, result: RungResult, retrieved: Retrieved) -> Answer:
-    """Build the answer from the rung that applied."""
+    """Build the answer from the result of the rung that applied."""
     earlier = result.earlier
     return Answer(
         run_id=run.id,
@@ -57,7 +58,7 @@ async def stream(run: Run, result: RungResult) -> None:
 
 
 async def send_cached(run: Run, cached: CachedAnswer, decision: CacheDecision, variant: Variant) -> Answer:
-    """Stream and return the answer to another ask as the answer to this one."""
+    """Stream and return a cached answer as the answer to this ask."""
     with span(semconv.ANSWER, attributes={semconv.VARIANT: variant.name}):
         if run.stream_writer is not None:
             await run.stream_writer.write(cached.answer.text)
@@ -72,12 +73,12 @@ async def send_cached(run: Run, cached: CachedAnswer, decision: CacheDecision, v
                 "timings": run.timings(),
             }
         )
-        report(run, answer, variant.name)
+        record_telemetry(run, answer, variant.name)
     return answer
 
 
-def report(run: Run, answer: Answer, variant: str) -> None:
-    """Set the attributes of the current span, and count and measure the answer."""
+def record_telemetry(run: Run, answer: Answer, variant: str) -> None:
+    """Record the answer in the current span and in the metrics."""
     current = current_span()
     current.set_attribute(semconv.RUNG, answer.rung)
     if answer.reason:

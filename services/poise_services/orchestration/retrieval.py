@@ -1,6 +1,6 @@
-"""Retrieval, with its own fallbacks: hybrid search → BM25 alone → passages cached for the same question → nothing.
+"""Retrieval, with fallbacks: hybrid search → sparse search only → passages cached for the same question → none.
 
-The retrieval tier does the first two and reports which it used; this module does the others.
+The retrieval tier does the first two and reports which it used; this module does the other two.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ class Retrieved:
     epoch: str | None = None
     mode: Search = "none"
     error: str | None = None
-    """Why there are no passages."""
+    """Why there are no passages; None = there are some."""
     failed: bool = False
     """Whether retrieval failed, as opposed to finding nothing."""
     warnings: tuple[str, ...] = ()
-    """What was degraded: the answer's `degraded`."""
+    """What failed or was degraded, for the answer's field `degraded`."""
     cacheable: Passages | None = None
-    """What retrieval found just now, to be cached."""
+    """The reply of retrieval, to be cached; None = it failed."""
 
 
 class Retriever:
@@ -60,34 +60,34 @@ class Retriever:
         self._guard = partial(breakers.guarded, STEP)
         self._limit = limit
 
-    async def retrieve(self, run: Run, ask: Ask, variants_after: int) -> Retrieved:
+    async def retrieve(self, run: Run, ask: Ask, max_variants: int) -> Retrieved:
         """Retrieve passages; if that fails, return those of an earlier ask.
 
         Args:
             run: The run.
             ask: The ask.
-            variants_after: How many variants may be asked afterwards: each is left as much time as retrieval may take.
-                Retrieval may use all the time if no cached passages can replace it, because no variant could answer
-                without passages, or if an epoch is requested, which cached passages have hardly reached.
+            max_variants: How many variants may be asked afterwards. Retrieval takes an equal share of the time, so that
+                each of them has as much. It may take all of it if no cached passages can replace its result: there is
+                no cache, or an epoch is requested, which cached passages have hardly reached.
 
         Raises:
             FaultError: No index will ever reach the requested epoch: the caller's mistake.
         """
         request = Retrieve(query=ask.question, limit=self._limit)
         replaceable = self._store.configured and run.min_epoch is None
-        budget = fair_share(run.step_budget(), variants_after if replaceable else 0)
+        budget = fair_share(run.step_budget(), max_variants if replaceable else 0)
         try:
             reply = await run.call(request, id=STEP, timeout=budget, guard=self._guard)
         except PoiseError as error:
             if _rejects_epoch(error):
                 raise
             reason = describe_error("retrieval", error)
-            return await self._earlier(run, ask, reason) or Retrieved(error=reason, failed=True)
+            return await self._load_earlier(run, ask, reason) or Retrieved(error=reason, failed=True)
         missing = None if reply.passages else "retrieval found nothing"
         warnings = (f"retrieval: {reply.reason}",) if reply.reason else ()
         return Retrieved(reply.passages, reply.epoch, reply.mode, missing, warnings=warnings, cacheable=reply)
 
-    async def _earlier(self, run: Run, ask: Ask, reason: str) -> Retrieved | None:
+    async def _load_earlier(self, run: Run, ask: Ask, reason: str) -> Retrieved | None:
         stored: CachedPassages | None = await run.step(
             "passages", partial(self._load, run, ask), returns=CachedPassages | None, id="passages", in_run_record=False
         )
@@ -95,7 +95,7 @@ class Retriever:
             return None
         age = max(0.0, run.requested_at - stored.at)
         passages = tuple(p.model_copy(update={"age": p.age + age}) for p in stored.found.passages)
-        warning = f"{reason}; passages found {_ago(age)} ago are used instead"
+        warning = f"{reason}; passages found {_format_duration(age)} ago are used instead"
         return Retrieved(passages, stored.found.epoch, "cached", warnings=(warning,))
 
     async def _load(self, run: Run, ask: Ask) -> CachedPassages | None:
@@ -103,14 +103,14 @@ class Retriever:
         stored = await self._store.get(run.tenant, ask.question, self._limit)
         if stored is None or self._versions is None or not await self._versions.sync(run.step_budget()):
             return stored
-        left = tuple(p for p in stored.found.passages if not self._versions.deleted(document_id(p.id)))
-        return stored.model_copy(update={"found": stored.found.model_copy(update={"passages": left})})
+        passages = tuple(p for p in stored.found.passages if not self._versions.is_deleted(document_id(p.id)))
+        return stored.model_copy(update={"found": stored.found.model_copy(update={"passages": passages})})
 
     @asynccontextmanager
     async def cache_in_background(self, run: Run, ask: Ask, retrieved: Retrieved) -> AsyncIterator[None]:
-        """Cache the passages while the block, which takes longer, runs: a model generates.
+        """Cache the passages while the block runs, which generates the answer and takes longer.
 
-        An empty result is cached too, so that passages found before and deleted since do not come back.
+        An empty result is cached too, so that it replaces passages that were deleted since.
         """
         if retrieved.cacheable is None:
             yield
@@ -128,7 +128,7 @@ def _rejects_epoch(error: PoiseError) -> bool:
     return isinstance(error, FaultError) and any(item.field == MIN_EPOCH for item in error.fault().errors)
 
 
-def _ago(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

@@ -13,7 +13,7 @@ from poise.worker.context import MessagePublisher
 from poise_services.orchestration.document_versions import DocumentVersions
 
 REVALIDATION_INTERVAL: Final = 30.0
-"""Seconds after which an answer that is still stale is refreshed again."""
+"""Seconds until an answer that is still stale is refreshed again."""
 
 
 class Revalidator:
@@ -21,7 +21,7 @@ class Revalidator:
 
     Args:
         producer: Publishes the asks.
-        leases: Holds the marks that prevent duplicates.
+        leases: Stores the leases that prevent duplicates.
         versions: The documents' versions.
     """
 
@@ -33,11 +33,12 @@ class Revalidator:
     async def start(self, tenant: str, ask: Ask, key: str, cached: CachedAnswer) -> None:
         """Refresh a stale answer by one run, however many asks find it stale.
 
-        The first of them acquires a mark in Redis. If two acquire it, because the mark was lost, both publish the same
-        run id, and the orchestration tier handles that step once. If it handles both, they share a flight.
+        The first of them acquires a lease in Redis, which expires after `REVALIDATION_INTERVAL`. If Redis loses it and
+        a second one acquires it, both publish the same run id, and the orchestration tier handles that run once. If it
+        handles both, they share a single flight.
         """
-        mark = Lease(f"{single_flight_key(tenant, key)}:again", uuid4().hex)
-        if await self._leases.acquire(mark, REVALIDATION_INTERVAL) is LeaseStatus.HELD_ELSEWHERE:
+        lease = Lease(f"{single_flight_key(tenant, key)}:again", uuid4().hex)
+        if await self._leases.acquire(lease, REVALIDATION_INTERVAL) is LeaseStatus.HELD_ELSEWHERE:
             return
         run = self._run_id(key, cached)
         await self._producer.publish(
@@ -48,7 +49,7 @@ class Revalidator:
         )
 
     def _run_id(self, key: str, cached: CachedAnswer) -> str:
-        states = (self._versions.of(dependency.document) for dependency in cached.dependencies)
+        states = (self._versions.state_of(dependency.document) for dependency in cached.dependencies)
         versions = (-1 if state is None else state.version for state in states)
         interval = int(time.time() / REVALIDATION_INTERVAL)
         return str(uuid5(NAMESPACE_OID, "/".join(map(str, (key, cached.computed_at, *versions, interval)))))

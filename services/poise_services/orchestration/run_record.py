@@ -16,7 +16,7 @@ from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW
 log = logging.getLogger(__name__)
 
 MAX_PASSAGE_CHARACTERS: Final = 2_000
-"""Characters of each passage that a run record keeps."""
+"""Maximum characters of each passage in a run record."""
 
 
 async def publish(run: Run, workflow: str, ask: Ask, answer: Answer, context: Context) -> None:
@@ -29,7 +29,7 @@ async def publish(run: Run, workflow: str, ask: Ask, answer: Answer, context: Co
     record = shorten(build(run, workflow, ask, answer), await context.max_body_bytes(RECORDS))
     try:
         await run.publish(RECORDS, record, key=run.id)
-    except RecordTooLargeError as error:  # the topic's limit is tiny: no reason to withhold the answer
+    except RecordTooLargeError as error:  # even shortened: the topic's limit is too small, but the answer can be sent
         log.warning("run %s has no record: %s", run.id, error)
 
 

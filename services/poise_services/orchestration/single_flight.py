@@ -3,7 +3,7 @@
 In a worker the first ask becomes the leader; across workers a lease in Redis decides which worker produces the answer.
 The result, of whichever rung, is stored under the lease's key for some seconds, for the asks waiting in other workers.
 
-What can go wrong, and what then holds:
+Failures, and what happens then:
 
 - The leader is cancelled, or its handler fails: the lease is released, and the next waiting ask acquires it.
 - The leader's worker dies: nothing renews the lease, it expires, and the next ask that looks acquires it. The inference
@@ -12,7 +12,7 @@ What can go wrong, and what then holds:
   result, because another worker holds the lease. The asks that wait in the first worker still receive that result: it
   remains correct.
 - Redis loses the lease, or is absent: asks in one worker still share; each worker pays once.
-- The leader of a worker that waits for another worker runs out of time: it stops waiting, and the next ask leads.
+- The leader runs out of time while it waits for another worker: it stops waiting, and the next ask of its worker leads.
 """
 
 import asyncio
@@ -48,90 +48,94 @@ class SingleFlight:
         self._leases = leases
         self._pending: dict[str, asyncio.Future[FlightResult | None]] = {}
 
-    async def acquire(self, key: str, accepts: Accepts, within: float) -> "CachedAnswer | Flight | None":
+    async def acquire(self, key: str, accepts: Accepts, max_wait: float) -> "CachedAnswer | Flight | None":
         """Return another caller's result, or a Flight that this caller must complete.
 
         Args:
             key: Identical for identical asks.
             accepts: Whether another caller's result is usable.
-            within: Seconds to wait for another caller.
+            max_wait: Seconds to wait for another caller's result.
 
         Returns:
-            None if another caller holds the flight and the time is over.
+            None if another caller leads and has no result after `max_wait`.
         """
-        until = time.monotonic() + within
+        deadline = time.monotonic() + max_wait
         while (pending := self._pending.get(key)) is not None:
             async with parked():
-                await asyncio.wait({pending}, timeout=max(0.0, until - time.monotonic()))
+                await asyncio.wait({pending}, timeout=max(0.0, deadline - time.monotonic()))
             if not pending.done():
                 return None
             outcome = pending.result()
             if outcome is not None and await accepts(*outcome):
                 return outcome[0]
-        return await self._lead(key, accepts, until)
+        return await self._lead(key, accepts, deadline)
 
-    async def _lead(self, key: str, accepts: Accepts, until: float) -> "CachedAnswer | Flight | None":
-        """Lead the asks of this worker."""
+    async def _lead(self, key: str, accepts: Accepts, deadline: float) -> "CachedAnswer | Flight | None":
+        """Lead the asks of this worker: acquire the lease, or wait for another worker's result."""
         pending = self._pending[key] = asyncio.get_running_loop().create_future()
-        flight, found, leads = Flight(self._leases, Lease(key, self._leases.new_token())), None, False
+        flight = Flight(self._leases, Lease(key, self._leases.new_token()))
+        result: CachedAnswer | None = None
+        is_leader = False
 
-        def completed(outcome: FlightResult | None) -> None:
+        def on_complete(outcome: FlightResult | None) -> None:
             del self._pending[key]
             pending.set_result(outcome)
 
         try:
-            found, leads = await self._across(flight, accepts, until)
+            result, is_leader = await self._acquire_lease(flight, accepts, deadline)
         finally:
-            if leads:
-                flight.begin(completed)
+            if is_leader:
+                flight.begin(on_complete)
             else:
-                completed(None if found is None else (found, True))
+                on_complete(None if result is None else (result, True))
                 self._leases.stop_renewing(flight.lease)
-                if found is None:  # Redis' reply to the last claim may be lost, and the lease ours
+                if result is None:  # the last reply of Redis may have been lost, and this worker have the lease
                     await flight.release()
-        return flight if leads else found
+        return flight if is_leader else result
 
-    async def _across(self, flight: "Flight", accepts: Accepts, until: float) -> tuple[CachedAnswer | None, bool]:
-        """Return the result of a flight in another worker, and whether this worker has the lease."""
+    async def _acquire_lease(
+        self, flight: "Flight", accepts: Accepts, deadline: float
+    ) -> tuple[CachedAnswer | None, bool]:
+        """Return another worker's result, if there is one, and whether this worker has acquired the lease."""
         intervals = poll_intervals()
         while True:
             match await flight.claim():
                 case StoredReply() as stored:
-                    found = CachedAnswer.decode(stored.body)
-                    if found is not None and await accepts(found, True):
-                        return found, False
-                    # Of several that do this, one deletes it; the claims that follow get the lease.
+                    result = CachedAnswer.decode(stored.body)
+                    if result is not None and await accepts(result, True):
+                        return result, False
+                    # Discard the result; of several workers that do so, the next to claim gets the lease.
                     await self._leases.discard(flight.lease, stored)
                 case LeaseStatus.HELD_ELSEWHERE:
-                    left = until - time.monotonic()
-                    if left <= 0:
+                    remaining = deadline - time.monotonic()
+                    if remaining <= 0:
                         return None, False
                     async with parked():
-                        await asyncio.sleep(min(next(intervals), left))
+                        await asyncio.sleep(min(next(intervals), remaining))
                 case _:
                     return None, True
 
 
 class Flight:
-    """The production of an answer that other asks wait for. It must be completed."""
+    """The production of an answer that other asks may wait for. The caller must complete it."""
 
     def __init__(self, leases: LeaseHolder, lease: Lease) -> None:
         self.lease = lease
         self._leases = leases
-        self._completed: Callable[[FlightResult | None], None] = lambda _: None
+        self._on_complete: Callable[[FlightResult | None], None] = lambda _: None
 
-    def begin(self, completed: Callable[[FlightResult | None], None]) -> None:
-        """Lead the flight; `completed` gives the result to the asks that wait in this worker."""
-        self._completed = completed
+    def begin(self, on_complete: Callable[[FlightResult | None], None]) -> None:
+        """Lead the flight; `on_complete` gives the result to the asks that wait in this worker."""
+        self._on_complete = on_complete
 
     async def claim(self) -> LeaseStatus | StoredReply:
         """Try to acquire the lease; return its status, or the stored result."""
         return await self._leases.acquire(self.lease)
 
     async def complete(self, answer: CachedAnswer | None) -> None:
-        """Give the result to the asks that wait; None = there is none, and another ask is to produce it."""
+        """Give the result to the waiting asks; None = there is none, and one of them leads."""
         self._leases.stop_renewing(self.lease)
-        self._completed(None if answer is None else (answer, False))
+        self._on_complete(None if answer is None else (answer, False))
         if answer is None:
             await self.release()
         else:

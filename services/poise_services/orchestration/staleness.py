@@ -40,18 +40,18 @@ class Staleness:
 
 
 def staleness_of(
-    cached: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str, *, max_age: float, now: float
+    cached: CachedAnswer, state_of: Callable[[str], DocumentState | None], topic_id: str, *, max_age: float, now: float
 ) -> Staleness:
-    """Return how stale an answer is by the log of versions.
+    """Return how stale an answer is, by the documents' current versions.
 
     Args:
         cached: The answer.
-        known: Returns what is known of a document.
+        state_of: Returns the state of a document; None = unknown.
         topic_id: Kafka's id of the current `poise.documents`.
         max_age: Seconds for which an answer is fresh at most.
         now: Unix seconds.
     """
-    reasons = list(_changes(cached, known, topic_id))
+    reasons = list(_changes(cached, state_of, topic_id))
     if now > cached.computed_at + max_age:
         reasons.append(Staleness(f"it is older than {max_age:g} s", cached.computed_at + max_age))
     if not reasons:
@@ -60,17 +60,19 @@ def staleness_of(
     return Staleness(reasons[0].reason, since, deleted=any(reason.deleted for reason in reasons))
 
 
-def _changes(cached: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str) -> Iterator[Staleness]:
+def _changes(
+    cached: CachedAnswer, state_of: Callable[[str], DocumentState | None], topic_id: str
+) -> Iterator[Staleness]:
     epoch = cached.answer.epoch
     if epoch is not None and _topic_of(epoch) != topic_id:
         yield Staleness("the documents topic was recreated", cached.computed_at)
     for dependency in cached.dependencies:
-        yield from _change(dependency, known(dependency.document), cached.computed_at)
+        yield from _change(dependency, state_of(dependency.document), cached.computed_at)
 
 
-def _change(dependency: Dependency, state: DocumentState | None, made: float) -> Iterator[Staleness]:
+def _change(dependency: Dependency, state: DocumentState | None, computed_at: float) -> Iterator[Staleness]:
     if state is None or dependency.digest is None:
-        yield Staleness(f"whether {dependency.source} has changed is not known", made)
+        yield Staleness(f"whether {dependency.source} has changed is not known", computed_at)
     elif state.digest is None:
         yield Staleness(f"{dependency.source} was deleted", state.changed_at, deleted=True)
     elif state.digest != dependency.digest:
@@ -84,11 +86,11 @@ def _topic_of(epoch: str) -> str | None:
         return None
 
 
-def epoch_reached(epoch: str | None, wanted: str | None) -> bool:
+def epoch_reached(epoch: str | None, requested: str | None) -> bool:
     """Return whether an epoch has reached the requested one; True if none is requested."""
-    if wanted is None:
+    if requested is None:
         return True
     try:
-        return epoch is not None and Epoch.decode(epoch).reached(Epoch.decode(wanted))
+        return epoch is not None and Epoch.decode(epoch).reached(Epoch.decode(requested))
     except ValueError:
-        return False  # retrieval reports what is wrong with it
+        return False  # malformed: retrieval reports it

@@ -25,31 +25,32 @@ def load_workflows(modules: Iterable[str]) -> tuple[Workflow[Ask, Answer], ...]:
             has the name of another.
     """
     loaded: dict[str, tuple[Workflow[Ask, Answer], str]] = {}
-    for where in modules:
-        for workflow in _workflows_in(where):
-            _check(workflow, where)
-            other, there = loaded.setdefault(workflow.name, (workflow, where))
+    for module in modules:
+        for workflow in _workflows_in(module):
+            _check(workflow, module)
+            other, other_module = loaded.setdefault(workflow.name, (workflow, module))
             if workflow is not other:
-                raise SetupError(f"{SETTING}: {where} and {there} both have a workflow {workflow.name!r}: rename one")
+                names = f"{module} and {other_module}"
+                raise SetupError(f"{SETTING}: {names} both have a workflow {workflow.name!r}: rename one")
     return tuple(workflow for workflow, _ in loaded.values())
 
 
-def _workflows_in(where: str) -> Iterator[Workflow[Any, Any]]:
-    workflows = [value for value in vars(load_module(where)).values() if isinstance(value, Workflow)]
+def _workflows_in(module: str) -> Iterator[Workflow[Any, Any]]:
+    workflows = [value for value in vars(load_module(module)).values() if isinstance(value, Workflow)]
     if not workflows:
-        raise SetupError(f'{SETTING}: {where} has no workflow: put @workflow("name") above an async function')
+        raise SetupError(f'{SETTING}: {module} has no workflow: put @workflow("name") above an async function')
     yield from dict.fromkeys(workflows)
 
 
-def _check(workflow: Workflow[Any, Any], where: str) -> None:
+def _check(workflow: Workflow[Any, Any], module: str) -> None:
     if workflow.name in RESERVED_NAMES:
-        raise SetupError(f"{SETTING}: {where}: the workflow {workflow.name!r} is built in: rename yours")
+        raise SetupError(f"{SETTING}: {module}: the workflow {workflow.name!r} is built in: rename yours")
     if not re.fullmatch(NAME, workflow.name):
-        raise SetupError(f"{SETTING}: {where}: the workflow name {workflow.name!r} is invalid: it must match {NAME}")
+        raise SetupError(f"{SETTING}: {module}: the workflow name {workflow.name!r} is invalid: it must match {NAME}")
     hints = get_type_hints(workflow.function)
     returned = hints.pop("return", Answer)
-    if (Ask in hints.values(), returned) != (True, Answer):
+    if Ask not in hints.values() or returned != Answer:
         raise SetupError(
-            f"{SETTING}: {where}: the workflow {workflow.name!r} must be `async def (run: Run, ask: Ask) -> Answer` to"
+            f"{SETTING}: {module}: the workflow {workflow.name!r} must be `async def (run: Run, ask: Ask) -> Answer` to"
             " be asked; one for other requests is a handler of a tier of your own, as docs/WORKFLOWS.md shows"
         )

@@ -1,4 +1,4 @@
-"""Variant router: which variant is asked next, and for how long."""
+"""Variant router: chooses the variant that is asked next, and how long it may take."""
 
 from collections.abc import Callable
 
@@ -31,8 +31,8 @@ class Route(BaseModel):
     """None = no variant."""
     skipped: tuple[str, ...] = ()
     """Better candidates whose breaker is open, each described with its last error."""
-    others: int = 0
-    """How many variants may still be asked after it."""
+    remaining: int = Field(default=0, alias="others")  # the name in journals
+    """How many variants may be asked after it."""
     other_backend: bool = Field(default=False, alias="elsewhere")  # the name in journals
     """Whether one of those has another backend."""
 
@@ -54,26 +54,26 @@ class VariantRouter:
         self._breakers = breakers
         self._variants = {variant.name: variant for variant in settings.variants}
         self._tried: list[TriedVariant] = []
-        self._cause = "open"
+        self._last_cause = "open"
         self._admitted_at: float | None = None
 
     # -- which variant -----------------------------------------------------------------------------------------------
 
-    async def first(self) -> Route:
+    async def route_to_drawn(self) -> Route:
         """Route to the drawn variant, unless its breaker is open."""
-        spare = candidates(list(self._variants.values()), [TriedVariant(self.drawn, "anyone")])
-        route = await self._route(lambda: self._admit([self.drawn], spare))
+        standby = candidates(list(self._variants.values()), [TriedVariant(self.drawn, "any")])
+        route = await self._route(lambda: self._admit([self.drawn], standby))
         if route.variant is None:
-            self._tried.append(TriedVariant(self.drawn, "anyone"))
+            self._tried.append(TriedVariant(self.drawn, "any"))
         return route
 
-    async def next(self) -> Route:
+    async def route_to_other(self) -> Route:
         """Route to the best other variant, and count the failover."""
         route = await self._route(lambda: self._admit(self._candidates(), []))
         if route.variant is not None:
             self.failovers_left -= 1
             failed = self._tried[-1].variant.name
-            count(semconv.FAILOVERS, 1, {semconv.VARIANT: failed, semconv.ERROR_TYPE: self._cause})
+            count(semconv.FAILOVERS, 1, {semconv.VARIANT: failed, semconv.ERROR_TYPE: self._last_cause})
         return route
 
     def variant_of(self, route: Route) -> Variant:
@@ -86,10 +86,10 @@ class VariantRouter:
 
     def budget(self, route: Route) -> float:
         """Return the seconds that the variant of a route may take."""
-        return fair_share(self._run.step_budget(), route.others)
+        return fair_share(self._run.step_budget(), route.remaining)
 
     async def _route(self, choose: Callable[[], Route]) -> Route:
-        """Choose in a step of the run, because in a replay the breakers are in other states."""
+        """Choose in a step of the run, because in a replay the breakers may be in other states."""
         self._admitted_at = None
         admitted: str | None = None
 
@@ -108,32 +108,32 @@ class VariantRouter:
                 self.release(self._variants[admitted])
             raise
 
-    def _admit(self, order: list[Variant], spare: list[Variant]) -> Route:
+    def _admit(self, ordered: list[Variant], standby: list[Variant]) -> Route:
         """Route to the first variant whose breaker admits a call."""
         skipped: list[str] = []
-        for place, variant in enumerate(order):
+        for index, variant in enumerate(ordered):
             self._admitted_at = self._breakers.admit(variant.name)
             if self._admitted_at is not None:
-                after = self._may_follow([*order[place + 1 :], *spare])
+                may_follow = self._may_follow([*ordered[index + 1 :], *standby])
                 return Route(
                     variant=variant.name,
                     skipped=tuple(skipped),
-                    others=len(after),
-                    other_backend=any(other.backend != variant.backend for other in after),
+                    remaining=len(may_follow),
+                    other_backend=any(other.backend != variant.backend for other in may_follow),
                 )
-            why = self._breakers.error_suffix(variant.name)
-            skipped.append(f"{self.label(variant)} {SKIPPED_AFTER_FAILURES}{why}")
+            error = self._breakers.error_suffix(variant.name)
+            skipped.append(f"{self.label(variant)} {SKIPPED_AFTER_FAILURES}{error}")
         return Route(skipped=tuple(skipped))
 
     def _may_follow(self, others: list[Variant]) -> list[Variant]:
         states = self._breakers.states()
-        most = self.failovers_left - (1 if self._tried else 0)  # the failover being routed is one of them
-        return [variant for variant in others if states[variant.name] != "open"][: max(0, most)]
+        limit = self.failovers_left - (1 if self._tried else 0)  # the failover being routed is one of them
+        return [variant for variant in others if states[variant.name] != "open"][: max(0, limit)]
 
     def _candidates(self) -> list[Variant]:
         return candidates(list(self._variants.values()), self._tried, self._breakers.states())
 
-    # -- how it ended ------------------------------------------------------------------------------------------------
+    # -- the outcome -------------------------------------------------------------------------------------------------
 
     def record_answer(self, variant: Variant) -> None:
         """Record that a variant answered."""
@@ -151,17 +151,17 @@ class VariantRouter:
         self._exclude(variant, rule_for(fault.type).next_candidates, cause)
 
     def record_no_prompt(self, variant: Variant) -> None:
-        """Record that the prompt could not be built: the other variants' would fail alike."""
+        """Record that the prompt could not be built; those of the other variants would fail alike."""
         self.release(variant)
-        self._exclude(variant, "nobody", self._cause)
+        self._exclude(variant, "none", self._last_cause)
 
     def release(self, variant: Variant) -> None:
         """Release the admission of a variant whose outcome says nothing about it."""
-        self._breakers.record(variant.name, self._admitted_at, "nothing")
+        self._breakers.record(variant.name, self._admitted_at, "inconclusive")
 
     def _exclude(self, variant: Variant, next_candidates: NextCandidates, cause: str) -> None:
         self._tried.append(TriedVariant(variant, next_candidates))
-        self._cause = cause
+        self._last_cause = cause
 
 
 def max_failovers(settings: OrchestrationSettings) -> int:

@@ -15,11 +15,11 @@ async def test_sync_reads_all_announced_versions(mesh_settings: MeshSettings, na
     async with WorkerRuntime(mesh_settings, tier="client") as mesh, DocumentVersions(mesh) as versions:
         documents = await mesh.logs.topic_id(DOCUMENTS.name)
         assert await versions.sync(60.0)
-        assert versions.of(name) is None
+        assert versions.state_of(name) is None
         for number in range(1, 101):
             said = DocumentVersion(documents=documents, digest=str(number))
             await mesh.producer.publish(VERSIONS, said, key=name, envelope=Envelope(doc_version=number))
             assert await versions.sync(60.0)
-            known = versions.of(name)
+            known = versions.state_of(name)
             assert known is not None
             assert (known.version, known.digest) == (number, str(number))

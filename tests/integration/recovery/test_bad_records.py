@@ -183,7 +183,7 @@ async def test_records_after_bad_records_are_applied(mesh_settings: MeshSettings
         await bad_writer.write_keyed(VERSIONS, "document")
         version = DocumentVersion(documents=await mesh.logs.topic_id(DOCUMENTS.name), digest="known")
         await mesh.producer.publish(VERSIONS, version, key="document", envelope=Envelope(doc_version=1))
-        await until(lambda: getattr(versions.of("document"), "digest", None) == "known")
+        await until(lambda: getattr(versions.state_of("document"), "digest", None) == "known")
 
         await bad_writer.write_keyed(PASSAGES, "document", "document#0")
         position = await RetrievalClient(mesh).put("document", "the aardvark digs")

@@ -149,7 +149,7 @@ async def test_document_versions_follow_the_recreated_topics(
 
         for number in range(5):
             await announce("d", number, "before")
-        await until(lambda: versions.of("d") is not None)
+        await until(lambda: versions.state_of("d") is not None)
         for others in (0, 20):
             await recreate(mesh_settings, *names)
             for number in range(others):
@@ -157,7 +157,7 @@ async def test_document_versions_follow_the_recreated_topics(
             await announce("d", 1, "after" if DOCUMENTS.name in names else "before")
 
             wanted = "after" if DOCUMENTS.name in names else "before"
-            await until(lambda wanted=wanted: getattr(versions.of("d"), "digest", None) == wanted)  # type: ignore[misc]
+            await until(lambda wanted=wanted: getattr(versions.state_of("d"), "digest", None) == wanted)  # type: ignore[misc]
             assert await versions.sync(8.0)
             assert versions.topic_id == await client.logs.topic_id(DOCUMENTS.name)
 

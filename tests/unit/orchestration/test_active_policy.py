@@ -103,9 +103,9 @@ async def test_a_recreated_log_starts_at_version_1_and_the_policy_stays_until_it
     policy_follower = PolicyFollower(settings_of("a", "b"))
     policy_follower.apply(record_of(policy_of(3, b=1.0)))
     policy_follower.on_at_end()
-    before = policy_follower.known
+    before = policy_follower.at_end
     await policy_follower.reset()
-    assert (before, policy_follower.known) == (True, False)
+    assert (before, policy_follower.at_end) == (True, False)
     assert (policy_follower.current.version, weights(policy_follower)) == (3, {"a": 0.0, "b": 1.0})
     policy_follower.apply(record_of(policy_of(1, a=0.5, b=0.5)))
     policy_follower.on_at_end()

@@ -309,6 +309,6 @@ async def test_a_probe_interrupted_before_its_call_is_released() -> None:
     run = CutOff(ScriptedRun({}))  # all that it needs
     router = VariantRouter(run, drawn, settings=settings, breakers=breakers)
     with pytest.raises(asyncio.CancelledError):
-        await router.first()
+        await router.route_to_drawn()
     assert breakers.states() == {drawn.name: "half-open"}
     assert breakers.admit(drawn.name) is not None

@@ -40,14 +40,14 @@ def fault(name: str) -> Fault:
     [
         ("unavailable", "failed", "other_backend"),
         ("temporary", "failed", "other_backend"),
-        ("deadline-exceeded", "failed", "anyone"),
-        ("not-taken", "nothing", "anyone"),
+        ("deadline-exceeded", "failed", "any"),
+        ("not-taken", "inconclusive", "any"),
         ("rate-limited", "open_as_asked", "other_backend"),
-        ("context-too-long", "answered", "larger"),
-        ("content-filtered", "answered", "nobody"),
+        ("context-too-long", "answered", "larger_context"),
+        ("content-filtered", "answered", "none"),
         ("invalid", "answered", "other_backend"),
         ("failed", "answered", "other_backend"),
-        ("cancelled", "nothing", "nobody"),
+        ("cancelled", "inconclusive", "none"),
         ("internal", "failed", "other_backend"),
         ("anything-new", "failed", "other_backend"),
     ],
@@ -63,20 +63,20 @@ def test_every_fault_rule_is_tested() -> None:
 
 
 def test_a_timeout_after_a_tiny_budget_is_not_a_failure() -> None:
-    assert signal_of(fault("deadline-exceeded"), MIN_CONCLUSIVE_BUDGET - 0.1) == "nothing"
+    assert signal_of(fault("deadline-exceeded"), MIN_CONCLUSIVE_BUDGET - 0.1) == "inconclusive"
     assert signal_of(fault("unavailable"), 0.1) == "failed"
 
 
 @pytest.mark.parametrize(
     ("tried", "names"),
     [
-        ([(BIG, "anyone")], ["small", "short", "spare"]),
+        ([(BIG, "any")], ["small", "short", "spare"]),
         ([(SMALL, "other_backend")], ["big", "spare"]),
-        ([(SMALL, "larger")], ["big"]),
-        ([(BIG, "larger")], []),
-        ([(SPARE, "larger")], ["big", "small", "short"]),
-        ([(BIG, "nobody")], []),
-        ([(BIG, "anyone"), (SMALL, "other_backend")], ["spare"]),
+        ([(SMALL, "larger_context")], ["big"]),
+        ([(BIG, "larger_context")], []),
+        ([(SPARE, "larger_context")], ["big", "small", "short"]),
+        ([(BIG, "none")], []),
+        ([(BIG, "any"), (SMALL, "other_backend")], ["spare"]),
     ],
 )
 def test_which_variants_are_worth_asking_next(tried: list[tuple[Variant, NextCandidates]], names: list[str]) -> None:
@@ -88,7 +88,7 @@ def test_which_variants_are_worth_asking_next(tried: list[tuple[Variant, NextCan
 
 
 def test_candidates_are_ordered_by_health_then_weight_then_name() -> None:
-    found = candidates(ALL, [TriedVariant(BIG, "anyone")], {"small": "half-open", "short": "closed"})
+    found = candidates(ALL, [TriedVariant(BIG, "any")], {"small": "half-open", "short": "closed"})
     assert [variant.name for variant in found] == ["short", "spare", "small"]
     equals = [Variant(name=name) for name in "cab"]
     assert [variant.name for variant in candidates(equals, [])] == ["a", "b", "c"]
@@ -166,7 +166,7 @@ def test_an_abandoned_probe_admits_another() -> None:
     clock.now += 2
     probe = breakers.admit("big")
     assert breakers.admit("big") is None
-    breakers.record("big", probe, "nothing")
+    breakers.record("big", probe, "inconclusive")
     assert breakers.admit("big") is not None
 
 
