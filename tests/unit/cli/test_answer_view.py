@@ -28,7 +28,7 @@ def shown(found: Answer) -> str:
     return console.file.getvalue()
 
 
-def test_an_answer_is_shown_with_its_sources_and_where_to_look_further() -> None:
+def test_answer_panel_shows_sources_and_the_trace_command() -> None:
     citations = tuple(Citation(source=f"Book {n}", passage=f"b#{n}", quote=f"words {n}") for n in (1, 2))
     text = shown(answer(citations=citations, timings={"retrieve": 21.0, "generate": 1_180.0, "total": 1_240.0}))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -43,18 +43,18 @@ def test_an_answer_is_shown_with_its_sources_and_where_to_look_further() -> None
     ]
 
 
-def test_an_answer_from_a_lower_rung_says_why() -> None:
+def test_provenance_line_shows_the_reason_for_a_lower_rung() -> None:
     found = answer(rung="extractive", reason="the model's answer was not grounded", variant=None)
     assert provenance_line(found).plain == "extractive (the model's answer was not grounded)"
 
 
-def test_an_answer_of_an_earlier_ask_says_how_old_it_is() -> None:
+def test_provenance_line_shows_the_age_of_a_cached_answer() -> None:
     found = answer(rung="stale", reason="the model failed", cached=True, age=750.0)
     assert provenance_line(found).plain == "stale (the model failed) · short · from the cache, 12 min old"
     assert provenance_line(answer(cached=True, age=0.2)).plain == "primary · short · just worked out for another ask"
 
 
-def test_what_did_less_than_it_should_has_a_line_each() -> None:
+def test_each_degradation_is_shown_on_its_own_line() -> None:
     found = answer(retrieval="cached", degraded=["retrieval failed: away;\npassages found 3 h ago stand in", "[b]x"])
     assert [line.plain for line in warning_lines(found)] == [
         "! retrieval failed: away; passages found 3 h ago stand in",
@@ -67,7 +67,7 @@ def test_what_did_less_than_it_should_has_a_line_each() -> None:
     assert not list(warning_lines(answer(retrieval="hybrid")))
 
 
-def test_what_others_wrote_is_neither_markup_nor_control() -> None:
+def test_answer_text_is_shown_without_markup_or_control_characters() -> None:
     cite = Citation(source="[bold]src[/]", passage="p#0", quote="[red]\x1b[2Jquote")
     text = shown(answer(text="[link=file:///]x[/link]\x1b[31m", citations=(cite,), reason="[/]"))
     assert "[link=file:///]x[/link][31m" in text
@@ -76,20 +76,20 @@ def test_what_others_wrote_is_neither_markup_nor_control() -> None:
     assert "\x1b" not in text
 
 
-def test_times_name_what_no_step_accounts_for() -> None:
+def test_timings_line_shows_the_time_outside_of_steps() -> None:
     assert timings_line({"retrieve": 20.0, "total": 100.0}) == "100 ms = retrieve 20 ms + the rest 80 ms"
     assert timings_line({"total": 100.0}) == "100 ms"
     assert timings_line({"a": 1.0, "b": 2.0}) == "a 1.0 ms + b 2.0 ms"
 
 
-def test_what_the_reader_waited_is_the_total() -> None:
+def test_timings_line_uses_the_measured_wait_as_the_total() -> None:
     text = provenance_line(answer(timings={"generate": 1_000.0, "total": 7_000.0}), waited=53.0).plain
     assert "53 s = generate 1 s + the rest 52 s" in text
     assert "7 s" not in text
     assert "53 s" in provenance_line(answer(timings={}), waited=53.0).plain
 
 
-def test_a_long_quote_is_cut_at_a_word() -> None:
+def test_long_quote_is_cut_at_a_word() -> None:
     said = format_quote("word " * 200)
     assert len(said) <= MAX_QUOTE_CHARS + 4
     assert said.startswith("“word word")

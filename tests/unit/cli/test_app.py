@@ -46,7 +46,7 @@ def test_import_poise_loads_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_of_the_table_exists_and_explains_itself(name: str) -> None:
+def test_each_command_of_the_table_exists_and_has_a_help_text(name: str) -> None:
     module, _, attribute = COMMANDS[name][2].partition(":")
     assert hasattr(import_module(module), attribute)
     shown = RUNNER.invoke(app, [name, "--help"])
@@ -60,7 +60,7 @@ def test_the_help_lists_each_command() -> None:
     assert all(f"{name} " in shown.output for name in COMMANDS)
 
 
-def test_a_command_that_is_mistyped_is_suggested() -> None:
+def test_mistyped_command_is_corrected_by_a_suggestion() -> None:
     shown = RUNNER.invoke(app, ["aks"])
     assert shown.exit_code == 2
     assert "'ask'" in shown.output
@@ -76,7 +76,7 @@ def test_a_command_that_is_mistyped_is_suggested() -> None:
         (["topics", "check", "--broker", "127.0.0.1:1"], 1, "no Kafka broker answers at 127.0.0.1:1"),
     ],
 )
-def test_what_goes_wrong_is_one_line_on_stderr(arguments: list[str], code: int, said: str) -> None:
+def test_errors_are_one_line_on_stderr(arguments: list[str], code: int, said: str) -> None:
     shown = RUNNER.invoke(app, arguments)
     assert shown.exit_code == code
     assert shown.stdout == ""
@@ -85,7 +85,7 @@ def test_what_goes_wrong_is_one_line_on_stderr(arguments: list[str], code: int, 
     assert shown.stderr.splitlines()[-1].startswith("poise: ")
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_is_shown_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise ZeroDivisionError
 
@@ -93,7 +93,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(RUNNER.invoke(app, ["version"]).exception, ZeroDivisionError)
 
 
-def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_command_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 

@@ -42,7 +42,7 @@ def lines(what: RenderableType) -> list[str]:
     return [line.rstrip() for line in shown(what).splitlines()]
 
 
-def test_the_list_has_a_row_and_what_was_said() -> None:
+def test_dead_letters_table_shows_a_row_and_the_error_message() -> None:
     assert lines(dead_letters_table([letter()], 1_120.0)) == [
         "id                 age    error",
         "orchestration/0/5  2 min  TypeError",
@@ -59,13 +59,15 @@ def test_the_list_has_a_row_and_what_was_said() -> None:
         (3, "poise.ask.interactive/1/7", "sent again", "→ poise.ask.interactive/1/7"),
     ],
 )
-def test_the_list_says_how_a_letter_stands(redrives: int, redriven: str | None, standing: str, note: str) -> None:
+def test_dead_letters_table_shows_the_state_of_each_entry(
+    redrives: int, redriven: str | None, standing: str, note: str
+) -> None:
     _, row, below = lines(dead_letters_table([letter(redrives=redrives, redriven=redriven)], 1_120.0))
     assert row == f"orchestration/0/5  2 min  TypeError  {standing}".rstrip()
     assert below == f"  {note}"
 
 
-def test_below_the_list_is_how_many_there_are() -> None:
+def test_totals_line_counts_entries_by_state() -> None:
     letters = [letter(), letter(redrives=3), letter(redriven="t/0/1"), letter(redriven="t/0/2")]
     assert totals_line(letters, hidden=2).plain == (
         "2 dead letters, 1 of them quarantined, 2 sent again (--all shows them)"
@@ -74,7 +76,7 @@ def test_below_the_list_is_how_many_there_are() -> None:
     assert totals_line([], hidden=0).plain == "0 dead letters"
 
 
-def test_what_became_of_one_is_a_line() -> None:
+def test_outcome_line_describes_each_redrive_outcome() -> None:
     where = Position("poise.ask.interactive", 1, 7)
     said = [
         outcome_line(outcome).plain
@@ -91,7 +93,7 @@ def test_what_became_of_one_is_a_line() -> None:
     ]
 
 
-def test_the_page_has_all_of_it() -> None:
+def test_dead_letter_page_shows_all_fields() -> None:
     text = shown(dead_letter_page(letter(), 1_120.0))
     for said in (
         "orchestration/0/5  2 min ago",
@@ -118,20 +120,20 @@ def test_the_page_has_all_of_it() -> None:
     ],
     ids=["null", "empty", "bytes", "too deep", "json"],
 )
-def test_any_body_can_be_shown(value: bytes | None, said: str) -> None:
+def test_render_body_accepts_any_bytes(value: bytes | None, said: str) -> None:
     text = shown(render_body(value))
     assert said in text
     assert "\x1b" not in text
 
 
-def test_a_hexdump_is_cut() -> None:
+def test_hexdump_is_cut_at_its_limit() -> None:
     lines = hexdump(bytes(range(40)), most=32).splitlines()
     assert len(lines) == 3
     assert lines[1] == "00000010  10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1d 1e 1f  |................|"
     assert lines[2] == "… 8 more bytes"
 
 
-def test_for_machines_bytes_that_are_no_text_are_base64() -> None:
+def test_json_view_encodes_binary_bytes_as_base64() -> None:
     view = DeadLetterDetail.of(letter(b"\xff", redrives=3))
     found = json.loads(json.dumps(view.model_dump(mode="json", exclude_unset=True)))
     assert (found["id"], found["state"], found["redrives"]) == ("orchestration/0/5", "quarantined", 3)

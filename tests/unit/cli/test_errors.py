@@ -35,33 +35,33 @@ def fault(status: int, **fields: object) -> FaultError:
         (SetupError("x"), 1),
     ],
 )
-def test_what_is_refused_exits_with_2_all_else_with_1(error: PoiseError, code: int) -> None:
+def test_rejected_input_exits_with_2_and_other_errors_with_1(error: PoiseError, code: int) -> None:
     assert exit_code(error) == code
 
 
-def test_a_fault_names_the_fields_it_refuses() -> None:
+def test_fault_message_names_the_rejected_fields() -> None:
     error = fault(400, errors=(FieldError(field="question", detail="is too long"), FieldError(field="x", detail="?")))
     assert message_line(error) == "Title: question: is too long; x: ?"
 
 
-def test_a_sentence_is_one_harmless_line() -> None:
+def test_message_line_removes_line_breaks_and_control_characters() -> None:
     assert message_line(SetupError("one\n  two\x1b[31m [bold]three[/]")) == "one two[31m [bold]three[/]"
 
 
-def test_an_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_error_writes_one_line_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert report_error(SetupError("no [bold]broker[/]: " + "x" * 200)) == 1
     out, err = capsys.readouterr()
     assert not out
     assert err == "poise: no [bold]broker[/]: " + "x" * 200 + "\n"
 
 
-def test_what_pydantic_refuses_is_told_by_field(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_error_names_the_field_of_a_validation_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValidationError) as refused:
         Ask(question="")
     assert report_error(refused.value) == 2
     assert capsys.readouterr().err.startswith("poise: question: ")
 
 
-def test_a_bug_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_error_ignores_bugs(capsys: pytest.CaptureFixture[str]) -> None:
     assert report_error(TypeError("a bug")) is None
     assert capsys.readouterr().err == ""

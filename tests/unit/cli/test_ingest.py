@@ -17,28 +17,28 @@ def ingested(**numbers: int) -> IngestResult:
     return done
 
 
-def test_the_headline_names_what_there_is() -> None:
+def test_headline_counts_documents_by_state() -> None:
     assert headline(ingested(new=3, unchanged=76)) == "79 documents: 3 new, 76 unchanged"
     assert headline(ingested(changed=1)) == "1 document: 1 changed"
     assert headline(ingested()) == "no documents"
 
 
-def test_only_what_is_new_or_changed_was_published() -> None:
+def test_published_counts_new_and_changed_documents() -> None:
     assert ingested(new=3, changed=2, unchanged=76).published == 5
 
 
-def test_the_report_says_what_was_refused_and_indexed() -> None:
+def test_report_lists_rejected_and_indexed_documents() -> None:
     done = ingested(new=3)
     done.rejected.append(RejectedDocument("x.txt", "is empty"))
     done.indexed, done.parts = 3, 40
     assert report(done, wait=True).plain == "3 documents: 3 new, 1 refused · indexed as 40 passages"
 
 
-def test_without_waiting_the_report_says_how_to_ask() -> None:
+def test_report_without_waiting_shows_the_min_epoch_option() -> None:
     assert report(ingested(new=1), wait=False).plain.endswith(f"\npoise ask --min-epoch {EPOCH.encode()} …")
 
 
-def test_for_machines() -> None:
+def test_json_output_has_all_counts() -> None:
     done = ingested(new=2, unchanged=1)
     done.rejected.append(RejectedDocument("x.txt", "is empty"))
     done.pending = ["new-1"]

@@ -115,7 +115,7 @@ SCORES = [
 # -- show --------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_in_force() -> None:
+def test_policy_page_shows_the_weights_in_force() -> None:
     lines = shown(policy_page(policy(), [SET, MOVED], variant_statuses(policy(), [SET, MOVED], SCORES), NOW), 240)
     assert lines == [
         "answer version 2 · by the loop, 2 min ago",
@@ -130,13 +130,13 @@ def test_what_is_in_force() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_no_line_of_the_table_is_wider_than_a_screen(width: int) -> None:
+def test_policy_page_fits_the_width_of_the_screen(width: int) -> None:
     rows = variant_statuses(policy(), [SET, MOVED], SCORES)
     table = [line for line in shown(policy_page(policy(), [SET, MOVED], rows, NOW), width) if "0.001" in line]
     assert len(table) == 2
 
 
-def test_a_policy_that_is_held_and_one_that_only_says_what_it_would_do() -> None:
+def test_policy_page_marks_a_held_policy_and_a_dry_run() -> None:
     spec = policy().spec.model_copy(update={"dry_run": True})
     [head, *_] = shown(policy_page(policy(held=True, by="jane", spec=spec), [], [], NOW))
     assert head == "answer version 2 · by jane, 2 min ago held: the weights stay dry run: decides, does not act"
@@ -155,13 +155,13 @@ def test_a_policy_that_is_held_and_one_that_only_says_what_it_would_do() -> None
         ([SET, MOVED, persons(3, "refuse", before=MOVED.after, after=MOVED.after, acted=False)], "incident"),
     ],
 )
-def test_the_state_of_a_variant(decisions: list[Decision], state: str) -> None:
+def test_policy_page_shows_the_state_of_each_variant(decisions: list[Decision], state: str) -> None:
     lines = shown(policy_page(policy(), decisions, variant_statuses(policy(), decisions, []), NOW))
     [cheap] = [line for line in lines if line.startswith("cheap 5 %")]
     assert cheap == f"cheap 5 % 50 % 0 – – {state}".strip()
 
 
-def test_a_policy_that_was_never_set_says_what_to_do() -> None:
+def test_page_of_an_unset_policy_shows_the_set_command() -> None:
     lines = shown(unset_policy_page("answer"))
     assert "was never set" in lines[0]
     assert "poise policy set poise.toml" in lines
@@ -170,13 +170,13 @@ def test_a_policy_that_was_never_set_says_what_to_do() -> None:
 # -- decisions ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_came_of_a_command() -> None:
+def test_decision_page_shows_the_result_of_a_command() -> None:
     assert shown(decision_page(SET)) == ["answer-1 set: jane sets it", "steady – → 50 %", "cheap – → 50 %"]
     held = persons(3, "hold", before=MOVED.after, after=MOVED.after)
     assert shown(decision_page(held)) == ["answer-3 hold: jane holds it", "steady 95 % stays", "cheap 5 % stays"]
 
 
-def test_the_log() -> None:
+def test_decisions_table_lists_the_decisions() -> None:
     dry = decision(4, "shift", acted=False)
     assert shown(decisions_table([SET, MOVED, dry], NOW)) == [
         "decision when what",
@@ -189,7 +189,7 @@ def test_the_log() -> None:
     ]
 
 
-def test_what_a_replay_found() -> None:
+def test_replay_report_shows_matching_and_differing_decisions() -> None:
     decisions = [SET, MOVED, PROMOTED]
     logs = PolicyLogs("answer", decisions, {}, [], 0, 0)
     assert shown(replay_report(ReplayResult(0, None, tuple(decisions), 3, None), logs)) == [
@@ -216,7 +216,7 @@ RECORD = RunRecord(
 )
 
 
-def test_a_decision_of_the_loop_is_explained() -> None:
+def test_explanation_of_an_automatic_decision_shows_its_evidence() -> None:
     lines = shown(decision_explanation(MOVED, policy(), {"run-1": RECORD}, NOW), 200)
     assert lines[0].startswith("answer-2 roll back cheap by the loop, ")
     assert lines[1] == WHY
@@ -240,20 +240,20 @@ def test_a_decision_of_the_loop_is_explained() -> None:
     assert " ".join(lines[begin : begin + 2]) == f"{'A kind of list. ' * 13}"[:200] + "…"
 
 
-def test_recovery_is_explained_otherwise_than_an_alarm() -> None:
+def test_explanation_of_a_recovery_differs_from_that_of_an_alarm() -> None:
     lines = shown(decision_explanation(PROMOTED, policy(held=True), {}, NOW), 200)
     assert "If it still were, it would pass this test with a probability of at most 5 %." in lines
     assert not any("by chance" in line for line in lines)
     assert "poise policy release answer let the loop move weights again" in lines
 
 
-def test_a_decision_that_was_not_acted_on() -> None:
+def test_explanation_shows_that_a_dry_run_changed_nothing() -> None:
     lines = shown(decision_explanation(decision(acted=False), policy(), {}, NOW), 200)
     assert "Nothing: a dry run, or held. It would have set:" in lines
     assert not any("revert" in line for line in lines)
 
 
-def test_a_persons_decision_is_explained_without_statistics() -> None:
+def test_explanation_of_an_operators_decision_shows_no_statistics() -> None:
     refused = persons(3, "refuse", before={}, after={}, acted=False)
     lines = shown(decision_explanation(refused, None, {}, NOW), 200)
     assert lines[0].startswith("answer-3 refuse by jane, ")
@@ -261,7 +261,7 @@ def test_a_persons_decision_is_explained_without_statistics() -> None:
     assert "Confidence" not in lines
 
 
-def test_shares_above_a_ceiling_are_percentages() -> None:
+def test_shares_above_a_ceiling_are_shown_in_percent() -> None:
     slow = FINDING.model_copy(
         update={"about": "latency", "samples": {"cheap": Sample(count=100, mean=0.12, low=0.07, high=0.2)}}
     )
@@ -279,15 +279,15 @@ def test_shares_above_a_ceiling_are_percentages() -> None:
         ((2.0, -1.0, 3.0), "├────────●"),
     ],
 )
-def test_an_interval_on_an_axis(sample: tuple[float, float, float], drawn: str) -> None:
+def test_interval_bar_draws_mean_and_interval(sample: tuple[float, float, float], drawn: str) -> None:
     mean, low, high = sample
     assert interval_bar(Sample(count=1, mean=mean, low=low, high=high), 0.0, 1.0, 10) == drawn
 
 
-def test_an_axis_without_length() -> None:
+def test_interval_bar_draws_a_point_on_an_axis_of_zero_length() -> None:
     assert interval_bar(Sample(count=1, mean=0.5, low=0.5, high=0.5), 0.5, 0.5) == "●"
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.05, "5 %"), (1.0, "100 %"), (0.125, "12.5 %"), (0.0, "0 %")])
-def test_a_share(share: float, text: str) -> None:
+def test_format_share_rounds_to_percent(share: float, text: str) -> None:
     assert format_share(share) == text

@@ -40,7 +40,7 @@ def resolve(document: dict[str, Any], ref: str) -> Any:
     return node
 
 
-def test_the_document_has_what_asyncapi_3_asks_for(document: dict[str, Any]) -> None:
+def test_document_has_the_fields_that_asyncapi_3_requires(document: dict[str, Any]) -> None:
     assert document["asyncapi"] == "3.0.0"
     assert (document["info"]["title"], document["info"]["version"]) == ("Poise", "1.2.3")
     assert all(
@@ -48,14 +48,14 @@ def test_the_document_has_what_asyncapi_3_asks_for(document: dict[str, Any]) -> 
     )
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
     found = list(refs(document))
     assert len(found) > 100
     for ref in found:
         assert resolve(document, ref)
 
 
-def test_every_name_is_one_that_asyncapi_allows(document: dict[str, Any]) -> None:
+def test_every_name_is_valid_in_asyncapi(document: dict[str, Any]) -> None:
     names = [name for part in document["components"].values() for name in part]
     names += [*document["channels"], *document["operations"]]
     names += [name for channel in document["channels"].values() for name in channel["messages"]]
@@ -72,7 +72,7 @@ def test_operations_use_messages_of_their_channel(document: dict[str, Any]) -> N
                 assert all(message["$ref"].startswith(f"{channel}/messages/") for message in use["messages"])
 
 
-def test_replies_go_where_the_request_says(document: dict[str, Any]) -> None:
+def test_reply_address_is_the_reply_to_header(document: dict[str, Any]) -> None:
     reply = document["operations"]["receive.poise.ask.interactive"]["reply"]
     assert reply["address"] == {"location": "$message.header#/reply_to"}
     assert resolve(document, reply["channel"]["$ref"])["address"] is None  # asked for where an address is given
@@ -80,7 +80,7 @@ def test_replies_go_where_the_request_says(document: dict[str, Any]) -> None:
     assert kinds == ["answer/1", "fault/1"]
 
 
-def test_every_topic_that_has_bodies_of_its_own_is_a_channel(document: dict[str, Any]) -> None:
+def test_every_topic_with_its_own_bodies_is_a_channel(document: dict[str, Any]) -> None:
     topics = {name for name in CATALOGUE if not name.endswith(".dead") and ".retry." not in name}
     assert {channel["address"] for channel in document["channels"].values()} == topics | {None}
 
@@ -139,7 +139,7 @@ def test_schemas_are_printed_or_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "asyncapi.json").read_text(encoding="utf-8"))["asyncapi"] == "3.0.0"
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_unwritable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     shown = CliRunner().invoke(app, ["schema", "json", "--out", str(tmp_path / "file")])
     assert shown.exit_code == 1

@@ -29,17 +29,17 @@ def score(run: str, variant: str = "short", rung: str = "primary", **values: flo
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1_800), (" 1.5h ", 5_400), ("7d", 604_800)])
-def test_a_span_of_time(text: str, seconds: float) -> None:
+def test_parse_period_returns_seconds(text: str, seconds: float) -> None:
     assert parse_period(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "h", "1", "-1h", "1w", "1h30m"])
-def test_what_is_no_span_of_time(text: str) -> None:
+def test_parse_period_rejects_an_invalid_period(text: str) -> None:
     with pytest.raises(InvalidMessageError, match="--since"):
         parse_period(text)
 
 
-def test_the_table() -> None:
+def test_scores_table_has_a_row_for_each_variant() -> None:
     scores = [
         score(
             "1",
@@ -85,7 +85,7 @@ def test_the_table() -> None:
     ]
 
 
-def test_feedback_stands_in_the_note() -> None:
+def test_note_shows_the_feedback() -> None:
     said = {
         "feedback_thumb": estimate([1.0, 1.0, 0.0]),
         "feedback_rating": estimate([0.25, 0.75]),
@@ -100,12 +100,12 @@ def test_feedback_stands_in_the_note() -> None:
     assert file.getvalue().splitlines()[2].strip() == "1 of 1 thumbs up"
 
 
-def test_one_run_has_no_interval() -> None:
+def test_single_run_has_no_interval() -> None:
     assert format_interval(estimate([0.5])) == "0.50"
     assert format_interval(None) == format_mean_share(None) == "-"
 
 
-def test_what_is_no_score_is_passed_over() -> None:
+def test_invalid_scores_are_skipped() -> None:
     records = [
         Record("poise.scores", 0, n, 0.0, None, value) for n, value in enumerate((None, b"{", score("1").encode()))
     ]

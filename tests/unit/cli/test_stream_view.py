@@ -13,19 +13,19 @@ def shown(view: StreamView, *, height: int = 24) -> list[str]:
     return [line.strip() for line in console.file.getvalue().splitlines() if line.strip()]
 
 
-def test_until_a_word_comes_it_waits() -> None:
+def test_view_shows_that_it_waits_for_the_first_token() -> None:
     (line,) = shown(StreamView())
     assert line.endswith("asking …")
 
 
-def test_words_are_put_together() -> None:
+def test_view_joins_the_tokens() -> None:
     view = StreamView()
     for text in (" Noth", "ing ", "happens.\n"):
         view.take(Delta(text=text))
     assert shown(view) == ["Nothing happens."]
 
 
-def test_after_a_reset_only_what_follows_is_shown_and_why() -> None:
+def test_view_shows_the_reason_of_a_reset_and_only_the_text_after_it() -> None:
     view = StreamView()
     view.take(Delta(text="made up"))
     view.take(Reset(reason="not\ngrounded", rung="extractive"))
@@ -35,7 +35,7 @@ def test_after_a_reset_only_what_follows_is_shown_and_why() -> None:
     assert shown(view) == ["reset: not grounded", "Word for word."]
 
 
-def test_of_a_long_text_the_end_is_shown() -> None:
+def test_view_shows_the_end_of_a_long_text() -> None:
     view = StreamView()
     view.take(Delta(text="\n".join(f"line {number}" for number in range(100))))
     lines = shown(view, height=10)
@@ -43,7 +43,7 @@ def test_of_a_long_text_the_end_is_shown() -> None:
     assert len(lines) < 10
 
 
-def test_what_others_wrote_is_neither_markup_nor_control() -> None:
+def test_view_shows_text_without_markup_or_control_characters() -> None:
     view = StreamView()
     view.take(Reset(reason="[bold]why[/]\x1b[2J"))
     view.take(Delta(text="[red]\x1b[31mx"))
