@@ -40,11 +40,11 @@ def test_every_tier_can_be_scaled(services: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for name in ("kafka", "gateway") for port in services[name]["ports"])
 
 
-def test_transactions_are_open_for_no_longer_than_on_the_embedded_broker(services: dict[str, Any]) -> None:
+def test_transaction_timeout_equals_that_of_the_embedded_broker(services: dict[str, Any]) -> None:
     assert services["kafka"]["environment"]["KAFKA_TRANSACTION_MAX_TIMEOUT_MS"] == MAX_TRANSACTION_MS
 
 
-def test_workers_wait_for_what_they_stand_on(services: dict[str, Any]) -> None:
+def test_workers_start_after_the_services_they_depend_on(services: dict[str, Any]) -> None:
     for tier in TIERS:
         assert services[tier]["depends_on"] == {
             "kafka": {"condition": "service_healthy"},
@@ -54,7 +54,7 @@ def test_workers_wait_for_what_they_stand_on(services: dict[str, Any]) -> None:
     assert services["topics"]["command"] == ["poise", "topics", "apply"]
 
 
-def test_settings_that_are_given_exist(services: dict[str, Any]) -> None:
+def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> None:
     known = {f"POISE_{name.upper()}" for name in MeshSettings.model_fields}
     given = {name for tier in TIERS for name in services[tier]["environment"]}
     given |= set(re.findall(r"POISE_\w+(?==)", DOCKERFILE))
@@ -66,7 +66,7 @@ def test_settings_that_are_given_exist(services: dict[str, Any]) -> None:
     assert DEFAULT_NAME in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
 
 
-def test_orchestration_workers_share_the_secret_of_the_draw(services: dict[str, Any]) -> None:
+def test_orchestration_workers_share_the_draw_secret(services: dict[str, Any]) -> None:
     (volume,) = services["orchestration"]["volumes"]
     name, _, folder = volume.partition(":")
     assert name in yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
@@ -74,13 +74,13 @@ def test_orchestration_workers_share_the_secret_of_the_draw(services: dict[str, 
     assert not {"POISE_SHARED_DIR", "POISE_ORCHESTRATION_DRAW_SECRET"} & services["orchestration"]["environment"].keys()
 
 
-def test_the_kafka_of_the_containers_is_the_embedded_one(services: dict[str, Any]) -> None:
+def test_containers_run_the_embedded_version_of_kafka(services: dict[str, Any]) -> None:
     (version,) = [jar.version for jar in jars.load_jar_list() if jar.artifact == "kafka_2.13"]
     assert services["kafka"]["image"] == f"apache/kafka:{version}"
     assert services["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
 
 
-def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:
+def test_image_copies_only_existing_files_that_dockerignore_allows() -> None:
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {
         word
@@ -91,7 +91,7 @@ def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:
     assert all((ROOT / name).exists() for name in copied - {"README.md"})
 
 
-def test_the_model_and_those_who_ask_it_have_one_key(services: dict[str, Any]) -> None:
+def test_model_server_and_inference_share_one_api_key(services: dict[str, Any]) -> None:
     key = services["model"]["environment"][API_KEY_VARIABLE]
     assert f'"api_key": "{key}"' in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
     assert len(key.partition(":-")[2]) > MIN_KEY_LENGTH

@@ -52,7 +52,7 @@ def store(tmp_path: Path, repository: Repository, said: list[str]) -> JarStore:
     return filled
 
 
-def test_what_is_there_is_not_fetched_again(store: JarStore, repository: Repository, said: list[str]) -> None:
+def test_existing_jars_are_not_downloaded_again(store: JarStore, repository: Repository, said: list[str]) -> None:
     store.ensure(said.append)
 
     assert repository.asked == []
@@ -61,7 +61,7 @@ def test_what_is_there_is_not_fetched_again(store: JarStore, repository: Reposit
 
 
 @pytest.mark.parametrize("damage", [b"first and more", b"fir", b"FIRST", b""])
-def test_a_damaged_jar_is_noticed_and_fetched_again(
+def test_damaged_jar_is_detected_and_downloaded_again(
     store: JarStore, repository: Repository, said: list[str], damage: bytes
 ) -> None:
     (store.directory / "one-1.0.jar").write_bytes(damage)
@@ -73,7 +73,7 @@ def test_a_damaged_jar_is_noticed_and_fetched_again(
     assert (store.directory / "one-1.0.jar").read_bytes() == CONTENT["one"]
 
 
-def test_a_jar_that_was_copied_without_its_time_is_read_once_and_trusted(
+def test_jar_with_a_new_mtime_is_verified_once_and_then_trusted(
     store: JarStore, repository: Repository, said: list[str]
 ) -> None:
     jar = store.directory / "one-1.0.jar"
@@ -85,7 +85,7 @@ def test_a_jar_that_was_copied_without_its_time_is_read_once_and_trusted(
     assert jar.stat().st_mtime == jars.VERIFIED_MTIME
 
 
-def test_damage_that_hides_its_traces_is_found_when_everything_is_verified(
+def test_damage_with_an_unchanged_mtime_is_found_by_a_full_verification(
     store: JarStore, repository: Repository, said: list[str]
 ) -> None:
     jar = store.directory / "one-1.0.jar"
@@ -99,7 +99,7 @@ def test_damage_that_hides_its_traces_is_found_when_everything_is_verified(
     assert repository.asked == ["one"]
 
 
-def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, repository: Repository) -> None:
+def test_uncreatable_folder_is_reported_in_one_line(tmp_path: Path, repository: Repository) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match=r"cache directory .* XDG_CACHE_HOME") as error:
         JarStore(tmp_path / "file" / "kafka", LIST).ensure(lambda _: None)
@@ -107,14 +107,14 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, reposito
     assert repository.asked == []
 
 
-def test_the_list_names_each_jar_once_with_a_whole_checksum() -> None:
+def test_jar_list_names_each_jar_once_with_a_complete_checksum() -> None:
     names = [jar.filename for jar in jars.load_jar_list()]
     assert len(names) == len(set(names)) > 30
     assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in jars.load_jar_list())
     assert "kafka_2.13-4.3.1.jar" in names
 
 
-def test_the_cache_is_where_the_desktop_convention_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_directory_follows_the_xdg_convention(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert jars.cache_directory() == tmp_path / "poise"
     monkeypatch.setenv("XDG_CACHE_HOME", "")

@@ -57,7 +57,7 @@ def got(handler: type[Repository], directory: Path, monkeypatch: pytest.MonkeyPa
         server.server_close()
 
 
-def test_a_jar_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jar_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert got(Repository, tmp_path, monkeypatch) == [CONTENT]
 
 
@@ -70,7 +70,7 @@ def test_a_jar_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ],
     ids=["too long", "gzip", "bomb"],
 )
-def test_something_else_is_refused_without_reading_it_all(
+def test_wrong_content_is_rejected_before_it_is_read_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes, encoding: str
 ) -> None:
     class Hostile(Repository):

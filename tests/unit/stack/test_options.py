@@ -22,25 +22,25 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_tiers_that_are_not_named_keep_one_worker() -> None:
+def test_unnamed_tiers_have_one_worker() -> None:
     workers = parse_workers("inference=3, retrieval=0")
 
     assert workers == {**ONE_OF_EACH, "retrieval": 0, "inference": 3, "integration": 0}
 
 
 @pytest.mark.parametrize("text", ["", " ", ","])
-def test_nothing_means_one_of_each_where_it_has_something_to_do(text: str) -> None:
+def test_empty_option_starts_one_worker_of_each_configured_tier(text: str) -> None:
     assert parse_workers(text) == StackOptions().workers == {**ONE_OF_EACH, "integration": 0}
 
 
 @pytest.mark.parametrize("variable", [INTEGRATIONS_VARIABLE, f"{INTEGRATIONS_VARIABLE}__weather__url"])
-def test_an_integration_of_the_environment_has_a_worker(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_integration_in_the_environment_starts_a_worker(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "…")
     assert parse_workers("")["integration"] == 1
     assert parse_workers("integration=3")["integration"] == 3
 
 
-def test_an_integration_of_the_file_has_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_integration_in_the_config_file_starts_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "poise.toml"
     monkeypatch.setenv("POISE_CONFIG", str(file))
     with pytest.raises(SetupError, match=r"poise\.toml, which cannot be read"):
@@ -61,23 +61,23 @@ def test_an_integration_of_the_file_has_a_worker(monkeypatch: pytest.MonkeyPatch
         ("=3", "no tier ''"),
     ],
 )
-def test_what_is_not_understood_is_refused_in_one_line(text: str, says: str) -> None:
+def test_invalid_workers_option_is_rejected_in_one_line(text: str, says: str) -> None:
     with pytest.raises(SetupError, match=says) as refusal:
         parse_workers(text)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_model_server_needs_the_name_of_its_model() -> None:
+def test_external_model_server_requires_a_model_name() -> None:
     with pytest.raises(SetupError, match="--model-name"):
         StackOptions(external=ExternalServices(model_url="http://127.0.0.1:1"))
 
 
-def test_an_unknown_tier_is_refused_by_the_library_too() -> None:
+def test_stack_options_reject_an_unknown_tier() -> None:
     with pytest.raises(SetupError, match="no tier 'poetry'"):
         StackOptions(workers={"poetry": 1})
 
 
-def test_own_tiers_are_given_by_their_files(tmp_path: Path) -> None:
+def test_custom_tiers_are_parsed_from_their_files(tmp_path: Path) -> None:
     one, two = tmp_path / "one.py", tmp_path / "two.py"
     one.touch()
     two.touch()
@@ -98,7 +98,7 @@ def test_own_tiers_are_given_by_their_files(tmp_path: Path) -> None:
         ("{}/one.txt", "give a Python file"),
     ],
 )
-def test_own_tiers_that_are_not_understood_are_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_custom_tiers_option_is_rejected_in_one_line(tmp_path: Path, text: str, says: str) -> None:
     for name in ("one.py", "a b.py", "one.txt"):
         (tmp_path / name).touch()
     with pytest.raises(SetupError, match=says) as refusal:
@@ -107,6 +107,6 @@ def test_own_tiers_that_are_not_understood_are_refused_in_one_line(tmp_path: Pat
 
 
 @pytest.mark.parametrize("own", [{"a/one.py": 1, "b/one.py": 1}, {"inference.py": 1}])
-def test_own_tiers_that_would_be_called_alike_are_refused(own: dict[str, int]) -> None:
+def test_custom_tiers_with_the_same_name_are_rejected(own: dict[str, int]) -> None:
     with pytest.raises(SetupError, match="two tiers have the name"):
         StackOptions(custom_tiers=own)

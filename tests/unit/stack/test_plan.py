@@ -35,7 +35,7 @@ def told(made: StartPlan, instance: str) -> dict[str, str]:
     return dict(next(worker for worker in made.workers if worker.instance == instance)._environment())
 
 
-def test_everything_is_ours_unless_it_runs_already(tmp_path: Path) -> None:
+def test_plan_starts_every_server_that_is_not_external(tmp_path: Path) -> None:
     made = make(StackOptions(tmp_path, NO_GATEWAY))
 
     assert [part.name for part in made.servers] == ["model", "redis", "kafka"]
@@ -43,7 +43,7 @@ def test_everything_is_ours_unless_it_runs_already(tmp_path: Path) -> None:
     assert made.addresses.gateway_url is None
 
 
-def test_nobody_is_given_a_port_twice(tmp_path: Path) -> None:
+def test_every_part_has_its_own_port(tmp_path: Path) -> None:
     made = make(StackOptions(tmp_path, {**ONE_OF_EACH, "gateway": 3, "inference": 20}, Ports(gateway=0)))
 
     ports = [part.port for part in (*made.servers, *made.workers)]
@@ -52,7 +52,7 @@ def test_nobody_is_given_a_port_twice(tmp_path: Path) -> None:
     assert made.addresses.gateway_url == f"http://127.0.0.1:{told(made, 'gateway-1')['POISE_GATEWAY_PORT']}"
 
 
-def test_workers_are_told_addresses_and_not_whose_they_are(tmp_path: Path) -> None:
+def test_workers_get_the_same_variables_for_embedded_and_external_servers(tmp_path: Path) -> None:
     ours = make(StackOptions(tmp_path, NO_GATEWAY))
     theirs = make(
         StackOptions(
@@ -74,7 +74,7 @@ def test_workers_are_told_addresses_and_not_whose_they_are(tmp_path: Path) -> No
     assert backends == {"default": {"url": "https://models.example", "model": "gpt-x"}}
 
 
-def test_each_worker_has_a_name_a_port_and_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_each_worker_has_its_own_name_port_and_folder(tmp_path: Path) -> None:
     made = make(StackOptions(tmp_path, {"inference": 2}))
 
     first, second = told(made, "inference-1"), told(made, "inference-2")
@@ -84,7 +84,7 @@ def test_each_worker_has_a_name_a_port_and_a_folder_of_its_own(tmp_path: Path) -
     assert first["POISE_SHARED_DIR"] == second["POISE_SHARED_DIR"] == str(tmp_path)
 
 
-def test_model_servers_that_the_environment_names_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_servers_of_the_environment_are_preserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = {"url": "http://127.0.0.1:1", "model": "large"}
     monkeypatch.setenv(plan.BACKENDS_VARIABLE, json.dumps({"large": large}))
     both = make(StackOptions(tmp_path, NO_GATEWAY))
@@ -99,7 +99,9 @@ def test_model_servers_that_the_environment_names_are_kept(tmp_path: Path, monke
         make(StackOptions(tmp_path, NO_GATEWAY))
 
 
-def test_the_model_servers_key_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_api_key_of_the_model_server_is_read_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = StackOptions(
         tmp_path,
         NO_GATEWAY,
@@ -118,13 +120,13 @@ def test_the_model_servers_key_comes_from_the_environment(tmp_path: Path, monkey
     ("part", "option"),
     [("kafka", "--port-kafka"), ("redis", "--port-redis"), ("model", "--port-model"), ("gateway", "--port-gateway")],
 )
-def test_a_port_in_use_is_one_clear_line(tmp_path: Path, taken: int, part: str, option: str) -> None:
+def test_port_in_use_is_reported_in_one_line(tmp_path: Path, taken: int, part: str, option: str) -> None:
     with pytest.raises(SetupError, match=f"port {taken} .* in use: .*{option}") as error:
         make(StackOptions(tmp_path, ONE_OF_EACH, Ports(**{part: taken})))
     assert "\n" not in str(error.value)
 
 
-def test_the_gateway_moves_aside_when_its_usual_port_is_taken(
+def test_gateway_uses_a_free_port_if_its_default_is_in_use(
     tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "DEFAULT_GATEWAY_PORT", taken)
@@ -136,11 +138,11 @@ def test_the_gateway_moves_aside_when_its_usual_port_is_taken(
     assert "--port-gateway" in said[0]
 
 
-def test_no_model_is_started_for_nobody(tmp_path: Path) -> None:
+def test_model_server_is_not_started_without_inference_workers(tmp_path: Path) -> None:
     assert make(StackOptions(tmp_path, {"evaluation": 1})).model is None
 
 
-def test_a_tiers_secrets_are_told_to_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_a_tier_are_passed_only_to_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
         "gateway": ("POISE_GATEWAY_ADMIN_TOKEN", "of-the-gateway"),
         "inference": ("POISE_INFERENCE_BACKENDS__CLOUD__API_KEY", "of-a-model"),

@@ -19,12 +19,12 @@ STATE = StackState(
 )
 
 
-def test_nothing_runs_where_nothing_was(tmp_path: Path) -> None:
+def test_no_stack_is_found_in_an_empty_directory(tmp_path: Path) -> None:
     assert running_stack(tmp_path / "absent") is None
     assert running_stack(tmp_path) is None
 
 
-def test_a_running_stack_is_found_and_a_stopped_one_is_not(tmp_path: Path) -> None:
+def test_running_stack_is_found_and_stopped_stack_is_not(tmp_path: Path) -> None:
     with lock(tmp_path):
         write_state(tmp_path, STATE)
         assert running_stack(tmp_path) == STATE
@@ -32,7 +32,7 @@ def test_a_running_stack_is_found_and_a_stopped_one_is_not(tmp_path: Path) -> No
     assert not (tmp_path / "stack.json").exists()
 
 
-def test_a_stack_that_has_no_state_to_tell_runs_all_the_same(tmp_path: Path) -> None:
+def test_stack_without_a_readable_state_counts_as_running(tmp_path: Path) -> None:
     assert not is_running(tmp_path)
     with lock(tmp_path):
         assert is_running(tmp_path), "it starts"
@@ -43,7 +43,7 @@ def test_a_stack_that_has_no_state_to_tell_runs_all_the_same(tmp_path: Path) -> 
     assert running_stack(tmp_path) is None
 
 
-def test_there_is_one_stack_a_directory(tmp_path: Path) -> None:
+def test_directory_has_at_most_one_stack(tmp_path: Path) -> None:
     with (
         lock(tmp_path),
         pytest.raises(SetupError, match=r"already runs .*`poise down`"),
@@ -52,7 +52,7 @@ def test_there_is_one_stack_a_directory(tmp_path: Path) -> None:
         pytest.fail("held twice")
 
 
-def test_what_a_killed_stack_left_behind_misleads_nobody(tmp_path: Path) -> None:
+def test_state_of_a_killed_stack_is_ignored(tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, signal, sys
 from poise.stack.state import StackState, lock, write_state
@@ -70,13 +70,13 @@ with lock(place):
         assert not (tmp_path / "stack.json").exists()
 
 
-def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_state_file_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     with lock(tmp_path):
         write_state(tmp_path, STATE)
         assert (tmp_path / "stack.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+def test_uncreatable_directory_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match=r"cannot be used .* --dir"), lock(tmp_path / "file" / "stack"):
         pytest.fail("held")
