@@ -96,7 +96,7 @@ def circle() -> Any:
     ],
     ids=lambda given: given if isinstance(given, str) else given.kind,
 )
-def test_the_field_is_named(message: Message, field: str) -> None:
+def test_encoding_error_names_the_field(message: Message, field: str) -> None:
     with pytest.raises(EncodingError) as caught:
         encode(message)
     assert [error.field for error in caught.value.errors] == [field]
@@ -107,12 +107,12 @@ def test_the_field_is_named(message: Message, field: str) -> None:
 
 
 @pytest.mark.parametrize("value", [circle(), deep()], ids=["a circle", "nested too deep"])
-def test_what_has_no_end_is_named_by_its_beginning(value: Any) -> None:
+def test_encoding_error_of_a_recursive_value_names_its_first_items(value: Any) -> None:
     with pytest.raises(EncodingError, match=r"reply/1 cannot be encoded: value\.0"):
         encode(Reply(value=value))
 
 
-def test_what_has_a_form_in_json_is_written() -> None:
+def test_json_values_are_encoded() -> None:
     reply = Reply(text="null", value=[None, 10**30, decimal.Decimal("1.5")], by_name={"a": None})
     assert EncodedMessage.of(reply) == EncodedMessage(reply, reply.encode())
 
@@ -133,7 +133,7 @@ anything = st.recursive(
 
 
 @given(anything, st.text(st.characters(categories=["L", "Cs"]), max_size=3), st.floats())
-def test_whatever_a_handler_returns_is_bytes_that_can_be_read_or_an_encoding_error(
+def test_any_reply_is_encoded_to_readable_bytes_or_raises_an_encoding_error(
     value: Any, text: str, number: float
 ) -> None:
     try:
@@ -147,7 +147,7 @@ def test_whatever_a_handler_returns_is_bytes_that_can_be_read_or_an_encoding_err
 
 
 @given(st.text(st.characters(categories=["L", "Cs", "Zs"])), st.floats())
-def test_a_fault_can_always_be_written(text: str, seconds: float) -> None:
+def test_any_fault_can_be_encoded(text: str, seconds: float) -> None:
     errors: tuple[PoiseError, ...] = (
         TerminalError(text),
         RetryableError(text, retry_after=seconds),
@@ -158,7 +158,7 @@ def test_a_fault_can_always_be_written(text: str, seconds: float) -> None:
         Fault.parse(EncodedMessage.of(error.fault()).body)
 
 
-def test_headers_and_results_of_steps_are_told_alike() -> None:
+def test_headers_and_step_results_raise_the_same_encoding_error() -> None:
     with pytest.raises(EncodingError, match="answer/1 cannot be encoded: poise-step: cannot be encoded as UTF-8"):
         encode_headers(Envelope(kind=Answer.kind, step="\udfff"))
     with pytest.raises(EncodingError, match=r"the result of step pay cannot be encoded: 1: "):

@@ -21,7 +21,7 @@ def event(run: str | None, seq: int, text: str = "Well") -> Record:
     return Record("poise.replies", 0, 0, 0.0, None, Delta(text=text).encode(), headers)
 
 
-async def test_the_first_reply_of_its_own_run_and_step_is_the_outcome() -> None:
+async def test_first_reply_with_the_run_and_step_of_the_call_is_its_outcome() -> None:
     call = PendingCall("r", "s", None)
     first, second = reply("r", "s"), reply("r", "s", b"{}")
     call.receive(first)
@@ -30,13 +30,13 @@ async def test_the_first_reply_of_its_own_run_and_step_is_the_outcome() -> None:
 
 
 @pytest.mark.parametrize(("run", "step"), [("other", "s"), ("r", "other"), (None, "s"), ("r", None), (None, None)])
-async def test_another_run_or_step_ends_no_wait(run: str | None, step: str | None) -> None:
+async def test_reply_of_another_run_or_step_is_ignored(run: str | None, step: str | None) -> None:
     call = PendingCall("r", "s", None)
     call.receive(reply(run, step))
     assert not call.reply.done()
 
 
-async def test_events_of_another_run_reach_no_reader() -> None:
+async def test_events_of_another_run_are_ignored() -> None:
     reader = StreamReader()
     call = PendingCall("r", "s", reader)
     for run in ("other", None):
@@ -46,7 +46,7 @@ async def test_events_of_another_run_reach_no_reader() -> None:
     assert reader._pop() == Delta(text="Well")
 
 
-async def test_of_a_call_by_a_public_topic_nothing_counts_before_its_place_is_known() -> None:
+async def test_records_for_a_public_call_are_buffered_until_its_request_is_written() -> None:
     reader = StreamReader()
     call = PendingCall(None, "ask", reader)
     call.receive(event("theirs", 0, "forged"))
@@ -59,7 +59,7 @@ async def test_of_a_call_by_a_public_topic_nothing_counts_before_its_place_is_kn
     assert reader._pop() == Delta(text="Well")
 
 
-async def test_what_comes_early_is_bounded() -> None:
+async def test_buffered_early_records_are_bounded() -> None:
     call = PendingCall(None, "ask", None)
     for _ in range(10 * MAX_EARLY_RECORDS):
         call.receive(reply("theirs", "ask"))
@@ -69,7 +69,7 @@ async def test_what_comes_early_is_bounded() -> None:
     assert not call._early
 
 
-async def test_where_the_place_is_not_known_the_step_is_compared_alone() -> None:
+async def test_call_with_an_unknown_position_compares_only_the_step() -> None:
     call = PendingCall(None, "ask", None)
     call.request_written(None)
     call.receive(reply("r", "other"))

@@ -11,7 +11,7 @@ def remember(memory: RecentCancels, cancelled: CancelKey, *, until: float = 100.
     return memory.add(cancelled, until=until, at=at, now=1.0)
 
 
-def test_it_is_known_until_its_deadline_as_it_was_told_last() -> None:
+def test_cancel_is_remembered_until_its_latest_deadline() -> None:
     memory = RecentCancels()
     assert memory.cancelled_at(run("a"), 1.0) == -1.0
     remember(memory, run("a"), at=1.0)
@@ -22,7 +22,7 @@ def test_it_is_known_until_its_deadline_as_it_was_told_last() -> None:
     )
 
 
-def test_a_tenants_flood_pushes_out_its_own() -> None:
+def test_flood_of_cancels_evicts_only_those_of_its_tenant() -> None:
     memory = RecentCancels(max_cancels=100)
     remember(memory, run("theirs", "other"))
     forgotten = [remember(memory, run(number)) for number in range(1_000)]
@@ -33,7 +33,7 @@ def test_a_tenants_flood_pushes_out_its_own() -> None:
     assert memory.cancelled_at(run(950), 1.0) == 1.0
 
 
-def test_many_tenants_together_have_a_bound_too() -> None:
+def test_cancels_of_all_tenants_together_are_bounded() -> None:
     memory = RecentCancels(max_cancels=100)
     for number in range(1_000):
         remember(memory, run("a", f"tenant-{number}"))
@@ -41,7 +41,7 @@ def test_many_tenants_together_have_a_bound_too() -> None:
     assert len(memory._tenants) == 100
 
 
-def test_what_has_expired_is_dropped_whatever_came_before_it() -> None:
+def test_expired_cancels_are_dropped_behind_unexpired_ones() -> None:
     memory = RecentCancels()
     remember(memory, run("long"), until=100.0)
     for number in range(SWEEP_INTERVAL):

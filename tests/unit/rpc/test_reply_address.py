@@ -26,7 +26,7 @@ ADDRESSES = ReplyAddressResolver(partitions)
         (Envelope(reply_to="poise.replies", reply_partition=11), ReplyAddress("poise.replies", 11, None)),
     ],
 )
-async def test_what_may_be_named(envelope: Envelope, address: ReplyAddress | None) -> None:
+async def test_allowed_reply_address_is_resolved(envelope: Envelope, address: ReplyAddress | None) -> None:
     assert await ADDRESSES.resolve(envelope) == address
 
 
@@ -40,13 +40,13 @@ async def test_what_may_be_named(envelope: Envelope, address: ReplyAddress | Non
         (Envelope(reply_to="mine", reply_partition=3), "poise-reply-partition", "0 to 2"),
     ],
 )
-async def test_what_is_refused(envelope: Envelope, field: str, said: str) -> None:
+async def test_forbidden_reply_address_is_rejected(envelope: Envelope, field: str, said: str) -> None:
     with pytest.raises(InvalidMessageError, match=said) as caught:
         await ADDRESSES.resolve(envelope)
     assert [error.field for error in caught.value.errors] == [field]
 
 
-async def test_an_address_is_made_out_although_other_headers_are_broken() -> None:
+async def test_best_effort_address_ignores_other_malformed_headers() -> None:
     headers = (
         ("reply_to", b"mine"),
         ("correlation_id", b"\xff"),
@@ -67,7 +67,7 @@ async def test_an_address_is_made_out_although_other_headers_are_broken() -> Non
         ("correlation_id", b"x" * 100_000),
     ],
 )
-async def test_an_address_that_no_reply_can_carry_is_none(header: str, value: bytes) -> None:
+async def test_best_effort_address_is_none_if_a_reply_cannot_carry_it(header: str, value: bytes) -> None:
     headers = (("reply_to", b"mine"), ("correlation_id", b"c"), (header, value))
     assert await ADDRESSES.resolve_best_effort(Record("t", 0, 0, 0.0, None, b"", headers)) is None
 
@@ -83,7 +83,7 @@ async def test_an_address_that_no_reply_can_carry_is_none(header: str, value: by
         (b"poise.replies/1/c", False),
     ],
 )
-async def test_a_stream_of_a_public_topic_goes_where_its_own_reply_goes(stream_to: bytes, fits: bool) -> None:
+async def test_stream_of_a_public_request_goes_only_to_its_reply_address(stream_to: bytes, fits: bool) -> None:
     envelope = Envelope(reply_to="mine", reply_partition=1, correlation_id=b"c", stream_to=stream_to)
     if fits:
         assert await ADDRESSES.resolve_stream(envelope, public=True) == ReplyAddress("mine", 1, b"c")

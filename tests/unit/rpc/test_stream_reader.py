@@ -92,7 +92,7 @@ def arrivals(draw: st.DrawFn, sent: list[Sent]) -> list[tuple[str, int, Event]]:
 
 
 @given(st.data())
-def test_whatever_happens_to_events_the_reader_has_a_beginning_and_in_the_end_the_text_that_counts(
+def test_reader_has_a_prefix_and_finally_the_text_of_the_reply_for_any_event_loss(
     data: st.DataObject,
 ) -> None:
     sent = data.draw(attempts())
@@ -114,7 +114,7 @@ def test_whatever_happens_to_events_the_reader_has_a_beginning_and_in_the_end_th
 
 
 @given(st.data())
-def test_where_nothing_is_lost_nothing_is_begun_anew(data: st.DataObject) -> None:
+def test_complete_stream_causes_no_reset(data: st.DataObject) -> None:
     (sent, *_) = data.draw(attempts())
     reading = Reading()
     for number, event in enumerate(sent.events):
@@ -130,7 +130,7 @@ def test_where_nothing_is_lost_nothing_is_begun_anew(data: st.DataObject) -> Non
 # -- examples ----------------------------------------------------------------------------------------------------------
 
 
-def test_after_a_gap_nothing_more_is_shown_until_the_reply_makes_it_good() -> None:
+def test_text_after_a_gap_is_withheld_until_the_reply() -> None:
     order = StreamAssembler()
     assert order.add(StreamPosition("s", 0), words("a")) == [words("a")]
     assert order.add(StreamPosition("s", 2), words("c")) == []
@@ -138,13 +138,13 @@ def test_after_a_gap_nothing_more_is_shown_until_the_reply_makes_it_good() -> No
     assert order.complete("abc", StreamPosition("s", 2)) == [Reset(reason=LOST), words("abc")]
 
 
-def test_the_last_event_that_is_missing_is_noticed_too() -> None:
+def test_missing_last_event_is_detected() -> None:
     order = StreamAssembler()
     order.add(StreamPosition("s", 0), words("a"))
     assert order.complete("ab", StreamPosition("s", 1)) == [Reset(reason=LOST), words("ab")]
 
 
-def test_a_stream_that_is_whole_and_says_something_else_does_not_count() -> None:
+def test_complete_stream_with_another_text_is_replaced_by_the_reply() -> None:
     order = StreamAssembler()
     order.add(StreamPosition("s", 0), words(" a draft "))
     order.add(StreamPosition("s", 1), End())
@@ -152,13 +152,13 @@ def test_a_stream_that_is_whole_and_says_something_else_does_not_count() -> None
     assert order.complete("the answer", StreamPosition("s", 1)) == [Reset(reason=DIFFERS), words("the answer")]
 
 
-def test_a_stream_that_was_taken_back_and_says_nothing_does_not_count() -> None:
+def test_empty_stream_after_a_reset_is_replaced_by_the_reply() -> None:
     order = StreamAssembler()
     order.add(StreamPosition("s", 0), Reset(reason="not grounded"))
     assert order.complete("the answer", StreamPosition("s", 0)) == [words("the answer")]
 
 
-def test_another_attempt_begins_anew_and_the_first_does_not_come_back() -> None:
+def test_new_attempt_resets_the_text_and_earlier_attempts_are_ignored() -> None:
     order = StreamAssembler()
     order.add(StreamPosition("first", 0), words("a"))
     assert order.add(StreamPosition("second", 0), words("b")) == [Reset(reason=RESTARTED), words("b")]
@@ -166,21 +166,21 @@ def test_another_attempt_begins_anew_and_the_first_does_not_come_back() -> None:
     assert order.complete("b", StreamPosition("second", 0)) == []
 
 
-def test_a_reset_that_is_sent_is_not_made_as_well() -> None:
+def test_received_reset_is_not_duplicated() -> None:
     order = StreamAssembler()
     order.add(StreamPosition("model", 0), words("a"))
     reset = Reset(reason="not grounded", rung="extractive")
     assert order.add(StreamPosition("mine", 0), reset) == [reset]
 
 
-def test_an_attempt_without_words_takes_those_of_the_one_before_back() -> None:
+def test_attempt_without_text_resets_the_previous_attempt() -> None:
     order = StreamAssembler()
     order.add(StreamPosition("first", 0), words("a"))
     assert order.add(StreamPosition("second", 0), End()) == [Reset(reason=RESTARTED)]
     assert order.complete("", StreamPosition("second", 0)) == []
 
 
-def test_a_reply_that_names_no_stream_has_the_text_that_counts() -> None:
+def test_reply_without_a_stream_replaces_the_streamed_text() -> None:
     order = StreamAssembler()
     order.add(StreamPosition("s", 0), words("a"))
     assert order.complete("a", None) == [Reset(reason=RESTARTED), words("a")]
@@ -188,7 +188,7 @@ def test_a_reply_that_names_no_stream_has_the_text_that_counts() -> None:
     assert StreamAssembler().complete(None, None) == []
 
 
-def test_a_stream_that_comes_after_the_end_is_not_followed() -> None:
+def test_stream_that_starts_after_the_end_is_ignored() -> None:
     order = StreamAssembler()
     order.add(StreamPosition("mine", 0), words("b"))
     order.add(StreamPosition("mine", 1), End())
@@ -196,7 +196,7 @@ def test_a_stream_that_comes_after_the_end_is_not_followed() -> None:
     assert order.complete("b", StreamPosition("mine", 1)) == []
 
 
-def test_endless_attempts_are_not_remembered_for_ever() -> None:
+def test_remembered_attempts_are_bounded() -> None:
     order = StreamAssembler()
     for number in range(10 * MAX_ATTEMPTS):
         order.add(StreamPosition(str(number), 0), words("a"))
@@ -214,7 +214,7 @@ def test_endless_attempts_are_not_remembered_for_ever() -> None:
     ],
     ids=["newer", "no body", "no number", "no stream"],
 )
-def test_an_event_that_cannot_be_read_is_a_gap(broken: Record) -> None:
+def test_undecodable_event_is_a_gap(broken: Record) -> None:
     reading = Reading()
     reading.reader.receive(record("s", 0, words("a")))
     reading.reader.receive(broken)
@@ -224,7 +224,7 @@ def test_an_event_that_cannot_be_read_is_a_gap(broken: Record) -> None:
     assert (reading.shown, reading.resets) == ("abc", [LOST])
 
 
-def test_events_are_told_from_replies() -> None:
+def test_events_are_distinguished_from_replies() -> None:
     assert is_event(record("s", 0, words("a")))
     assert is_event(record("s", 0, words("a"), kind="delta/9"))
     assert not is_event(record("s", 0, reply("a")))
@@ -234,7 +234,7 @@ def test_events_are_told_from_replies() -> None:
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
-def test_words_that_wait_are_one_event() -> None:
+def test_unread_deltas_are_merged_into_one_event() -> None:
     reader = StreamReader()
     for number in range(1_000):
         reader.receive(record("s", number, words("ab")))
@@ -242,7 +242,7 @@ def test_words_that_wait_are_one_event() -> None:
     assert reader._pop() is None
 
 
-def test_words_that_do_not_count_any_more_do_not_wait() -> None:
+def test_unread_text_is_discarded_by_a_reset() -> None:
     reader = StreamReader()
     reader.receive(record("s", 0, words("a" * 1_000)))
     reader.receive(record("t", 0, Reset(reason="why")))
@@ -250,7 +250,7 @@ def test_words_that_do_not_count_any_more_do_not_wait() -> None:
     assert [reader._pop(), reader._pop(), reader._pop()] == [Reset(reason="why"), words("b"), None]
 
 
-async def test_an_endless_stream_that_nobody_reads_is_let_go_and_the_reply_has_the_text() -> None:
+async def test_unread_stream_above_its_bound_is_dropped_and_the_reply_has_the_text() -> None:
     reader, piece = StreamReader(), "a" * 10_000
     for number in range(3 * MAX_UNREAD_CHARS // len(piece)):
         reader.receive(record("s", number, words(piece)))
@@ -261,7 +261,7 @@ async def test_an_endless_stream_that_nobody_reads_is_let_go_and_the_reply_has_t
     assert [event async for event in reader] == [Reset(reason=LOST), words("all")]
 
 
-async def test_a_reply_without_words_needs_none() -> None:
+async def test_reply_without_text_adds_no_event() -> None:
     reader = StreamReader()
     await reader.on_reply(Passages(passages=(), epoch="e"), None)
     reader.close()

@@ -81,7 +81,7 @@ async def finish(words: StreamWriter, text: str) -> StreamPosition | None:
 # -- putting together --------------------------------------------------------------------------------------------------
 
 
-def test_the_first_words_go_at_once_and_the_next_when_it_is_time() -> None:
+def test_first_text_is_sent_at_once_and_later_text_after_the_interval() -> None:
     words = Coalescer(StreamLimits(interval=0.015))
     words.add("a")
     assert words.wait(100.0) == 0
@@ -95,7 +95,7 @@ def test_the_first_words_go_at_once_and_the_next_when_it_is_time() -> None:
     assert words.wait(200.0) == 0
 
 
-def test_an_events_worth_does_not_wait() -> None:
+def test_text_of_a_full_event_is_sent_at_once() -> None:
     words = Coalescer(StreamLimits(interval=0.015, event=4))
     words.add("a")
     words.take(0.0)
@@ -107,7 +107,7 @@ def test_an_events_worth_does_not_wait() -> None:
 
 
 @given(st.lists(st.text(max_size=9)), st.integers(1, 7))
-def test_no_word_is_lost_or_moved(parts: list[str], size: int) -> None:
+def test_coalescer_preserves_text_and_order(parts: list[str], size: int) -> None:
     words, taken = Coalescer(StreamLimits(event=size)), []
     for part in parts:
         words.add(part)
@@ -133,7 +133,7 @@ async def test_events_are_numbered_and_end_before_the_reply(topic: Topic) -> Non
     assert not ids
 
 
-async def test_words_that_come_while_the_broker_is_busy_are_one_event(topic: Topic) -> None:
+async def test_text_written_while_the_broker_is_busy_becomes_one_event(topic: Topic) -> None:
     words = stream(topic)
     await words.write("a")
     topic.takes.clear()
@@ -147,7 +147,7 @@ async def test_words_that_come_while_the_broker_is_busy_are_one_event(topic: Top
     assert len(topic.events) <= 4
 
 
-async def test_whoever_writes_faster_than_the_broker_takes_waits(topic: Topic) -> None:
+async def test_write_waits_while_the_buffer_is_full(topic: Topic) -> None:
     words = stream(topic, limits=StreamLimits(event=10, buffer=50))
     topic.takes.clear()
     written = 0
@@ -169,7 +169,7 @@ async def test_whoever_writes_faster_than_the_broker_takes_waits(topic: Topic) -
     assert topic.text == "abcde" * 1_000
 
 
-async def test_one_whose_reply_goes_elsewhere_does_not_end_the_stream(topic: Topic) -> None:
+async def test_stream_without_the_reply_sends_no_end_event(topic: Topic) -> None:
     words = stream(topic, ends=False)
     await words.write("a")
     mark = await finish(words, "a")
@@ -177,13 +177,13 @@ async def test_one_whose_reply_goes_elsewhere_does_not_end_the_stream(topic: Top
     assert mark == topic.events[-1][0]
 
 
-async def test_where_nothing_was_streamed_the_reply_names_nothing(topic: Topic) -> None:
+async def test_reply_names_no_stream_if_nothing_was_streamed(topic: Topic) -> None:
     assert await finish(stream(topic), "a") is None
     assert topic.events == []
 
 
 @pytest.mark.parametrize("reply", [TerminalError("it broke").fault(), completion("another's")])
-async def test_a_reply_that_the_handler_did_not_make_names_no_stream(topic: Topic, reply: Message) -> None:
+async def test_reply_that_the_handler_did_not_return_names_no_stream(topic: Topic, reply: Message) -> None:
     words = stream(topic)
     await words.write("a")
     words.completed(completion("a"))
@@ -191,7 +191,7 @@ async def test_a_reply_that_the_handler_did_not_make_names_no_stream(topic: Topi
     assert End() not in topic.said
 
 
-async def test_words_of_an_attempt_that_failed_are_not_those_of_the_reply(topic: Topic) -> None:
+async def test_text_of_a_failed_attempt_does_not_count_for_the_reply(topic: Topic) -> None:
     words, reply = stream(topic), completion("a")
     words.completed(reply)
     words.start_attempt()
@@ -199,7 +199,7 @@ async def test_words_of_an_attempt_that_failed_are_not_those_of_the_reply(topic:
     assert await words.finish(reply) is None
 
 
-async def test_a_new_attempt_has_a_new_id_and_drops_what_waited(topic: Topic) -> None:
+async def test_new_attempt_has_a_new_id_and_drops_buffered_text(topic: Topic) -> None:
     words = stream(topic)
     topic.takes.clear()
     await words.write("a")
@@ -215,7 +215,7 @@ async def test_a_new_attempt_has_a_new_id_and_drops_what_waited(topic: Topic) ->
     assert first.attempt != second.attempt == end.attempt
 
 
-async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> None:
+async def test_reset_starts_a_new_stream_with_its_reason(topic: Topic) -> None:
     words = stream(topic)
     await words.write("a")
     await topic.asked.wait()
@@ -227,7 +227,7 @@ async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> No
     assert mark == topic.events[-1][0]
 
 
-async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
+async def test_writer_continues_the_stream_of_a_called_tier(topic: Topic) -> None:
     words = stream(topic)
     assert words.address(ReplyAddress("poise.replies", 9, b"own")) == TO
     await words.on_reply(completion("ab"), StreamPosition("theirs", 4))
@@ -235,7 +235,7 @@ async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
     assert topic.events == [(StreamPosition("theirs", 5), End())]
 
 
-async def test_a_reply_without_a_stream_is_streamed_whole(topic: Topic) -> None:
+async def test_reply_of_a_called_tier_without_a_stream_is_streamed_whole(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
     await words.on_reply(completion("ab"), None)
@@ -244,7 +244,7 @@ async def test_a_reply_without_a_stream_is_streamed_whole(topic: Topic) -> None:
     assert topic.said == [Delta(text="ab"), End()]
 
 
-async def test_a_broker_that_takes_no_event_does_not_fail_the_work(topic: Topic) -> None:
+async def test_failed_publication_of_an_event_does_not_fail_the_handler(topic: Topic) -> None:
     words = stream(topic, limits=StreamLimits(event=2, buffer=4))
     await words.write("a")
     topic.error = UnavailableError("the broker is gone")
@@ -254,7 +254,7 @@ async def test_a_broker_that_takes_no_event_does_not_fail_the_work(topic: Topic)
     assert topic.text in {"", "a"}
 
 
-async def test_text_that_has_no_encoding_does_not_fail_the_work(topic: Topic) -> None:
+async def test_unencodable_text_does_not_fail_the_handler(topic: Topic) -> None:
     words = stream(topic)
     await words.write("a\ud800")
     assert await finish(words, "a\ud800") is None
@@ -264,7 +264,7 @@ async def test_text_that_has_no_encoding_does_not_fail_the_work(topic: Topic) ->
     assert topic.said == [Delta(text="b"), End()]
 
 
-async def test_a_writer_that_is_cancelled_leaves_the_stream_usable(topic: Topic) -> None:
+async def test_cancelled_write_leaves_the_stream_usable(topic: Topic) -> None:
     words = stream(topic, limits=StreamLimits(event=2, buffer=2))
     topic.takes.clear()
     writing = asyncio.create_task(words.write("abcdefgh"))
@@ -287,7 +287,7 @@ def read(topic: Topic) -> list[Event]:
     return [event for mark, event in topic.events if mark.attempt == last]
 
 
-async def test_a_reply_that_is_not_what_was_streamed_takes_it_back_before_the_end(topic: Topic) -> None:
+async def test_reply_that_differs_from_the_stream_resets_it_before_the_end(topic: Topic) -> None:
     words = stream(topic)
     await words.write("Call 555-0199.")
     mark = await finish(words, "Call [removed].")
@@ -301,7 +301,7 @@ async def test_a_reply_that_is_not_what_was_streamed_takes_it_back_before_the_en
     assert mark == topic.events[-1][0]
 
 
-async def test_so_does_one_that_is_not_what_the_called_one_streamed(topic: Topic) -> None:
+async def test_reply_that_differs_from_the_called_tiers_stream_resets_it(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
     await words.on_reply(completion("a draft"), StreamPosition("theirs", 4))
@@ -309,7 +309,7 @@ async def test_so_does_one_that_is_not_what_the_called_one_streamed(topic: Topic
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="the answer"), End()]
 
 
-async def test_what_is_put_behind_the_words_of_the_called_one_is_part_of_them(topic: Topic) -> None:
+async def test_text_appended_to_the_called_tiers_stream_belongs_to_it(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
     await words.on_reply(completion("\n a draft "), StreamPosition("theirs", 4))
@@ -319,7 +319,7 @@ async def test_what_is_put_behind_the_words_of_the_called_one_is_part_of_them(to
 
 
 @pytest.mark.parametrize("said", ["", "an answer"])
-async def test_words_of_a_call_that_failed_are_taken_back(topic: Topic, said: str) -> None:
+async def test_failed_call_resets_the_text_it_streamed(topic: Topic, said: str) -> None:
     """What the called one sent before it failed, nobody here knows."""
     words = stream(topic)
     words.address(TO)
@@ -327,7 +327,7 @@ async def test_words_of_a_call_that_failed_are_taken_back(topic: Topic, said: st
     assert topic.said == [Reset(reason=DIFFERS), *([Delta(text=said)] if said else []), End()]
 
 
-async def test_so_are_those_of_one_that_does_not_say_what_it_streamed(topic: Topic) -> None:
+async def test_reply_without_text_resets_the_called_tiers_stream(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
     await words.on_reply(Passages(passages=(), epoch="e"), StreamPosition("theirs", 4))
@@ -335,7 +335,7 @@ async def test_so_are_those_of_one_that_does_not_say_what_it_streamed(topic: Top
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="an answer"), End()]
 
 
-async def test_so_are_those_of_an_attempt_that_failed_where_the_next_one_streams_nothing(topic: Topic) -> None:
+async def test_failed_attempt_is_reset_if_the_next_attempt_streams_nothing(topic: Topic) -> None:
     words = stream(topic)
     await words.write("half of")
     await topic.asked.wait()
@@ -344,14 +344,14 @@ async def test_so_are_those_of_an_attempt_that_failed_where_the_next_one_streams
     assert topic.said == [Delta(text="half of"), Reset(reason=DIFFERS), Delta(text="an answer"), End()]
 
 
-async def test_after_a_reset_the_reply_is_what_is_said(topic: Topic) -> None:
+async def test_reply_is_streamed_after_a_reset(topic: Topic) -> None:
     words = stream(topic)
     await words.reset("not grounded")
     await finish(words, "an answer")
     assert topic.said == [Reset(reason="not grounded"), Delta(text="an answer"), End()]
 
 
-async def test_one_that_has_no_text_is_compared_with_nothing(topic: Topic) -> None:
+async def test_reply_without_text_does_not_reset_the_stream(topic: Topic) -> None:
     words, reply = stream(topic), Passages(passages=(), epoch="e")
     await words.write("a")
     words.completed(reply)
@@ -363,9 +363,7 @@ spaced = st.text(alphabet="ab \n\t\u2003é\ud800", max_size=12)
 
 
 @given(st.lists(spaced), st.lists(spaced))
-def test_two_texts_are_the_same_but_for_white_space_around_them_or_they_differ(
-    one: list[str], other: list[str]
-) -> None:
+def test_text_digest_ignores_only_surrounding_white_space(one: list[str], other: list[str]) -> None:
     digest = TextDigest()
     for part in one:
         digest.add(part)
