@@ -13,23 +13,23 @@ FINE = (
 
 
 @pytest.mark.parametrize(("answer", "expected"), [("", True), (" \n", True), ("...", True), ("No.", False)])
-def test_empty(answer: str, *, expected: bool) -> None:
+def test_is_empty_recognizes_empty_answers(answer: str, *, expected: bool) -> None:
     assert is_empty(answer) is expected
 
 
 @pytest.mark.parametrize(
     "phrase", ["the loop goes on and ", "yes yes yes yes ", "a statement that is a statement that is "]
 )
-def test_going_round_in_circles(phrase: str) -> None:
+def test_is_looping_recognizes_repetition(phrase: str) -> None:
     assert is_looping(phrase * 6)
 
 
-def test_plain_prose_does_not_loop() -> None:
+def test_is_looping_accepts_plain_prose() -> None:
     assert not is_looping(FINE)
 
 
 @given(st.text(max_size=500))
-def test_any_text_can_be_judged(answer: str) -> None:
+def test_any_text_can_be_checked(answer: str) -> None:
     is_empty(answer)
     is_looping(answer)
 
@@ -38,7 +38,7 @@ def test_any_text_can_be_judged(answer: str) -> None:
     ("answer", "finish_reason", "expected"),
     [("The end", "length", True), ("The end.", "length", False), ("The end", "stop", False), ("The end", None, False)],
 )
-def test_cut_off(answer: str, finish_reason: str | None, *, expected: bool) -> None:
+def test_is_truncated_recognizes_cut_off_answers(answer: str, finish_reason: str | None, *, expected: bool) -> None:
     assert is_truncated(answer, finish_reason) is expected
 
 
@@ -54,5 +54,5 @@ def test_cut_off(answer: str, finish_reason: str | None, *, expected: bool) -> N
         (FINE, False),
     ],
 )
-def test_a_refusal_is_known_by_its_words(answer: str, *, is_refused: bool) -> None:
+def test_is_refusal_recognizes_refusals(answer: str, *, is_refused: bool) -> None:
     assert is_refusal(answer) is is_refused

@@ -39,15 +39,15 @@ EVIDENCE = Evidence(
         ("What is the colour of the front door of the house?", "The front door of the house is vermilion."),
     ],
 )
-def test_the_sentence_that_answers_comes_first(question: str, answer: str) -> None:
+def test_sentence_that_answers_the_question_is_first(question: str, answer: str) -> None:
     assert extract_sentences(question, EVIDENCE, 1)[0].sentence == answer
 
 
-def test_nothing_is_made_up_where_nothing_bears() -> None:
+def test_no_sentence_is_extracted_without_a_relevant_passage() -> None:
     assert extract_sentences("Quel temps fait-il?", EVIDENCE, 3) == []
     assert extract_sentences("anything", Evidence([]), 3) == []
 
 
-def test_at_most_so_many_and_each_once() -> None:
+def test_extraction_returns_at_most_the_limit_without_duplicates() -> None:
     lines = extract_sentences("What does the statement do when it is executed?", EVIDENCE, 3)
     assert len(lines) == len(set(lines)) <= 3

@@ -31,13 +31,13 @@ def told(answer: str, model: EmbeddingModel | None) -> float:
 
 
 @pytest.mark.parametrize("by_meaning", [False, True])
-def test_own_words_are_above_a_denial_and_an_invented_name(model: EmbeddingModel, by_meaning: bool) -> None:
+def test_paraphrase_scores_above_a_negation_and_an_invented_name(model: EmbeddingModel, by_meaning: bool) -> None:
     by = model if by_meaning else None
     assert told(OWN_WORDS, by) > told(NEGATED, by) + 0.1
     assert told(OWN_WORDS, by) > told(INVENTED, by) + 0.1
 
 
-def test_what_is_about_something_else_is_below_only_by_meaning(model: EmbeddingModel) -> None:
+def test_unrelated_answer_scores_below_a_paraphrase_only_by_meaning(model: EmbeddingModel) -> None:
     elsewhere = "Trains run every hour on Sundays."
     assert told(elsewhere, None) > told(OWN_WORDS, None)
     assert told(elsewhere, model) < told(OWN_WORDS, model) - 0.05
@@ -59,20 +59,20 @@ def at(text: str) -> "NDArray[np.float32]":
     return np.array(VECTORS[text], dtype=np.float32)
 
 
-def test_nearness_is_that_of_the_sentence_with_the_question_and_the_farthest_counts() -> None:
+def test_nearness_includes_the_question_and_is_that_of_the_farthest_sentence() -> None:
     assert compare_by_meaning("Oil is burnt.", LAMPS, "Which?", at).near == pytest.approx(0.8)
     assert compare_by_meaning("Not oil. Oil is burnt.", LAMPS, "Which?", at).near == pytest.approx(0.8)
     assert compare_by_meaning("Not oil.", LAMPS, "Which?", at).near == pytest.approx(0.96)
 
 
-def test_a_denial_is_of_the_line_that_is_nearest_to_the_sentence_alone() -> None:
+def test_denial_is_measured_against_the_nearest_line() -> None:
     assert compare_by_meaning("Not oil.", LAMPS, "Which?", at).denied == pytest.approx(0.96)
     assert compare_by_meaning("Not oil. Oil is burnt.", LAMPS, "Which?", at).denied == pytest.approx(
         0.96
     )  # the second: 0.8
 
 
-def test_two_that_both_say_no_or_both_do_not_deny_nothing() -> None:
+def test_sentences_of_equal_polarity_are_no_denial() -> None:
     vectors = {**VECTORS, "Oil is burnt.": (0.8, 0.6), "Not oil.": (0.28, 0.96)}
 
     def other(text: str) -> "NDArray[np.float32]":
@@ -81,12 +81,12 @@ def test_two_that_both_say_no_or_both_do_not_deny_nothing() -> None:
     assert compare_by_meaning("Oil is burnt. Not oil.", LAMPS, "Which?", other).denied == 0.0
 
 
-def test_no_passages_or_no_sentence_stand_near_nothing(model: EmbeddingModel) -> None:
+def test_comparison_without_passages_or_sentences_is_zero(model: EmbeddingModel) -> None:
     assert compare_by_meaning(OWN_WORDS, Evidence([]), QUESTION, model.embed) == SemanticComparison(0.0, 0.0)
     assert compare_by_meaning("", EVIDENCE, QUESTION, model.embed) == SemanticComparison(0.0, 0.0)
 
 
-def test_what_is_borne_word_for_word_and_denied_is_told_apart() -> None:
+def test_verbatim_negation_is_distinguished_from_support() -> None:
     denied = groundedness(NEGATED, EVIDENCE, question=QUESTION)
     assert denied.turned > 0.7
     found = quality_features(NEGATED, denied, 0.5)
@@ -95,7 +95,7 @@ def test_what_is_borne_word_for_word_and_denied_is_told_apart() -> None:
     assert groundedness(SAYS, EVIDENCE, question=QUESTION).turned == 0.0
 
 
-def test_a_comparison_by_meaning_has_coefficients_of_its_own() -> None:
+def test_semantic_comparison_has_its_own_coefficients() -> None:
     grounded = groundedness(INVENTED, EVIDENCE, question=QUESTION)
     compared = SemanticComparison(near=0.5, denied=0.25)
     assert grounded.unknown

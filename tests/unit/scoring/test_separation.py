@@ -82,7 +82,9 @@ def denied(sentence: str, _at: int, _dice: random.Random) -> str:
         (denied, 0.95),
     ],
 )
-def test_an_edit_is_told_from_the_right_answer(edit: Callable[[str, int, random.Random], str], at_least: float) -> None:
+def test_edited_answers_score_below_right_answers(
+    edit: Callable[[str, int, random.Random], str], at_least: float
+) -> None:
     dice = random.Random(SEED)
     bad = [
         groundedness(edit(sentence, at, dice), Evidence([passage])).score
@@ -91,7 +93,7 @@ def test_an_edit_is_told_from_the_right_answer(edit: Callable[[str, int, random.
     assert auc(RIGHT, bad) >= at_least, f"AUC {auc(RIGHT, bad):.3f}"
 
 
-def test_what_stands_in_the_passage_is_grounded_and_cited() -> None:
+def test_sentence_of_a_passage_is_grounded_and_cited() -> None:
     assert len(CASES) > 50
     assert sorted(RIGHT)[len(RIGHT) // 20] > 0.9
     for sentence, passage in CASES[:20]:
@@ -100,7 +102,7 @@ def test_what_stands_in_the_passage_is_grounded_and_cited() -> None:
         assert found.unknown == ()
 
 
-def test_one_made_up_sentence_spoils_an_answer() -> None:
+def test_one_invented_sentence_lowers_the_groundedness_of_the_answer() -> None:
     sentence, passage = CASES[0]
     evidence = Evidence([passage])
     assert (
@@ -120,17 +122,17 @@ LAMP = Passage(
 )
 
 
-def test_a_number_must_stand_where_the_sentence_is_cited_from() -> None:
+def test_number_must_be_in_the_cited_part_of_the_passage() -> None:
     found = groundedness("The lamp was lit in 1902 by the keeper Ada Quill.", Evidence([LAMP]))
     assert found.unknown == ("1902",), "that year is in the passage, but of something else"
     assert found.score < 0.5
 
 
-def test_a_name_may_stand_anywhere_above_or_in_the_passages() -> None:
+def test_name_may_be_anywhere_in_the_passages_or_their_titles() -> None:
     assert groundedness("The lamp of Harrow Point was lit by the keeper Ada Quill.", Evidence([LAMP])).unknown == ()
 
 
-def test_an_echo_of_the_question_proves_nothing() -> None:
+def test_echo_of_the_question_is_not_grounded() -> None:
     evidence, echo = Evidence([LAMP]), "The lamp was lit by the keeper."
     assert groundedness(echo, evidence).score > 0.7
     assert groundedness(echo, evidence, question="Was the lamp lit by the keeper?").score < 0.4
@@ -141,5 +143,5 @@ def test_an_empty_answer_is_not_grounded(answer: str) -> None:
     assert groundedness(answer, Evidence([CASES[0][1]])).score == 0
 
 
-def test_without_passages_nothing_is_grounded() -> None:
+def test_groundedness_without_passages_is_zero() -> None:
     assert groundedness("Anything at all.", Evidence([])).score == 0

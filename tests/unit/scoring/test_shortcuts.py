@@ -56,7 +56,7 @@ def whole_table(said: Sequence[str], there: Sequence[str], evidence: Evidence) -
 
 @given(said=WORDS, there=WORDS)
 @example(said=["alpha", "beta", "alpha"], there=["beta", "alpha", "alpha", "beta"])
-def test_the_heaviest_common_subsequence_is_that_of_the_whole_table(said: list[str], there: list[str]) -> None:
+def test_common_subsequence_weight_equals_that_of_the_full_table(said: list[str], there: list[str]) -> None:
     assert _common_subsequence_weight(told(said, EVIDENCE), there) == whole_table(said, there, EVIDENCE)
 
 
@@ -74,14 +74,14 @@ def windows(said: Sequence[str], evidence: Evidence) -> list[tuple[EvidenceSente
 
 
 @given(passages=PASSAGES, sentence=SENTENCE)
-def test_the_windows_are_the_best_of_all(passages: list[tuple[str, list[list[str]]]], sentence: list[str]) -> None:
+def test_windows_are_the_best_of_all_windows(passages: list[tuple[str, list[list[str]]]], sentence: list[str]) -> None:
     evidence, said = evidence_of(passages), stems(" ".join(sentence))
     found = [(one.line, one.stems) for one in _windows(told(said, evidence), evidence)]
     assert found == windows(said, evidence)
 
 
 @given(passages=PASSAGES)
-def test_a_word_tells_by_how_many_lines_have_it(passages: list[tuple[str, list[list[str]]]]) -> None:
+def test_weight_of_a_word_depends_on_its_line_frequency(passages: list[tuple[str, list[list[str]]]]) -> None:
     evidence = evidence_of(passages)
     for stem in ("alpha", "beta", "not", "omega"):
         frequency = sum(stem in line.vocabulary for line in evidence.lines)
@@ -93,9 +93,7 @@ def test_a_word_tells_by_how_many_lines_have_it(passages: list[tuple[str, list[l
     passages=[("", [["alpha", "one", "beta", "two", "gamma", "delta"]]), ("", [["alpha", "beta", "gamma"]])],
     sentence=["alpha", "beta", "gamma", "delta"],
 )
-def test_no_window_that_is_better_is_left_unread(
-    passages: list[tuple[str, list[list[str]]]], sentence: list[str]
-) -> None:
+def test_no_better_window_is_skipped(passages: list[tuple[str, list[list[str]]]], sentence: list[str]) -> None:
     evidence, said = evidence_of(passages), stems(" ".join(sentence).lower())
     best, cited = 0.0, None
     for line, there in windows(said, evidence):
@@ -115,7 +113,7 @@ def test_no_window_that_is_better_is_left_unread(
     question=["alpha"],
     number=1,
 )
-def test_the_lines_are_the_best_of_all(
+def test_extracted_lines_are_the_best_of_all_lines(
     passages: list[tuple[str, list[list[str]]]], question: list[str], number: int
 ) -> None:
     evidence, asked = evidence_of(passages), " ".join(question)
@@ -141,13 +139,13 @@ def test_the_lines_are_the_best_of_all(
 
 
 @given(said=st.text(st.sampled_from("aB1_.`() \n\tÄé'’"), max_size=40))
-def test_facts_are_found_word_by_word(said: str) -> None:
+def test_checkable_facts_equal_those_of_the_patterns(said: str) -> None:
     found = dict.fromkeys([*_NUMBER.findall(said), *_CODE.findall(said), *_NAME.findall(said)])
     assert checkable_facts(said) == [fact for fact in found if fact not in {"e.g", "i.e"}]
 
 
 @given(said=st.lists(st.sampled_from(["a", "b"]), max_size=20))
-def test_loops_are_found_without_counting_where_nothing_stands_twice(said: list[str]) -> None:
+def test_is_looping_equals_the_count_of_repeated_word_sequences(said: list[str]) -> None:
     text = " ".join(said)
     grams = Counter(words(text)[start : start + 4] for start in range(len(said) - 3))
     assert is_looping(text) is any(times >= 3 for times in grams.values())

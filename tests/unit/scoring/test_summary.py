@@ -24,7 +24,7 @@ def score(run: str, variant: str = "a", rung: str = "primary", **values: float) 
     )
 
 
-def test_a_run_scored_twice_counts_once_as_it_was_last() -> None:
+def test_run_scored_twice_counts_once_with_its_last_score() -> None:
     (summary,) = summarise_by_variant([score("r", g=0.0), score("s", g=1.0), score("r", g=1.0)])
     assert summary.runs == 2
     assert summary.values["g"].mean == 1.0
@@ -35,14 +35,14 @@ def said(run: str, name: str, at: float, variant: str = "a", **values: float) ->
     return score(run, variant).model_copy(update={"feedback": name, "at": at, "values": named})
 
 
-def test_feedback_stands_beside_its_runs_scores() -> None:
+def test_feedback_is_summarised_with_the_scores_of_its_run() -> None:
     (summary,) = summarise_by_variant([score("r", g=1.0), said("r", "ada", 2.0, thumb=0.0), score("s", g=0.0)])
     assert (summary.runs, summary.rungs) == (2, {"primary": 2})
     assert (summary.values["g"].count, summary.values["g"].mean) == (2, 0.5)
     assert (summary.values["feedback_thumb"].count, summary.values["feedback_thumb"].mean) == (1, 0.0)
 
 
-def test_feedback_of_one_id_on_one_run_counts_once_as_it_was_said_last() -> None:
+def test_repeated_feedback_of_one_id_counts_once_with_its_last_value() -> None:
     found = [
         said("r", "ada", 2.0, thumb=0.0, rating=0.25),
         said("r", "ada", 3.0, thumb=1.0),
@@ -58,20 +58,20 @@ def test_feedback_of_one_id_on_one_run_counts_once_as_it_was_said_last() -> None
         assert (rating.count, rating.mean) == (1, 0.25)
 
 
-def test_feedback_on_runs_from_before_is_no_run() -> None:
+def test_feedback_on_a_run_without_scores_does_not_count_as_a_run() -> None:
     used, before = summarise_by_variant([said("r", "ada", 2.0, "b", thumb=1.0), score("s", "a", g=1.0)])
     assert (used.variant, used.runs) == ("a", 1)
     assert (before.variant, before.runs, before.rungs) == ("b", 0, {})
     assert before.values["feedback_thumb"].mean == 1.0
 
 
-def test_variants_stand_apart_the_most_used_first() -> None:
+def test_variants_are_summarised_separately_and_sorted_by_runs() -> None:
     first, second = summarise_by_variant([score("1", "b"), score("2", "a"), score("3", "a", "canned")])
     assert (first.variant, first.runs, first.rungs) == ("a", 2, {"primary": 1, "canned": 1})
     assert (second.variant, second.runs) == ("b", 1)
 
 
-def test_the_interval_is_that_of_the_normal_distribution() -> None:
+def test_interval_is_that_of_the_normal_distribution() -> None:
     found = estimate([0.0, 1.0] * 50)
     half = 1.959964 * math.sqrt(0.25 * 100 / 99) / 10
     assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
@@ -82,7 +82,7 @@ def test_percentiles_are_nearest_ranks() -> None:
     assert (found.p50, found.p95) == (50.0, 95.0)
 
 
-def test_one_value_says_nothing_of_its_spread() -> None:
+def test_single_value_has_an_infinite_interval() -> None:
     assert estimate([0.5]).high == math.inf
     with pytest.raises(ValueError, match="no values"):
         estimate([])

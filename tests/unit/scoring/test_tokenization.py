@@ -23,12 +23,12 @@ from poise.scoring import tokenization
         ("   \n\n ", []),
     ],
 )
-def test_sentences(written: str, sentences: list[str]) -> None:
+def test_text_is_split_into_sentences(written: str, sentences: list[str]) -> None:
     assert list(tokenization.sentences(written)) == sentences
 
 
 @given(st.text())
-def test_any_text_has_sentences_words_and_facts(written: str) -> None:
+def test_any_text_can_be_tokenized(written: str) -> None:
     assert all(sentence.strip() for sentence in tokenization.sentences(written))
     tokenization.stems(written)
     tokenization.checkable_facts(written)
@@ -45,10 +45,10 @@ def test_any_text_has_sentences_words_and_facts(written: str) -> None:
         ("nothing to see", set()),
     ],
 )
-def test_facts_are_numbers_identifiers_and_names(written: str, facts: set[str]) -> None:
+def test_checkable_facts_are_numbers_identifiers_and_names(written: str, facts: set[str]) -> None:
     assert set(tokenization.checkable_facts(written)) == facts
 
 
-def test_negation_is_odd_or_even() -> None:
+def test_double_negation_is_not_a_negation() -> None:
     assert tokenization.is_negated("It does not return.")
     assert not tokenization.is_negated("It returns.")
