@@ -67,13 +67,13 @@ def run_log(topics: Topics, limits: LookupLimits | None = None) -> RunLog:
     return RunLog(cast("Logs", topics), SKEW, limits)
 
 
-async def test_scores_are_read_from_earlier_by_the_clock_skew_and_filtered_by_their_own_time() -> None:
+async def test_score_lookup_starts_earlier_by_the_clock_skew_and_filters_by_score_time() -> None:
     topics = Topics()
     assert [score.run_id for score in await run_log(topics).scores(100.0)] == ["run-100"]
     assert topics.starts == [100.0 - SKEW]
 
 
-async def test_a_record_and_a_trace_are_read_from_earlier_by_the_clock_skew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_record_and_trace_lookups_start_earlier_by_the_clock_skew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("poise.run_log.lookup.TRACE_INTERVAL", 0.0)
     topics = Topics(a_record(RUN).encode())
     assert await run_log(topics).record(RUN) == a_record(RUN)
@@ -81,14 +81,14 @@ async def test_a_record_and_a_trace_are_read_from_earlier_by_the_clock_skew(monk
     assert topics.starts[:3] == pytest.approx([BEGAN - SKEW] * 3, abs=0.002)
 
 
-async def test_a_record_that_cannot_be_decoded_is_an_error_alone_and_skipped_among_others() -> None:
+async def test_undecodable_record_fails_its_own_lookup_and_is_skipped_in_a_list() -> None:
     topics = Topics(b"{}")
     with pytest.raises(TerminalError, match=f"the record of run {RUN} cannot be read"):
         await run_log(topics).record(RUN)
     assert await run_log(topics).records([RUN]) == {}
 
 
-async def test_a_topic_that_cannot_be_read_is_unavailable_and_a_slow_look_up_is_retryable() -> None:
+async def test_unreadable_topic_is_unavailable_and_slow_lookup_is_retryable() -> None:
     with pytest.raises(UnavailableError, match="the records cannot be read: no topic"):
         await run_log(Topics(error=MissingTopicError("no topic"))).record(RUN)
     with pytest.raises(RetryableError, match="was not searched to its end") as raised:

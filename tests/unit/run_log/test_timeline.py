@@ -33,17 +33,17 @@ def shape(nodes: list[SpanNode]) -> list[Any]:
 # -- the tree
 
 
-def test_spans_stand_under_their_parents_in_order_of_time_however_they_arrive() -> None:
+def test_span_tree_orders_spans_by_parent_and_time_in_any_input_order() -> None:
     spans = [make("late", "root", at=5), make("deep", "early", at=2), make("root"), make("early", "root", at=1)]
 
     assert shape(span_tree(spans)) == [("root", [("early", ["deep"]), "late"])]
 
 
-def test_several_roots_come_in_order_of_time() -> None:
+def test_roots_are_sorted_by_time() -> None:
     assert shape(span_tree([make("second", at=5), make("first", at=1)])) == ["first", "second"]
 
 
-def test_orphans_of_one_missing_parent_stand_together_below_a_node_for_it() -> None:
+def test_orphans_of_one_missing_parent_share_a_placeholder_node() -> None:
     roots = span_tree(
         [make("a", "lost", at=3, ms=4, queued=2), make("b", "lost", at=9, ms=4), make("c", "gone", at=20)]
     )
@@ -54,23 +54,23 @@ def test_orphans_of_one_missing_parent_stand_together_below_a_node_for_it() -> N
     assert roots[0].tier == ""
 
 
-def test_the_caller_s_own_parent_is_not_missed() -> None:
+def test_entry_span_does_not_require_the_callers_parent() -> None:
     by_http = make("ask", "from-a-browser", tier="gateway", role="server")
     by_kafka = make("process", "from-a-client", at=1, name="process poise.ask.interactive", role="consumer")
 
     assert shape(span_tree([by_http, by_kafka])) == ["ask", "process"]
 
 
-def test_an_entry_whose_parent_was_reported_stands_under_it() -> None:
+def test_entry_span_is_a_child_of_its_reported_parent() -> None:
     assert shape(span_tree([make("cli"), make("ask", "cli", at=1, role="server")])) == [("cli", ["ask"])]
 
 
-def test_a_span_that_was_reported_twice_counts_once() -> None:
+def test_span_reported_twice_counts_once() -> None:
     assert shape(span_tree([make("root"), make("a", "root"), make("a", "root"), make("root")])) == [("root", ["a"])]
 
 
 @pytest.mark.parametrize("ids", [["a"], ["a", "b"], ["a", "b", "c"]])
-def test_a_ring_of_parents_is_cut_at_its_first(ids: list[str]) -> None:
+def test_cycle_of_parents_is_cut_at_its_earliest_span(ids: list[str]) -> None:
     ring = [make(id_, ids[number - 1], at=number) for number, id_ in enumerate(ids)]
 
     nodes = [node.id for root in span_tree([*ring, make("leaf", "a", at=9)]) for node in root.walk()]
@@ -78,7 +78,7 @@ def test_a_ring_of_parents_is_cut_at_its_first(ids: list[str]) -> None:
     assert nodes[0] == "a"
 
 
-def test_no_spans_make_no_tree() -> None:
+def test_no_spans_give_an_empty_tree() -> None:
     assert span_tree([]) == []
     assert time_range([]) == (0.0, 0.0)
     assert time_shares([]).total == 0
@@ -98,7 +98,7 @@ records = st.builds(
 
 
 @given(st.lists(records, max_size=12))
-def test_whatever_is_reported_each_span_stands_in_the_tree_once(spans: list[SpanRecord]) -> None:
+def test_any_spans_occur_once_in_the_tree(spans: list[SpanRecord]) -> None:
     nodes = [node for root in span_tree(spans) for node in root.walk()]
 
     assert sorted(node.id for node in nodes if node.span) == sorted({span.span_id for span in spans})
@@ -106,7 +106,7 @@ def test_whatever_is_reported_each_span_stands_in_the_tree_once(spans: list[Span
 
 
 @given(st.lists(records, min_size=1, max_size=12))
-def test_the_shares_never_exceed_the_whole(spans: list[SpanRecord]) -> None:
+def test_time_shares_never_exceed_the_total(spans: list[SpanRecord]) -> None:
     split = time_shares(span_tree(spans))
 
     parts = [*split.tiers.values(), *split.waiting.values(), split.transit]
@@ -127,7 +127,7 @@ def run() -> list[SpanRecord]:
     ]
 
 
-def test_each_moment_goes_to_who_was_at_work() -> None:
+def test_time_is_attributed_to_the_working_tier() -> None:
     split = time_shares(span_tree(run()))
 
     assert split.total == pytest.approx(0.1)
@@ -137,7 +137,7 @@ def test_each_moment_goes_to_who_was_at_work() -> None:
     assert split.transit == pytest.approx(0.01)  # from 5 to 10 and from 90 to 95
 
 
-def test_what_runs_at_once_shares_the_moment() -> None:
+def test_concurrent_spans_share_their_time() -> None:
     spans = [
         make("root", ms=20, tier="orchestration"),
         make("a", "root", ms=20, tier="retrieval"),
@@ -147,14 +147,14 @@ def test_what_runs_at_once_shares_the_moment() -> None:
     assert time_shares(span_tree(spans)).tiers == pytest.approx({"retrieval": 0.015, "inference": 0.005})
 
 
-def test_a_run_whose_first_span_is_missing_is_as_long_as_what_there_is() -> None:
+def test_run_without_its_first_span_lasts_as_long_as_its_known_spans() -> None:
     roots = span_tree([make("a", "lost", ms=10), make("b", at=30, ms=10)])
 
     assert time_range(roots) == pytest.approx((1_000, 1_000.04))
     assert time_shares(roots).tiers == pytest.approx({"retrieval": 0.02})
 
 
-def test_the_wait_before_the_first_span_counts() -> None:
+def test_wait_before_the_first_span_counts() -> None:
     roots = span_tree([make("process", ms=10, name="process poise.ask.batch", role="consumer", queued=30)])
 
     assert time_range(roots) == pytest.approx((999.97, 1_000.01))
@@ -164,7 +164,7 @@ def test_the_wait_before_the_first_span_counts() -> None:
 # -- clocks
 
 
-def test_something_that_begins_before_its_cause_proves_that_clocks_differ() -> None:
+def test_span_that_starts_before_its_cause_proves_clock_skew() -> None:
     spans = [make("root", at=50), make("a", "root", at=20, host="b"), make("c", "root", at=40, host="b")]
 
     (skew,) = clock_skews(span_tree(spans))
@@ -172,6 +172,6 @@ def test_something_that_begins_before_its_cause_proves_that_clocks_differ() -> N
     assert skew.seconds == pytest.approx(0.03)
 
 
-def test_on_one_host_and_in_order_nothing_is_proven() -> None:
+def test_spans_of_one_host_or_in_order_prove_no_clock_skew() -> None:
     assert clock_skews(span_tree([make("root", at=50), make("a", "root", at=20)])) == []
     assert clock_skews(span_tree([make("root"), make("a", "root", at=20, host="b")])) == []

@@ -26,15 +26,15 @@ def draw(start: float, end: float, *, asked: float | None = None, note: str = ""
         (-5, -1, "▏         "),
     ],
 )
-def test_a_bar_is_drawn_to_an_eighth_of_a_cell(start: float, end: float, drawn: str) -> None:
+def test_bar_has_a_resolution_of_an_eighth_of_a_cell(start: float, end: float, drawn: str) -> None:
     assert draw(start, end) == drawn
 
 
-def test_the_wait_before_it_is_drawn_lighter() -> None:
+def test_wait_before_a_bar_is_drawn_lighter() -> None:
     assert draw(4, 8, asked=1) == " ░░░████  "
 
 
-def test_on_an_axis_without_length_there_is_still_a_mark() -> None:
+def test_axis_of_zero_length_shows_a_mark() -> None:
     assert draw(5, 5, axis=TimeAxis(5.0, 5.0, 4)) == "▏   "
 
 
@@ -48,7 +48,7 @@ def test_on_an_axis_without_length_there_is_still_a_mark() -> None:
         (6, 12, "      ██████        "),  # too little room to say anything
     ],
 )
-def test_a_note_goes_where_it_hides_nothing(start: float, end: float, drawn: str) -> None:
+def test_note_does_not_cover_the_bar(start: float, end: float, drawn: str) -> None:
     assert draw(start, end, note="6 passages", axis=TimeAxis(0.0, 20.0, 20)) == drawn
 
 
@@ -56,7 +56,7 @@ times = st.floats(-5, 15, allow_nan=False)
 
 
 @given(st.lists(times, min_size=3, max_size=3), st.text("abc ", max_size=30), st.integers(1, 40))
-def test_a_row_always_fills_its_cells(moments: list[float], note: str, cells: int) -> None:
+def test_row_always_fills_its_cells(moments: list[float], note: str, cells: int) -> None:
     asked, start, end = sorted(moments)
 
     assert len(draw(start, end, asked=asked, note=note, axis=TimeAxis(0.0, 10.0, cells))) == cells

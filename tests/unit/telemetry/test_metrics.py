@@ -40,7 +40,7 @@ def points(metric: Points) -> dict[frozenset[Any], float]:
     return {attributes: point.value for attributes, point in metric.items()}
 
 
-def test_counting_adds_up_by_attributes_in_whatever_order_they_come(collected: Collect) -> None:
+def test_count_sums_by_attributes_in_any_order(collected: Collect) -> None:
     count(semconv.CALLS, 1, {semconv.MESSAGING_DESTINATION: "a", semconv.OUTCOME: "ok"})
     count(semconv.CALLS, 2, {semconv.OUTCOME: "ok", semconv.MESSAGING_DESTINATION: "a"})
     count(semconv.CALLS, 5, {semconv.MESSAGING_DESTINATION: "a", semconv.OUTCOME: "fault"})
@@ -52,14 +52,14 @@ def test_counting_adds_up_by_attributes_in_whatever_order_they_come(collected: C
     }
 
 
-def test_adjusting_goes_up_and_down(collected: Collect) -> None:
+def test_adjust_increases_and_decreases(collected: Collect) -> None:
     for amount in (1, 1, 1, -2):
         adjust(semconv.IN_FLIGHT, amount, PLACE)
 
     assert points(collected()["poise.in_flight"]) == {frozenset(PLACE.items()): 1}
 
 
-def test_measuring_fills_the_buckets_of_the_table(collected: Collect) -> None:
+def test_measure_fills_the_buckets_of_its_instrument(collected: Collect) -> None:
     measure(semconv.SEARCH_DURATION, 0.004, {semconv.MODE: "hybrid"})
     measure(semconv.SEARCH_DURATION, 0.2, {semconv.MODE: "hybrid"})
 
@@ -68,7 +68,7 @@ def test_measuring_fills_the_buckets_of_the_table(collected: Collect) -> None:
     assert (point.count, point.sum) == (2, pytest.approx(0.204))
 
 
-def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected: Collect) -> None:
+def test_gauge_is_read_at_each_collection_until_unregistered(collected: Collect) -> None:
     size = 3
     forget = observe(semconv.INDEX_PASSAGES, lambda: size)
     also = observe(semconv.ASSIGNED, lambda: [(2, PLACE)])
@@ -83,7 +83,7 @@ def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected: Collect) -
     assert "poise.index.passages" not in collected()
 
 
-def test_nothing_is_recorded_before_or_after(collected: Collect) -> None:
+def test_nothing_is_recorded_without_an_active_recorder(collected: Collect) -> None:
     count(semconv.REPLIES_LATE)
     recorder = metrics._recorders[-1]
     metrics.deactivate(recorder)
@@ -95,7 +95,7 @@ def test_nothing_is_recorded_before_or_after(collected: Collect) -> None:
     assert points(collected()["poise.replies.late"]) == {frozenset(): 1}
 
 
-def test_attributes_of_too_many_values_share_one_series() -> None:
+def test_attribute_sets_above_the_limit_share_one_series() -> None:
     recorder = metrics.Recorder([semconv.ANSWERS], {})
     for number in range(metrics.MAX_SERIES + 10):
         recorder.add(semconv.ANSWERS, 1, {semconv.VARIANT: number})
@@ -108,7 +108,7 @@ def test_attributes_of_too_many_values_share_one_series() -> None:
 
 
 @given(st.lists(st.tuples(st.permutations(["a", "b", "c"]), st.integers(0, 2), st.integers(1, 9))))
-def test_sums_lose_nothing(additions: list[tuple[list[str], int, int]]) -> None:
+def test_sums_are_exact(additions: list[tuple[list[str], int, int]]) -> None:
     recorder = metrics.Recorder([semconv.CALLS], {})
     for order, value, amount in additions:
         recorder.add(semconv.CALLS, amount, dict.fromkeys(order, value))

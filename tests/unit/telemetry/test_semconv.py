@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 SOURCES = [path for _, path in source_files()]
 
 
-def test_each_metric_stands_in_the_table_once_under_a_name_of_the_conventions() -> None:
+def test_each_metric_is_listed_once_with_a_conventional_name() -> None:
     written = [value for value in vars(semconv).values() if isinstance(value, semconv.Instrument)]
 
     assert len({instrument.name for instrument in written}) == len(written)
@@ -22,13 +22,13 @@ def test_each_metric_stands_in_the_table_once_under_a_name_of_the_conventions() 
         assert semconv.INSTRUMENTS[instrument.name] is instrument
 
 
-def test_buckets_rise() -> None:
+def test_buckets_ascend() -> None:
     for instrument in semconv.INSTRUMENTS.values():
         if isinstance(instrument, semconv.Histogram):
             assert list(instrument.buckets) == sorted(set(instrument.buckets)), instrument.name
 
 
-def test_attributes_are_named_once() -> None:
+def test_attribute_names_are_unique() -> None:
     names = [value for name, value in vars(semconv).items() if name.isupper() and isinstance(value, str)]
 
     assert len(names) == len(set(names))
@@ -54,7 +54,7 @@ def of_table(node: ast.expr) -> object:
 
 
 @pytest.mark.parametrize("name", ["count", "measure", "adjust"])
-def test_metrics_are_recorded_with_attributes_of_the_table(name: str) -> None:
+def test_metrics_are_recorded_with_listed_attributes(name: str) -> None:
     for place, call in calls(name):
         instrument = of_table(call.args[0])
         assert isinstance(instrument, semconv.Instrument), f"{place}: {name} takes an instrument of the table"
@@ -63,6 +63,6 @@ def test_metrics_are_recorded_with_attributes_of_the_table(name: str) -> None:
             assert of_table(key) in instrument.attributes, f"{place}: {instrument.name} has no such attribute"
 
 
-def test_spans_are_named_by_the_table() -> None:
+def test_span_names_are_listed() -> None:
     for place, call in calls("span"):
         assert not isinstance(call.args[0], ast.Constant | ast.JoinedStr), f"{place}: put this name into the table"

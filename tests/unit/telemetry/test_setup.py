@@ -27,7 +27,7 @@ def runs_of(telemetry: Telemetry) -> list[str]:
     return [run for run, _ in telemetry.spans.drain()]
 
 
-async def test_spans_and_metrics_are_had_between_start_and_stop() -> None:
+async def test_spans_and_metrics_are_recorded_between_start_and_stop() -> None:
     telemetry = Telemetry(settings(spans=True, admin_port=0), "retrieval")
     telemetry.start()
     with span("work", attributes={semconv.RUN: "r"}) as current:
@@ -46,7 +46,7 @@ async def test_spans_and_metrics_are_had_between_start_and_stop() -> None:
     assert runs_of(telemetry) == ["r"]
 
 
-async def test_what_is_not_asked_for_is_not_set_up() -> None:
+async def test_disabled_telemetry_is_not_set_up() -> None:
     telemetry = Telemetry(settings(), "retrieval")
     telemetry.start()
     with span("work"):
@@ -56,7 +56,7 @@ async def test_what_is_not_asked_for_is_not_set_up() -> None:
     await telemetry.stop()
 
 
-def test_a_client_does_not_load_the_sdk() -> None:
+def test_client_does_not_import_the_sdk() -> None:
     code = (
         "import sys; from poise.settings import MeshSettings; from poise.telemetry.setup import Telemetry;"
         "Telemetry(MeshSettings(spans=False), 'client').start();"
@@ -68,7 +68,7 @@ def test_a_client_does_not_load_the_sdk() -> None:
     assert run.stdout.strip() == "[]"
 
 
-async def test_it_can_be_started_again_and_two_at_once() -> None:
+async def test_telemetry_can_be_restarted_and_run_twice_at_once() -> None:
     for _ in range(2):
         outer, inner = (Telemetry(settings(spans=True, admin_port=0), tier) for tier in ("gateway", "retrieval"))
         outer.start()
@@ -84,7 +84,7 @@ async def test_it_can_be_started_again_and_two_at_once() -> None:
         await outer.stop()
 
 
-async def test_stopping_twice_or_before_starting_does_nothing() -> None:
+async def test_stop_is_idempotent_and_allowed_before_start() -> None:
     telemetry = Telemetry(settings(spans=True), "retrieval")
     await telemetry.stop()
     telemetry.start()
@@ -93,12 +93,12 @@ async def test_stopping_twice_or_before_starting_does_nothing() -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["collector:4318", "grpc://collector:4317", "http://"])
-def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
+def test_invalid_otlp_endpoint_is_rejected(endpoint: str) -> None:
     with pytest.raises(SetupError, match="POISE_OTLP_ENDPOINT"):
         Telemetry(settings(otlp_endpoint=endpoint), "retrieval").start()
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "poise.telemetry.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 

@@ -24,7 +24,7 @@ def drained(queue: spans.SpanQueue) -> list[tuple[str, SpanRecord]]:
     return [(run, SpanRecord.parse(body, strict=True)) for run, body in queue.drain()]
 
 
-def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue: spans.SpanQueue) -> None:
+def test_finished_span_is_queued_under_its_run_as_a_span_record(queue: spans.SpanQueue) -> None:
     parent = extract({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
     said: dict[str, AttributeValue] = {
         semconv.RUN: "run-1",
@@ -56,7 +56,7 @@ def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue: spans.
     assert queue.drain() == []
 
 
-def test_a_failed_span_says_why(queue: spans.SpanQueue) -> None:
+def test_failed_span_has_its_error(queue: spans.SpanQueue) -> None:
     with pytest.raises(ValueError, match="empty"), span("x", attributes={semconv.RUN: "r"}):
         raise ValueError("empty")
 
@@ -65,7 +65,7 @@ def test_a_failed_span_says_why(queue: spans.SpanQueue) -> None:
     assert record.attributes == {semconv.ERROR_TYPE: "ValueError"}
 
 
-def test_words_that_have_no_form_in_utf8_are_replaced(queue: spans.SpanQueue) -> None:
+def test_unencodable_characters_are_replaced(queue: spans.SpanQueue) -> None:
     """One such span must not keep all that come after it from being written."""
     with (
         pytest.raises(ValueError, match="half"),
@@ -77,7 +77,7 @@ def test_words_that_have_no_form_in_utf8_are_replaced(queue: spans.SpanQueue) ->
     assert (record.error, record.attributes[semconv.REASON]) == ("ValueError: half ?", "?")
 
 
-def test_a_span_fits_its_topic_whatever_is_in_it(queue: spans.SpanQueue) -> None:
+def test_any_span_fits_the_size_limit_of_its_topic(queue: spans.SpanQueue) -> None:
     many: dict[str, AttributeValue] = {f"{number}{'ü' * 1_000_000}": "ü" * 1_000_000 for number in range(300)}
     with span("ü" * 1_000_000, attributes={**many, semconv.RUN: "r"}):
         pass
@@ -86,7 +86,7 @@ def test_a_span_fits_its_topic_whatever_is_in_it(queue: spans.SpanQueue) -> None
     assert SpanRecord.parse(body).name == "ü" * spans.MAX_TEXT_CHARS
 
 
-def test_numbers_that_json_has_no_form_for_are_texts(queue: spans.SpanQueue) -> None:
+def test_numbers_without_a_json_form_are_strings(queue: spans.SpanQueue) -> None:
     """One such span must not keep all that come after it from being written."""
     said: dict[str, AttributeValue] = {
         "huge": 10**6_000,
@@ -102,7 +102,7 @@ def test_numbers_that_json_has_no_form_for_are_texts(queue: spans.SpanQueue) -> 
     assert record.attributes == {"huge": huge, "most": 2**63 - 1, "endless": "inf", "none": "nan"}
 
 
-def test_spans_below_a_run_are_of_that_run(queue: spans.SpanQueue) -> None:
+def test_child_spans_inherit_the_run(queue: spans.SpanQueue) -> None:
     with span("top", attributes={semconv.RUN: "r"}), span("middle"), span("bottom"):
         pass
     with span("other", attributes={semconv.RUN: "s"}), span("own", attributes={semconv.RUN: "t"}):
@@ -116,21 +116,21 @@ def test_spans_below_a_run_are_of_that_run(queue: spans.SpanQueue) -> None:
     ]
 
 
-def test_a_run_that_becomes_known_late_counts(queue: spans.SpanQueue) -> None:
+def test_run_id_may_be_set_after_the_start_of_the_span(queue: spans.SpanQueue) -> None:
     with span("ask") as current:
         current.set_attribute(semconv.RUN, "r")
 
     assert [run for run, _ in drained(queue)] == ["r"]
 
 
-def test_spans_of_no_run_are_passed_over(queue: spans.SpanQueue) -> None:
+def test_spans_without_a_run_are_skipped(queue: spans.SpanQueue) -> None:
     with span("health check"):
         pass
 
     assert queue.drain() == []
 
 
-def test_the_oldest_give_way_and_are_counted(queue: spans.SpanQueue) -> None:
+def test_oldest_spans_of_a_full_queue_are_dropped_and_counted(queue: spans.SpanQueue) -> None:
     recorder = metrics.Recorder([semconv.SPANS_DROPPED], {})
     metrics.activate(recorder)
     for number in range(6):
@@ -142,7 +142,7 @@ def test_the_oldest_give_way_and_are_counted(queue: spans.SpanQueue) -> None:
     assert recorder.sums(semconv.SPANS_DROPPED) == [(2, {})]
 
 
-def test_draining_takes_the_oldest_up_to_a_limit(queue: spans.SpanQueue) -> None:
+def test_drain_returns_the_oldest_spans_up_to_a_limit(queue: spans.SpanQueue) -> None:
     for number in range(3):
         with span(str(number), attributes={semconv.RUN: "r"}):
             pass
@@ -151,7 +151,7 @@ def test_draining_takes_the_oldest_up_to_a_limit(queue: spans.SpanQueue) -> None
     assert [SpanRecord.parse(body).name for _, body in queue.drain(limit=2)] == ["2"]
 
 
-def test_a_step_of_a_workflows_own_is_written_where_it_took_time_or_failed(queue: spans.SpanQueue) -> None:
+def test_local_step_span_is_published_if_it_was_slow_or_failed(queue: spans.SpanQueue) -> None:
     with span("process", attributes={semconv.RUN: "run-1"}):
         with span(semconv.step_span("brief")):
             pass

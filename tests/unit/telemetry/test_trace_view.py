@@ -123,29 +123,29 @@ evaluation-1            └ score run                                      5.0 m
 Hidden: 1 short send (--all shows them)."""
 
 
-def test_a_run_on_one_screen() -> None:
+def test_run_is_shown_on_one_screen() -> None:
     record = recorded(Answer(run_id="r", text="break", rung="primary", variant="small"))
 
     assert shown(list(reversed(run())), record=record) == SCREEN
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_it_fits_the_screen_there_is(width: int) -> None:
+def test_view_fits_the_width_of_the_screen(width: int) -> None:
     assert "chat" in shown(run(), width)
 
 
-def test_all_shows_short_sends_too() -> None:
+def test_all_option_shows_short_sends() -> None:
     assert "send records" in shown(run(), everything=True)
     assert "Left out" not in shown(run(), everything=True)
 
 
-def test_slow_retrieval_is_named() -> None:
+def test_slow_retrieval_is_reported() -> None:
     spans = [span.model_copy(update={"ms": 1_500.0}) if span.span_id == "06" else span for span in run()[:6]]
 
     assert "Retrieval took 1.5 s (81%)." in shown(spans)
 
 
-def test_waiting_for_a_worker_is_named() -> None:
+def test_wait_for_a_worker_is_reported() -> None:
     queue: dict[str, bool | float | str] = {semconv.QUEUE_MS: 900.0}
     spans = [
         make("1", None, "ask", "gateway", 0, 1000, "server"),
@@ -159,7 +159,7 @@ def test_waiting_for_a_worker_is_named() -> None:
     assert "░░ queued 900 ms ░░" in screen
 
 
-def test_what_failed_says_why() -> None:
+def test_failed_span_shows_its_error() -> None:
     spans = run()[:11]
     spans[-1] = spans[-1].model_copy(update={"status": "error", "error": "TimeoutError: no answer\n\x1b[31min 30 s"})
     fault = Fault(type="urn:poise:x", title="Unavailable", status=503, detail="", retryable=True)
@@ -170,13 +170,13 @@ def test_what_failed_says_why() -> None:
     assert "\x1b" not in screen
 
 
-def test_an_answer_from_a_lower_rung_says_why() -> None:
+def test_lower_rung_shows_its_reason() -> None:
     answer = Answer(run_id="r", text="break", rung="extractive", reason="the model failed")
 
     assert "extractive answer (the model failed)" in shown(run(), record=recorded(answer))
 
 
-def test_a_run_that_is_not_finished_says_so() -> None:
+def test_unfinished_run_is_marked() -> None:
     screen = shown([span for span in run() if span.span_id not in {"01", "02", "03", "04", "0a"}])
 
     assert "not finished, or spans are missing" in screen
@@ -184,7 +184,7 @@ def test_a_run_that_is_not_finished_says_so() -> None:
     assert "Spans marked ? are missing" in screen
 
 
-def test_clocks_that_prove_to_differ_are_named() -> None:
+def test_differing_clocks_are_reported() -> None:
     spans = [
         span.model_copy(update={"host": "b", "start": span.start - 0.08}) if span.span_id in {"0a", "0b"} else span
         for span in run()
@@ -195,6 +195,6 @@ def test_clocks_that_prove_to_differ_are_named() -> None:
     assert "The clock of b is behind that of a by at least 35 ms." in screen
 
 
-def test_one_span_alone_is_a_run() -> None:
+def test_single_span_is_shown_as_a_run() -> None:
     assert shown([make("1", None, "ask", "gateway", 0, 0, "server")]).startswith("0.0 ms  ok")
     assert "The gateway took 5.0 ms (100%)." in shown([make("1", None, "ask", "gateway", 0, 5, "server")])

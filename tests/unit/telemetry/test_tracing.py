@@ -20,7 +20,7 @@ TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 SPAN_ID = 0xB7AD6B7169203331
 
 
-def test_spans_nest_and_keep_their_attributes(finished: Finished) -> None:
+def test_spans_nest_and_have_their_attributes(finished: Finished) -> None:
     with span("outer", kind=SpanKind.SERVER) as outer, span("inner", attributes={semconv.STEP: "ask"}) as inner:
         assert current_span() is inner
         inner.set_attribute(semconv.PASSAGES, 6)
@@ -33,7 +33,7 @@ def test_spans_nest_and_keep_their_attributes(finished: Finished) -> None:
     assert not current_span().is_recording()
 
 
-def test_the_parent_that_came_with_a_message_wins_over_the_current_span(finished: Finished) -> None:
+def test_parent_of_a_message_takes_precedence_over_the_current_span(finished: Finished) -> None:
     with span("current"), span("process", parent=extract(REMOTE)):
         assert inject()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
 
@@ -43,7 +43,7 @@ def test_the_parent_that_came_with_a_message_wins_over_the_current_span(finished
     assert process.parent.is_remote
 
 
-def test_a_message_without_a_parent_begins_a_trace_of_its_own(finished: Finished) -> None:
+def test_message_without_a_parent_starts_a_new_trace(finished: Finished) -> None:
     with span("current") as current, span("process", parent=extract({})):
         pass
 
@@ -55,14 +55,14 @@ def test_a_message_without_a_parent_begins_a_trace_of_its_own(finished: Finished
 @pytest.mark.parametrize(
     "traceparent", ["", "junk", "00-0-0-01", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-x-y-z"]
 )
-def test_a_parent_that_cannot_be_read_is_none(finished: Finished, traceparent: str) -> None:
+def test_malformed_parent_is_ignored(finished: Finished, traceparent: str) -> None:
     with span("process", parent=extract({"traceparent": traceparent, "baggage": "=;,=%zz"})):
         pass
 
     assert finished()[0].parent is None
 
 
-def test_what_is_injected_is_extracted_again() -> None:
+def test_injected_context_is_extracted_unchanged() -> None:
     token = context.attach(baggage.set_baggage("region", "eu-1", extract(REMOTE)))
     carried = inject()
     context.detach(token)
@@ -73,13 +73,13 @@ def test_what_is_injected_is_extracted_again() -> None:
     assert inject() == {}
 
 
-def test_a_trace_goes_through_a_process_that_records_nothing() -> None:
+def test_trace_context_passes_through_a_process_without_recording() -> None:
     with span("unseen", parent=extract(REMOTE)) as unseen:
         assert not unseen.is_recording()
         assert inject()["traceparent"] == REMOTE["traceparent"]
 
 
-def test_a_trace_that_is_not_sampled_stays_so_below_and_beyond(finished: Finished) -> None:
+def test_unsampled_trace_stays_unsampled_downstream(finished: Finished) -> None:
     refused = {"traceparent": REMOTE["traceparent"][:-1] + "0"}
     with span("process", parent=extract(refused)) as process, span("below") as below:
         assert not process.is_recording()
@@ -91,12 +91,12 @@ def test_a_trace_that_is_not_sampled_stays_so_below_and_beyond(finished: Finishe
     assert [one.name for one in finished()] == ["next"]
 
 
-def test_an_error_goes_on_where_nothing_is_recorded() -> None:
+def test_error_propagates_without_recording() -> None:
     with pytest.raises(KeyError), span("outer"), span("inner"):
         raise KeyError("passage")
 
 
-def test_an_error_is_recorded_and_goes_on(finished: Finished) -> None:
+def test_error_is_recorded_and_propagates(finished: Finished) -> None:
     with pytest.raises(KeyError), span("fails"):
         raise KeyError("passage")
 
@@ -107,7 +107,7 @@ def test_an_error_is_recorded_and_goes_on(finished: Finished) -> None:
     assert dict(failed.events[0].attributes) == {"exception.type": "KeyError", "exception.message": "'passage'"}
 
 
-async def test_a_cancelled_span_says_so_and_the_next_does_not_hang_below_it(finished: Finished) -> None:
+async def test_cancelled_span_is_marked_and_is_not_the_parent_of_the_next(finished: Finished) -> None:
     entered = asyncio.Event()
 
     async def work() -> None:
@@ -128,7 +128,7 @@ async def test_a_cancelled_span_says_so_and_the_next_does_not_hang_below_it(fini
     assert following.parent is None
 
 
-async def test_tasks_that_run_at_once_keep_their_spans_apart(finished: Finished) -> None:
+async def test_concurrent_tasks_have_separate_spans(finished: Finished) -> None:
     barrier = asyncio.Barrier(2)
 
     async def work(name: str) -> None:
@@ -144,7 +144,7 @@ async def test_tasks_that_run_at_once_keep_their_spans_apart(finished: Finished)
         assert by_name[f"below {name}"].parent.span_id == by_name[name].context.span_id
 
 
-def test_importing_telemetry_does_not_bring_the_sdk() -> None:
+def test_import_of_telemetry_does_not_import_the_sdk() -> None:
     code = "import sys, poise.telemetry as t; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
     run = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(SHARED)}, capture_output=True, text=True, check=True
