@@ -46,21 +46,21 @@ def letter(
         (DeadLetterFilter(tier="inference", error="KeyError", tenant="acme", key=b"k", older_than=1), False),
     ],
 )
-def test_a_letter_is_meant_if_it_fits_everything(chosen: DeadLetterFilter, fits: bool) -> None:
+def test_dead_letter_matches_if_it_meets_all_criteria(chosen: DeadLetterFilter, fits: bool) -> None:
     assert chosen.matches(letter(), NOW, "default") is fits
 
 
-def test_who_may_not_name_a_tenant_names_none() -> None:
+def test_tenant_of_an_untrusted_topic_is_the_default_tenant() -> None:
     asked = letter(tier="orchestration", topic="poise.ask.batch")
     assert not DeadLetterFilter(tenant="acme").matches(asked, NOW, "default")
     assert DeadLetterFilter(tenant="default").matches(asked, NOW, "default")
 
 
-def test_a_letter_without_a_key_fits_no_key() -> None:
+def test_dead_letter_without_a_key_matches_no_key() -> None:
     assert not DeadLetterFilter(key=b"").matches(letter(key=None), NOW, "default")
 
 
-def test_only_what_leaves_something_out_narrows() -> None:
+def test_filter_has_criteria_only_if_it_excludes_entries() -> None:
     assert not DeadLetterFilter().has_criteria
     assert DeadLetterFilter(older_than=0.0).has_criteria
     assert DeadLetterFilter(key=b"").has_criteria
@@ -75,23 +75,23 @@ def test_only_what_leaves_something_out_narrows() -> None:
         (DeadLetterFilter(tier="a", ids=frozenset({"c/0/1", "a/0/1"})), ["a"]),
     ],
 )
-def test_only_the_tiers_that_matter_are_read(chosen: DeadLetterFilter, tiers: list[str]) -> None:
+def test_filter_selects_the_tiers_to_read(chosen: DeadLetterFilter, tiers: list[str]) -> None:
     assert chosen.tiers(["c", "a", "b"]) == tiers
 
 
 @pytest.mark.parametrize("chosen", [DeadLetterFilter(tier="x"), DeadLetterFilter(ids=frozenset({"x/0/1"}))])
-def test_a_tier_that_is_not_there_is_said(chosen: DeadLetterFilter) -> None:
+def test_unknown_tier_is_reported(chosen: DeadLetterFilter) -> None:
     with pytest.raises(InvalidMessageError, match="'x' has no dead letters: choose one of a, b"):
         chosen.tiers(["b", "a"])
 
 
 @pytest.mark.parametrize("id_", ["", "a", "a/b/c", "a/0", "a/0/1/2", "a/0/-1", "a/0/9999999999999999999"])
-def test_what_is_no_id_is_refused(id_: str) -> None:
+def test_invalid_id_is_rejected(id_: str) -> None:
     with pytest.raises(InvalidMessageError, match="tier/partition/offset"):
         DeadLetterFilter(ids=frozenset({id_}))
 
 
-def test_ages_that_leave_nothing_are_refused() -> None:
+def test_empty_age_interval_is_rejected() -> None:
     with pytest.raises(InvalidMessageError, match="older_than"):
         DeadLetterFilter(older_than=60, newer_than=60)
 
@@ -100,22 +100,22 @@ def test_ages_that_leave_nothing_are_refused() -> None:
     ("text", "seconds"),
     [("30s", 30), ("10m", 600), ("2h", 7_200), ("7d", 604_800), ("1w", 604_800), ("1d12h", 129_600), ("1.5h", 5_400)],
 )
-def test_a_span_of_time(text: str, seconds: float) -> None:
+def test_parse_duration_returns_seconds(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "h", "-1h", "1 h", "1H", "1y", "1h30", "9" * 5_000 + "s", "٣s"])
-def test_invalid_durations(text: str) -> None:
+def test_parse_duration_rejects_invalid_durations(text: str) -> None:
     with pytest.raises(ValueError, match="give 30s, 10m, 2h, 7d or 1d12h"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize(("text", "rate"), [("10", 10), ("10/s", 10), ("120/m", 2), ("1800/h", 0.5), ("0.5/s", 0.5)])
-def test_a_rate(text: str, rate: float) -> None:
+def test_parse_rate_returns_a_rate_per_second(text: str, rate: float) -> None:
     assert parse_rate(text) == rate
 
 
 @pytest.mark.parametrize("text", ["", "0", "0/s", "-1", "fast", "10/x", "10/", "1e3", "٣/s"])
-def test_invalid_rates(text: str) -> None:
+def test_parse_rate_rejects_invalid_rates(text: str) -> None:
     with pytest.raises(ValueError, match="give 10/s, 100/m or 1000/h"):
         parse_rate(text)

@@ -78,7 +78,7 @@ async def kept(topics: Topics, record: Record = BROKEN) -> DeadLetter:
     return topics.letters()[-1]
 
 
-async def test_the_message_is_kept_whole_with_its_reason() -> None:
+async def test_dead_letter_has_the_complete_message_and_its_reason() -> None:
     letter = await kept(Topics())
     assert (letter.record.key, letter.record.value) == (BROKEN.key, BROKEN.value)
     assert [item for item in letter.headers if item in HEADERS] == list(HEADERS)
@@ -88,7 +88,7 @@ async def test_the_message_is_kept_whole_with_its_reason() -> None:
     assert "ValueError: no" in (letter.record.header(DEAD_TRACEBACK) or "")
 
 
-async def test_a_reason_is_kept_short_and_a_refusal_without_where_it_happened() -> None:
+async def test_reason_is_truncated_and_a_rejection_has_no_traceback() -> None:
     topics = Topics()
     error = InvalidMessageError("x" * 3_000_000)
     await model.write(topics.send, "retrieval", BROKEN, error, attempt=1, worker="w-1")
@@ -104,7 +104,7 @@ async def test_a_reason_is_kept_short_and_a_refusal_without_where_it_happened() 
     limit=st.sampled_from([2_000, 20_000, 1_000_000, 3_145_728]),
 )
 @settings(max_examples=50)
-async def test_a_letter_always_has_room_in_its_topic(
+async def test_dead_letter_always_fits_its_topic(
     key: bytes | None, value: bytes, headers: list[tuple[str, int]], limit: int
 ) -> None:
     """What came compressed may be larger than any record; and an operator may have the topic take little."""
@@ -136,12 +136,12 @@ async def test_a_dead_letter_has_at_most_the_headers_that_a_record_may_have(coun
     assert letter.record.value == b"v"
 
 
-async def test_a_null_value_stays_null() -> None:
+async def test_null_value_stays_null() -> None:
     letter = await kept(Topics(), Record("poise.records", 0, 1, 1.0, b"k", None))
     assert letter.record.value is None
 
 
-async def test_markers_say_what_became_of_a_letter() -> None:
+async def test_markers_record_redrives_and_purges() -> None:
     topics = Topics()
     first = await kept(topics)
     second = await kept(topics, Record(TOPIC, 3, 43, 1.0, b"k", b"v"))
@@ -154,7 +154,7 @@ async def test_markers_say_what_became_of_a_letter() -> None:
     assert [letter.id for letter in topics.letters()] == [first.id]
 
 
-async def test_a_message_that_died_twice_by_redelivery_is_one_letter() -> None:
+async def test_message_dead_lettered_twice_by_redelivery_is_one_entry() -> None:
     topics = Topics()
     first, again = await kept(topics), await kept(topics)
     assert [letter.ids for letter in topics.letters()] == [{"retrieval/0/0", "retrieval/0/1"}]
@@ -168,7 +168,7 @@ async def test_a_message_that_died_twice_by_redelivery_is_one_letter() -> None:
 
 
 @pytest.mark.parametrize("name", [DEAD_REDRIVEN, DEAD_PURGED, DEAD_POSITION, DEAD_TOPIC])
-async def test_a_message_cannot_pass_for_something_else(name: str) -> None:
+async def test_forged_message_is_not_taken_for_a_marker(name: str) -> None:
     topics = Topics()
     await kept(topics)
     forged = Record(TOPIC, 3, 43, 1.0, f"{DEAD}/0/0".encode(), b"v", ((name, f"{TOPIC}/3/42".encode()),))
@@ -190,7 +190,7 @@ async def test_a_message_cannot_pass_for_something_else(name: str) -> None:
         ("²".encode(), 0, DeadLetterState.DEAD),
     ],
 )
-async def test_what_died_again_three_times_is_quarantined(
+async def test_message_redriven_three_times_is_quarantined(
     written: bytes | None, redrives: int, state: DeadLetterState
 ) -> None:
     headers = () if written is None else (("poise-redrives", written),)
@@ -210,7 +210,7 @@ async def test_what_died_again_three_times_is_quarantined(
         (RedriveOptions(keep_reply_to=True, keep_deadline=True), set()),
     ],
 )
-async def test_it_is_sent_without_what_does_not_hold_any_more(how: RedriveOptions, dropped: set[str]) -> None:
+async def test_redriven_message_omits_outdated_headers(how: RedriveOptions, dropped: set[str]) -> None:
     letter = await kept(Topics())
     headers = redrive_headers(letter, how)
     assert {name for name, _ in HEADERS} - {name for name, _ in headers} == dropped
@@ -226,7 +226,7 @@ async def refused(
     return refusal_reason(letter, how or RedriveOptions(), 10.0, newest or {}, [TOPIC, DEAD])
 
 
-async def test_why_a_letter_is_not_sent() -> None:
+async def test_redrive_refusal_states_the_reason() -> None:
     topics = Topics()
     letter = await kept(topics)
     assert await refused(letter) is None
@@ -244,13 +244,13 @@ async def test_why_a_letter_is_not_sent() -> None:
     )
 
 
-async def test_a_copy_that_died_again_is_the_newest_version() -> None:
+async def test_newest_version_is_the_copy_dead_lettered_last() -> None:
     headers = (("poise-origin", f"{TOPIC}/3/42".encode()), ("poise-redrives", b"1"))
     letter = await kept(Topics(), Record(TOPIC, 3, 60, 1.0, b"k", b"v", headers))
     assert await refused(letter, newest={(TOPIC, b"k"): Position(TOPIC, 3, 60)}) is None
 
 
-async def test_the_quarantine_opens_by_name_and_force_only() -> None:
+async def test_quarantined_entry_is_redriven_only_by_id_and_force() -> None:
     letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("poise-redrives", b"3"),)))
     assert "is quarantined: sent again 3 times" in (await refused(letter) or "")
     assert await refused(letter, RedriveOptions(force=True)) is None
@@ -275,20 +275,22 @@ def some(number: int, size: int = 10) -> list[DeadLetter]:
         ([], None, (), []),
     ],
 )
-def test_batches(letters: list[DeadLetter], rate: float | None, alone: tuple[str, ...], sizes: list[int]) -> None:
+def test_batches_follow_the_rate(
+    letters: list[DeadLetter], rate: float | None, alone: tuple[str, ...], sizes: list[int]
+) -> None:
     found = list(batches(letters, rate, frozenset(alone)))
     assert [len(batch) for batch in found] == sizes
     assert [letter for batch in found for letter in batch] == letters
 
 
-def test_the_log_is_cut_before_the_first_letter_that_is_kept() -> None:
+def test_log_is_truncated_before_the_first_retained_entry() -> None:
     places = [letter.record.position for letter in some(8)[5:]]
     assert first_needed_offsets(places, {0: 20}) == {0: 5}
     assert first_needed_offsets([], {0: 20}) == {0: 20}
     assert first_needed_offsets([places[0], Position(DEAD, 0, 9)], {0: 20, 1: 3}) == {0: 5, 1: 3}
 
 
-def test_an_index_keeps_what_lists_need_and_no_message() -> None:
+def test_index_holds_list_fields_and_no_message_bodies() -> None:
     log = DeadLetterIndex("retrieval")
     key = b"k" * 100_000
     headers = (*HEADERS, ("poise-dead-topic", TOPIC.encode()), ("poise-dead-error", b"ValueError"))
@@ -313,7 +315,7 @@ def dead(offset: int, error: str, position: int, message: str = "") -> Record:
     return Record(DEAD, 0, offset, 1.0, b"k", b"{}", headers)
 
 
-def test_an_index_keeps_what_fits_and_of_others_where_they_stand() -> None:
+def test_index_holds_matching_entries_and_only_positions_of_others() -> None:
     log = DeadLetterIndex("retrieval", matches=lambda letter: letter.error == "ValueError")
     for offset, error in enumerate(["ValueError", "OSError", "OSError", "ValueError"]):
         log.add(dead(offset, error, offset))
@@ -326,7 +328,7 @@ def test_an_index_keeps_what_fits_and_of_others_where_they_stand() -> None:
     assert b"OSError" not in log._interned, "of a letter that does not fit its place alone is kept"
 
 
-def test_the_bounds_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "MAX_INDEXED", 2)
     log = DeadLetterIndex("retrieval", matches=lambda letter: letter.error == "ValueError")
     for offset, error in enumerate(["ValueError", "OSError", "ValueError"]):

@@ -131,19 +131,19 @@ def make(handlers: dict[Any, Any], name: str = "translation", **options: Any) ->
         (lambda: in_processes(alone, workers=0), "workers must be 1 or more"),
     ],
 )
-def test_what_contradicts_itself_is_refused_in_one_line(construct: Callable[[], Any], says: str) -> None:
+def test_contradictory_tier_is_rejected_in_one_line(construct: Callable[[], Any], says: str) -> None:
     with pytest.raises(SetupError, match=says) as refusal:
         construct()
     assert "\n" not in str(refusal.value)
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_of_a_tier_are_reported_at_once() -> None:
     with pytest.raises(SetupError, match=r"^tier Our: .*lower-case.*; NoReply has no reply.*; Translate has tier"):
         Tier("Our", {NoReply: anything, Translate: translate})
 
 
 @pytest.mark.parametrize("handler", [translate, plain, in_processes(alone, workers=1), anything])
-def test_each_form_of_handler_is_taken(handler: Any) -> None:
+def test_each_form_of_handler_is_accepted(handler: Any) -> None:
     tier = Tier("translation", {Translate: handler})
     assert [topic.name for topic in tier.topics] == [
         "poise.translation.requests.interactive",
@@ -152,7 +152,7 @@ def test_each_form_of_handler_is_taken(handler: Any) -> None:
     assert tier.custom_topics == (*tier.topics, *custom_tier_topics("translation", ())[2:])
 
 
-def test_topics_are_named_and_kept_by_convention() -> None:
+def test_topic_names_and_retention_follow_the_convention() -> None:
     interactive, batch, *again, dead = custom_tier_topics("translation", (Translate,))
     model = REQUESTS[Generate]["interactive"]
     assert (interactive.partitions, interactive.keep, interactive.ordered) == (model.partitions, model.keep, False)
@@ -165,7 +165,7 @@ def test_topics_are_named_and_kept_by_convention() -> None:
     )
 
 
-def test_topics_are_what_is_asked_for() -> None:
+def test_topic_options_set_the_topics() -> None:
     soon, late = Deadlines(5, 60), Deadlines(60, 600)
     options = TopicOptions(ordered=True, partitions=12, keep=None, interactive=soon, batch=late)
     interactive, batch = Tier("translation", {Translate: translate}, topics=options).topics
@@ -173,7 +173,7 @@ def test_topics_are_what_is_asked_for() -> None:
     assert (interactive.deadlines, batch.deadlines) == (soon, late)
 
 
-def test_a_request_goes_where_its_class_or_the_table_says() -> None:
+def test_topic_of_a_request_is_that_of_its_class_or_of_the_catalogue() -> None:
     assert request_topic(Translate, "interactive").name == "poise.translation.requests.interactive"
     assert request_topic(Translate, "batch").name == "poise.translation.requests.batch"
     assert request_topic(Ask, "batch") is REQUESTS[Ask]["batch"]
@@ -181,7 +181,7 @@ def test_a_request_goes_where_its_class_or_the_table_says() -> None:
         request_topic(NoTier, "interactive")
 
 
-def test_topics_are_recognised_by_their_names() -> None:
+def test_topics_are_recognized_by_their_names() -> None:
     assert find_topic("poise.documents") is CATALOGUE["poise.documents"]
     found = find_topic("poise.translation.requests.batch")
     assert found is not None
@@ -199,7 +199,7 @@ def test_topics_are_recognised_by_their_names() -> None:
         assert find_topic(name) is None
 
 
-def test_dead_letters_of_own_tiers_are_found_among_a_brokers_topics() -> None:
+def test_dead_letter_topics_of_custom_tiers_are_found_by_name() -> None:
     names = ["poise.inference.dead", "poise.translation.dead", "poise.ask.dead", "mine.dead", "poise.x.y.dead"]
     assert tiers_with_dead_letters([*names, "poise.translation.requests.batch"]) == ["inference", "translation"]
 
@@ -269,7 +269,7 @@ async def tier():
         ("load_k.py", "tier = 1", "", "has no tier 'tier': it is 1"),
     ],
 )
-def test_what_cannot_be_loaded_is_said_in_one_line(
+def test_unloadable_tier_is_reported_in_one_line(
     write: Callable[[str, str], str], file: str, text: str, where: str, says: str
 ) -> None:
     place = write(file, text)
@@ -277,6 +277,6 @@ def test_what_cannot_be_loaded_is_said_in_one_line(
         tier_loader.load(place + where)
 
 
-def test_a_file_that_is_not_there_is_said_in_one_line() -> None:
+def test_missing_tier_file_is_reported_in_one_line() -> None:
     with pytest.raises(SetupError, match=r"no Python file nowhere\.py"):
         tier_loader.load("nowhere.py")

@@ -32,7 +32,7 @@ async def postponed(record: Record, delay: float = 10.0) -> Record:
     return written[0]
 
 
-async def test_a_message_comes_back_as_it_stood_first() -> None:
+async def test_delayed_message_is_restored_as_its_original_record() -> None:
     """Its time in the log too, though it is none: its run is made of it."""
     again = decode(await postponed(FIRST))
     assert (again.attempts, again.count) == (4, 1)
@@ -42,7 +42,7 @@ async def test_a_message_comes_back_as_it_stood_first() -> None:
 
 
 @given(st.dictionaries(st.sampled_from([RETRY_OF, RETRY_WRITTEN, RETRY_DUE, RETRY_COUNT, ATTEMPT]), values))
-def test_any_headers_are_read_or_no_postponed_message(headers: dict[str, bytes | None]) -> None:
+def test_any_headers_are_decoded_or_rejected(headers: dict[str, bytes | None]) -> None:
     record = Record("poise.evaluation.retry.10s", 0, 0, 1_700_000_000.0, None, b"", tuple(headers.items()))
     assert 0 <= due_at(record) <= record.timestamp + 600
     try:
@@ -53,14 +53,14 @@ def test_any_headers_are_read_or_no_postponed_message(headers: dict[str, bytes |
 
 
 @pytest.mark.parametrize("of", [b"", b"t", b"t/1", b"t/1/-1", b"t/x/1", b"t/1/" + b"9" * 5_000])
-async def test_a_place_that_is_none_is_refused(of: bytes) -> None:
+async def test_invalid_original_position_is_rejected(of: bytes) -> None:
     record = await postponed(FIRST)
     headers = [(name, of if name == RETRY_OF else value) for name, value in record.headers]
     with pytest.raises(ValueError, match=RETRY_OF):
         decode(Record(record.topic, 0, 0, 1.0, None, b"", headers))
 
 
-async def test_a_record_that_would_never_be_due_holds_up_no_partition() -> None:
+async def test_record_that_is_never_due_does_not_block_its_partition() -> None:
     dead_lettered: list[str] = []
 
     async def keep(record: Record, error: Exception) -> None:

@@ -35,12 +35,12 @@ def test_repeated_messages_of_a_library_are_suppressed_and_counted() -> None:
     assert again.getMessage() == "no answer from 1 (9 similar messages suppressed)"
 
 
-def test_what_is_ours_is_always_written() -> None:
+def test_log_messages_of_poise_are_never_suppressed() -> None:
     sparing = RateLimitFilter("aiokafka", every=5.0)
     assert all(sparing.filter(record("poise.kafka", "the same")) for _ in range(3))
 
 
-def test_what_is_set_up_is_left_alone_by_the_collector_while_the_process_works() -> None:
+def test_startup_objects_are_excluded_from_garbage_collection() -> None:
     with frozen_gc():
         assert gc.get_freeze_count() > 1_000
     assert gc.get_freeze_count() == 0
@@ -50,14 +50,14 @@ ENTRIES = ("shared/poise/__main__.py", *map(str, sorted(Path("services/poise_ser
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_what_is_run_hears_sigterm_before_it_imports_anything_else(entry: str) -> None:
+def test_each_entry_point_handles_sigterm_before_other_imports(entry: str) -> None:
     body = ast.parse(Path(entry).read_text()).body
     first = next(node for node in body if isinstance(node, ast.Import | ast.ImportFrom))
     assert isinstance(first, ast.Import)
     assert [alias.name for alias in first.names] == ["poise.system.sigterm"]
 
 
-def test_the_command_is_one_of_them() -> None:
+def test_installed_command_is_one_of_the_entry_points() -> None:
     assert len(ENTRIES) == 7
     assert tomllib.loads(Path("pyproject.toml").read_text())["project"]["scripts"] == {"poise": "poise.__main__:main"}
 
@@ -72,7 +72,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("handlers")
-async def test_a_process_that_is_stopped_while_it_starts_closes_what_it_opened() -> None:
+async def test_process_stopped_during_startup_closes_its_resources() -> None:
     closed = []
 
     async def main() -> None:
@@ -87,7 +87,9 @@ async def test_a_process_that_is_stopped_while_it_starts_closes_what_it_opened()
 
 
 @pytest.mark.usefixtures("handlers")
-async def test_a_library_that_swallows_it_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_startup_is_cancelled_again_if_a_library_suppresses_the_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(process, "RECANCEL_INTERVAL", 0.01)
 
     async def main() -> None:
@@ -103,7 +105,7 @@ async def test_a_library_that_swallows_it_is_told_again(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("handlers")
-async def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_startup_that_ignores_cancellation_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "RECANCEL_INTERVAL", 0.01)
     monkeypatch.setattr(process, "STARTUP_CANCEL_TIMEOUT", 0.05)
     ended = asyncio.Event()
@@ -122,7 +124,7 @@ async def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("handlers")
-async def test_one_that_has_started_stops_in_its_own_way() -> None:
+async def test_started_process_stops_by_its_stop_signal() -> None:
     stop = StopSignal()
 
     async def main() -> None:
@@ -134,7 +136,7 @@ async def test_one_that_has_started_stops_in_its_own_way() -> None:
 
 
 @pytest.mark.usefixtures("handlers")
-async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
+async def test_process_with_a_hanging_thread_is_ended(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.05)
@@ -156,7 +158,7 @@ async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
     assert line.startswith("reader of a has failed: ValueError: no such thing: the process did not end within")
 
 
-async def test_what_is_not_a_process_of_ours_is_not_ended() -> None:
+async def test_process_of_a_client_program_is_not_ended() -> None:
     before = threading.active_count()
     exit_eventually("a mesh in somebody's program has a part that stands still")
     assert threading.active_count() == before

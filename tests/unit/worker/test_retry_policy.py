@@ -111,7 +111,7 @@ def test_each_error_has_one_decision(error: Exception, attempt: FailedAttempt, d
 
 
 @given(st.integers(1, 100_000), st.integers())
-def test_a_rate_limit_without_a_time_is_tried_again_ever_more_slowly(number: int, seed: int) -> None:
+def test_rate_limit_without_retry_after_is_retried_with_backoff(number: int, seed: int) -> None:
     decision = decide(RateLimitedError("x"), awaited(number, remaining=1e6), random.Random(seed))
     assert isinstance(decision, Retry)
     assert 0 <= decision.delay <= RetryLimits().max_delay
@@ -119,12 +119,12 @@ def test_a_rate_limit_without_a_time_is_tried_again_ever_more_slowly(number: int
 
 @pytest.mark.parametrize("attempt", [awaited(), unawaited()])
 @pytest.mark.parametrize("error", [RetryableError("x"), KeyError("a bug")])
-def test_the_first_failure_is_tried_again_in_place(error: Exception, attempt: FailedAttempt) -> None:
+def test_first_failure_is_retried_in_place(error: Exception, attempt: FailedAttempt) -> None:
     assert isinstance(decide(error, attempt, JITTER), Retry)
 
 
 @given(st.integers(1, 3), st.floats(0.001, 100), st.integers())
-def test_a_delay_never_outlives_the_deadline_nor_the_limit(number: int, remaining: float, seed: int) -> None:
+def test_delay_never_exceeds_the_deadline_or_the_limit(number: int, remaining: float, seed: int) -> None:
     limits = RetryLimits()
     match decide(RetryableError("x"), awaited(number, remaining), random.Random(seed), limits):
         case Retry(delay):
@@ -135,14 +135,14 @@ def test_a_delay_never_outlives_the_deadline_nor_the_limit(number: int, remainin
 
 
 @given(st.floats(0, 3), st.integers())
-def test_a_server_that_asks_for_patience_gets_it(retry_after: float, seed: int) -> None:
+def test_retry_after_is_respected(retry_after: float, seed: int) -> None:
     decision = decide(RetryableError("x", retry_after=retry_after), awaited(remaining=100), random.Random(seed))
     assert isinstance(decision, Retry)
     assert decision.delay >= retry_after
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=300))
-def test_retries_stay_within_what_messages_and_time_have_earned(events: list[tuple[float, bool]]) -> None:
+def test_retries_stay_within_the_budget_of_messages_and_time(events: list[tuple[float, bool]]) -> None:
     budget = RetryBudget(ratio=0.2, per_second=10.0, max_balance=5.0)
     now = made = came = 0.0
     for passed, is_message in events:
@@ -156,7 +156,7 @@ def test_retries_stay_within_what_messages_and_time_have_earned(events: list[tup
     assert made <= 5.0 + 0.2 * came + 10.0 * now
 
 
-def test_a_budget_that_is_spent_comes_back_with_time() -> None:
+def test_spent_budget_refills_with_time() -> None:
     budget = RetryBudget(ratio=0.0, per_second=10.0, max_balance=2.0)
     for _ in range(2):
         assert budget.has_room(0.0)
