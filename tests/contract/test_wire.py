@@ -227,16 +227,14 @@ GOLDEN: list[tuple[str, Message, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "body", "text"), GOLDEN, ids=[kind for kind, _, _ in GOLDEN])
-def test_a_body_is_these_bytes(kind: str, body: Message, text: str) -> None:
+def test_body_encodes_to_its_golden_bytes(kind: str, body: Message, text: str) -> None:
     assert body.kind == kind
     assert body.encode() == text.encode()
     assert type(body).parse(text) == body
 
 
 @pytest.mark.parametrize(("kind", "body", "text"), GOLDEN, ids=[kind for kind, _, _ in GOLDEN])
-def test_a_field_that_a_newer_worker_adds_is_ignored_between_tiers_and_refused_at_the_edge(
-    kind: str, body: Message, text: str
-) -> None:
+def test_unknown_field_is_ignored_between_tiers_and_rejected_from_clients(kind: str, body: Message, text: str) -> None:
     newer = (text[:-1] + ',"not_known_yet":{"a":[1]}}').replace("{,", "{")
     assert type(body).parse(newer) == body, kind
     with pytest.raises(ValidationError, match="not_known_yet"):
@@ -270,7 +268,7 @@ OLD_STATE = (
 )
 
 
-def test_policies_that_were_stored_with_the_old_names_of_limits_are_read() -> None:
+def test_stored_policies_with_old_limit_names_are_parsed() -> None:
     assert Policy.parse(OLD_POLICY).spec.limits == LIMITS
     command = PolicyCommand.parse(OLD_COMMAND)
     assert command.spec is not None
@@ -281,12 +279,12 @@ def test_policies_that_were_stored_with_the_old_names_of_limits_are_read() -> No
 
 
 @pytest.mark.parametrize(("old", "new"), Limits.renamed.items())
-def test_an_old_name_of_a_limit_is_refused_at_a_strict_edge(old: str, new: str) -> None:
+def test_old_limit_name_is_rejected_from_clients(old: str, new: str) -> None:
     with pytest.raises(ValidationError, match=f"{old} was renamed: set {new}"):
         PolicyCommand.parse(OLD_COMMAND.replace(OLD_LIMITS, json.dumps({old: 1})), strict=True)
 
 
-def test_headers_are_these_strings() -> None:
+def test_headers_encode_to_their_golden_bytes() -> None:
     envelope = Envelope(
         correlation_id=b"c\xff\x00",
         reply_to="poise.replies",
@@ -338,12 +336,12 @@ def test_headers_are_these_strings() -> None:
 @pytest.mark.parametrize(
     ("key", "partition"), [(b"21", 0), (b"foobar", 0), (b"a-little-bit-long-string", 2), (b"python/pass", 1)]
 )
-def test_keys_land_where_javas_default_puts_them(key: bytes, partition: int) -> None:
+def test_keys_have_the_partitions_of_the_java_client(key: bytes, partition: int) -> None:
     """The murmur2 values of the first three are those of Kafka's own UtilsTest."""
     assert partition_for(key, 6) == partition
 
 
-def test_the_topics_are_these() -> None:
+def test_catalogue_has_the_golden_topics() -> None:
     assert {topic.name: (topic.partitions, topic.key, topic.compacted) for topic in CATALOGUE.values()} == {
         "poise.ask.interactive": (6, "conversation, else none", False),
         "poise.ask.batch": (6, "conversation, else none", False),

@@ -73,7 +73,7 @@ def test_each_key_of_awkward_toml_has_its_line() -> None:
     }
 
 
-def test_every_key_that_a_document_has_is_found_also_with_the_line_ends_of_windows() -> None:
+def test_every_key_is_found_with_unix_and_windows_line_endings() -> None:
     def paths(value: object, path: tuple[str | int, ...] = ()) -> set[tuple[str | int, ...]]:
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         return {path} | {found for key, inner in items for found in paths(inner, (*path, key))}
@@ -92,7 +92,7 @@ def test_every_key_that_a_document_has_is_found_also_with_the_line_ends_of_windo
         ("[a]\nb = = 1\nc = 2", 2),
     ],
 )
-def test_where_what_is_not_finished_begins(text: str, line: int) -> None:
+def test_line_of_a_syntax_error_is_that_of_the_unfinished_statement(text: str, line: int) -> None:
     assert line_of_syntax_error(text) == line
 
 
@@ -115,6 +115,6 @@ def test_a_long_statement_has_the_line_of_each_element() -> None:
         "a = [[1], {b = ']'}]\nb = 1",
     ],
 )
-def test_statements_end_where_toml_has_them_end(text: str) -> None:
+def test_statements_end_as_in_toml(text: str) -> None:
     assert tomllib.loads(text)["b"] == 1
     assert key_lines(text)["b",] == text.count("\n") + 1

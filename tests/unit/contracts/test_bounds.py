@@ -92,14 +92,14 @@ FREE = (PolicyState, ("decider", "any"))
 NUMBERS = [(kind, at) for kind, at in EVERYWHERE if is_number(BODIES[kind], at) and (kind, at) != FREE]
 
 
-def test_every_body_of_the_wire_is_here() -> None:
+def test_every_body_of_the_catalogue_is_tested() -> None:
     assert {kind.kind for kind in BODIES} >= set(body_schemas())
     for kind, body in BODIES.items():
         assert kind.parse(json.dumps(body))
 
 
 @pytest.mark.parametrize(("kind", "place"), NUMBERS, ids=lambda value: getattr(value, "kind", None) or str(value))
-def test_a_number_out_of_range_is_refused_wherever_it_stands(kind: type[Message], place: tuple[Any, ...]) -> None:
+def test_number_out_of_range_is_rejected_in_every_field(kind: type[Message], place: tuple[Any, ...]) -> None:
     for number in HUGE:
         with pytest.raises(ValidationError):
             kind.parse(put(BODIES[kind], place, number))
@@ -108,7 +108,7 @@ def test_a_number_out_of_range_is_refused_wherever_it_stands(kind: type[Message]
 @given(st.sampled_from(EVERYWHERE).filter(lambda where: where != FREE), numbers, st.booleans())
 @example(where=(Cancel, ("deadline",)), number="9" * 5_000, strict=True)
 @example(where=(SpanRecord, ("attributes", "i")), number="1e306", strict=False)
-def test_any_number_anywhere_is_read_or_refused_and_nothing_else(
+def test_any_number_in_any_field_is_parsed_or_rejected(
     where: tuple[type[Message], tuple[Any, ...]], number: str, strict: bool
 ) -> None:
     kind, place = where
@@ -156,5 +156,5 @@ ANYONES = {kind.kind: kind for topic in CATALOGUE.values() if topic.public for k
 
 
 @pytest.mark.parametrize("kind", ANYONES.values(), ids=ANYONES)
-def test_every_text_that_anyone_may_write_is_bounded(kind: type[Message]) -> None:
+def test_every_public_text_field_is_bounded(kind: type[Message]) -> None:
     assert not without(kind.model_json_schema(), "string", ({"maxLength", "pattern", "enum", "const"},))

@@ -20,18 +20,18 @@ BOM = codecs.BOM_UTF8
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_body_is_read_with_it(strict: bool) -> None:
+def test_body_with_a_byte_order_mark_is_parsed(strict: bool) -> None:
     assert Ask.parse(BOM + b'{"question": "Why?"}', strict=strict).question == "Why?"
     assert Ask.parse('\ufeff{"question": "Why?"}', strict=strict).question == "Why?"
 
 
-def test_what_a_model_server_answers_is_read_with_it() -> None:
+def test_model_response_with_a_byte_order_mark_is_parsed() -> None:
     answered = BOM + b'{"choices": [{"message": {"content": "Because."}, "finish_reason": "stop"}]}'
     backend = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "m"})
     assert parse_completion(answered, name="b", backend=backend).text == "Because."
 
 
-def test_each_toml_file_is_read_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_toml_file_with_a_byte_order_mark_is_parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "poise.toml"
     monkeypatch.setenv("POISE_CONFIG", str(file))
     file.write_bytes(BOM + b'[mesh]\ntenant = "acme"\n')

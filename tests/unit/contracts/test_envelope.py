@@ -40,7 +40,7 @@ def read(given_headers: list[tuple[str, bytes | None]]) -> Envelope | EnvelopeEr
 
 @given(headers)
 @example([("poise-deadline", b"9" * 5_000)])
-def test_any_headers_are_read_or_refused_by_name(given_headers: list[tuple[str, bytes | None]]) -> None:
+def test_any_headers_are_decoded_or_rejected_by_name(given_headers: list[tuple[str, bytes | None]]) -> None:
     found = read(given_headers)
     if isinstance(found, EnvelopeError):
         assert found.error.field in MESSAGE_HEADERS
@@ -51,7 +51,7 @@ def test_any_headers_are_read_or_refused_by_name(given_headers: list[tuple[str, 
 
 
 @given(st.sampled_from(NUMBERS), numbers)
-def test_any_number_in_any_header_is_a_bounded_one_or_refused(name: str, value: bytes) -> None:
+def test_any_number_in_a_header_is_bounded_or_rejected(name: str, value: bytes) -> None:
     found = read([(name, value)])
     if isinstance(found, EnvelopeError):
         assert found.error.field == name
@@ -68,7 +68,7 @@ def test_a_correlation_id_is_any_bytes(correlation_id: bytes) -> None:
     assert Envelope.read(envelope.headers()) == envelope
 
 
-def test_what_is_longer_than_may_be_is_refused() -> None:
+def test_header_above_its_length_limit_is_rejected() -> None:
     assert len(Envelope.read([("poise-stream-to", b"x" * MAX_STREAM_TO_BYTES)]).stream_to or b"") == MAX_STREAM_TO_BYTES
     for name, longest in (("correlation_id", MAX_HEADER_BYTES), ("poise-stream-to", MAX_STREAM_TO_BYTES)):
         with pytest.raises(EnvelopeError, match=f"{name}: must be at most {longest} bytes"):
@@ -76,12 +76,12 @@ def test_what_is_longer_than_may_be_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", MESSAGE_HEADERS)
-def test_a_null_header_is_an_absent_one(name: str) -> None:
+def test_null_header_counts_as_absent(name: str) -> None:
     assert Envelope.read([(name, None)]) == Envelope()
     assert Envelope.read([(name, b"\xff" * 9_000), (name, None)]) == Envelope()
 
 
-def test_the_last_of_a_repeated_header_counts() -> None:
+def test_last_value_of_a_repeated_header_counts() -> None:
     repeated = [("poise-deadline", b"soon"), ("poise-deadline", b"5"), ("reply_to", b"\xff"), ("reply_to", b"mine")]
     assert Envelope.read(repeated) == Envelope(deadline=5, reply_to="mine")
     with pytest.raises(EnvelopeError, match="poise-deadline"):
@@ -89,7 +89,7 @@ def test_the_last_of_a_repeated_header_counts() -> None:
 
 
 @pytest.mark.parametrize("name", ["reply_to", "poise-run", "poise-step", "poise-tenant"])
-def test_a_text_without_a_utf8_form_is_refused_by_name(name: str) -> None:
+def test_unencodable_header_is_rejected_by_name(name: str) -> None:
     envelope = Envelope(**{name.removeprefix("poise-"): "\ud800"})  # type: ignore[arg-type]
     with pytest.raises(EnvelopeError, match=f"{name}: cannot be encoded as UTF-8"):
         envelope.headers()
@@ -98,7 +98,7 @@ def test_a_text_without_a_utf8_form_is_refused_by_name(name: str) -> None:
 # -- trace headers -----------------------------------------------------------------------------------------------------
 
 
-def test_trace_headers_that_are_well_formed_are_kept() -> None:
+def test_well_formed_trace_headers_are_preserved() -> None:
     trace = {"traceparent": TRACEPARENT, "tracestate": b"a=1, b@c=2,", "baggage": b"user=ada;p=1,k = v"}
     assert Envelope.read(trace.items()).trace == {name: value.decode() for name, value in trace.items()}
     later = b"01" + TRACEPARENT[2:] + b"-more"
@@ -121,12 +121,12 @@ def test_trace_headers_that_are_well_formed_are_kept() -> None:
         b"01" + TRACEPARENT[2:] + b"-" + b"x" * 128,
     ],
 )
-def test_a_traceparent_that_is_none_is_dropped_with_its_state(value: bytes) -> None:
+def test_malformed_traceparent_is_dropped_with_its_tracestate(value: bytes) -> None:
     headers = [("traceparent", value), ("tracestate", b"a=1"), ("baggage", b"k=v")]
     assert Envelope.read(headers).trace == {"baggage": "k=v"}
 
 
 @pytest.mark.parametrize("value", [b"", b",", b"\xff=1", b"k", b"=v", b"k=v\n", b"k=" + b"v" * 8_192, b"k=v," * 65])
 @pytest.mark.parametrize("name", ["tracestate", "baggage"])
-def test_state_and_baggage_that_are_none_are_dropped(name: str, value: bytes) -> None:
+def test_malformed_tracestate_and_baggage_are_dropped(name: str, value: bytes) -> None:
     assert Envelope.read([("traceparent", TRACEPARENT), (name, value)]).trace == {"traceparent": TRACEPARENT.decode()}

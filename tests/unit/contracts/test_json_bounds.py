@@ -24,7 +24,7 @@ JSON = st.recursive(
         (json.dumps({"text": ',[{"\\' * MAX_VALUES, "more": "," * MAX_VALUES}), 3),
     ],
 )
-def test_as_many_as_may_be_are_read(document: bytes | str, values: int) -> None:
+def test_document_within_the_value_limit_is_accepted(document: bytes | str, values: int) -> None:
     check_value_count(document, "it")
     assert values <= MAX_VALUES
 
@@ -39,12 +39,12 @@ def test_as_many_as_may_be_are_read(document: bytes | str, values: int) -> None:
         '"\\"",\ud800' * (MAX_VALUES + 1),
     ],
 )
-def test_more_are_refused(document: bytes | str) -> None:
+def test_document_above_the_value_limit_is_rejected(document: bytes | str) -> None:
     with pytest.raises(ValidationError, match=f"has more than {MAX_VALUES} values"):
         check_value_count(document, "it")
 
 
-def test_a_body_of_too_many_says_so() -> None:
+def test_body_above_the_value_limit_is_rejected_with_the_reason() -> None:
     with pytest.raises(ValidationError, match=f"has more than {MAX_VALUES} values") as caught:
         Document.parse(b'{"text": "t", "source": "s", "more": [' + b"1," * MAX_VALUES + b"1]}")
     assert caught.value.error_count() == 1

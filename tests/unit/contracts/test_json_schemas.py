@@ -49,7 +49,7 @@ def defaults(schema: object) -> Iterator[object]:
         yield from defaults(inner)
 
 
-def test_a_default_is_told_as_text() -> None:
+def test_default_is_described_in_text() -> None:
     """Some generators make a field with the keyword `default` required for clients."""
     assert list(defaults(OPENAPI["components"]["schemas"])) == []
     assert "Absent = " in json.dumps(OPENAPI["components"]["schemas"])
@@ -103,7 +103,7 @@ def unsayable(value: Any) -> bool:
 @pytest.mark.parametrize("name", PUBLIC)
 @given(data=st.data())
 @SLOW
-def test_what_the_schema_accepts_the_parser_accepts(name: str, data: st.DataObject) -> None:
+def test_parser_accepts_what_the_schema_accepts(name: str, data: st.DataObject) -> None:
     schema, parser = PUBLIC[name]
     value = data.draw(valid_values(schema))
     assume(not unsayable(value))
@@ -113,7 +113,7 @@ def test_what_the_schema_accepts_the_parser_accepts(name: str, data: st.DataObje
 @pytest.mark.parametrize("name", PUBLIC)
 @given(data=st.data())
 @SLOW
-def test_what_is_nearly_right_is_refused_by_both_or_neither(name: str, data: st.DataObject) -> None:
+def test_parser_and_schema_agree_on_nearly_valid_values(name: str, data: st.DataObject) -> None:
     schema, parser = PUBLIC[name]
     value = data.draw(nearly_valid_values(schema))
     assume(not unsayable(value))
@@ -155,7 +155,7 @@ RUN = "019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44"
         ("redrive", {"ids": ["retrieval/0/41"], "force": True}, True),
     ],
 )
-def test_schema_and_parser_say_the_same(name: str, value: Any, *, right: bool) -> None:
+def test_parser_and_schema_agree_on_examples(name: str, value: Any, *, right: bool) -> None:
     schema, parser = PUBLIC[name]
     assert (takes(parser, value), validator(schema).is_valid(value)) == (right, right)
 
@@ -166,7 +166,7 @@ def test_schema_and_parser_say_the_same(name: str, value: Any, *, right: bool) -
 @pytest.mark.parametrize("kind", BODIES)
 @given(data=st.data())
 @QUICK
-def test_every_body_that_its_schema_accepts_can_be_read_and_written_again(kind: str, data: st.DataObject) -> None:
+def test_body_that_its_schema_accepts_round_trips(kind: str, data: st.DataObject) -> None:
     value = data.draw(valid_values(BODIES[kind]))
     body = KINDS[kind].parse(encode_body(value))
     assert validator(BODIES[kind]).is_valid(json.loads(body.encode()))
@@ -175,14 +175,14 @@ def test_every_body_that_its_schema_accepts_can_be_read_and_written_again(kind: 
 @pytest.mark.parametrize("model", RESPONSE_MODELS, ids=lambda model: model.__name__)
 @given(data=st.data())
 @QUICK
-def test_what_is_written_is_as_the_response_says(model: type[Message], data: st.DataObject) -> None:
+def test_encoded_response_is_valid_by_its_schema(model: type[Message], data: st.DataObject) -> None:
     value = data.draw(valid_values(json_schema.input_schema(model)))
     written = json.loads(model.parse(encode_body(value)).encode())
     assert list(validator(in_openapi(model.__name__)).iter_errors(written)) == []
 
 
 @pytest.mark.parametrize("model", RESPONSE_MODELS, ids=lambda model: model.__name__)
-def test_nothing_that_is_always_written_is_optional_in_a_response(model: type[Message]) -> None:
+def test_fields_always_written_are_required_in_response_schemas(model: type[Message]) -> None:
     schema = OPENAPI["components"]["schemas"][model.__name__]
     maybe_absent = {
         name for name, field in model.model_fields.items() if not field.is_required() and field.default is None
@@ -192,7 +192,7 @@ def test_nothing_that_is_always_written_is_optional_in_a_response(model: type[Me
 
 
 @pytest.mark.parametrize("model", REQUEST_MODELS, ids=lambda model: model.__name__)
-def test_nothing_with_a_default_is_required_of_a_request(model: type[Message]) -> None:
+def test_fields_with_a_default_are_optional_in_request_schemas(model: type[Message]) -> None:
     schema = OPENAPI["components"]["schemas"][model.__name__]
     assert set(schema.get("required", ())) == {
         name for name, field in model.model_fields.items() if field.is_required()
@@ -207,7 +207,7 @@ def test_the_openapi_document_is_valid() -> None:
     validate(OPENAPI)
 
 
-def test_unknown_fields_are_refused_in_a_schema_where_they_are_on_the_wire() -> None:
+def test_schemas_forbid_unknown_fields_where_the_parser_does() -> None:
     schemas, messages = ASYNCAPI["components"]["schemas"], ASYNCAPI["components"]["messages"]
     for name, channel in ASYNCAPI["channels"].items():
         if name not in CATALOGUE:
@@ -220,7 +220,7 @@ def test_unknown_fields_are_refused_in_a_schema_where_they_are_on_the_wire() -> 
     assert {kind for kind, schema in BODIES.items() if schema.get("additionalProperties") is False} == public
 
 
-def test_patterns_mean_the_same_in_every_language() -> None:
+def test_patterns_are_portable_between_regex_dialects() -> None:
     r"""`\s`, `\w` and `\d` do not, nor do look-around and flags."""
     found = {one for document in (OPENAPI, ASYNCAPI, BODIES) for one in patterns(document)}
     assert len(found) > 5

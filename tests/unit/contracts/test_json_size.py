@@ -11,7 +11,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 @given(text=TEXT)
 @example(text='\x00"\\é😀\x1f')
-def test_the_size_is_that_of_the_bytes_between_the_quotes(text: str) -> None:
+def test_json_size_is_the_encoded_length_without_quotes(text: str) -> None:
     assert json_size(text) == len(to_json(text)[1:-1])
 
 
@@ -19,7 +19,7 @@ def test_the_size_is_that_of_the_bytes_between_the_quotes(text: str) -> None:
 @example(text="x" * 100, room=100)
 @example(text="\x00" * 100, room=599)
 @example(text="😀" * 100, room=399)
-def test_the_longest_beginning_that_fits_is_taken(text: str, room: int) -> None:
+def test_truncation_returns_the_longest_prefix_that_fits(text: str, room: int) -> None:
     kept = truncate_to_json_size(text, room)
     assert text.startswith(kept)
     assert json_size(kept) <= max(0, room)
