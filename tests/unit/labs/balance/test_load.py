@@ -8,7 +8,7 @@ from poise_labs.balance.load import MAX_CONSECUTIVE_FAILURES, LoadGenerator, shu
 from poise_labs.balance.questions import QUESTIONS
 
 
-async def test_so_many_are_on_their_way_and_no_more() -> None:
+async def test_load_generator_limits_concurrent_asks() -> None:
     asked: list[str] = []
     answer, three, twenty = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -35,7 +35,7 @@ async def test_so_many_are_on_their_way_and_no_more() -> None:
     assert stream.failed == 0
 
 
-async def test_an_ask_that_fails_is_counted_and_the_next_is_asked() -> None:
+async def test_failed_ask_is_counted_and_the_next_is_sent() -> None:
     done = asyncio.Event()
     times = 0
 
@@ -57,7 +57,7 @@ async def test_an_ask_that_fails_is_counted_and_the_next_is_asked() -> None:
     await asyncio.gather(flowing, return_exceptions=True)
 
 
-async def test_when_nothing_answers_any_more_the_stream_says_so() -> None:
+async def test_load_generator_fails_after_consecutive_failures() -> None:
     async def ask(_: str) -> None:
         raise UnavailableError("the broker is away")
 
@@ -65,7 +65,7 @@ async def test_when_nothing_answers_any_more_the_stream_says_so() -> None:
         await LoadGenerator(ask, QUESTIONS).run()
 
 
-def test_every_question_is_asked_once_a_round_each_round_in_another_order() -> None:
+def test_each_round_has_every_question_once_in_a_new_order() -> None:
     stream = shuffled_rounds(QUESTIONS, 7)
     first, second = ([next(stream) for _ in QUESTIONS] for _ in range(2))
     assert Counter(first) == Counter(second) == Counter(QUESTIONS)
@@ -73,5 +73,5 @@ def test_every_question_is_asked_once_a_round_each_round_in_another_order() -> N
     assert first == [one for one, _ in zip(shuffled_rounds(QUESTIONS, 7), QUESTIONS, strict=False)]
 
 
-def test_there_are_enough_questions_and_none_twice() -> None:
+def test_questions_are_numerous_and_unique() -> None:
     assert len(set(QUESTIONS)) == len(QUESTIONS) >= 60

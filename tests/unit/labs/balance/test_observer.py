@@ -16,7 +16,7 @@ def observer() -> BalanceObserver:
     return BalanceObserver(cast(WorkerRuntime, None), Timeline(("steady", "cheap"), 0.0, 0.0), "answer")
 
 
-def test_an_answer_counts_once_however_often_it_is_scored(observer: BalanceObserver) -> None:
+def test_answer_scored_repeatedly_counts_once(observer: BalanceObserver) -> None:
     for _ in range(2):
         observer.apply(score_of("run-1", "steady"))
     observer.apply(score_of("run-1", "steady", feedback="f-1"))
@@ -24,7 +24,7 @@ def test_an_answer_counts_once_however_often_it_is_scored(observer: BalanceObser
     assert [(one.variant, one.quality) for one in observer.timeline.answers] == [("steady", 1.0)]
 
 
-def test_a_score_without_the_one_that_steers_is_no_answer_of_the_act(observer: BalanceObserver) -> None:
+def test_score_without_the_steering_value_is_ignored(observer: BalanceObserver) -> None:
     observer.apply(score_of("run-1", "steady", values={"error": 1.0}))
     assert observer.timeline.answers == []
 
@@ -33,7 +33,7 @@ def state_of(fed: Fed) -> PolicyState:
     return PolicyState(name="answer", scores=0, commands=0, decider=fed.decider.snapshot())
 
 
-def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(observer: BalanceObserver) -> None:
+def test_evidence_is_that_of_the_detector_and_then_of_the_recovery(observer: BalanceObserver) -> None:
     fed = Fed(spec(min_share=0.2, step=0.35, mean_answers_between_false_alarms=1_000))
     for number in range(10):
         fed.see(score_of(f"a-{number}", "steady"), score_of(f"b-{number}", "cheap"))
@@ -61,7 +61,7 @@ def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(observer
     ("action", "kind"),
     [("shift", "noticed"), ("roll back", "noticed"), ("promote", "restored"), ("set", "set"), ("hold", "note")],
 )
-def test_each_decision_is_told_as_what_it_means(action: Any, kind: str) -> None:
+def test_each_decision_becomes_an_event_of_its_kind(action: Any, kind: str) -> None:
     decision = Decision(
         id="answer-1",
         policy="answer",
@@ -80,6 +80,6 @@ def test_each_decision_is_told_as_what_it_means(action: Any, kind: str) -> None:
     assert "why" in mark.text
 
 
-def test_a_state_that_a_newer_worker_wrote_is_passed_over(observer: BalanceObserver) -> None:
+def test_state_of_a_newer_worker_is_skipped(observer: BalanceObserver) -> None:
     observer.apply(PolicyState(name="answer", scores=0, commands=0, decider={"format": 99}))
     assert observer.timeline.evidence is None

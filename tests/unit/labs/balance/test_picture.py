@@ -17,7 +17,7 @@ def texts(picture: ET.Element) -> list[str]:
     return [one.text or "" for one in picture.iter(f"{SVG}text")]
 
 
-def test_the_picture_says_what_happened_in_order() -> None:
+def test_picture_shows_the_events_in_order() -> None:
     picture = drawn(act())
     words = texts(picture)
     assert words[0] == "second got quietly worse; the mesh noticed, moved away, and let it back"
@@ -41,13 +41,13 @@ def test_each_variant_has_a_curve_with_its_interval_and_an_area() -> None:
     assert classes.count("mark") == 4
 
 
-def test_everything_stands_inside() -> None:
+def test_all_text_is_inside_the_picture() -> None:
     for one in drawn(act()).iter(f"{SVG}text"):
         assert 0 < float(one.get("x", -1)) < WIDTH
         assert 0 < float(one.get("y", -1)) < HEIGHT
 
 
-def test_words_do_not_stand_on_one_another() -> None:
+def test_labels_do_not_overlap() -> None:
     at = [
         (float(one.get("x", -1)), float(one.get("y", -1)))
         for one in drawn(act()).iter(f"{SVG}text")
@@ -57,21 +57,21 @@ def test_words_do_not_stand_on_one_another() -> None:
     assert all(abs(one[1] - other[1]) > 12 for one in at for other in at if one is not other)
 
 
-def test_a_quiet_run_says_that_nothing_moved() -> None:
+def test_picture_of_a_run_without_decisions_states_that_nothing_moved() -> None:
     timeline = act(trouble=False)
     assert texts(drawn(timeline))[0] == f"{len(timeline.answers)} answers: nothing moved"
 
 
 @pytest.mark.parametrize("until", [0.0, 1.0, 20.0, 60.0, 100.0])
-def test_a_run_that_was_stopped_early_is_drawn_as_far_as_it_came(until: float) -> None:
+def test_interrupted_run_is_drawn_up_to_its_end(until: float) -> None:
     assert drawn(act(until)).tag == f"{SVG}svg"
 
 
-def test_it_is_read_in_the_dark_too() -> None:
+def test_picture_has_a_dark_mode() -> None:
     assert "prefers-color-scheme: dark" in svg(act())
 
 
-def test_words_of_others_do_no_harm() -> None:
+def test_variant_names_are_escaped() -> None:
     timeline = act()
     timeline.variants = ("steady", "<second>&")
     assert "<second>" not in svg(timeline)

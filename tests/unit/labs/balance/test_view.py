@@ -17,7 +17,7 @@ def shown(timeline: Timeline, *, height: int = 24, width: int = 80) -> list[str]
 
 @pytest.mark.parametrize("until", [1.0, 30.0, 80.0, 105.0, 150.0, 200.0])
 @pytest.mark.parametrize("size", [(24, 80), (40, 100), (60, 132)])
-def test_a_screen_fits_the_terminal_at_any_moment(until: float, size: tuple[int, int]) -> None:
+def test_screen_always_fits_the_terminal(until: float, size: tuple[int, int]) -> None:
     height, width = size
     lines = shown(act(until), height=height, width=width)
     assert len(lines) < height, "a line is left for the cursor"
@@ -25,19 +25,19 @@ def test_a_screen_fits_the_terminal_at_any_moment(until: float, size: tuple[int,
     assert not any("…" in one for one in lines), "nothing is cut off"
 
 
-def test_before_the_first_answer_there_is_a_screen() -> None:
+def test_screen_is_shown_before_the_first_answer() -> None:
     lines = shown(Timeline(("steady", "second"), 0.0, 0.0, "Setting the stage", "Two variants."))
     assert any("Setting the stage" in one for one in lines)
 
 
-def test_the_last_of_what_happened_is_shown_when_not_all_of_it_has_a_place() -> None:
+def test_latest_events_are_shown_if_not_all_fit() -> None:
     lines = "\n".join(shown(act(), height=20))
     assert "restored: second has recovered" in lines
     assert "you sets" not in lines
     assert "you sets" in "\n".join(shown(act(), height=60))
 
 
-def test_the_screen_says_who_gets_how_much_and_how_well_it_answers() -> None:
+def test_screen_shows_share_and_quality_of_each_variant() -> None:
     steady, second = (
         next(one for one in shown(act(100.0)) if one.strip().startswith(name) and "├" in one)
         for name in ("steady", "second")
@@ -47,14 +47,14 @@ def test_the_screen_says_who_gets_how_much_and_how_well_it_answers() -> None:
     assert steady.index("●") > second.index("●"), "better is further right"
 
 
-def test_a_mean_and_its_interval_stand_where_they_are() -> None:
+def test_whisker_draws_mean_and_interval() -> None:
     found = Sample(count=9, mean=0.5, low=0.25, high=1.0)
     assert whisker(found, 5) == "·├●─┤"
     assert whisker(Sample(count=1, mean=0.0, low=0.0, high=0.0), 5) == "●····"
     assert whisker(None, 5) == "·····"
 
 
-def test_bars_and_blocks() -> None:
+def test_bar_and_sparkline_draw_values() -> None:
     assert bar(0.5, 4) == "██  "
     assert bar(1.0, 4) == "████"
     assert bar(2.0, 4) == "████"
@@ -62,7 +62,7 @@ def test_bars_and_blocks() -> None:
     assert sparkline([0.0, None, 0.5, 1.0]) == "▁ ▅█"
 
 
-def test_without_a_terminal_there_are_lines() -> None:
+def test_events_are_printed_as_lines_without_a_terminal() -> None:
     timeline = act()
     assert [event_line(timeline, event).split()[0] for event in timeline.events] == [
         "0:00",

@@ -14,7 +14,7 @@ def test_the_corpus_is_the_language_reference() -> None:
     assert all(id_.startswith("python/") and document.text.strip() for id_, document in documents.items())
 
 
-def test_three_questions_are_asked() -> None:
+def test_demo_asks_three_different_questions() -> None:
     assert len(set(QUESTIONS)) == 3
 
 
@@ -23,23 +23,23 @@ def test_the_time_to_the_first_answer_is_the_sum_of_its_parts() -> None:
     assert times.summary().plain == "First answer after 16.5 s = start 4 s + ingest 11 s + ask 1.5 s"
 
 
-def test_a_lap_begins_where_the_last_ended() -> None:
+def test_lap_starts_at_the_end_of_the_previous_lap() -> None:
     times = LapTimer()
     laps = [times.lap("start"), times.lap("ingest")]
     assert list(times.parts.values()) == laps
     assert all(lap >= 0 for lap in laps)
 
 
-def test_what_to_try_next_says_how_the_command_is_called() -> None:
+def test_next_steps_name_the_command_as_it_is_called() -> None:
     assert "(poise is .venv/bin/poise here)" in next_steps(".venv/bin/poise").plain
     assert "here)" not in next_steps("poise").plain
 
 
-def test_every_command_to_try_next_exists() -> None:
+def test_every_command_of_the_next_steps_exists() -> None:
     assert {example.split()[1] for example, _ in NEXT} <= COMMANDS.keys()
 
 
-def test_the_command_is_named_so_that_it_can_be_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_command_name_is_callable_from_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv/bin/poise")])

@@ -23,14 +23,14 @@ def outcome(*answers: Answer | None, seconds: float = 1.0, fails: str = "a part"
 USUAL = DrillOutcome(NOTHING, (DrillAnswer("Why?", 0.4, answer()),))
 
 
-def test_a_row_says_what_most_got_and_how_much_longer_it_took() -> None:
+def test_row_shows_the_most_frequent_answer_and_the_added_latency() -> None:
     down = answer(rung="extractive", reason="the model is away")
     found = outcome(down, down, answer(), seconds=0.9)
     assert cells(found, 0.4) == ("a part", "before", "extractive 2/3, primary 1/3", "hybrid", "900 ms", "+500 ms")
     assert answer_notes(found) == "the model is away"
 
 
-def test_faster_is_less_and_the_first_row_adds_nothing() -> None:
+def test_faster_scenario_has_a_negative_latency_difference_and_the_first_row_none() -> None:
     assert cells(outcome(answer(), seconds=0.1), 0.4)[-1] == "−300 ms"
     assert cells(USUAL, USUAL.seconds)[-1] == "-"
 
@@ -48,15 +48,15 @@ def test_faster_is_less_and_the_first_row_adds_nothing() -> None:
         (None, "an error: it is gone"),
     ],
 )
-def test_how_an_answer_says_what_happened(given: Answer | None, said: str) -> None:
+def test_answer_notes_describe_the_answer(given: Answer | None, said: str) -> None:
     assert answer_notes(outcome(given)) == said
 
 
-def test_an_error_is_shown_as_one() -> None:
+def test_failed_answers_are_shown_as_none() -> None:
     assert cells(outcome(None), 1.0)[2:4] == ("none", "-")
 
 
-def test_the_table_fits_a_terminal_and_the_page_has_a_row_for_each() -> None:
+def test_table_fits_a_terminal_and_markdown_has_a_row_for_each_scenario() -> None:
     every = [USUAL, *(DrillOutcome(one, (DrillAnswer("Why?", 12.34, answer(rung="extractive")),)) for one in SCENARIOS)]
     written = StringIO()
     Console(file=written, width=80).print(drill_table(every))

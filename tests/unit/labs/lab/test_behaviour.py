@@ -24,13 +24,13 @@ def told(questions: list[LabQuestion], now: Behaviour, usual: Behaviour = USUAL,
     return [scripted_answer(one, prompt_of(one), variant="cheap", seed=seed, usual=usual, now=now) for one in questions]
 
 
-def test_the_same_is_said_whenever_it_is_asked() -> None:
+def test_answers_are_reproducible_by_seed() -> None:
     some = sample_questions(50, 1)
     assert told(some, WORSE) == told(some, WORSE)
     assert told(some, WORSE) != told(some, WORSE, seed=2)
 
 
-def test_it_is_wrong_as_often_as_it_is_said_to_be() -> None:
+def test_wrong_answers_have_the_configured_frequency() -> None:
     found = told(sample_questions(4_000, 1), WORSE)
     assert sum(not one.right for one in found) / 4_000 == pytest.approx(0.40, abs=0.025)
     assert sum(not one.right for one in told(sample_questions(4_000, 1), USUAL)) / 4_000 == pytest.approx(
@@ -38,7 +38,7 @@ def test_it_is_wrong_as_often_as_it_is_said_to_be() -> None:
     )
 
 
-def test_what_is_wrong_because_of_the_trouble_is_what_was_right_without_it() -> None:
+def test_answer_is_troubled_if_it_is_wrong_only_with_the_trouble() -> None:
     some = sample_questions(1_000, 1)
     before, after = told(some, USUAL), told(some, WORSE)
     for was, now in zip(before, after, strict=True):
@@ -46,7 +46,7 @@ def test_what_is_wrong_because_of_the_trouble_is_what_was_right_without_it() -> 
         assert was.right or not now.right  # what would have been wrong is wrong
 
 
-def test_what_is_slow_because_of_the_trouble_was_not_without_it() -> None:
+def test_answer_is_troubled_if_it_is_slow_only_with_the_trouble() -> None:
     some = sample_questions(1_000, 1)
     usual, slow = Behaviour(slow=0.01, slow_by=2.0), Behaviour(slow=0.7, slow_by=2.0)
     found = told(some, slow, usual)
@@ -54,20 +54,20 @@ def test_what_is_slow_because_of_the_trouble_was_not_without_it() -> None:
     assert all(one.seconds > 2.0 for one in found if one.troubled)
 
 
-def test_wrong_answers_are_of_every_kind_and_none_of_them_is_right() -> None:
+def test_wrong_answers_have_every_error_kind_and_are_never_right() -> None:
     some = sample_questions(1_000, 1)
     found = told(some, Behaviour(wrong=1.0))
     assert set(Counter(one.error_kind for one in found)) == set(ERROR_KINDS)
     assert not any(question.right(one.text) for question, one in zip(some, found, strict=True))
 
 
-def test_where_the_prompt_lacks_the_sentence_only_what_it_has_can_be_said() -> None:
+def test_answer_without_its_sentence_quotes_the_prompt() -> None:
     question = sample_questions(1, 1)[0]
     found = scripted_answer(question, ["It rains."], variant="a", seed=1, usual=Behaviour(), now=Behaviour())
     assert (found.text, found.right, found.error_kind, found.troubled) == ("It rains.", False, None, False)
 
 
-def test_questions_are_asked_once_and_in_another_order_with_another_seed() -> None:
+def test_sampled_questions_are_unique_and_ordered_by_seed() -> None:
     first, second = sample_questions(1_000, 1), sample_questions(1_000, 2)
     assert len({one.text for one in first}) == 1_000
     assert first != second
@@ -82,7 +82,7 @@ def test_each_question_names_its_station_and_ends_with_its_only_question_mark() 
         assert one.fact.station in one.text
 
 
-def test_a_wrong_answer_is_wrong_in_the_way_that_was_asked_for() -> None:
+def test_wrong_answer_has_the_requested_error_kind() -> None:
     import random  # noqa: PLC0415 - of this test alone
 
     fact = Fact("Tarvik", 2, "40")
@@ -93,7 +93,7 @@ def test_a_wrong_answer_is_wrong_in_the_way_that_was_asked_for() -> None:
     assert wrong_answer(question, "elsewhere", [fact.sentence, "It rains."], chance) == "It rains."
 
 
-def test_the_score_that_steers_tells_right_from_wrong() -> None:
+def test_steering_score_separates_right_from_wrong_answers() -> None:
     """Passages as retrieval finds them: those of the station first, then those of others."""
     passages = {}
     for name, document in lab_corpus().documents.items():

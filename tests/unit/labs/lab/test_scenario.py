@@ -26,12 +26,12 @@ wrong = 0.4
 """
 
 
-def test_what_comes_with_poise_is_sound_and_has_the_name_of_its_file() -> None:
+def test_bundled_scenarios_are_valid_and_named_after_their_files() -> None:
     assert scenario_names() == ["flapping", "quiet", "slow", "worse"]
     assert [load_scenario(name).name for name in scenario_names()] == scenario_names()
 
 
-def test_trouble_changes_what_it_says_and_nothing_else_of_nobody_else() -> None:
+def test_trouble_changes_only_the_configured_behaviour_of_its_variant() -> None:
     found = parse_scenario(SOUND, "s")
     usual, now = found.usual("cheap"), found.behaviour("cheap", 40)
     assert (usual.wrong, now.wrong) == (0.05, 0.4)
@@ -39,13 +39,13 @@ def test_trouble_changes_what_it_says_and_nothing_else_of_nobody_else() -> None:
     assert found.behaviour("steady", 40) == found.usual("steady")
 
 
-def test_trouble_lasts_from_its_first_ask_to_before_its_last() -> None:
+def test_trouble_lasts_from_begins_up_to_ends() -> None:
     found = parse_scenario(SOUND, "s")
     assert [number for number in range(100) if found.troubled(number)] == list(range(40, 80))
     assert found.behaviour("cheap", 39) == found.behaviour("cheap", 80) == found.usual("cheap")
 
 
-def test_fewer_asks_keep_the_trouble_in_proportion() -> None:
+def test_fewer_asks_scale_the_trouble() -> None:
     found = parse_scenario(SOUND, "s").of_asks(50)
     assert found.trouble is not None
     assert (found.asks, found.trouble.begins, found.trouble.ends) == (50, 20, 40)
@@ -77,7 +77,7 @@ def test_fewer_asks_keep_the_trouble_in_proportion() -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+def test_invalid_scenario_is_rejected_with_its_line(tmp_path: Path, was: str, becomes: str, told: str) -> None:
     path = tmp_path / "s.toml"
     path.write_text(SOUND.replace(was, becomes))
     with pytest.raises(ScenarioError) as refused:
@@ -85,6 +85,6 @@ def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, was: str, becom
     assert told in str(refused.value).replace(str(tmp_path) + "/", "")
 
 
-def test_one_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_unknown_scenario_error_lists_the_known_ones() -> None:
     with pytest.raises(ScenarioError, match="there is no scenario and no file 'worst': use flapping, quiet"):
         load_scenario("worst")
