@@ -8,7 +8,7 @@ from poise.errors import PoiseError
 NODE = re.compile(r"^([ │├└─]*?)(\w+Error)\b", re.MULTILINE)
 
 
-def test_the_tree_in_the_docstring_is_the_one_of_the_classes() -> None:
+def test_docstring_tree_equals_the_class_tree() -> None:
     drawn: dict[str, str] = {}
     path: list[tuple[int, str]] = []
     for prefix, name in NODE.findall(errors.__doc__ or ""):

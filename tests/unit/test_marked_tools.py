@@ -17,7 +17,7 @@ def test_a_missing_tool_is_named(marker: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
-def test_a_test_without_its_tool_is_skipped_or_fails(
+def test_missing_tool_skips_or_fails_the_test(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, required: str, outcome: type[BaseException]
 ) -> None:
     request.node.add_marker(pytest.mark.callgrind)

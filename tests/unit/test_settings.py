@@ -78,7 +78,7 @@ def variable_of(settings: type[Settings], *names: str | int) -> str:
     return (settings.model_config["env_prefix"] + "__".join(map(str, names))).upper()
 
 
-def test_a_rename_leads_from_a_name_that_no_setting_has_to_one_that_a_setting_has() -> None:
+def test_each_renamed_setting_maps_an_unused_name_to_an_existing_setting() -> None:
     for settings in SETTINGS:
         for model, _ in models_of(settings):
             renamed = renamed_fields(model)
@@ -127,7 +127,7 @@ def test_all_old_names_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         MeshSettings.load()
 
 
-def test_a_value_that_is_no_json_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_json_value_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_ORCHESTRATION_VARIANTS", '[{"price_in": ')
     with pytest.raises(SetupError, match="variants"):
         OrchestrationSettings.load()

@@ -33,7 +33,7 @@ async def test_a_timeout_must_be_positive(client: Poise, seconds: float) -> None
         await anext(client.stream("why?", timeout=seconds))
 
 
-async def test_the_error_says_if_the_timeout_was_limited(client: Poise, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_states_that_the_timeout_was_limited(client: Poise, monkeypatch: pytest.MonkeyPatch) -> None:
     async def call(*_: Any, **__: Any) -> None:
         raise DeadlineExceededError("no reply")
 

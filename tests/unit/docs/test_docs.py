@@ -111,7 +111,7 @@ def _names(body: list[ast.stmt], prefix: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target, anchor, source in LINK.findall(text):
         path = page.parent / (target or source) if target or source else page
@@ -209,7 +209,7 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()[2:]]
 
 
-def test_the_table_of_topics() -> None:
+def test_table_of_topics_is_complete() -> None:
     assert rows("Topics") == [topic_row(topic) for topic in CATALOGUE.values()]
 
 
@@ -245,19 +245,19 @@ def seconds(value: float | None) -> str:
     return f"{value / HOUR:g} h" if value >= HOUR else f"{value:g} s"
 
 
-def test_the_table_of_headers() -> None:
+def test_table_of_headers_is_complete() -> None:
     assert header_names("Headers") == [*MESSAGE_HEADERS]
 
 
-def test_the_table_of_headers_of_dead_letters() -> None:
+def test_table_of_dead_letter_headers_is_complete() -> None:
     assert header_names("Dead letters") == [*DEAD_LETTER_HEADERS, *MARKER_HEADERS]
 
 
-def test_the_table_of_headers_of_delayed_retries() -> None:
+def test_table_of_delayed_retry_headers_is_complete() -> None:
     assert header_names("Delayed retries") == [*RETRY_HEADERS]
 
 
-def test_the_table_of_headers_of_documents_in_another_partition() -> None:
+def test_table_of_moved_document_headers_is_complete() -> None:
     assert header_names("Documents in another partition") == [ORIGIN, *MOVED_HEADERS]
 
 
@@ -279,7 +279,7 @@ def errors() -> Iterator[type[PoiseError]]:
                 yield kind
 
 
-def test_the_table_of_faults() -> None:
+def test_table_of_faults_is_complete() -> None:
     expected = [
         [f"`urn:poise:{kind.name}`", str(int(kind.status)), "yes" if kind.retryable else "no"] for kind in errors()
     ]
@@ -289,7 +289,7 @@ def test_the_table_of_faults() -> None:
     assert all(row[3] for row in found)
 
 
-def test_the_bodies_are_the_golden_ones() -> None:
+def test_documented_bodies_are_the_golden_ones() -> None:
     section = WIRE.split("\n## Bodies\n", 1)[1].split("\n## ", 1)[0]
     written = re.findall(r"^`([a-z-]+/\d+)`.*?\n\n```json\n(.*?)\n```$", section, re.MULTILINE | re.DOTALL)
     assert [kind for kind, _ in written] == [kind for kind, _, _ in GOLDEN]
@@ -300,6 +300,6 @@ def test_the_bodies_are_the_golden_ones() -> None:
     assert body_schemas().keys() <= named
 
 
-def test_the_table_of_partitions() -> None:
+def test_table_of_partitions_is_correct() -> None:
     for key, partition in rows("Keys and partitions"):
         assert partition_for(key.strip("`").encode(), CATALOGUE["poise.documents"].partitions) == int(partition)

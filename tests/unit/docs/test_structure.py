@@ -40,7 +40,7 @@ def test_no_retired_name_is_used(path: Path) -> None:
     assert sorted(set(retired.findall(path.read_text(encoding="utf-8")))) == []
 
 
-def test_no_module_is_imported_for_the_type_checker_alone_to_hide_a_circle() -> None:
+def test_type_checking_imports_hide_no_import_cycle() -> None:
     """Only heavy libraries are, which a process may never need, and the lazy names of `poise` itself."""
     hidden = {}
     for name, path in FILES.items():

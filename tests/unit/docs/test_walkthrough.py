@@ -7,7 +7,7 @@ from walkthrough import STEPS, references
 MAX_FILES = 30
 
 
-def test_the_steps_name_at_most_thirty_files_and_say_how_many() -> None:
+def test_steps_name_at_most_thirty_files_and_state_their_number() -> None:
     files = {reference.module for reference in references(STEPS)}
     said = re.search(r"These steps name (\d+) files", STEPS)
     assert said is not None

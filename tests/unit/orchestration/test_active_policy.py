@@ -28,7 +28,7 @@ def weights(policy_follower: PolicyFollower) -> dict[str, float]:
     return {one.name: one.weight for one in policy_follower.current.weighted_settings.variants}
 
 
-def test_until_a_policy_is_set_the_settings_weights_are_version_0() -> None:
+def test_weights_of_the_settings_are_version_0_until_a_policy_is_set() -> None:
     policy_follower = PolicyFollower(settings_of(*NAMES))
     assert (policy_follower.current.version, weights(policy_follower)) == (0, {"a": 1.0, "b": 0.0, "c": 0.0})
     drawn = policy_follower.current.draw("run")

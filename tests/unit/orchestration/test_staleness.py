@@ -164,7 +164,7 @@ def test_the_requested_epoch_must_be_reached() -> None:
     assert not epoch_reached(EPOCH, "nonsense")
 
 
-def test_known_says() -> None:
+def test_same_content_covers_the_versions_from_the_last_change_to_the_current() -> None:
     assert [DocumentState(2, 4, "a", 0.0).same_content(version) for version in (1, 2, 4, 5)] == [
         False,
         True,

@@ -22,19 +22,19 @@ def usual_umask() -> None:
     os.umask(0o022)
 
 
-def test_one_that_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_new_directory_is_private(tmp_path: Path) -> None:
     make_private_directory(tmp_path / "a" / "b")
     assert mode(tmp_path / "a" / "b") == 0o700
 
 
-def test_one_of_ours_that_is_open_is_closed(tmp_path: Path) -> None:
+def test_existing_directory_of_poise_is_made_private(tmp_path: Path) -> None:
     for open_mode, closed in ((0o755, 0o700), (0o770, 0o700), (0o500, 0o500)):
         tmp_path.chmod(open_mode)
         make_private_directory(tmp_path, ours=True)
         assert mode(tmp_path) == closed
 
 
-def test_a_stacks_folder_is_closed_where_it_is_its_own(tmp_path: Path) -> None:
+def test_default_stack_directory_is_made_private(tmp_path: Path) -> None:
     usual, chosen = tmp_path / ".poise", tmp_path / "chosen"
     for folder in (usual, chosen):
         folder.mkdir(mode=0o755)
@@ -47,13 +47,13 @@ def test_a_stacks_folder_is_closed_where_it_is_its_own(tmp_path: Path) -> None:
         assert mode(tmp_path / "new") == 0o700
 
 
-def test_an_index_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_index_directory_is_private(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir(mode=0o755)
     with IndexSlot(tmp_path / "index"):
         assert mode(tmp_path / "index") == 0o700
 
 
-def test_so_is_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_directory_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(JarStore, "ensure", lambda *_, **__: None)  # nothing is fetched
     cache = jars.cache_directory()

@@ -29,7 +29,7 @@ LOGGED_BY: Final = frozenset({"debug", "info", "warning", "error", "exception", 
         (ValueError("no number"), "no number", "ValueError: no number"),
     ],
 )
-def test_an_exception_is_never_told_as_nothing(error: BaseException, words: str, typed: str) -> None:
+def test_error_text_is_never_empty(error: BaseException, words: str, typed: str) -> None:
     assert (error_message(error), error_with_type(error)) == (words, typed)
 
 
@@ -82,7 +82,7 @@ def told_as_it_is(source: str) -> Iterator[int]:
         ),
     ],
 )
-def test_the_next_test_sees(line: str) -> None:
+def test_unnamed_exception_text_is_found_in_source(line: str) -> None:
     assert [*told_as_it_is(f"try: pass\nexcept (KafkaError, TimeoutError) as error: {line}")] == [2]
     assert [*told_as_it_is(f"try: pass\nexcept SetupError as error: {line}")] == []
 
@@ -96,6 +96,6 @@ def never_nothing(source: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("found_in", [told_as_it_is, never_nothing])
-def test_what_may_have_no_words_is_told_by_its_type(found_in: Callable[[str], Iterator[int]]) -> None:
+def test_exceptions_with_empty_messages_are_written_with_their_type(found_in: Callable[[str], Iterator[int]]) -> None:
     found = [f"{path.relative_to(ROOT)}:{line}" for _, path in source_files() for line in found_in(path.read_text())]
     assert not found

@@ -20,14 +20,14 @@ ABBREVIATIONS = "A. " * 2_000
 
 
 @pytest.mark.parametrize("text", [HEADING, RULE, LANGUAGES, ABBREVIATIONS])
-def test_a_document_of_it_is_split(text: str) -> None:
+def test_slow_texts_are_split_as_documents(text: str) -> None:
     forms: tuple[Literal["text", "markdown"], ...] = ("text", "markdown")
     for form in forms:
         assert split_document(Document(text=text, source="s", format=form))
 
 
 @pytest.mark.parametrize("text", [HEADING, RULE, LANGUAGES, ABBREVIATIONS])
-def test_an_answer_is_written_and_checked_with_it(text: str) -> None:
+def test_slow_texts_are_checked_as_passages_and_answers(text: str) -> None:
     evidence = Evidence([Passage(id="d#0", source="s", text=text, score=1.0, age=0.0)])
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     for said in (text, "It ends."):
@@ -37,12 +37,12 @@ def test_an_answer_is_written_and_checked_with_it(text: str) -> None:
         assert 0 <= relevance(said, evidence, "What is a?") <= 1
 
 
-def test_a_header_of_languages_is_read_as_far_as_browsers_write_them() -> None:
+def test_accept_language_is_parsed_up_to_its_length_limit() -> None:
     assert preferred_language(LANGUAGES) is None
     assert preferred_language("en, " + LANGUAGES) == "en"
     assert preferred_language("en;q=0.5, " * 6_000 + "de") == "en"
 
 
-def test_an_ask_has_no_room_for_more() -> None:
+def test_ask_rejects_a_longer_question() -> None:
     with pytest.raises(ValueError, match="at most 8000 characters"):
         Ask(question=LANGUAGES)

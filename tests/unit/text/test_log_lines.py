@@ -22,7 +22,7 @@ def record(message: str, *args: object, error: BaseException | None = None) -> l
     return logging.LogRecord("poise", logging.WARNING, __file__, 1, message, args, told)
 
 
-def test_a_record_is_one_line() -> None:
+def test_log_record_is_one_line() -> None:
     line = FORMAT.format(record("%s is no key: %r", HOSTILE, HOSTILE))
     assert line.isprintable()
     assert line.startswith(
@@ -34,7 +34,7 @@ def fails(message: str) -> None:
     raise ValueError(message)
 
 
-def test_a_traceback_begins_no_line_of_the_log() -> None:
+def test_traceback_lines_are_indented() -> None:
     with pytest.raises(ValueError, match="forged") as caught:
         fails(HOSTILE)
     first, *more = FORMAT.format(record("it failed", error=caught.value)).split("\n")
@@ -44,14 +44,14 @@ def test_a_traceback_begins_no_line_of_the_log() -> None:
 
 
 @given(st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Lu"])))
-def test_whatever_was_written_no_terminal_obeys_it(text: str) -> None:
+def test_escape_control_removes_control_characters(text: str) -> None:
     said = escape_control(text)
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in said)
     assert said.splitlines() in ([said], [])
     said.encode()
 
 
-def test_a_process_writes_its_log_and_its_end_so() -> None:
+def test_process_logs_and_exit_message_are_escaped() -> None:
     program = (
         "import logging, sys\n"
         "from poise.errors import SetupError\n"
@@ -71,7 +71,7 @@ def test_a_process_writes_its_log_and_its_end_so() -> None:
         assert lines[0].endswith("poise forged \\x9b31m \\u202e \\u2028end")
 
 
-async def test_what_is_shown_of_a_log_is_harmless(tmp_path: Path) -> None:
+async def test_displayed_log_lines_are_escaped(tmp_path: Path) -> None:
     child = ChildProcess("x", [sys.executable, "-c", f"print({HOSTILE!r})"], log=tmp_path / "x.log")
     await child.start()
     await asyncio.wait_for(child.wait(), 30)

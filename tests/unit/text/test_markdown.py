@@ -31,17 +31,17 @@ SLOW = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)(?:[ \t]+#+)?\s*")
         ("    # Code", None),
     ],
 )
-def test_a_title(line: str, title: Heading | None) -> None:
+def test_parse_heading_returns_level_and_title(line: str, title: Heading | None) -> None:
     assert parse_heading(line) == title
 
 
 @given(st.text(alphabet="# \ta\x0b\u2003", max_size=30))
-def test_it_reads_as_the_pattern_would(line: str) -> None:
+def test_parse_heading_equals_the_pattern(line: str) -> None:
     found = SLOW.fullmatch(line)
     assert parse_heading(line) == (Heading(len(found[1]), found[2]) if found else None)
 
 
-def test_a_fence_is_closed_by_its_own_kind_and_no_shorter_one() -> None:
+def test_fence_is_closed_by_the_same_character_of_at_least_its_length() -> None:
     fence = ""
     seen = []
     for line in ("``", "```py", "~~~", "``", "````", "   ~~~~", "~~~", "~~~~~ ", "x"):

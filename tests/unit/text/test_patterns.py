@@ -53,7 +53,7 @@ def methods() -> dict[tuple[str, str], set[str]]:
 
 
 @pytest.mark.parametrize("name", trees())
-def test_patterns_are_made_where_they_can_be_seen(name: str) -> None:
+def test_patterns_are_literals_passed_to_re(name: str) -> None:
     for node in ast.walk(trees()[name]):
         assert not (isinstance(node, ast.ImportFrom) and node.module in {"re", "regex"}), "write `import re`"
         for alias in node.names if isinstance(node, ast.Import) else ():
@@ -89,7 +89,7 @@ def evaluated(module: str, expression: ast.expr) -> str | bytes:
 
 
 @pytest.mark.parametrize("use", list(uses()), ids=lambda use: f"{use.where} {use.mode}")
-def test_it_takes_linear_time(use: Use) -> None:
+def test_pattern_takes_linear_time(use: Use) -> None:
     text = slow_on(use.pattern, use.flags, use.mode)
     if use.where in MAY_BE_SLOW:
         assert text is not None, f"{use.where} is not slow: take it off the list"
@@ -97,7 +97,7 @@ def test_it_takes_linear_time(use: Use) -> None:
         assert text is None, f"{use.pattern!r} ({use.mode}) takes more than linear time on {text!r} again and again"
 
 
-def test_models_have_their_patterns_matched_by_an_engine_that_does_not_backtrack() -> None:
+def test_pydantic_patterns_use_the_engine_without_backtracking() -> None:
     """Pydantic's own is Rust's, whose time is linear; it can be configured to use Python's."""
     assert not [name for name, tree in trees().items() if "regex_engine" in ast.unparse(tree)]
 
@@ -132,5 +132,7 @@ def test_models_have_their_patterns_matched_by_an_engine_that_does_not_backtrack
         (rb"[^,]*+,?", 0, "search", False),
     ],
 )
-def test_slow_patterns_are_told_from_others(pattern: str | bytes, flags: int, mode: Mode, slow: bool) -> None:
+def test_slow_patterns_are_distinguished_from_linear_ones(
+    pattern: str | bytes, flags: int, mode: Mode, slow: bool
+) -> None:
     assert (slow_on(pattern, flags, mode) is not None) is slow

@@ -31,11 +31,11 @@ from poise.text.public_text import redact_addresses
         ("step 3.4 of 10, version 1.2.3, poise.toml:15, 12:30, [1]", None),
     ],
 )
-def test_addresses_are_hidden(text: str, public: str | None) -> None:
+def test_addresses_are_redacted(text: str, public: str | None) -> None:
     assert redact_addresses(text, "api.example", "model") == (public or text)
 
 
-def test_no_fault_has_one() -> None:
+def test_faults_contain_no_address() -> None:
     error = RetryableError("no broker answers at 127.0.0.1:9092: [('10.0.0.7', 9092)]")
     assert error.fault().detail == "no broker answers at (address): [(address)]"
     assert "127.0.0.1:9092" in str(error), "logs have it"

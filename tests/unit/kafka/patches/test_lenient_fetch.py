@@ -41,7 +41,7 @@ def reasons(records: Sequence[Record]) -> list[str]:
 
 
 @pytest.mark.parametrize("codec", ["none", *CODECS])
-def test_each_codec(codec: str) -> None:
+def test_each_codec_is_decompressed(codec: str) -> None:
     raw = GOOD if codec == "none" else packed(GOOD, codec)
     records, after = read(raw + BEHIND)
     assert [(record.offset, record.key, record.value) for record in records] == [
@@ -55,14 +55,14 @@ def test_each_codec(codec: str) -> None:
     assert after == 104
 
 
-def test_snappy_in_blocks_as_java_writes_it() -> None:
+def test_snappy_blocks_of_the_java_client_are_decompressed() -> None:
     plain = batch([b"x" * 100_000], offset=100)
     (record,), _ = read(packed(plain, "snappy", bytes(snappy_encode(plain[HEADER:]))))
     assert record.value == b"x" * 100_000
 
 
 @pytest.mark.parametrize("codec", ["none", "zstd"])
-def test_names_that_are_not_utf8(codec: str) -> None:
+def test_header_names_that_are_not_utf8_are_decoded(codec: str) -> None:
     plain = batch([b"one", b"two"], headers=[("nom", b"value")], offset=100).replace(b"nom", b"n\xf6m")
     raw = checked(plain) if codec == "none" else packed(plain, codec)
     records, _ = read(raw)
@@ -70,7 +70,7 @@ def test_names_that_are_not_utf8(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["none", "lz4"])
-def test_log_append_times(codec: str) -> None:
+def test_log_append_time_is_the_record_time(codec: str) -> None:
     appended = bytearray(GOOD)
     appended[22] |= 0x08
     appended[35:43] = struct.pack(">q", 1_234_000)
@@ -80,7 +80,7 @@ def test_log_append_times(codec: str) -> None:
 
 
 @pytest.mark.parametrize("make", DAMAGED.values(), ids=DAMAGED.keys())
-def test_batches_that_a_broker_accepts(make: Any) -> None:
+def test_batches_that_a_broker_accepts_are_decoded(make: Any) -> None:
     raw = struct.pack(">q", 100) + make()[8:]
     records, after = read(raw + batch([b"behind"], offset=1_000))
     assert len(reasons(records)) == 1
@@ -89,7 +89,7 @@ def test_batches_that_a_broker_accepts(make: Any) -> None:
 
 
 @pytest.mark.parametrize("codec", [5, 6, 7])
-def test_an_unknown_codec(codec: int) -> None:
+def test_unknown_codec_is_undecodable(codec: int) -> None:
     raw = bytearray(GOOD)
     raw[22] |= codec
     (record, _), after = read(checked(bytes(raw)) + BEHIND)
@@ -97,7 +97,7 @@ def test_an_unknown_codec(codec: int) -> None:
     assert (record.offset, after) == (102, 104)
 
 
-def test_the_bounds() -> None:
+def test_decompression_is_bounded() -> None:
     fits = packed(batch([bytes(MAX_DECOMPRESSED_BYTES - 100)], offset=100), "zstd")
     more = packed(batch([bytes(MAX_DECOMPRESSED_BYTES)], offset=101), "zstd")
     full = packed(batch([b""], headers=[("", b"")] * MAX_HEADERS, offset=102), "gzip")
@@ -111,7 +111,7 @@ def test_the_bounds() -> None:
 @pytest.mark.parametrize(
     "form", [lambda plain: plain, lambda plain: packed(plain, "zstd")], ids=["plain", "compressed"]
 )
-def test_the_bounds_of_headers(form: Callable[[bytes], bytes]) -> None:
+def test_headers_are_bounded(form: Callable[[bytes], bytes]) -> None:
     """12 kB of zstd expanded to seventeen million headers, which blocked a worker for over a minute."""
     header = [("", None)]
     for records, allowed in ((20, 10_000), (500, 50_000), (2_500, 200_000)):
@@ -132,7 +132,7 @@ def damaged(raw: bytes, at: int = -1, to: int = 0xFF) -> bytes:
     return bytes(changed)
 
 
-def test_a_wrong_checksum() -> None:
+def test_wrong_checksum_is_undecodable() -> None:
     (record, behind), after = read(damaged(GOOD) + BEHIND)
     assert reasons([record]) == ["its checksum is not that of its bytes"]
     assert (record.offset, record.value, behind.value, after) == (102, damaged(GOOD), b"behind", 104)
@@ -152,7 +152,7 @@ def test_after_an_inconsistent_header_the_next_offset_is_fetched(field: int) -> 
     assert ([record.offset for record in records], after) == ([102, 103], 104)
 
 
-def test_a_wrong_length() -> None:
+def test_wrong_length_is_undecodable() -> None:
     (record,), after = read(GOOD[:50])
     assert (reasons([record]), record.offset, after) == (["its length is wrong"], 100, 101)
     assert [record.value for record in read(BEHIND + GOOD[:50], start=103)[0]] == [b"behind"], "cut off by the fetch"
