@@ -10,7 +10,7 @@ from poise.contracts.topics import RECORDS
 from poise.settings import MeshSettings
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
-from poise_labs.balance.environment import SECOND, STEADY
+from poise_labs.balance.environment import FAULTY, STEADY
 from poise_labs.balance.scenario import BalancePlan
 from poise_labs.cli.balance import run_balance
 from poise_labs.cli.sample_corpus import corpus
@@ -30,7 +30,7 @@ async def test_a_fault_begins_under_load_and_no_ask_is_lost(tmp_path: Path, caps
         assert not any(worker.overrides for worker in stack.workers), "no worker is left on the act's variants"
         records = [RunRecord.parse(record.value or b"") for record in await poise.mesh.logs.read_topic(RECORDS.name)]
     drawn = [record.draw for record in records if record.draw is not None and record.draw.policy == "balance"]
-    assert {draw.variant for draw in drawn} <= {STEADY, SECOND}
+    assert {draw.variant for draw in drawn} <= {STEADY, FAULTY}
     assert {draw.policy_version for draw in drawn} <= {0, 1}, "version 0 is what held until the policy was set"
     assert len(timeline.answers) >= 15
     assert all(draw.raw for draw in drawn), "a model wrote each of them"

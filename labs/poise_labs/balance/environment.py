@@ -12,7 +12,8 @@ from poise.stack.stack import Stack
 from poise_labs.balance.model_proxy import ModelProxy
 
 STEADY: Final = "steady"
-SECOND: Final = "second"
+FAULTY: Final = "second"
+"""The variant whose backend gets the fault."""
 FAULT_SHARE: Final = 0.7
 """The share of the second variant's prompts that lose their passages during the fault."""
 WRITER: Final[Mapping[str, Any]] = {"prompt_sentences": 1, "max_tokens": 48}
@@ -28,7 +29,7 @@ LIMITS: Final = Limits(
 
 def policy_spec(name: str, *, limits: Limits = LIMITS) -> PolicySpec:
     """Return the act's policy: each variant gets half of the asks."""
-    return PolicySpec(name=name, weights={STEADY: 0.5, SECOND: 0.5}, limits=limits)
+    return PolicySpec(name=name, weights={STEADY: 0.5, FAULTY: 0.5}, limits=limits)
 
 
 def worker_environment(
@@ -41,9 +42,9 @@ def worker_environment(
         backends: The stack's model servers, by backend name.
         proxy_url: The base address of the proxy in front of the default one.
     """
-    variants = [{"name": STEADY, **WRITER}, {"name": SECOND, "backend": SECOND, **WRITER}]
+    variants = [{"name": STEADY, **WRITER}, {"name": FAULTY, "backend": FAULTY, **WRITER}]
     return {
-        "inference": {BACKENDS_VARIABLE: json.dumps({**backends, SECOND: {**backends["default"], "url": proxy_url}})},
+        "inference": {BACKENDS_VARIABLE: json.dumps({**backends, FAULTY: {**backends["default"], "url": proxy_url}})},
         "orchestration": {
             "POISE_ORCHESTRATION_POLICY": policy,
             "POISE_ORCHESTRATION_VARIANTS": json.dumps(variants),

@@ -22,7 +22,7 @@ from poise.run_log.lookup import RunLog
 from poise.worker.connection import MeshConnection
 from poise_labs.balance.timeline import EvidencePoint, Example, ScoredAnswer, Timeline, TimelineEvent, WeightsPoint
 
-SCORE: Final = "quality"
+SCORE_NAME: Final = "quality"
 OBSERVED_TOPICS: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
 EXAMPLE_CANDIDATES: Final = 8
 """Answers that are considered as an example."""
@@ -145,7 +145,7 @@ class BalanceObserver:
 
     def _score(self, score: Score) -> None:
         self._scored.add(score.run_id)
-        quality = score.values.get(SCORE)
+        quality = score.values.get(SCORE_NAME)
         if quality is not None and score.feedback is None and score.run_id not in self._counted:
             self._counted.add(score.run_id)
             self.timeline.answers.append(ScoredAnswer(score.at, score.variant, quality))

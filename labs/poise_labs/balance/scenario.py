@@ -10,7 +10,7 @@ from poise.contracts.policy import PolicyCommand, PolicySpec
 from poise.errors import UnavailableError
 from poise.policy.control import new_command_id, send_and_wait
 from poise.worker.connection import MeshConnection
-from poise_labs.balance.environment import FAULT_SHARE, SECOND, STEADY
+from poise_labs.balance.environment import FAULT_SHARE, FAULTY, STEADY
 from poise_labs.balance.load import LoadGenerator
 from poise_labs.balance.observer import BalanceObserver
 from poise_labs.balance.timeline import EventKind, Timeline, TimelineEvent, format_percent
@@ -100,9 +100,9 @@ class BalanceScenario:
         self._change_fault(
             FAULT_SHARE,
             "A fault, and nobody says so",
-            f"The backend of {SECOND} has a fault: {effect}, so the model makes its answers up. Nothing raises an "
+            f"The backend of {FAULTY} has a fault: {effect}, so the model makes its answers up. Nothing raises an "
             "error, every ask is answered. Will the mesh notice?",
-            TimelineEvent(time.time(), "fault", f"{SECOND} gets a fault: {effect}"),
+            TimelineEvent(time.time(), "fault", f"{FAULTY} gets a fault: {effect}"),
         )
         if not await self.observer.until(_has("noticed"), answers=self.plan.until_noticed):
             self._say(
@@ -114,29 +114,29 @@ class BalanceScenario:
         quote = f" Asked “{example.question}”, it wrote “{example.text}”" if example is not None else ""
         self._say(
             "Noticed, and moved away",
-            f"The evidence against {SECOND} reached the threshold, so most of its asks go to {STEADY} now. It keeps a "
+            f"The evidence against {FAULTY} reached the threshold, so most of its asks go to {STEADY} now. It keeps a "
             f"small share: without answers from it, a recovery could not be seen.{quote}",
         )
         await self._wait_for(self.plan.after_noticed)
         self._change_fault(
             0.0,
             "The fault is fixed",
-            f"The fault of {SECOND} is fixed. Nobody tells the mesh: its share is restored only when its own new "
+            f"The fault of {FAULTY} is fixed. Nobody tells the mesh: its share is restored only when its own new "
             "answers show that it is no worse than the other.",
-            TimelineEvent(time.time(), "fault_fixed", f"the fault of {SECOND} is fixed"),
+            TimelineEvent(time.time(), "fault_fixed", f"the fault of {FAULTY} is fixed"),
         )
         if not await self.observer.until(self._is_restored, answers=self.plan.until_restored):
-            self._say("Not restored yet", f"{SECOND} has not recovered within {self.plan.until_restored} answers.")
+            self._say("Not restored yet", f"{FAULTY} has not recovered within {self.plan.until_restored} answers.")
             return
         self._say(
             "Restored to the weight that was set",
-            f"The new answers of {SECOND} are good, so its share is restored. Again {self._weights()}.",
+            f"The new answers of {FAULTY} are good, so its share is restored. Again {self._weights()}.",
         )
         await self._wait_for(self.plan.after_restored)
 
     def _is_restored(self, timeline: Timeline) -> bool:
-        target = self.spec.weights[SECOND] / sum(self.spec.weights.values())
-        return _has("restored")(timeline) and timeline.share(SECOND) > target - 0.01
+        target = self.spec.weights[FAULTY] / sum(self.spec.weights.values())
+        return _has("restored")(timeline) and timeline.share(FAULTY) > target - 0.01
 
     def _weights(self) -> str:
         total = sum(self.spec.weights.values())

@@ -6,7 +6,7 @@ from poise.contracts.policy import Decision, Sample
 from poise_labs.balance.timeline import Timeline, format_clock, format_percent
 
 
-def summary(timeline: Timeline, decisions: Sequence[Decision], *, failed: int) -> list[str]:
+def summary_lines(timeline: Timeline, decisions: Sequence[Decision], *, failed: int) -> list[str]:
     """Return the lines of the summary, each with a title of 12 columns.
 
     Args:

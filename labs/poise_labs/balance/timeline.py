@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from poise.contracts.policy import Sample
+from poise.scoring.summary import Z95
 
 WINDOW: Final = 30
 """The number of a variant's last answers over which its quality is shown."""
-Z95: Final = 1.959963984540054
 MIN_FOR_INTERVAL: Final = 5
 
 EventKind = Literal["set", "fault", "noticed", "fault_fixed", "restored", "note"]

@@ -24,24 +24,24 @@ from poise.contracts.topics import POLICY
 from poise.errors import SetupError
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
-from poise_labs.balance.environment import SECOND, STEADY, deployed, policy_spec
+from poise_labs.balance.environment import FAULTY, STEADY, deployed, policy_spec
 from poise_labs.balance.load import LoadGenerator
 from poise_labs.balance.observer import BalanceObserver
 from poise_labs.balance.picture import svg
 from poise_labs.balance.questions import QUESTIONS
 from poise_labs.balance.scenario import BalancePlan, BalanceScenario
-from poise_labs.balance.summary import summary
+from poise_labs.balance.summary import summary_lines
 from poise_labs.balance.timeline import Timeline
 from poise_labs.cli.balance_screen import live_view
 from poise_labs.cli.corpus_stack import ingest_corpus, temporary_stack
 
-NAME: Final = "balance"
-TIMEOUT: Final = 60.0
+POLICY_NAME: Final = "balance"
+ANSWER_TIMEOUT: Final = 60.0
 """Seconds to wait for an answer: the act keeps a small machine busy."""
 SCORE_TIMEOUT: Final = 20.0
 """Seconds to wait for an answer's score before the next ask."""
 INDEX_TIMEOUT: Final = 120.0
-WARM_UP: Final = "What is a lambda expression?"
+WARM_UP_QUESTION: Final = "What is a lambda expression?"
 TITLE: Final = 13
 """Columns of the title of a summary line."""
 INTERRUPTED: Final = "Interrupted"
@@ -68,7 +68,7 @@ async def balance(
         async with temporary_stack(chosen) as stack, Poise(settings=resolve_settings(stack.broker)) as poise:
             done = await ingest_corpus(poise)
             with err.status("indexing the corpus …"):
-                await poise.ask(WARM_UP, timeout=INDEX_TIMEOUT, min_epoch=done.epoch, cache="no-store")
+                await poise.ask(WARM_UP_QUESTION, timeout=INDEX_TIMEOUT, min_epoch=done.epoch, cache="no-store")
             await run_balance(stack, poise, BalancePlan(fault=not without_trouble), picture=picture)
 
 
@@ -90,7 +90,7 @@ async def run_balance(stack: Stack, poise: Poise, plan: BalancePlan, *, picture:
         The observations.
     """
     policy, now = await unused_policy_name(poise), time.time()
-    timeline = Timeline((STEADY, SECOND), began=now, now=now)
+    timeline = Timeline((STEADY, FAULTY), began=now, now=now)
     async with BalanceObserver(poise.mesh, timeline, policy) as observer:
         load = LoadGenerator(partial(_ask, poise, observer), QUESTIONS)
 
@@ -104,7 +104,7 @@ async def run_balance(stack: Stack, poise: Poise, plan: BalancePlan, *, picture:
             finished = await _until_interrupted(act())
     if not finished:
         timeline.headline = INTERRUPTED
-    lines = summary(timeline, observer.decisions, failed=load.failed)
+    lines = summary_lines(timeline, observer.decisions, failed=load.failed)
     out.print(Text(), *map(_hanging, lines), Text(), next_steps(observer.decisions, policy, stack), sep="\n")
     if picture is not None:
         _draw(timeline, picture)
@@ -145,14 +145,14 @@ def _draw(timeline: Timeline, picture: Path) -> None:
 
 async def _ask(poise: Poise, observer: BalanceObserver, question: str) -> None:
     """Ask, and wait for the score, so that a machine which scores slowly does not show outdated evidence."""
-    answer = await poise.ask(question, timeout=TIMEOUT, cache="no-store")
+    answer = await poise.ask(question, timeout=ANSWER_TIMEOUT, cache="no-store")
     await observer.scored(answer.run_id, seconds=SCORE_TIMEOUT)
 
 
 async def unused_policy_name(poise: Poise) -> str:
     """Return an unused policy name, so that each act starts without history."""
     taken = {(record.key or b"").decode(errors="replace") for record in await poise.mesh.logs.read_topic(POLICY.name)}
-    names = (NAME if number == 1 else f"{NAME}-{number}" for number in range(1, len(taken) + 2))
+    names = (POLICY_NAME if number == 1 else f"{POLICY_NAME}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in names if name not in taken)
 
 

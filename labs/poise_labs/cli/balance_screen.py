@@ -14,7 +14,7 @@ from poise.cli.console import out
 from poise_labs.balance.timeline import Timeline
 from poise_labs.balance.view import event_line, screen, status_line
 
-FRAMES: Final = 2
+FRAMES_PER_SECOND: Final = 2
 """Per second."""
 STATUS_INTERVAL: Final = 25
 """Answers between two status lines, without a terminal."""
@@ -32,7 +32,7 @@ async def live_view(timeline: Timeline) -> AsyncIterator[None]:
     updating = asyncio.create_task(_clock(timeline) if out.is_terminal else _lines(timeline))
     try:
         if out.is_terminal:
-            with Live(get_renderable=now, console=out, refresh_per_second=FRAMES):
+            with Live(get_renderable=now, console=out, refresh_per_second=FRAMES_PER_SECOND):
                 yield
         else:
             yield

@@ -30,9 +30,9 @@ from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
 from poise.worker.connection import MeshConnection
 from poise_labs.cli.corpus_stack import ingest_corpus, temporary_stack
-from poise_labs.cli.sample_corpus import QUESTIONS
+from poise_labs.cli.sample_corpus import EXAMPLE_QUESTIONS
 
-TIMEOUT: Final = 120.0
+ANSWER_TIMEOUT: Final = 120.0
 """Seconds; on a slow machine the first answer waits for the corpus to be indexed."""
 
 NEXT: Final = (
@@ -84,10 +84,10 @@ async def demo(
         times.lap("start")
         done = await ingest_corpus(poise)
         times.lap("ingest")
-        first = await _answer(poise, QUESTIONS[0], done)
+        first = await _answer(poise, EXAMPLE_QUESTIONS[0], done)
         times.lap("ask")
-        await _show(poise.mesh, QUESTIONS[0], first)
-        for question in QUESTIONS[1:]:
+        await _show(poise.mesh, EXAMPLE_QUESTIONS[0], first)
+        for question in EXAMPLE_QUESTIONS[1:]:
             await _show(poise.mesh, question, await _answer(poise, question, done))
         out.print(times.summary(), Text(), sep="\n")
         if act and stack is not None:
@@ -119,7 +119,7 @@ async def _balance(stack: Stack, poise: Poise) -> None:
 
 async def _answer(poise: Poise, question: str, done: IngestResult) -> Answer:
     with err.status(Text(f"asking: {question}")):
-        return await poise.ask(question, timeout=TIMEOUT, min_epoch=done.epoch)
+        return await poise.ask(question, timeout=ANSWER_TIMEOUT, min_epoch=done.epoch)
 
 
 async def _show(mesh: MeshConnection, question: str, answer: Answer) -> None:

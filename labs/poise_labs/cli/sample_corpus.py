@@ -5,7 +5,7 @@ from typing import Final
 
 from poise.contracts.document import Document
 
-QUESTIONS: Final = (
+EXAMPLE_QUESTIONS: Final = (
     "What does the with statement do?",
     "What does the modulo operator yield?",
     "Which exception does del raise if the name is unbound?",

@@ -12,13 +12,13 @@ from poise.contracts.epoch import Epoch
 from poise.settings import MeshSettings
 from poise.stack.events import EventListener, ignore_event
 from poise.stack.model import ModelServer
-from poise.stack.options import ONE_OF_EACH, Ports, StackOptions
+from poise.stack.options import ONE_WORKER_PER_TIER, Ports, StackOptions
 from poise.stack.stack import Stack
 from poise_labs.drill.fake_api import FakeApi
 
-SECOND: Final = "second"
-INTEGRATION: Final = "notices"
-VARIANTS: Final = ({"name": "first", "backend": "default"}, {"name": "second", "backend": SECOND, "weight": 0})
+SECOND_BACKEND: Final = "second"
+INTEGRATION_NAME: Final = "notices"
+VARIANTS: Final = ({"name": "first", "backend": "default"}, {"name": "second", "backend": SECOND_BACKEND, "weight": 0})
 """Both are the same model on two servers, so that rows differ in the failure, not in the model."""
 
 
@@ -51,7 +51,7 @@ class DrillEnvironment:
             await stack.enter_async_context(self.api)
             await stack.enter_async_context(self.second)
             options = StackOptions(
-                self._directory, workers=ONE_OF_EACH, ports=Ports(gateway=0), environment=self._variables()
+                self._directory, workers=ONE_WORKER_PER_TIER, ports=Ports(gateway=0), environment=self._variables()
             )
             self.stack = await stack.enter_async_context(Stack(options, on_event=self._on_event))
             settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
@@ -69,9 +69,11 @@ class DrillEnvironment:
 
     def _variables(self) -> Mapping[str, str]:
         return {
-            "POISE_INFERENCE_BACKENDS": json.dumps({SECOND: self.second.backend}),
+            "POISE_INFERENCE_BACKENDS": json.dumps({SECOND_BACKEND: self.second.backend}),
             "POISE_ORCHESTRATION_VARIANTS": json.dumps(VARIANTS),
-            "POISE_INTEGRATION_INTEGRATIONS": json.dumps({INTEGRATION: {"url": self.api.url, "pointer": "/notices"}}),
+            "POISE_INTEGRATION_INTEGRATIONS": json.dumps(
+                {INTEGRATION_NAME: {"url": self.api.url, "pointer": "/notices"}}
+            ),
         }
 
     # -- failures -----------------------------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ class DrillEnvironment:
             empty: The API returns 200 with empty content.
         """
         self.api.empty = empty
-        integrations = {"POISE_ORCHESTRATION_INTEGRATIONS": json.dumps([INTEGRATION])}
+        integrations = {"POISE_ORCHESTRATION_INTEGRATIONS": json.dumps([INTEGRATION_NAME])}
         await self.stack.restart_part("orchestration-1", environment=integrations)
         try:
             yield

@@ -37,7 +37,7 @@ NEW_EACH: Final = 3
 """New questions per scenario; each is used in one scenario only."""
 MIN_GOOD_ANSWERS: Final = 3
 """Questions that the model must answer well without a failure: only those can show what a failure changes."""
-WARM_UP: Final = "What is a lambda expression?"
+WARM_UP_QUESTION: Final = "What is a lambda expression?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ async def run_drill(
     Raises:
         UnavailableError: Too few answers of the baseline were good.
     """
-    await _ask(environment, WARM_UP, "no-store", 60.0, environment.epoch)  # until the corpus is indexed
+    await _ask(environment, WARM_UP_QUESTION, "no-store", 60.0, environment.epoch)  # until the corpus is indexed
     first = [await _ask(environment, question, NOTHING.cache) for question in ASKED_BEFORE]
     before = [one.question for one in first if one.answer is not None and one.answer.rung == "primary"]
     if len(before) < MIN_GOOD_ANSWERS:
@@ -97,7 +97,7 @@ async def run_drill(
     for scenario in scenarios:
         if scenario.questions == CHANGED:
             await environment.ingest(_changed(environment.documents, good))
-            await _ask(environment, WARM_UP, "no-store", 60.0, environment.epoch)
+            await _ask(environment, WARM_UP_QUESTION, "no-store", 60.0, environment.epoch)
         async with scenario.breaks(environment):
             min_epoch = await unreachable_epoch(environment.poise, environment.epoch) if scenario.ahead else None
             questions = [next(new) for _ in range(NEW_EACH)] if scenario.questions == NEW else before

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from poise.stack import probe
-from poise_labs.lab.behaviour import ScriptedAnswer, scripted_answer, uniform
+from poise_labs.lab.behaviour import ScriptedAnswer, scripted_answer, seeded_uniform
 from poise_labs.lab.questions import LabQuestion
 from poise_labs.lab.scenario import Behaviour, Scenario
 
@@ -60,7 +60,7 @@ class ScriptedBackend:
             writer.close()
         await self._server.wait_closed()
 
-    def start_trouble(self) -> None:
+    def start_degradation(self) -> None:
         """Start the degradation: a flapping variant goes down and up from now on."""
         self._began = time.monotonic()
 
@@ -98,8 +98,8 @@ class ScriptedBackend:
         usual, now = self._scenario.usual(variant), self._scenario.behaviour(variant, number)
         if self._fails(variant, number, now):
             outcome = self._outcomes.get((variant, number)) or BackendOutcome(None, 0)
-            troubled = not self._fails_by_chance(variant, number, usual)
-            self._outcomes[variant, number] = BackendOutcome(outcome.answer, outcome.faults + troubled)
+            harmed = not self._fails_by_chance(variant, number, usual)
+            self._outcomes[variant, number] = BackendOutcome(outcome.answer, outcome.faults + harmed)
             self._write(writer, _DOWN, {"error": {"message": "the model is being loaded", "code": "unavailable"}})
             return
         answer = scripted_answer(
@@ -126,7 +126,7 @@ class ScriptedBackend:
 
     def _fails_by_chance(self, variant: str, number: int, behaviour: Behaviour) -> bool:
         """Return whether an ask fails; its retries then fail too, so that they do not reduce the share."""
-        return uniform(self._seed, variant, self._questions[number].text, "fault") < behaviour.faults
+        return seeded_uniform(self._seed, variant, self._questions[number].text, "fault") < behaviour.faults
 
     # -- responses ----------------------------------------------------------------------------------------------------
 

@@ -29,11 +29,11 @@ class ScriptedAnswer:
     """How it is wrong; None = it is right, or the prompt did not contain the sentence."""
     seconds: float
     """The time that it takes."""
-    troubled: bool
+    harmed: bool
     """Whether it is wrong or slow because of the degradation."""
 
 
-def uniform(seed: int, variant: str, question: str, about: str) -> float:
+def seeded_uniform(seed: int, variant: str, question: str, about: str) -> float:
     """Return a number between 0 and 1, determined by the arguments."""
     digest = hashlib.sha256(f"{seed}\x00{variant}\x00{about}\x00{question}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
@@ -54,19 +54,19 @@ def scripted_answer(
     """
     chance = random.Random(f"{seed} {variant} {question.text}")  # noqa: S311 - not for security
     seconds = now.seconds * chance.lognormvariate(0.0, now.spread)
-    slow = uniform(seed, variant, question.text, "slow")
+    slow = seeded_uniform(seed, variant, question.text, "slow")
     was_slow = slow < usual.slow
     is_slow = slow < now.slow
     if is_slow:
         seconds += now.slow_by
-    draw = uniform(seed, variant, question.text, "wrong")
+    draw = seeded_uniform(seed, variant, question.text, "wrong")
     error_kind = chance.choice(ERROR_KINDS)
-    troubled = usual.wrong <= draw < now.wrong or (is_slow and not was_slow)
+    harmed = usual.wrong <= draw < now.wrong or (is_slow and not was_slow)
     if draw < now.wrong:
-        return ScriptedAnswer(wrong_answer(question, error_kind, prompt, chance), False, error_kind, seconds, troubled)
+        return ScriptedAnswer(wrong_answer(question, error_kind, prompt, chance), False, error_kind, seconds, harmed)
     fact = question.fact
     if fact.sentence not in prompt:  # retrieval missed it: a faithful model can only use its passages
         text = prompt[0] if prompt else "The text does not say."
-        return ScriptedAnswer(text, question.right(text), None, seconds, troubled)
+        return ScriptedAnswer(text, question.right(text), None, seconds, harmed)
     text = fact.short if chance.random() < SHORT_SHARE else fact.sentence
-    return ScriptedAnswer(text, True, None, seconds, troubled)
+    return ScriptedAnswer(text, True, None, seconds, harmed)

@@ -42,7 +42,7 @@ class LabRequest:
     """Whether a model's wrong answer was sent."""
     drawn: str | None
     """The variant that was drawn for it; None = there is no record."""
-    troubled: bool
+    during_degradation: bool
     """Whether it was made during the degradation."""
     hurt: bool
     """As the scenario defines it."""
@@ -127,7 +127,7 @@ async def _ask_all(
 ) -> list[_FinishedAsk]:
     """Ask at a fixed rate, regardless of earlier results (open loop)."""
     slots, began, done = asyncio.Semaphore(MAX_IN_FLIGHT), time.time(), 0
-    begins = environment.scenario.trouble.begins if environment.scenario.trouble else None
+    begins = environment.scenario.degradation.begins if environment.scenario.degradation else None
 
     async def ask(number: int) -> _FinishedAsk:
         nonlocal done
@@ -148,7 +148,7 @@ async def _ask_all(
             await asyncio.sleep(max(0.0, began + number / rate - time.time()))
             await slots.acquire()
             if number == begins:
-                environment.backend.start_trouble()
+                environment.backend.start_degradation()
             tasks.append(group.create_task(ask(number)))
     return [task.result() for task in tasks]
 
@@ -160,9 +160,9 @@ def _request(
     record = observer.records.get(answer.run_id) if answer else None
     offset, score = observer.scores.get(answer.run_id, (None, None)) if answer else (None, None)
     draw = record.draw if record else None
-    troubled = scenario.troubled(asked.number)
+    during_degradation = scenario.is_degraded(asked.number)
     # Without an answer there is no record: the request was hurt, whichever variant was drawn.
-    hurt = is_hurt(record, asked.number, scenario, backend) if record is not None else troubled
+    hurt = is_hurt(record, asked.number, scenario, backend) if record is not None else during_degradation
     wrote = answer is not None and answer.rung in {"primary", "variant"}
     return LabRequest(
         number=asked.number,
@@ -171,7 +171,7 @@ def _request(
         rung=answer.rung if answer else "none",
         misled=wrote and answer is not None and not question.right(answer.text),
         drawn=draw.variant if draw else None,
-        troubled=troubled,
+        during_degradation=during_degradation,
         hurt=hurt,
         right=question.right(draw.raw) if draw and draw.raw is not None else None,
         quality=_quality(score, scenario),
@@ -189,8 +189,8 @@ def is_hurt(record: RunRecord, number: int, scenario: Scenario, backend: Scripte
         scenario: Defines what counts as hurt.
         backend: Has the ground truth.
     """
-    draw, trouble = record.draw, scenario.trouble
-    if draw is None or trouble is None or draw.variant != trouble.variant or not scenario.troubled(number):
+    draw, degradation = record.draw, scenario.degradation
+    if draw is None or degradation is None or draw.variant != degradation.variant or not scenario.is_degraded(number):
         return False
     outcome = backend.outcome(draw.variant, number)
     if scenario.hurt == "failed":
@@ -200,7 +200,7 @@ def is_hurt(record: RunRecord, number: int, scenario: Scenario, backend: Scripte
             attempt for attempt in record.generations if attempt.variant == draw.variant and attempt.fault is not None
         ]
         return bool(faults) and outcome is not None and outcome.faults > 0
-    if outcome is None or outcome.answer is None or not outcome.answer.troubled:
+    if outcome is None or outcome.answer is None or not outcome.answer.harmed:
         return False
     if scenario.hurt == "slow":
         return draw.ms is not None and draw.ms > (scenario.policy.max_latency or 0.0) * 1_000

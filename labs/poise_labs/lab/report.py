@@ -88,14 +88,14 @@ class ScenarioReport:
 def report_of(scenario: Scenario, arm: ExperimentArm) -> ArmReport:
     """Return the totals of an arm."""
     requests = arm.requests
-    considered = [one for one in requests if one.troubled] or list(requests)
+    considered = [one for one in requests if one.during_degradation] or list(requests)
     took = sorted(one.seconds for one in considered)
     span = requests[-1].sent - requests[0].sent
     return ArmReport(
         loop=arm.loop,
         asks=len(requests),
         rate=(len(requests) - 1) / span if span > 0 else 0.0,
-        troubled=sum(one.troubled for one in requests),
+        troubled=sum(one.during_degradation for one in requests),
         hurt=sum(one.hurt for one in requests),
         wrong=sum(one.right is False for one in considered),
         misled=sum(one.misled for one in considered),
@@ -113,21 +113,21 @@ def report_of(scenario: Scenario, arm: ExperimentArm) -> ArmReport:
 
 def detection_of(scenario: Scenario, arm: ExperimentArm) -> Detection | None:
     """Return the first alarm about the degraded variant after the degradation began; None = there was none."""
-    trouble = scenario.trouble
-    if trouble is None or (first := _first_score(arm)) is None:
+    degradation = scenario.degradation
+    if degradation is None or (first := _first_score(arm)) is None:
         return None
     for written, decision in arm.decisions:
-        if is_alarm(decision) and decision.variant == trouble.variant and decision.scores > first:
+        if is_alarm(decision) and decision.variant == degradation.variant and decision.scores > first:
             answers = [
                 one
                 for one in arm.requests
                 if one.counted
-                and one.troubled
-                and one.drawn == trouble.variant
+                and one.during_degradation
+                and one.drawn == degradation.variant
                 and one.score is not None
                 and one.score < decision.scores
             ]
-            began = next(one.sent for one in arm.requests if one.troubled)
+            began = next(one.sent for one in arm.requests if one.during_degradation)
             about = decision.finding.about if decision.finding else ""
             return Detection(len(answers), written - began, decision.id, about)
     return None
@@ -155,9 +155,9 @@ def false_alarms(scenario: Scenario, arm: ExperimentArm) -> list[Decision]:
 
 def _is_justified(scenario: Scenario, arm: ExperimentArm, decision: Decision) -> bool:
     first = _first_score(arm)
-    if scenario.trouble is None or first is None or decision.variant != scenario.trouble.variant:
+    if scenario.degradation is None or first is None or decision.variant != scenario.degradation.variant:
         return False
-    last = max(one.score for one in arm.requests if one.troubled and one.score is not None)
+    last = max(one.score for one in arm.requests if one.during_degradation and one.score is not None)
     return first < decision.scores <= last + LATE
 
 
@@ -169,23 +169,23 @@ def early(arm: ExperimentArm) -> bool:
 
 
 def _first_score(arm: ExperimentArm) -> int | None:
-    return min((one.score for one in arm.requests if one.troubled and one.score is not None), default=None)
+    return min((one.score for one in arm.requests if one.during_degradation and one.score is not None), default=None)
 
 
 def restored(requests: Sequence[LabRequest], within: float) -> float | None:
     """Return the seconds until the share of hurt requests stayed within a limit; see `ArmReport.restored`."""
-    troubled = [one for one in requests if one.troubled]
-    if not troubled:
+    affected = [one for one in requests if one.during_degradation]
+    if not affected:
         return None
     last: LabRequest | None = None
     hurt = 0
-    for place, one in enumerate(troubled):
-        hurt += one.hurt - (troubled[place - WINDOW].hurt if place >= WINDOW else False)
+    for index, request in enumerate(affected):
+        hurt += request.hurt - (affected[index - WINDOW].hurt if index >= WINDOW else False)
         if hurt > within * WINDOW:
-            last = one
-    if last is troubled[-1]:
+            last = request
+    if last is affected[-1]:
         return None
-    return 0.0 if last is None else last.sent - troubled[0].sent
+    return 0.0 if last is None else last.sent - affected[0].sent
 
 
 def moved(arm: ExperimentArm) -> float:

@@ -15,7 +15,7 @@ weight = 0.5
 wrong = 0.05                # the share of wrong answers
 seconds = 0.1               # the median time of an answer
 
-[trouble]                   # optional: the degradation of one variant
+[degradation]               # optional: the degradation of one variant
 variant = "cheap"
 begins = 400                # at this ask
 ends = 3400                 # before this one
@@ -28,14 +28,14 @@ from http import HTTPStatus
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from poise.config import toml_lines
 from poise.config.renamed import renamed_keys
-from poise.contracts.ask import NAME
+from poise.contracts.ask import NAME_PATTERN
 from poise.contracts.policy import Limits
 from poise.errors import SetupError
 from poise.text.error_text import error_message
@@ -81,7 +81,7 @@ class Behaviour(BaseModel):
 class LabVariant(Behaviour):
     """A variant and its usual behaviour."""
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     weight: Annotated[float, Field(ge=0)] = 1.0
 
 
@@ -109,6 +109,7 @@ class Scenario(BaseModel):
     """One scenario."""
 
     model_config = _STRICT
+    renamed: ClassVar[Mapping[str, str]] = {"trouble": "degradation"}
 
     name: str = ""
     """The name of its file."""
@@ -120,7 +121,7 @@ class Scenario(BaseModel):
     """Asks per second."""
     policy: Limits = Limits()
     variants: Annotated[tuple[LabVariant, ...], Field(min_length=1)]
-    trouble: Degradation | None = None
+    degradation: Degradation | None = None
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -131,13 +132,13 @@ class Scenario(BaseModel):
             raise ValueError("no variant has a weight above zero")
         if self.hurt == "slow" and self.policy.max_latency is None:
             raise ValueError("slow answers need a ceiling: set policy.max_latency")
-        trouble = self.trouble
-        if trouble is None:
+        degradation = self.degradation
+        if degradation is None:
             return self
-        if trouble.variant not in names:
-            raise ValueError(f"the trouble is of {trouble.variant!r}, but the variants are {', '.join(names)}")
-        if not trouble.begins < trouble.ends <= self.asks:
-            raise ValueError(f"the trouble must begin before it ends, and end within {self.asks} asks")
+        if degradation.variant not in names:
+            raise ValueError(f"the degradation is of {degradation.variant!r}, but the variants are {', '.join(names)}")
+        if not degradation.begins < degradation.ends <= self.asks:
+            raise ValueError(f"the degradation must begin before it ends, and end within {self.asks} asks")
         return self
 
     def usual(self, variant: str) -> Behaviour:
@@ -147,24 +148,24 @@ class Scenario(BaseModel):
 
     def behaviour(self, variant: str, ask: int) -> Behaviour:
         """Return the behaviour of a variant at an ask, by its number."""
-        if not self.troubled(ask) or self.trouble is None or self.trouble.variant != variant:
+        if not self.is_degraded(ask) or self.degradation is None or self.degradation.variant != variant:
             return self.usual(variant)
-        changed = self.trouble.model_dump(exclude_none=True, include=set(Behaviour.model_fields))
+        changed = self.degradation.model_dump(exclude_none=True, include=set(Behaviour.model_fields))
         return self.usual(variant).model_copy(update=changed)
 
-    def troubled(self, ask: int) -> bool:
+    def is_degraded(self, ask: int) -> bool:
         """Return whether an ask falls within the degradation."""
-        return self.trouble is not None and self.trouble.begins <= ask < self.trouble.ends
+        return self.degradation is not None and self.degradation.begins <= ask < self.degradation.ends
 
     def of_asks(self, asks: int) -> Self:
         """Return the scenario with another number of asks; the degradation is scaled with it."""
-        if self.trouble is None:
+        if self.degradation is None:
             return self.model_copy(update={"asks": asks})
         share = asks / self.asks
-        begins = round(self.trouble.begins * share)
-        ends = max(begins + 1, round(self.trouble.ends * share))
+        begins = round(self.degradation.begins * share)
+        ends = max(begins + 1, round(self.degradation.ends * share))
         return self.model_copy(
-            update={"asks": asks, "trouble": self.trouble.model_copy(update={"begins": begins, "ends": ends})}
+            update={"asks": asks, "degradation": self.degradation.model_copy(update={"begins": begins, "ends": ends})}
         )
 
 

@@ -30,7 +30,7 @@ from poise.worker.context import Context
 
 log = logging.getLogger(__name__)
 
-RECORD_RETENTION: Final = RECORDS.keep or 0.0
+RECORD_RETENTION: Final = RECORDS.retention or 0.0
 CONCURRENT_LOOKUPS: Final = 4
 """Runs that a worker looks up at the same time."""
 EARLY_RATE: Final = (5.0, 2_000.0)

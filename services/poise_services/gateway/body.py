@@ -3,7 +3,7 @@
 from fastapi import Request
 
 from poise.contracts import FieldError
-from poise_services.gateway.problems import TooLargeError, UnsupportedMediaTypeError
+from poise_services.gateway.problems import RequestTooLargeError, UnsupportedMediaTypeError
 
 CONTENT_TYPE = "content-type"
 
@@ -20,7 +20,7 @@ async def read_json(request: Request, *, limit: int) -> bytes:
 
     Raises:
         UnsupportedMediaTypeError: The content type is not JSON.
-        TooLargeError: The body is larger than the limit.
+        RequestTooLargeError: The body is larger than the limit.
     """
     content_type = request.headers.get(CONTENT_TYPE, "")
     media_type = content_type.partition(";")[0].strip().lower()
@@ -40,6 +40,6 @@ async def read_json(request: Request, *, limit: int) -> bytes:
     return bytes(body)
 
 
-def _too_large(limit: int) -> TooLargeError:
+def _too_large(limit: int) -> RequestTooLargeError:
     detail = f"is larger than {limit} bytes"
-    return TooLargeError(f"body: {detail}", [FieldError(field="body", detail=detail)])
+    return RequestTooLargeError(f"body: {detail}", [FieldError(field="body", detail=detail)])

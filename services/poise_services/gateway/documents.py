@@ -18,7 +18,7 @@ from poise.kafka.logs import Logs
 from poise.rpc.message_producer import MessageProducer
 from poise.telemetry import SpanKind, extract, semconv, span
 from poise_services.gateway.body import read_json
-from poise_services.gateway.problems import TooLargeError
+from poise_services.gateway.problems import RequestTooLargeError
 from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.settings import GatewaySettings
 
@@ -82,7 +82,7 @@ class DocumentEndpoints:
 
         Raises:
             InvalidMessageError: The body or a header is invalid.
-            TooLargeError: The body or a document is too large.
+            RequestTooLargeError: The body or a document is too large.
             UnavailableError: The broker did not accept all of them; retrying is safe.
         """
         options = RequestOptions.from_headers(request.headers.raw, time.time())
@@ -130,7 +130,7 @@ def parse_documents(body: bytes) -> Sequence[NewDocument]:
 
     Raises:
         InvalidMessageError: It is invalid, or two documents have the same id.
-        TooLargeError: A document is too large.
+        RequestTooLargeError: A document is too large.
     """
     is_list = body.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
     try:
@@ -150,7 +150,7 @@ def parse_documents(body: bytes) -> Sequence[NewDocument]:
         seen.add(new.id)
         if (size := len(new.document().encode())) > MAX_RECORD_BYTES:
             detail = f"is too long: the document takes {size} bytes, the limit is {MAX_RECORD_BYTES}"
-            raise _invalid(TooLargeError, f"{prefix}text", detail)
+            raise _invalid(RequestTooLargeError, f"{prefix}text", detail)
     return documents
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.contracts.document import DocumentId
 from poise.contracts.headers import DEADLINE, MIN_EPOCH, RUN, TRACEPARENT
-from poise.contracts.json_schema import OutputSchema, StrictInputSchema, schema_components
+from poise.contracts.json_schema import Json, OutputSchema, StrictInputSchema, schema_components
 from poise.contracts.run_id import RunId
 from poise.dead_letters.json_view import DeadLetterDetail
 from poise_services.gateway.dead_letters import (
@@ -24,8 +24,6 @@ from poise_services.gateway.documents import DocumentsAccepted, NewDocument
 from poise_services.gateway.feedback import FeedbackAccepted
 from poise_services.gateway.problems import PROBLEM_JSON
 from poise_services.gateway.runs import CancelResponse, RunView
-
-Json = dict[str, Any]
 
 JSON: Final = "application/json"
 REQUEST_MODELS: Final = (Ask, NewDocument, Feedback, PurgeRequest, RedriveRequest)

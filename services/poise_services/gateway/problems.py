@@ -47,7 +47,7 @@ class MethodNotAllowedError(TerminalError):
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
 
-class TooLargeError(InvalidMessageError):
+class RequestTooLargeError(InvalidMessageError):
     """The body, or a document in it, is too large."""
 
     name = "too-large"
@@ -100,7 +100,7 @@ async def _on_poise_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, PoiseError):
         raise error
     if isinstance(error, RecordTooLargeError):  # the record made from the request is too large
-        error = TooLargeError(str(error))
+        error = RequestTooLargeError(str(error))
     return problem_response(error.fault(), _headers(request))
 
 

@@ -29,7 +29,7 @@ ANSWERED: Final = "answered"
 FAULT_TYPE_PREFIX: Final = "urn:poise:"
 MAX_CLOCK_SKEW: Final = 60.0
 """Seconds by which the clocks of two gateways may differ."""
-RECORD_RETENTION: Final = RECORDS.keep or 0.0
+RECORD_RETENTION: Final = RECORDS.retention or 0.0
 """Seconds for which the records of runs are retained."""
 LOOKUP_TIMEOUT: Final = 10.0
 """Seconds to find the record of a run, including time queued behind other look-ups."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from poise.contracts import Completion, Generate, Usage
-from poise.contracts.generate import MAX_TOKENS
+from poise.contracts.generate import MAX_TOKEN_COUNT
 from poise.contracts.json_bounds import check_value_count
 from poise.contracts.message import strip_bom
 from poise.errors import RetryableError
@@ -63,7 +63,7 @@ class _ChatCompletion(BaseModel):
 
 
 def _valid_count(counted: int | None) -> int:
-    return counted if counted is not None and 0 <= counted <= MAX_TOKENS else 0
+    return counted if counted is not None and 0 <= counted <= MAX_TOKEN_COUNT else 0
 
 
 def request_body(request: Generate, backend: Backend, *, stream: bool = False) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from jsonpointer import JsonPointer, JsonPointerException
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, StringConstraints, field_validator
 from pydantic import model_validator as validator
 
-from poise.contracts.ask import NAME
+from poise.contracts.ask import NAME_PATTERN
 from poise.settings import Settings
 from poise_services.integration.template import PARAMETER, fill, placeholders
 
-IntegrationName = Annotated[str, StringConstraints(pattern=NAME)]
+IntegrationName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 SecretName = Annotated[str, StringConstraints(pattern=rf"^{PARAMETER}$")]
 
 PLAIN_HEADERS = frozenset({"accept", "accept-language", "cache-control", "content-type", "user-agent"})

@@ -22,7 +22,7 @@ from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.staleness import epoch_reached
 from poise_services.orchestration.time_budget import fair_share
 
-STEP: Final = "retrieve"
+RETRIEVE_STEP: Final = "retrieve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Retriever:
     ) -> None:
         self._store = store
         self._versions = versions
-        self._guard = partial(breakers.guarded, STEP)
+        self._guard = partial(breakers.guarded, RETRIEVE_STEP)
         self._limit = limit
 
     async def retrieve(self, run: Run, ask: Ask, max_variants: int) -> Retrieved:
@@ -77,7 +77,7 @@ class Retriever:
         replaceable = self._store.configured and run.min_epoch is None
         budget = fair_share(run.step_budget(), max_variants if replaceable else 0)
         try:
-            reply = await run.call(request, id=STEP, timeout=budget, guard=self._guard)
+            reply = await run.call(request, id=RETRIEVE_STEP, timeout=budget, guard=self._guard)
         except PoiseError as error:
             if _rejects_epoch(error):
                 raise

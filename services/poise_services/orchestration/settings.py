@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from poise.contracts import Rung
-from poise.contracts.ask import LANGUAGE_TAG, NAME
+from poise.contracts.ask import LANGUAGE_TAG, NAME_PATTERN
 from poise.settings import Settings
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -28,7 +28,7 @@ class Variant(BaseModel):
         "price_out": "output_token_price",
     }
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Relative weight: the probability of being drawn is the weight divided by the sum of all weights. A variant of
     weight 0 is never drawn and is on standby for the others."""
@@ -157,7 +157,7 @@ class OrchestrationSettings(Settings):
     """That file; None = `draw.secret` in the folder that the workers on this host share, created if missing."""
     top_k: Annotated[int, Field(ge=1, le=100)] = 6
     """How many passages are retrieved."""
-    integrations: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()
+    integrations: tuple[Annotated[str, Field(pattern=NAME_PATTERN)], ...] = ()
     """Integrations that are queried with each question, beside the documents."""
     ladder: LadderSettings = LadderSettings()
     cache: AnswerCacheSettings = AnswerCacheSettings()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, get_type_hints
 
 from poise.contracts import Answer, Ask
-from poise.contracts.ask import NAME
+from poise.contracts.ask import NAME_PATTERN
 from poise.errors import SetupError
 from poise.worker.tier_loader import load_module
 from poise.workflows.workflow import Workflow
@@ -45,8 +45,10 @@ def _workflows_in(module: str) -> Iterator[Workflow[Any, Any]]:
 def _check(workflow: Workflow[Any, Any], module: str) -> None:
     if workflow.name in RESERVED_NAMES:
         raise SetupError(f"{SETTING}: {module}: the workflow {workflow.name!r} is built in: rename yours")
-    if not re.fullmatch(NAME, workflow.name):
-        raise SetupError(f"{SETTING}: {module}: the workflow name {workflow.name!r} is invalid: it must match {NAME}")
+    if not re.fullmatch(NAME_PATTERN, workflow.name):
+        raise SetupError(
+            f"{SETTING}: {module}: the workflow name {workflow.name!r} is invalid: it must match {NAME_PATTERN}"
+        )
     hints = get_type_hints(workflow.function)
     returned = hints.pop("return", Answer)
     if Ask not in hints.values() or returned != Answer:

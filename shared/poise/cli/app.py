@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 USE: Final = "Use"
-RUN: Final = "Run"
-LOOK: Final = "Look inside"
+RUN_PANEL: Final = "Run"
+INSPECT_PANEL: Final = "Look inside"
 
 CommandTable = dict[str, tuple[str, str, str]]
 """By command: its panel in the help, what it does, and `module:name` of a function or of a Typer."""
@@ -21,23 +21,23 @@ _OWN: Final[CommandTable] = {
     "ask": (USE, "Ask a question, and see the answer, its sources and how it came about.", "poise.cli.ask:ask"),
     "ingest": (USE, "Put text and Markdown files into the corpus.", "poise.cli.ingest:ingest"),
     "feedback": (USE, "Say what you think of an answer.", "poise.cli.feedback:feedback"),
-    "up": (RUN, "Start the stack on this machine, or the workers alone.", "poise.cli.up:up"),
-    "down": (RUN, "Stop the stack.", "poise.cli.up:down"),
-    "status": (RUN, "What runs, where, and since when.", "poise.cli.up:status"),
-    "worker": (RUN, "Run a worker of a tier of your own, from its file.", "poise.cli.worker:worker"),
-    "topics": (RUN, "Show, apply and check the table of topics.", "poise.cli.topics:app"),
-    "cancel": (RUN, "Stop a run, wherever it is at work.", "poise.cli.cancel:cancel"),
+    "up": (RUN_PANEL, "Start the stack on this machine, or the workers alone.", "poise.cli.up:up"),
+    "down": (RUN_PANEL, "Stop the stack.", "poise.cli.up:down"),
+    "status": (RUN_PANEL, "What runs, where, and since when.", "poise.cli.up:status"),
+    "worker": (RUN_PANEL, "Run a worker of a tier of your own, from its file.", "poise.cli.worker:worker"),
+    "topics": (RUN_PANEL, "Show, apply and check the table of topics.", "poise.cli.topics:app"),
+    "cancel": (RUN_PANEL, "Stop a run, wherever it is at work.", "poise.cli.cancel:cancel"),
     "policy": (
-        RUN,
+        RUN_PANEL,
         "Which variant answers how often: set it, hold it, revert it; why it moved.",
         "poise.cli.policy:app",
     ),
-    "trace": (LOOK, "A run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
-    "scores": (LOOK, "How well each variant answers.", "poise.cli.scores:scores"),
-    "dlq": (LOOK, "Dead letters: list them, look at them, send them again, purge them.", "poise.cli.dlq:app"),
-    "cache": (LOOK, "Kept answers: how much they are of use; purge them.", "poise.cli.cache:app"),
-    "schema": (LOOK, "The contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
-    "version": (LOOK, "The version of Poise.", "poise.cli.version:version"),
+    "trace": (INSPECT_PANEL, "A run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
+    "scores": (INSPECT_PANEL, "How well each variant answers.", "poise.cli.scores:scores"),
+    "dlq": (INSPECT_PANEL, "Dead letters: list them, look at them, send them again, purge them.", "poise.cli.dlq:app"),
+    "cache": (INSPECT_PANEL, "Kept answers: how much they are of use; purge them.", "poise.cli.cache:app"),
+    "schema": (INSPECT_PANEL, "The contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
+    "version": (INSPECT_PANEL, "The version of Poise.", "poise.cli.version:version"),
 }
 
 
@@ -45,7 +45,7 @@ def _commands() -> CommandTable:
     """Every command, those of other packages first in their panels."""
     tables = [*(entry.load() for entry in entry_points(group="poise.commands")), _OWN]
     merged = [item for table in tables for item in table.items()]
-    panels = [USE, RUN, LOOK]
+    panels = [USE, RUN_PANEL, INSPECT_PANEL]
     merged.sort(key=lambda item: panels.index(item[1][0]) if item[1][0] in panels else len(panels))
     return dict(merged)
 

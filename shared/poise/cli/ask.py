@@ -20,7 +20,7 @@ from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, InvalidMessageError, NotAcknowledgedError
 
 STDIN: Final = "-"
-FRAMES: Final = 20
+FRAMES_PER_SECOND: Final = 20
 """Per second: about reading speed."""
 BYTES_PER_CHAR: Final = 4
 """At most, in UTF-8."""
@@ -115,7 +115,7 @@ async def ask_and_stream(poise: Poise, asked: AskOptions) -> Answer:
         cache=asked.cache,
         workflow=asked.workflow,
     )
-    with Live(words, console=out, refresh_per_second=FRAMES, transient=True):
+    with Live(words, console=out, refresh_per_second=FRAMES_PER_SECOND, transient=True):
         async with aclosing(stream):
             async for item in stream:
                 if isinstance(item, Answer):

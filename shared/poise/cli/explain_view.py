@@ -25,8 +25,8 @@ CEILING_WORDS: Final[Mapping[str, str]] = {"latency": "too slow", "cost": "too e
 """Criteria whose samples are shares of answers above a ceiling."""
 AXIS: Final = 30
 """Columns of an interval's axis."""
-RUNS: Final = 5
-TEXT: Final = 200
+MAX_SHOWN_RUNS: Final = 5
+MAX_SHOWN_CHARS: Final = 200
 """Characters that are shown of a question, and of an answer."""
 
 
@@ -168,7 +168,7 @@ def _change(decision: Decision) -> Iterator[Text]:
 
 
 def _heaviest_runs(finding: Finding, runs: Mapping[str, RunRecord]) -> Iterator[Text]:
-    for run in finding.runs[:RUNS]:
+    for run in finding.runs[:MAX_SHOWN_RUNS]:
         record = runs.get(run)
         if record is None:
             yield Text.assemble(
@@ -187,7 +187,7 @@ def _nothing(record: RunRecord) -> str:
 
 def _short(text: str) -> str:
     line = " ".join(clean(text).split())
-    return line if len(line) <= TEXT else f"{line[:TEXT]}…"
+    return line if len(line) <= MAX_SHOWN_CHARS else f"{line[:MAX_SHOWN_CHARS]}…"
 
 
 def _next_steps(decision: Decision, policy: Policy | None) -> Iterator[Text]:

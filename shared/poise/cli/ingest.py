@@ -103,7 +103,7 @@ def _conclude(result: IngestResult, *, wait: bool, patience: float, as_json: boo
     if as_json:
         print_json(to_json(result))
     else:
-        out.print(report(result, wait=wait), soft_wrap=True)
+        out.print(format_result(result, wait=wait), soft_wrap=True)
     if result.pending:
         raise UnavailableError(
             f"nothing was indexed for {patience:g} s, and {plural(len(result.pending), 'document')} wait: is a"
@@ -113,7 +113,7 @@ def _conclude(result: IngestResult, *, wait: bool, patience: float, as_json: boo
         raise typer.Exit(EXIT_FAILED)
 
 
-def report(result: IngestResult, *, wait: bool) -> Text:
+def format_result(result: IngestResult, *, wait: bool) -> Text:
     """Return the result as text for a person."""
     text = Text(headline(result), style="bold")
     if result.rejected:

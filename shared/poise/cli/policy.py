@@ -15,7 +15,7 @@ from rich.text import Text
 from poise.cli.connect import BrokerOption, JsonOption, open_client
 from poise.cli.console import err, out, print_json
 from poise.cli.errors import EXIT_FAILED, EXIT_INVALID, async_command
-from poise.cli.explain_view import RUNS, decision_explanation
+from poise.cli.explain_view import MAX_SHOWN_RUNS, decision_explanation
 from poise.cli.policy_view import (
     decision_page,
     decisions_table,
@@ -177,7 +177,7 @@ async def explain(
             name = decision.rpartition("-")[0] or None
         name, policy = await decision_log.resolve(poise.mesh.logs, name)
         found = _find(await decision_log.decisions(poise.mesh.logs, name), decision, name)
-        ids = found.finding.runs[:RUNS] if found.finding is not None else ()
+        ids = found.finding.runs[:MAX_SHOWN_RUNS] if found.finding is not None else ()
         runs = await _run_log(poise.mesh).records(ids)
     if as_json:
         explained = {"decision": _plain(found), "runs": {run: _plain(record) for run, record in runs.items()}}

@@ -14,7 +14,7 @@ LEGEND: Final = (
     "grounded: what was sent · own words, relevant: what the variant wrote · fell back: sent from a lower rung"
 )
 LATENCY: Final = "latency_ms."
-TOTAL: Final = "latency_ms.total"
+TOTAL_LATENCY: Final = "latency_ms.total"
 NONE: Final = "-"
 
 
@@ -29,7 +29,7 @@ def scores_table(summaries: Sequence[VariantSummary]) -> RenderableType:
 
 
 def _cells(summary: VariantSummary) -> tuple[str, ...]:
-    values, total = summary.values, summary.values.get(TOTAL)
+    values, total = summary.values, summary.values.get(TOTAL_LATENCY)
     return (
         clean(summary.variant),
         str(summary.runs),
@@ -49,7 +49,7 @@ def _note(summary: VariantSummary) -> str:
     steps = [
         f"{clean(name.removeprefix(LATENCY))} {format_ms(found.p50)}"
         for name, found in summary.values.items()
-        if name.startswith(LATENCY) and name != TOTAL
+        if name.startswith(LATENCY) and name != TOTAL_LATENCY
     ]
     return " · ".join(filter(None, [rungs, *steps, *feedback_notes(summary.values)]))
 

@@ -107,4 +107,4 @@ def retention(topic: Topic) -> str:
     """Return a topic's retention, as text."""
     if topic.compacted:
         return "compacted"
-    return "unlimited" if topic.keep is None else format_duration(topic.keep)
+    return "unlimited" if topic.retention is None else format_duration(topic.retention)

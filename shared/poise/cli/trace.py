@@ -33,12 +33,12 @@ async def trace(
             " retained for a day; with POISE_SPANS=false none are written"
         )
     if as_json:
-        print_json(json.dumps(summary(run_id, run), ensure_ascii=False))
+        print_json(json.dumps(run_summary(run_id, run), ensure_ascii=False))
     else:
         out.print(render_trace(run.spans, out.width, record=run.record, everything=everything))
 
 
-def summary(run_id: str, run: RunTrace) -> dict[str, object]:
+def run_summary(run_id: str, run: RunTrace) -> dict[str, object]:
     """Return a run as JSON values; all times except a span's `start` are milliseconds."""
     split = time_shares(span_tree(run.spans))
     return {

@@ -9,11 +9,9 @@ from rich.text import Text
 
 from poise.cli.gantt import TimeAxis, TimeSpan, draw_bar
 from poise.cli.text import clean, format_ms
-from poise.contracts.span import SpanRecord
+from poise.contracts.span import AttributeValue, SpanRecord
 from poise.run_log.timeline import SpanNode
 from poise.telemetry import semconv
-
-Attribute = bool | int | float | str
 
 STYLES: Final = {
     "gateway": "cyan",
@@ -146,17 +144,17 @@ def _notes(node: SpanNode, total: float) -> Iterator[str]:
             yield note
 
 
-def _waited(ms: Attribute, _span: SpanRecord) -> str:
+def _waited(ms: AttributeValue, _span: SpanRecord) -> str:
     return f"waited {format_seconds(ms / 1000)} for the backend" if isinstance(ms, int | float) and ms >= 1 else ""
 
 
-def _tokens(wrote: Attribute, span: SpanRecord) -> str:
+def _tokens(wrote: AttributeValue, span: SpanRecord) -> str:
     read = span.attributes.get(semconv.GEN_AI_INPUT_TOKENS, "?")
     speed = f", {wrote / span.ms * 1000:.0f}/s" if isinstance(wrote, int) and span.ms else ""
     return f"{read} → {wrote} tokens{speed}"
 
 
-ATTRIBUTE_NOTES: Final[Mapping[str, Callable[[Attribute, SpanRecord], str]]] = MappingProxyType(
+ATTRIBUTE_NOTES: Final[Mapping[str, Callable[[AttributeValue, SpanRecord], str]]] = MappingProxyType(
     {
         semconv.WAIT_MS: _waited,
         semconv.ATTEMPT: lambda attempt, _: "" if attempt == 1 else f"attempt {attempt}",

@@ -26,7 +26,7 @@ Search = Literal["hybrid", "lexical", "cached", "none"]
 Caching = Literal["no-cache", "no-store"]
 """As in HTTP (RFC 9111): `no-cache` = compute a new answer and cache it; `no-store` = do not use the cache."""
 
-NAME = r"^[A-Za-z0-9._-]{1,80}$"
+NAME_PATTERN = r"^[A-Za-z0-9._-]{1,80}$"
 """The pattern of the names of workflows, variants and backends."""
 LANGUAGE_TAG = r"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$"
 
@@ -81,7 +81,7 @@ class Ask(Request[Answer]):
     conversation: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
         default=None, description="Asks of one conversation are answered in order."
     )
-    workflow: Annotated[str, StringConstraints(pattern=NAME)] | None = Field(
+    workflow: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] | None = Field(
         default=None, description="The workflow that answers the ask; absent = `answer`."
     )
     language: Annotated[str, StringConstraints(max_length=35, pattern=LANGUAGE_TAG)] | None = Field(

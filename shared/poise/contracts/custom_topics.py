@@ -30,10 +30,10 @@ BUILT_IN: Final = frozenset({"gateway", "orchestration", "retrieval", "inference
 RESERVED: Final = BUILT_IN | {name.split(".")[1] for name in CATALOGUE} | {"decisions", "feedback", "policy", "probes"}
 """Names that a custom tier must not have: those of built-in tiers and topics."""
 
-NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
+TIER_NAME_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 KIND_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
-_CUSTOM_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\..+")
-_DEAD_LETTER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.dead")
+_CUSTOM_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({TIER_NAME_PATTERN.pattern})\..+")
+_DEAD_LETTER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({TIER_NAME_PATTERN.pattern})\.dead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class TopicOptions:
     """Whether messages of one key are handled one after another."""
     partitions: int = 6
     """Cannot be changed later, because the number determines the partition of each key."""
-    keep: float | None = DAY
+    retention: float | None = DAY
     """Retention of requests in seconds; None = forever."""
     interactive: Deadlines = INTERACTIVE
     """The deadlines of the interactive lane."""
@@ -64,7 +64,7 @@ def custom_tier_topics(
             tier,
             key="the caller's, else run/step" if options.ordered else "run/step",
             partitions=options.partitions,
-            keep=options.keep,
+            retention=options.retention,
             ordered=options.ordered,
             deadlines=options.batch if lane == "batch" else options.interactive,
         )

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
-from poise.contracts.ask import NAME
+from poise.contracts.ask import NAME_PATTERN
 from poise.contracts.bounds import Quantity
 from poise.contracts.message import Message, Request
 
@@ -32,6 +32,6 @@ class Fetch(Request[Fetched]):
     kind: ClassVar[str] = "fetch/1"
     reply: ClassVar[type[Fetched]] = Fetched
 
-    integration: Annotated[str, StringConstraints(pattern=NAME)]
+    integration: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     parameters: Mapping[str, Annotated[str, StringConstraints(max_length=8_000)]] = Field(default_factory=dict)
     """Values for the placeholders in the URL and body of the integration, by name."""

@@ -7,10 +7,10 @@ from pydantic import Field
 from poise.contracts.bounds import Quantity
 from poise.contracts.message import Message, Request
 
-MAX_TOKENS: Final = 10**9
+MAX_TOKEN_COUNT: Final = 10**9
 """More than any model reads or writes; a higher count is an error of the backend."""
 
-Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+Tokens = Annotated[int, Field(ge=0, le=MAX_TOKEN_COUNT)]
 
 
 class ChatMessage(Message):

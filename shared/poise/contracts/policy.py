@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from poise.contracts.ask import NAME
+from poise.contracts.ask import NAME_PATTERN
 from poise.contracts.bounds import MAX_QUANTITY, Finite, Int64, Share, UnixSeconds
 from poise.contracts.message import Message, is_strict
 
@@ -71,7 +71,7 @@ class PolicySpec(Message):
 
     kind: ClassVar[str] = "policy-spec/1"
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     weights: Annotated[dict[str, Share], Field(min_length=1)]
     """The weight of each variant, relative to the sum. A variant of weight 0 is never drawn."""
     limits: Limits = Limits()

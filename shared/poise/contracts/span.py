@@ -9,7 +9,7 @@ from poise.contracts.message import Message
 
 Role = Literal["internal", "server", "client", "producer", "consumer"]
 
-Attribute = bool | Annotated[int, Field(ge=-INT64, le=INT64)] | Finite | str
+AttributeValue = bool | Annotated[int, Field(ge=-INT64, le=INT64)] | Finite | str
 
 
 class SpanRecord(Message):
@@ -37,5 +37,5 @@ class SpanRecord(Message):
     status: Literal["ok", "error"] = "ok"
     error: str | None = None
     """The error, if the status is `error`."""
-    attributes: dict[str, Attribute] = Field(default_factory=dict)
+    attributes: dict[str, AttributeValue] = Field(default_factory=dict)
     """Attributes by OpenTelemetry's names. Lists are joined with commas, and long texts truncated."""

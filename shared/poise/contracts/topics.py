@@ -64,9 +64,9 @@ class Topic:
     key: str = "none"
     """A description of the key."""
     partitions: int = 6
-    keep: float | None = DAY
+    retention: float | None = DAY
     """Retention in seconds; None = forever."""
-    keep_bytes: int | None = None
+    retention_bytes: int | None = None
     """Retention in bytes of a partition; the oldest records beyond it are deleted early. None = no bound."""
     compacted: bool = False
     ordered: bool = False
@@ -107,7 +107,7 @@ def retry_topic(tier: str, delay: float) -> Topic:
         (Message,),
         key="as the original",
         partitions=3,
-        keep=7 * DAY,
+        retention=7 * DAY,
         deadlines=NO_DEADLINE,
         max_bytes=MAX_RECORD_BYTES,
     )
@@ -120,7 +120,7 @@ def dead_letter_topic(tier: str) -> Topic:
         (Message,),
         key="as the original",
         partitions=1,
-        keep=14 * DAY,
+        retention=14 * DAY,
         max_bytes=MAX_RECORD_BYTES,
     )
 
@@ -162,14 +162,14 @@ REPLIES: Final = Topic(
     (Answer, Passages, Completion, Fetched, Fault, Delta, Reset, End),
     key="explicit partition",
     partitions=12,
-    keep=HOUR,
+    retention=HOUR,
 )
 DOCUMENTS: Final = Topic(
     "poise.documents",
     (Document, Deletion),
     "retrieval",
     key="document id",
-    keep=FOREVER,
+    retention=FOREVER,
     compacted=True,
     ordered=True,
     public=True,
@@ -179,41 +179,41 @@ PASSAGES: Final = Topic(
     "poise.passages",
     (PassageRecord, Manifest, CopyNote, Deletion),
     key="<document id>#<part>",
-    keep=FOREVER,
+    retention=FOREVER,
     compacted=True,
 )
-VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id", keep=FOREVER, compacted=True)
+VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id", retention=FOREVER, compacted=True)
 """Small, because every orchestration worker reads all of it. A record is in the partition of its document's number."""
-RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=NO_DEADLINE)
-SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
+RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", retention=7 * DAY, deadlines=NO_DEADLINE)
+SCORES: Final = Topic("poise.scores", (Score,), key="policy", retention=7 * DAY)
 FEEDBACK: Final = Topic(
     "poise.feedback",
     (Feedback,),
     "evaluation",
     key="run",
-    keep=30 * DAY,
-    keep_bytes=1024 * MIB,
+    retention=30 * DAY,
+    retention_bytes=1024 * MIB,
     public=True,
     deadlines=NO_DEADLINE,
     segment=64 * MIB,
 )
 """Retained for longer than the runs, because what a person took the time to write is of use later."""
-POLICY: Final = Topic("poise.policy", (Policy,), key="policy", keep=FOREVER, compacted=True)
+POLICY: Final = Topic("poise.policy", (Policy,), key="policy", retention=FOREVER, compacted=True)
 POLICY_STATE: Final = Topic(
     "poise.policy.state",
     (PolicyState,),
     key="policy",
-    keep=FOREVER,
+    retention=FOREVER,
     compacted=True,
     max_bytes=MAX_RECORD_BYTES,
     segment=16 * MIB,
 )
 """A policy's partition has the same number here, in `poise.policy.commands` and in `poise.scores`."""
-DECISIONS: Final = Topic("poise.decisions", (Decision,), key="policy", keep=FOREVER)
-COMMANDS: Final = Topic("poise.policy.commands", (PolicyCommand,), key="policy", keep=30 * DAY)
-CANCEL: Final = Topic("poise.cancel", (Cancel,), key="run", partitions=1, keep=BATCH.longest + HOUR)
+DECISIONS: Final = Topic("poise.decisions", (Decision,), key="policy", retention=FOREVER)
+COMMANDS: Final = Topic("poise.policy.commands", (PolicyCommand,), key="policy", retention=30 * DAY)
+CANCEL: Final = Topic("poise.cancel", (Cancel,), key="run", partitions=1, retention=BATCH.longest + HOUR)
 """Every worker reads all of it, from the longest deadline ago; so it has one partition."""
-SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", keep=DAY)
+SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", retention=DAY)
 
 TIERS: Final = ("orchestration", "retrieval", "inference", "integration", "evaluation")
 """The tiers that handle messages."""

@@ -15,7 +15,7 @@ from poise.kafka.log_lookup import LogLookup
 from poise.kafka.logs import Logs
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
-from poise.kafka.transactions import ProducerRecord, TooLargeError, TransactionalProducer
+from poise.kafka.transactions import OversizedRecordError, ProducerRecord, TransactionalProducer
 
 READ_TIMEOUT: Final = 120.0
 """Seconds to read a partition of a compacted topic."""
@@ -122,7 +122,7 @@ class RedriveExecutor:
             await self._wait_for_turn(len(batch))
             try:
                 positions = await self._send(transactions, batch)
-            except TooLargeError as error:
+            except OversizedRecordError as error:
                 if len(batch) == 1:  # otherwise the batch is sent again, one by one, to find the refused one
                     self._done.add(batch[0].id)
                     yield RedriveOutcome(batch[0], refused=f"{batch[0].id} is refused by {batch[0].topic}: {error}")

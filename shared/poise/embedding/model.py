@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float32]
 
 VOCABULARY: Final = Path(__file__).with_name("vocab.txt")
-MAX_TOKENS: Final = 256
+MAX_INPUT_TOKENS: Final = 256
 _CACHE_SIZE: Final = 4_096
 """Cached vectors, about 2 kB each: documents quote one another, and searches find the same passages repeatedly."""
 _NICENESS: Final = 5
@@ -82,7 +82,7 @@ class EmbeddingModel:
             ) from error
         self._np = np
         self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
-        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.enable_truncation(MAX_INPUT_TOKENS)
         options = ort.SessionOptions()  # type: ignore[attr-defined]  # re-exported implicitly
         options.intra_op_num_threads = 1
         options.log_severity_level = 3

@@ -53,12 +53,12 @@ class TopicState:
 
 def topic_config(topic: Topic, replication: int = 1) -> dict[str, str]:
     """Return a topic's configuration for a replication factor."""
-    keep = "-1" if topic.keep is None else str(round(topic.keep * 1_000))
-    common = {"retention.ms": keep, "max.message.bytes": str(topic.max_bytes)}
+    retention = "-1" if topic.retention is None else str(round(topic.retention * 1_000))
+    common = {"retention.ms": retention, "max.message.bytes": str(topic.max_bytes)}
     if replication >= DEFAULT_REPLICATION:
         common["min.insync.replicas"] = str(MIN_INSYNC_REPLICAS)
-    if topic.keep_bytes is not None:
-        common["retention.bytes"] = str(topic.keep_bytes)
+    if topic.retention_bytes is not None:
+        common["retention.bytes"] = str(topic.retention_bytes)
     if topic.segment is not None:
         common["segment.bytes"] = str(topic.segment)
     if topic.compacted:

@@ -7,7 +7,7 @@ headers, several kinds of body in one channel, keys, retention, and where replie
 from collections.abc import Iterable
 from functools import reduce
 from operator import or_
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from faststream.specification import AsyncAPI
 
@@ -15,6 +15,7 @@ from poise.contracts import json_schema
 from poise.contracts.document import Deletion
 from poise.contracts.fault import Fault
 from poise.contracts.headers import CORRELATION_ID, MESSAGE_HEADERS
+from poise.contracts.json_schema import Json
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import CATALOGUE, REPLIES, TIERS, Topic
 from poise.kafka.admin import topic_config
@@ -22,8 +23,6 @@ from poise.kafka.connection import Connection
 from poise.kafka.consumer import ConcurrentConsumer
 from poise.kafka.faststream_adapter import new_broker, subscribe
 from poise.kafka.record import Record
-
-Json = dict[str, Any]
 
 REPLY: Final = "reply"
 """The channel that stands for any topic which a request names in `reply_to`."""

@@ -13,7 +13,7 @@ from typing import Final
 MAX_LENGTH: Final = 4096 - 37
 """Bytes: Kafka's default of `offset.metadata.max.bytes`, less the topic id in front."""
 BITMAP: Final = "p1b"
-RUNS: Final = "p1r"
+RUN_LENGTHS: Final = "p1r"
 _MAX_BYTES: Final = (MAX_LENGTH - len(BITMAP)) * 3 // 4
 _BITS: Final = 8
 _SEVEN_BITS: Final = 7
@@ -38,7 +38,7 @@ def encode(watermark: int, finished: Sequence[range]) -> tuple[str, bool]:
         reach = watermark + bits
         if finished[-1].stop <= reach or finished[fitting].start < reach:
             return BITMAP + _base64(bitmap), finished[-1].stop <= reach
-    return RUNS + _base64(runs), fitting == len(finished)
+    return RUN_LENGTHS + _base64(runs), fitting == len(finished)
 
 
 def decode(watermark: int, metadata: str) -> list[range]:
@@ -54,7 +54,7 @@ def decode(watermark: int, metadata: str) -> list[range]:
     if form == BITMAP:
         bits = (offset for offset in range(len(raw) * _BITS) if raw[offset // _BITS] >> offset % _BITS & 1)
         return _joined(watermark + bit for bit in bits)
-    if form == RUNS:
+    if form == RUN_LENGTHS:
         edges = [watermark]
         for length in _varints(raw):
             edges.append(edges[-1] + length)

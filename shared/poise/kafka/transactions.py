@@ -158,7 +158,7 @@ class TransactionalProducer:
                     f"{self.transactional_id} was fenced by another producer, or its transaction timed out"
                 )
             case MessageSizeTooLargeError():
-                return TooLargeError(f"a record is larger than its topic accepts: {error}")
+                return OversizedRecordError(f"a record is larger than its topic accepts: {error}")
             case KafkaError() | TimeoutError():
                 return UnavailableError(
                     f"the broker did not commit a transaction of {self.transactional_id}: {error_message(error)}"
@@ -166,7 +166,7 @@ class TransactionalProducer:
         return error
 
 
-class TooLargeError(TerminalError):
+class OversizedRecordError(TerminalError):
     """A record is larger than its topic accepts."""
 
 

@@ -9,7 +9,7 @@ from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SC
 from poise.errors import PoiseError
 from poise.kafka.logs import Logs
 from poise.kafka.record import Record
-from poise.policy.policy_file import DEFAULT_NAME
+from poise.policy.policy_file import DEFAULT_POLICY
 from poise.policy.replay import PolicyLogs
 from poise.run_log.decoding import decodable
 from poise.run_log.lookup import scores_of_policy
@@ -30,10 +30,10 @@ async def resolve(logs: Logs, name: str | None) -> tuple[str, Policy | None]:
         PoiseError: No name is given, and there are several policies.
     """
     known = await policies(logs)
-    if name is None and len(known) > 1 and DEFAULT_NAME not in known:
+    if name is None and len(known) > 1 and DEFAULT_POLICY not in known:
         raise PoiseError(f"there are several policies: name one of {', '.join(sorted(known))}")
     if name is None:
-        name = next(iter(known)) if len(known) == 1 else DEFAULT_NAME
+        name = next(iter(known)) if len(known) == 1 else DEFAULT_POLICY
     return name, known.get(name)
 
 

@@ -38,13 +38,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from poise.config import toml_lines
-from poise.contracts.ask import NAME
+from poise.contracts.ask import NAME_PATTERN
 from poise.contracts.bounds import MAX_QUANTITY
 from poise.contracts.policy import Limits, PolicySpec
 from poise.errors import SetupError
 from poise.text.error_text import error_message
 
-DEFAULT_NAME: Final = "answer"
+DEFAULT_POLICY: Final = "answer"
 
 STEERING_SCORES: Final = ("quality", "raw_groundedness", "raw_relevance")
 """The scores that may steer. They are 0 to 1, more is better, and they score the drawn variant's own output."""
@@ -188,12 +188,12 @@ class _Validator:
 
     def name(self) -> str:
         """Return the policy's name."""
-        name = self._orchestration.get("policy", DEFAULT_NAME)
+        name = self._orchestration.get("policy", DEFAULT_POLICY)
         self._check_name(("orchestration", "policy"), name, "[orchestration] policy")
         return str(name)
 
     def _check_name(self, where: toml_lines.KeyPath, name: object, what: str) -> bool:
-        if isinstance(name, str) and re.fullmatch(NAME, name):
+        if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
             return True
         self._fault(
             where, f"{what} = {_format_value(name)}: a name has 1 to 80 letters, digits, dots, dashes or underscores"

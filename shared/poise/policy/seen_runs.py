@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final, Self
 
-MAX_RUNS: Final = 65_536
+MAX_REMEMBERED_RUNS: Final = 65_536
 """Runs remembered. Scores are repeated right after a restart of an evaluation worker, which is far fewer runs ago."""
 
 
@@ -30,7 +30,7 @@ class SeenRuns:
             return False
         self._known.add(digest)
         self._order.append(digest)
-        if len(self._order) > MAX_RUNS:
+        if len(self._order) > MAX_REMEMBERED_RUNS:
             self._known.discard(self._order.popleft())
         return True
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from poise.contracts.ask import NAME
+from poise.contracts.ask import NAME_PATTERN
 from poise.contracts.policy import Limits, PolicySpec
 
 MAX_VARIANTS: Final = 32
@@ -99,7 +99,7 @@ def check_size(spec: PolicySpec) -> None:
     Raises:
         ValueError: The name of a variant is invalid, or the spec is too large.
     """
-    if wrong := [name for name in spec.weights if not re.fullmatch(NAME, name)]:
+    if wrong := [name for name in spec.weights if not re.fullmatch(NAME_PATTERN, name)]:
         raise ValueError(f"{wrong[0]!r} can be no variant's name: letters, digits, dots, dashes and underscores")
     variants, size = len(spec.weights), len(spec.encode())
     if variants > MAX_VARIANTS or size > MAX_SPEC_BYTES:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from poise.stack import probe
 from poise.stack.managed_process import ManagedProcess
-from poise.stack.model_server import API_KEY_VARIABLE, DEFAULT_NAME, PATH_PREFIX, check_model_file, default_model
+from poise.stack.model_server import API_KEY_VARIABLE, DEFAULT_MODEL, PATH_PREFIX, check_model_file, default_model
 
 
 class ModelServer(ManagedProcess):
@@ -39,7 +39,7 @@ class ModelServer(ManagedProcess):
     @property
     def model_name(self) -> str:
         """The model's name in requests."""
-        return self._model.stem if self._model else DEFAULT_NAME
+        return self._model.stem if self._model else DEFAULT_MODEL
 
     @property
     def backend(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ from typing import Final
 from poise.errors import SetupError
 from poise.text.error_text import error_message
 
-DEFAULT_NAME: Final = "smollm2-135m-instruct"
+DEFAULT_MODEL: Final = "smollm2-135m-instruct"
 PARALLEL_REQUESTS: Final = 4
 """Concurrent requests."""
 TOKENS_PER_REQUEST: Final = 2048
@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--model", type=Path, help="a GGUF file")
-    parser.add_argument("--name", default=DEFAULT_NAME, help="the model's name in requests")
+    parser.add_argument("--name", default=DEFAULT_MODEL, help="the model's name in requests")
     parser.add_argument("--threads", type=int, default=default_threads())
     arguments = parser.parse_args()
     try:

@@ -13,10 +13,10 @@ from poise.errors import SetupError
 from poise.settings import CONFIG_VARIABLE
 from poise.text.error_text import error_message
 
-TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "integration", "evaluation")
+BUILT_IN_TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "integration", "evaluation")
 """The built-in tiers, in the order in which they are shown."""
 
-ONE_OF_EACH: Final = MappingProxyType(dict.fromkeys(TIERS, 1))
+ONE_WORKER_PER_TIER: Final = MappingProxyType(dict.fromkeys(BUILT_IN_TIERS, 1))
 
 INTEGRATIONS_VARIABLE: Final = "POISE_INTEGRATION_INTEGRATIONS"
 """The integration tier's setting that names the APIs. Without it, the default is no integration worker."""
@@ -30,7 +30,7 @@ def default_workers() -> dict[str, int]:
     Raises:
         SetupError: The settings file cannot be read.
     """
-    return {**ONE_OF_EACH, "integration": int(_integrations_configured())}
+    return {**ONE_WORKER_PER_TIER, "integration": int(_integrations_configured())}
 
 
 def _integrations_configured() -> bool:
@@ -97,11 +97,11 @@ class StackOptions:
             SetupError: A tier is unknown, or options contradict each other.
         """
         for tier in self.workers:
-            if tier not in TIERS:
-                raise SetupError(f"there is no tier {tier!r}: the tiers are {', '.join(TIERS)}")
+            if tier not in BUILT_IN_TIERS:
+                raise SetupError(f"there is no tier {tier!r}: the tiers are {', '.join(BUILT_IN_TIERS)}")
         names = [custom_tier_name(where) for where in self.custom_tiers]
         for name in names:
-            if name in TIERS or names.count(name) > 1:
+            if name in BUILT_IN_TIERS or names.count(name) > 1:
                 raise SetupError(f"--tier: two tiers have the name {name}, which is the name of the file: rename one")
         if self.external.model_url and not self.external.model_name:
             raise SetupError("--model-url needs --model-name: the model's name on that server")
@@ -121,7 +121,7 @@ def parse_workers(text: str) -> dict[str, int]:
         if not count.isdecimal():
             raise SetupError(f"--workers {text!r} has an error at {part!r}: write inference=3,retrieval=2")
         if tier not in workers:
-            raise SetupError(f"there is no tier {tier!r}: the tiers are {', '.join(TIERS)}")
+            raise SetupError(f"there is no tier {tier!r}: the tiers are {', '.join(BUILT_IN_TIERS)}")
         workers[tier] = int(count)
     return workers
 

@@ -12,7 +12,7 @@ from poise.stack.jars import ProgressListener
 from poise.stack.kafka import Kafka
 from poise.stack.managed_process import ManagedProcess
 from poise.stack.model import ModelServer
-from poise.stack.options import DEFAULT_GATEWAY_PORT, TIERS, StackOptions, custom_tier_name
+from poise.stack.options import BUILT_IN_TIERS, DEFAULT_GATEWAY_PORT, StackOptions, custom_tier_name
 from poise.stack.valkey import Valkey
 from poise.stack.worker import CustomTierWorker, Worker, check_tiers
 
@@ -112,7 +112,7 @@ def make_plan(options: StackOptions, on_progress: ProgressListener) -> StartPlan
 def _workers(
     options: StackOptions, environment: Mapping[str, str], gateway: int | None, next_port: NextPort
 ) -> Iterator[Worker]:
-    for tier in TIERS:
+    for tier in BUILT_IN_TIERS:
         for number in range(1, options.workers.get(tier, 0) + 1):
             variables = dict(environment)
             if tier == "gateway":

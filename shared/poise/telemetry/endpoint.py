@@ -13,7 +13,7 @@ from typing import Final
 from poise.allowed_hosts import AllowedHosts
 from poise.errors import SetupError
 
-TIMEOUT: Final = 5.0
+CLIENT_TIMEOUT: Final = 5.0
 """Seconds for a client to send its request and to read the response."""
 MAX_REQUEST_BYTES: Final = 16_384
 MAX_CONNECTIONS: Final = 64
@@ -83,7 +83,7 @@ class AdminEndpoint:
             next(iter(self._open)).transport.abort()
         self._open[writer] = None
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(CLIENT_TIMEOUT):
                 line, *headers = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, _, rest = line.partition(" ")
                 reply = self._reply(method, rest.partition(" ")[0].partition("?")[0], _host_header(headers))

@@ -8,7 +8,7 @@ from poise.telemetry.semconv import Counter, Gauge, Histogram, UpDownCounter
 
 Attributes = Mapping[str, str | int | float | bool]
 Measurement = tuple[float, Attributes]
-Measure = Callable[[float, Attributes | None], None]
+RecordValue = Callable[[float, Attributes | None], None]
 Series = tuple[tuple[str, str | int | float | bool], ...]
 
 MAX_SERIES: Final = 2_000
@@ -27,7 +27,7 @@ class Recorder:
         measures: The function that records each histogram.
     """
 
-    def __init__(self, sums: Iterable[Counter | UpDownCounter], measures: Mapping[Histogram, Measure]) -> None:
+    def __init__(self, sums: Iterable[Counter | UpDownCounter], measures: Mapping[Histogram, RecordValue]) -> None:
         self.measures = measures
         self._sums: dict[Counter | UpDownCounter, dict[Series, float]] = {instrument: {} for instrument in sums}
         self._lock = Lock()

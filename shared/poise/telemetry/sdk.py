@@ -62,7 +62,7 @@ def prometheus_reader() -> tuple[MetricReader, Callable[[], bytes]]:
     return PrometheusMetricReader(registry=registry, scope_info_enabled=False), lambda: generate_latest(registry)
 
 
-def _histogram(meter: Meter, instrument: semconv.Histogram) -> metrics.Measure:
+def _histogram(meter: Meter, instrument: semconv.Histogram) -> metrics.RecordValue:
     return meter.create_histogram(
         instrument.name, instrument.unit, instrument.description, explicit_bucket_boundaries_advisory=instrument.buckets
     ).record

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeGuard, get_type_hints
 
-from poise.contracts.custom_topics import KIND_PATTERN, NAME, RESERVED
+from poise.contracts.custom_topics import KIND_PATTERN, RESERVED, TIER_NAME_PATTERN
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import REQUESTS, Topic
 from poise.errors import SetupError
@@ -37,7 +37,7 @@ async def ensure_topics(admin: KafkaAdmin, tier: str, topics: Collection[Topic])
 
 def tier_problems(name: str, message_types: Iterable[Any]) -> Iterator[str]:
     """Yield what is wrong with the name and the requests of a custom tier."""
-    if not NAME.fullmatch(name):
+    if not TIER_NAME_PATTERN.fullmatch(name):
         yield "its name must be lower-case letters, digits and hyphens, at most 40, and start with a letter"
     elif name in RESERVED:
         yield f"{name} is reserved for Poise: choose another name"

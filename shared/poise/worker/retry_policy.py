@@ -51,7 +51,7 @@ class ReturnFault:
     """Return the fault to the caller, which decides what to do instead, without a dead letter."""
 
 
-Decision = Retry | RetryLater | DeadLetterIt | Expire | ReturnFault
+RetryDecision = Retry | RetryLater | DeadLetterIt | Expire | ReturnFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class RetryBudget:
 
 def decide(
     error: Exception, attempt: FailedAttempt, jitter: random.Random, limits: RetryLimits | None = None
-) -> Decision:
+) -> RetryDecision:
     """Decide on a failed attempt.
 
     Delays in place have full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A retry

@@ -19,7 +19,7 @@ from poise.worker.tier import Tier
 TierSource = Tier | Callable[[], AbstractAsyncContextManager[Tier]]
 """A tier, or a function that opens its resources and yields it: `@asynccontextmanager async def tier()`."""
 
-DEFAULT_NAME: Final = "tier"
+DEFAULT_VARIABLE: Final = "tier"
 """The default name of a tier in its file."""
 
 
@@ -79,7 +79,7 @@ def load(where: str) -> TierSource:
             listed = (
                 f"has several ({', '.join(tiers)}): name one, as {where}:{next(iter(tiers))}" if tiers else "has none"
             )
-            raise SetupError(f"{where} has no {DEFAULT_NAME!r}, and {listed}")
+            raise SetupError(f"{where} has no {DEFAULT_VARIABLE!r}, and {listed}")
         (tier,) = tiers.values()
     if isinstance(tier, Tier):
         return tier
@@ -111,7 +111,7 @@ def split_location(where: str) -> tuple[Path, str]:
     place = Path(file if colon and not name.endswith(".py") else where)
     if place.suffix != ".py" or not place.is_file():
         raise SetupError(f"{where!r}: there is no Python file {place}: give FILE.py or FILE.py:name")
-    return place, name if place != Path(where) else DEFAULT_NAME
+    return place, name if place != Path(where) else DEFAULT_VARIABLE
 
 
 def _import_file(place: Path) -> ModuleType:

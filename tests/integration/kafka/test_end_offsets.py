@@ -41,7 +41,7 @@ async def test_added_and_removed_partitions_are_noticed_without_a_restart(
     topic = f"ends-{uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client"))
-        await mesh.admin.create([Topic(topic, (), partitions=2, keep=HOUR)])
+        await mesh.admin.create([Topic(topic, (), partitions=2, retention=HOUR)])
         ends = await stack.enter_async_context(EndOffsets(mesh.connection, topic))
         await until_partitions(ends, {0, 1})
         await admin.create_partitions({topic: NewPartitions(total_count=3)})

@@ -59,7 +59,7 @@ async def fill(mesh: WorkerRuntime, topic: str, *, key: bytes | None = None, par
 
 @pytest_asyncio.fixture
 async def log(mesh: WorkerRuntime) -> Topic:
-    topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=2, keep=3_600.0)
+    topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=2, retention=3_600.0)
     await mesh.admin.create([topic])
     return topic
 
@@ -117,7 +117,9 @@ async def test_windows_are_searched_in_order(mesh: WorkerRuntime, log: Topic) ->
 
 async def test_dead_letters_are_listed_without_their_messages(mesh: WorkerRuntime) -> None:
     tier = f"t{uuid4().hex[:8]}"
-    await mesh.admin.create([Topic(dead_letter_topic_name(tier), (), partitions=1, keep=3_600.0, max_bytes=3 * MIB)])
+    await mesh.admin.create(
+        [Topic(dead_letter_topic_name(tier), (), partitions=1, retention=3_600.0, max_bytes=3 * MIB)]
+    )
     await fill(mesh, dead_letter_topic_name(tier))
     admin = DeadLetterAdmin(mesh.logs, mesh.settings.tenant)
     with kept_below(KEPT):

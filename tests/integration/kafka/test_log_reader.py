@@ -35,7 +35,7 @@ class Log:
     """A topic that a test deletes, recreates and truncates; and what a reader has applied of it."""
 
     def __init__(self, mesh: WorkerRuntime) -> None:
-        self.topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=2, keep=3_600.0)
+        self.topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=2, retention=3_600.0)
         self.applied: list[str] = []
         self.resets = 0
         self._mesh = mesh

@@ -24,7 +24,7 @@ async def test_a_cancellation_while_a_stream_is_closed_is_raised(
     """Whatever closing waits for: aiokafka suppresses a cancellation that arrives while it waits for its own tasks."""
     monkeypatch.setattr(log_stream, "POLL_TIMEOUT_MS", 10)
     async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
-        topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=1, keep=3_600.0)
+        topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=1, retention=3_600.0)
         await mesh.admin.create([topic])
         for ticks in range(MAX_TICKS):
             closing = asyncio.Event()

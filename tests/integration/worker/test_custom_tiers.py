@@ -183,7 +183,7 @@ async def test_a_call_to_a_tier_that_never_ran_says_so_and_does_not_wait(kafka: 
             UnavailableError, match=r"elsewhere-.*interactive does not exist: start a worker of the tier"
         ):
             await poise.call(EchoElsewhere(text="x"))
-        tier = Tier(EchoElsewhere.tier, {EchoElsewhere: echo}, topics=TopicOptions(partitions=3, keep=3600))
+        tier = Tier(EchoElsewhere.tier, {EchoElsewhere: echo}, topics=TopicOptions(partitions=3, retention=3600))
         async with serving(MeshSettings(broker=kafka), tier) as mesh:
             assert (await poise.call(EchoElsewhere(text="x"))).text == "x interactive"
             assert (await poise.call(EchoElsewhere(text="x"), lane="batch")).text == "x batch"

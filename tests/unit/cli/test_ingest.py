@@ -1,6 +1,6 @@
 import json
 
-from poise.cli.ingest import STATUSES, headline, report, to_json
+from poise.cli.ingest import STATUSES, format_result, headline, to_json
 from poise.contracts import Epoch
 from poise.ingestion.document_files import RejectedDocument
 from poise.ingestion.publish import IngestResult
@@ -31,11 +31,11 @@ def test_report_lists_rejected_and_indexed_documents() -> None:
     done = ingested(new=3)
     done.rejected.append(RejectedDocument("x.txt", "is empty"))
     done.indexed, done.parts = 3, 40
-    assert report(done, wait=True).plain == "3 documents: 3 new, 1 refused · indexed as 40 passages"
+    assert format_result(done, wait=True).plain == "3 documents: 3 new, 1 refused · indexed as 40 passages"
 
 
 def test_report_without_waiting_shows_the_min_epoch_option() -> None:
-    assert report(ingested(new=1), wait=False).plain.endswith(f"\npoise ask --min-epoch {EPOCH.encode()} …")
+    assert format_result(ingested(new=1), wait=False).plain.endswith(f"\npoise ask --min-epoch {EPOCH.encode()} …")
 
 
 def test_json_output_has_all_counts() -> None:

@@ -223,7 +223,7 @@ def topic_row(topic: Topic) -> list[str]:
         f"any message {fate}" if any_message else carries,
         f"`{topic.key}`" if "<" in topic.key else topic.key,
         str(topic.partitions),
-        "compacted" if topic.compacted else seconds(topic.keep),
+        "compacted" if topic.compacted else seconds(topic.retention),
         "by key" if topic.ordered else "–",
         "anyone" if topic.public else "Poise",
         topic.tier or "–",

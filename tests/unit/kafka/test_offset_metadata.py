@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.kafka.offset_metadata import BITMAP, MAX_LENGTH, RUNS, decode, encode
+from poise.kafka.offset_metadata import BITMAP, MAX_LENGTH, RUN_LENGTHS, decode, encode
 
 
 def ranges(watermark: int, lengths: list[int]) -> list[range]:
@@ -48,7 +48,7 @@ def test_the_highest_ranges_are_dropped_if_they_do_not_fit(seed: int, longest: i
 def test_the_shorter_format_is_chosen() -> None:
     alternating, one_run = [range(n, n + 1) for n in range(1, 2_000, 2)], [range(1, 1_000_000)]
     assert encode(0, alternating)[0].startswith(BITMAP)
-    assert encode(0, one_run)[0].startswith(RUNS)
+    assert encode(0, one_run)[0].startswith(RUN_LENGTHS)
     assert len(encode(0, alternating)[0]) < 400
     assert len(encode(0, one_run)[0]) < 10
 
@@ -57,7 +57,7 @@ def test_the_format_that_reaches_further_is_chosen_if_neither_holds_all() -> Non
     dense = [range(n, n + 1) for n in range(1, 100_000, 2)]
     sparse = [range(n, n + 1) for n in range(300, 3_000_000, 300)]
     assert encode(0, dense)[0].startswith(BITMAP)
-    assert encode(0, sparse)[0].startswith(RUNS)
+    assert encode(0, sparse)[0].startswith(RUN_LENGTHS)
 
 
 def test_no_finished_offsets_are_an_empty_text() -> None:

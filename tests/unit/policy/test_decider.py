@@ -422,7 +422,9 @@ def test_the_largest_snapshot_fits_a_record_and_a_larger_policy_is_refused(
         drawn: dict[str, Any] = {"policy_version": policy.version, "probability": policy.weights[name]}
         fed.see(score_of(run, name, at=at, question=question, values=values, **drawn))
     assert len(policy.encode()) < POLICY_TOPIC.max_bytes
-    snapshot = fed.decider.snapshot() | {"seen": SeenRuns(range(2**64 - seen_runs.MAX_RUNS, 2**64)).to_base64()}
+    snapshot = fed.decider.snapshot() | {
+        "seen": SeenRuns(range(2**64 - seen_runs.MAX_REMEMBERED_RUNS, 2**64)).to_base64()
+    }
     state = PolicyState(name=POLICY, scores=1, commands=1, decider=snapshot)
     assert len(state.encode()) < 0.9 * POLICY_STATE.max_bytes
 

@@ -11,8 +11,8 @@ import yaml
 from poise.settings import MeshSettings
 from poise.stack import jars, plan
 from poise.stack.kafka import MAX_TRANSACTION_MS
-from poise.stack.model_server import API_KEY_VARIABLE, DEFAULT_NAME, MIN_KEY_LENGTH, PATH_PREFIX
-from poise.stack.options import INTEGRATIONS_VARIABLE, TIERS
+from poise.stack.model_server import API_KEY_VARIABLE, DEFAULT_MODEL, MIN_KEY_LENGTH, PATH_PREFIX
+from poise.stack.options import BUILT_IN_TIERS, INTEGRATIONS_VARIABLE
 from poise_services.orchestration.settings import OrchestrationSettings
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +27,7 @@ def services() -> dict[str, Any]:
 
 def test_every_tier_is_a_service_of_the_one_image_definition(services: dict[str, Any]) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for tier in TIERS:
+    for tier in BUILT_IN_TIERS:
         build = services[tier]["build"]
         assert build == {"context": ".", "dockerfile": "infra/docker/Dockerfile", "args": {"TIER": tier}}
         assert tier in extras
@@ -45,7 +45,7 @@ def test_transaction_timeout_equals_that_of_the_embedded_broker(services: dict[s
 
 
 def test_workers_start_after_the_services_they_depend_on(services: dict[str, Any]) -> None:
-    for tier in TIERS:
+    for tier in BUILT_IN_TIERS:
         assert services[tier]["depends_on"] == {
             "kafka": {"condition": "service_healthy"},
             "valkey": {"condition": "service_healthy"},
@@ -56,14 +56,14 @@ def test_workers_start_after_the_services_they_depend_on(services: dict[str, Any
 
 def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> None:
     known = {f"POISE_{name.upper()}" for name in MeshSettings.model_fields}
-    given = {name for tier in TIERS for name in services[tier]["environment"]}
+    given = {name for tier in BUILT_IN_TIERS for name in services[tier]["environment"]}
     given |= set(re.findall(r"POISE_\w+(?==)", DOCKERFILE))
     own = {"POISE_GATEWAY_HOST", "POISE_GATEWAY_ALLOWED_HOSTS", "POISE_INFERENCE_BACKENDS", INTEGRATIONS_VARIABLE}
     own |= {"POISE_ORCHESTRATION_INTEGRATIONS"}
     assert given - known == own
     assert "integrations" in OrchestrationSettings.model_fields
     assert services["integration"]["profiles"] == ["integration"]  # it has nothing to do where none is configured
-    assert DEFAULT_NAME in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
+    assert DEFAULT_MODEL in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
 
 
 def test_orchestration_workers_share_the_draw_secret(services: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from poise.errors import SetupError
 from poise.stack.options import (
     INTEGRATIONS_VARIABLE,
-    ONE_OF_EACH,
+    ONE_WORKER_PER_TIER,
     ExternalServices,
     StackOptions,
     parse_custom_tiers,
@@ -25,12 +25,12 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unnamed_tiers_have_one_worker() -> None:
     workers = parse_workers("inference=3, retrieval=0")
 
-    assert workers == {**ONE_OF_EACH, "retrieval": 0, "inference": 3, "integration": 0}
+    assert workers == {**ONE_WORKER_PER_TIER, "retrieval": 0, "inference": 3, "integration": 0}
 
 
 @pytest.mark.parametrize("text", ["", " ", ","])
 def test_empty_option_starts_one_worker_of_each_configured_tier(text: str) -> None:
-    assert parse_workers(text) == StackOptions().workers == {**ONE_OF_EACH, "integration": 0}
+    assert parse_workers(text) == StackOptions().workers == {**ONE_WORKER_PER_TIER, "integration": 0}
 
 
 @pytest.mark.parametrize("variable", [INTEGRATIONS_VARIABLE, f"{INTEGRATIONS_VARIABLE}__weather__url"])

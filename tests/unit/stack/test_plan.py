@@ -9,10 +9,10 @@ import pytest
 
 from poise.errors import SetupError
 from poise.stack import plan
-from poise.stack.options import ONE_OF_EACH, ExternalServices, Ports, StackOptions
+from poise.stack.options import ONE_WORKER_PER_TIER, ExternalServices, Ports, StackOptions
 from poise.stack.plan import StartPlan
 
-NO_GATEWAY = {**ONE_OF_EACH, "gateway": 0}
+NO_GATEWAY = {**ONE_WORKER_PER_TIER, "gateway": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +39,12 @@ def test_plan_starts_every_server_that_is_not_external(tmp_path: Path) -> None:
     made = make(StackOptions(tmp_path, NO_GATEWAY))
 
     assert [part.name for part in made.servers] == ["model", "redis", "kafka"]
-    assert [worker.instance for worker in made.workers] == [f"{tier}-1" for tier in list(ONE_OF_EACH)[1:]]
+    assert [worker.instance for worker in made.workers] == [f"{tier}-1" for tier in list(ONE_WORKER_PER_TIER)[1:]]
     assert made.addresses.gateway_url is None
 
 
 def test_every_part_has_its_own_port(tmp_path: Path) -> None:
-    made = make(StackOptions(tmp_path, {**ONE_OF_EACH, "gateway": 3, "inference": 20}, Ports(gateway=0)))
+    made = make(StackOptions(tmp_path, {**ONE_WORKER_PER_TIER, "gateway": 3, "inference": 20}, Ports(gateway=0)))
 
     ports = [part.port for part in (*made.servers, *made.workers)]
     ports += [int(told(made, f"gateway-{number}")["POISE_GATEWAY_PORT"]) for number in (1, 2, 3)]
@@ -122,7 +122,7 @@ def test_api_key_of_the_model_server_is_read_from_the_environment(
 )
 def test_port_in_use_is_reported_in_one_line(tmp_path: Path, taken: int, part: str, option: str) -> None:
     with pytest.raises(SetupError, match=f"port {taken} .* in use: .*{option}") as error:
-        make(StackOptions(tmp_path, ONE_OF_EACH, Ports(**{part: taken})))
+        make(StackOptions(tmp_path, ONE_WORKER_PER_TIER, Ports(**{part: taken})))
     assert "\n" not in str(error.value)
 
 
@@ -153,7 +153,7 @@ def test_secrets_of_a_tier_are_passed_only_to_its_workers(tmp_path: Path, monkey
     monkeypatch.setenv("POISE_SECURITY__PASSWORD", "of-the-broker")
     (tmp_path / "own.py").touch()
     options = StackOptions(
-        tmp_path, {**ONE_OF_EACH}, custom_tiers={str(tmp_path / "own.py"): 1}, ports=Ports(gateway=0)
+        tmp_path, {**ONE_WORKER_PER_TIER}, custom_tiers={str(tmp_path / "own.py"): 1}, ports=Ports(gateway=0)
     )
     made = make(options)
     assert made.model is not None

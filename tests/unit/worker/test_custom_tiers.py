@@ -155,7 +155,11 @@ def test_each_form_of_handler_is_accepted(handler: Any) -> None:
 def test_topic_names_and_retention_follow_the_convention() -> None:
     interactive, batch, *again, dead = custom_tier_topics("translation", (Translate,))
     model = REQUESTS[Generate]["interactive"]
-    assert (interactive.partitions, interactive.keep, interactive.ordered) == (model.partitions, model.keep, False)
+    assert (interactive.partitions, interactive.retention, interactive.ordered) == (
+        model.partitions,
+        model.retention,
+        False,
+    )
     assert (interactive.deadlines, batch.deadlines) == (INTERACTIVE, BATCH)
     assert interactive.accepts == batch.accepts == (Translate,)
     assert [topic.name for topic in again] == [retry_topic_name("translation", delay) for delay in RETRY_DELAYS]
@@ -167,9 +171,9 @@ def test_topic_names_and_retention_follow_the_convention() -> None:
 
 def test_topic_options_set_the_topics() -> None:
     soon, late = Deadlines(5, 60), Deadlines(60, 600)
-    options = TopicOptions(ordered=True, partitions=12, keep=None, interactive=soon, batch=late)
+    options = TopicOptions(ordered=True, partitions=12, retention=None, interactive=soon, batch=late)
     interactive, batch = Tier("translation", {Translate: translate}, topics=options).topics
-    assert (interactive.ordered, interactive.partitions, interactive.keep) == (True, 12, None)
+    assert (interactive.ordered, interactive.partitions, interactive.retention) == (True, 12, None)
     assert (interactive.deadlines, batch.deadlines) == (soon, late)
 
 

@@ -16,11 +16,11 @@ from poise.contracts.topics import SCORES
 from poise.errors import UnavailableError
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
-from poise_labs.balance.environment import SECOND, STEADY, policy_spec
+from poise_labs.balance.environment import FAULTY, STEADY, policy_spec
 from poise_labs.balance.load import LoadGenerator
 from poise_labs.balance.observer import BalanceObserver
 from poise_labs.balance.scenario import BalancePlan, BalanceScenario
-from poise_labs.balance.summary import summary
+from poise_labs.balance.summary import summary_lines
 from poise_labs.balance.timeline import Timeline
 
 pytestmark = pytest.mark.integration
@@ -42,9 +42,9 @@ class Stage:
         self.faults.append(share)
 
     async def ask(self, _: str) -> None:
-        share = self.observer.timeline.share(SECOND)
+        share = self.observer.timeline.share(FAULTY)
         second = self.chance.random() < share
-        variant = SECOND if second else STEADY
+        variant = FAULTY if second else STEADY
         good = not (second and self.chance.random() < self.fault)
         score = score_of(uuid4().hex, variant, good=good, policy=self.policy, policy_version=0, at=time.time())
         score = score.model_copy(update={"probability": share if second else 1 - share})
@@ -57,7 +57,7 @@ async def stage(mesh_settings: MeshSettings) -> AsyncIterator[Stage]:
     async with (
         worker(mesh_settings),
         WorkerRuntime(another(mesh_settings), tier="cli") as mesh,
-        BalanceObserver(mesh, Timeline((STEADY, SECOND), now, now), policy) as observer,
+        BalanceObserver(mesh, Timeline((STEADY, FAULTY), now, now), policy) as observer,
     ):
         yield Stage(mesh, observer, policy)
 
@@ -73,10 +73,10 @@ async def test_a_fault_is_noticed_and_the_weight_is_restored_after_it(stage: Sta
     assert stage.faults == [0.7, 0.0]
     assert [mark.kind for mark in timeline.events] == ["set", "fault", "noticed", "fault_fixed", "restored"]
     assert [decision.action for decision in stage.observer.decisions] == ["set", "roll back", "promote"]
-    assert timeline.share(SECOND) == pytest.approx(0.5)
-    assert min(point.shares[SECOND] for point in timeline.weights) == pytest.approx(0.2)
+    assert timeline.share(FAULTY) == pytest.approx(0.5)
+    assert min(point.shares[FAULTY] for point in timeline.weights) == pytest.approx(0.2)
     assert "its share is restored" in timeline.story
-    assert [line.split()[0] for line in summary(timeline, stage.observer.decisions, failed=0)] == [
+    assert [line.split()[0] for line in summary_lines(timeline, stage.observer.decisions, failed=0)] == [
         "Fault",
         "Noticed",
         "Decreased",
@@ -90,7 +90,7 @@ async def test_without_a_fault_no_weight_moves(stage: Stage) -> None:
     timeline = stage.observer.timeline
     assert stage.faults == []
     assert [decision.action for decision in stage.observer.decisions] == ["set"]
-    assert {point.shares[SECOND] for point in timeline.weights} == {0.5}
+    assert {point.shares[FAULTY] for point in timeline.weights} == {0.5}
     assert timeline.story.endswith("no weight moved.")
 
 

@@ -16,7 +16,7 @@ from poise_services.inference.settings import Backend
 pytestmark = pytest.mark.integration
 
 
-def scenario(hurt: HarmKind = "wrong", **trouble: float) -> Scenario:
+def scenario(hurt: HarmKind = "wrong", **degradation: float) -> Scenario:
     return Scenario(
         about="x",
         hurt=hurt,
@@ -24,7 +24,7 @@ def scenario(hurt: HarmKind = "wrong", **trouble: float) -> Scenario:
         rate=1,
         policy=Limits(max_latency=0.001),
         variants=(LabVariant(name="steady", seconds=0), LabVariant(name="cheap", seconds=0)),
-        trouble=Degradation(variant="cheap", begins=5, ends=10, **trouble),
+        degradation=Degradation(variant="cheap", begins=5, ends=10, **degradation),
     )
 
 
@@ -60,14 +60,14 @@ async def test_it_answers_whole_or_streamed_and_records_its_answers() -> None:
     assert wrong is not None
     assert right.answer is not None
     assert wrong.answer is not None
-    assert (whole.text, right.answer.right, right.answer.troubled) == (right.answer.text, True, False)
+    assert (whole.text, right.answer.right, right.answer.harmed) == (right.answer.text, True, False)
     assert questions[0].right(whole.text)
     assert streamed.text.strip() == "".join(written).strip() == wrong.answer.text
-    assert (wrong.answer.right, wrong.answer.troubled) == (False, True)
+    assert (wrong.answer.right, wrong.answer.harmed) == (False, True)
     assert backend.outcome("steady", 0) is None
 
 
-async def test_a_wrong_answer_of_the_troubled_variant_hurts() -> None:
+async def test_a_wrong_answer_of_the_degraded_variant_hurts() -> None:
     questions, script = sample_questions(10, 1), scenario(wrong=1.0)
     async with ScriptedBackend(script, questions, 1) as backend, server(backend, "cheap") as model:
         for number in (0, 5):
@@ -77,7 +77,7 @@ async def test_a_wrong_answer_of_the_troubled_variant_hurts() -> None:
     assert not is_hurt(record(questions[5], raw="wrong", variant="steady"), 5, script, backend)
 
 
-async def test_a_fault_during_the_trouble_and_a_skip_after_failures_hurt() -> None:
+async def test_a_fault_during_the_degradation_and_a_skip_after_failures_hurt() -> None:
     questions, script = sample_questions(10, 1), scenario("failed", faults=1.0)
     async with ScriptedBackend(script, questions, 1) as backend, server(backend, "cheap") as model:
         with pytest.raises(RetryableError, match="503"):
@@ -89,7 +89,7 @@ async def test_a_fault_during_the_trouble_and_a_skip_after_failures_hurt() -> No
     assert not is_hurt(record(questions[0]), 0, script, backend)
 
 
-async def test_an_answer_slowed_by_the_trouble_hurts_above_the_latency_limit() -> None:
+async def test_an_answer_slowed_by_the_degradation_hurts_above_the_latency_limit() -> None:
     questions, script = sample_questions(10, 1), scenario("slow", slow=1.0, slow_by=0.01)
     async with ScriptedBackend(script, questions, 1) as backend, server(backend, "cheap") as model:
         await model.complete(chat(questions[5]), remaining=10.0)
@@ -97,15 +97,15 @@ async def test_an_answer_slowed_by_the_trouble_hurts_above_the_latency_limit() -
     assert not is_hurt(record(questions[5], raw="right", ms=0.5), 5, script, backend)
 
 
-async def test_the_outage_cycle_begins_with_the_trouble() -> None:
+async def test_the_outage_cycle_begins_with_the_degradation() -> None:
     questions = sample_questions(10, 1)
     async with (
         ScriptedBackend(scenario("failed", down=3_600.0, up=1.0), questions, 1) as backend,
         server(backend, "cheap") as cheap,
         server(backend, "steady") as steady,
     ):
-        await cheap.complete(chat(questions[5]), remaining=10.0)  # the trouble has not been started
-        backend.start_trouble()
+        await cheap.complete(chat(questions[5]), remaining=10.0)  # the degradation has not begun
+        backend.start_degradation()
         with pytest.raises(RetryableError, match="503"):
             await cheap.complete(chat(questions[6]), remaining=10.0)
         await steady.complete(chat(questions[6]), remaining=10.0)

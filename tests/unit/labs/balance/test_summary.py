@@ -1,7 +1,7 @@
 from balance_kit import act
 
 from poise.contracts.policy import Decision, Finding, Sample
-from poise_labs.balance.summary import summary
+from poise_labs.balance.summary import summary_lines
 from poise_labs.balance.timeline import Timeline
 
 
@@ -32,7 +32,7 @@ def decided(action: str, before: float, after: float, *, by: str = "loop", acted
 
 
 def lines_of(timeline: Timeline, *decisions: Decision, failed: int = 0) -> list[str]:
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in summary(timeline, decisions, failed=failed)]
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in summary_lines(timeline, decisions, failed=failed)]
 
 
 def test_an_act_is_summarised_in_five_lines() -> None:

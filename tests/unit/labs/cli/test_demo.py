@@ -4,7 +4,7 @@ import pytest
 
 from poise.cli.app import COMMANDS
 from poise_labs.cli.demo import NEXT, LapTimer, command_name, next_steps
-from poise_labs.cli.sample_corpus import QUESTIONS, corpus
+from poise_labs.cli.sample_corpus import EXAMPLE_QUESTIONS, corpus
 
 
 def test_the_corpus_is_the_language_reference() -> None:
@@ -15,7 +15,7 @@ def test_the_corpus_is_the_language_reference() -> None:
 
 
 def test_demo_asks_three_different_questions() -> None:
-    assert len(set(QUESTIONS)) == 3
+    assert len(set(EXAMPLE_QUESTIONS)) == 3
 
 
 def test_the_time_to_the_first_answer_is_the_sum_of_its_parts() -> None:

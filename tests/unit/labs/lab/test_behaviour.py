@@ -38,20 +38,20 @@ def test_wrong_answers_have_the_configured_frequency() -> None:
     )
 
 
-def test_answer_is_troubled_if_it_is_wrong_only_with_the_trouble() -> None:
+def test_answer_is_harmed_if_it_is_wrong_only_with_the_degradation() -> None:
     some = sample_questions(1_000, 1)
     before, after = told(some, USUAL), told(some, WORSE)
     for was, now in zip(before, after, strict=True):
-        assert now.troubled == (was.right and not now.right)
+        assert now.harmed == (was.right and not now.right)
         assert was.right or not now.right  # what would have been wrong is wrong
 
 
-def test_answer_is_troubled_if_it_is_slow_only_with_the_trouble() -> None:
+def test_answer_is_harmed_if_it_is_slow_only_with_the_degradation() -> None:
     some = sample_questions(1_000, 1)
     usual, slow = Behaviour(slow=0.01, slow_by=2.0), Behaviour(slow=0.7, slow_by=2.0)
     found = told(some, slow, usual)
-    assert sum(one.troubled for one in found) / 1_000 == pytest.approx(0.69, abs=0.05)
-    assert all(one.seconds > 2.0 for one in found if one.troubled)
+    assert sum(one.harmed for one in found) / 1_000 == pytest.approx(0.69, abs=0.05)
+    assert all(one.seconds > 2.0 for one in found if one.harmed)
 
 
 def test_wrong_answers_have_every_error_kind_and_are_never_right() -> None:
@@ -64,7 +64,7 @@ def test_wrong_answers_have_every_error_kind_and_are_never_right() -> None:
 def test_answer_without_its_sentence_quotes_the_prompt() -> None:
     question = sample_questions(1, 1)[0]
     found = scripted_answer(question, ["It rains."], variant="a", seed=1, usual=Behaviour(), now=Behaviour())
-    assert (found.text, found.right, found.error_kind, found.troubled) == ("It rains.", False, None, False)
+    assert (found.text, found.right, found.error_kind, found.harmed) == ("It rains.", False, None, False)
 
 
 def test_sampled_questions_are_unique_and_ordered_by_seed() -> None:

@@ -13,15 +13,15 @@ SCENARIO = Scenario(
     asks=400,
     rate=10,
     variants=VARIANTS,
-    trouble=Degradation(variant="cheap", begins=100, ends=400),
+    degradation=Degradation(variant="cheap", begins=100, ends=400),
 )
-QUIET = SCENARIO.model_copy(update={"trouble": None})
+QUIET = SCENARIO.model_copy(update={"degradation": None})
 
 
 def request(number: int, **fields: object) -> LabRequest:
     usual: dict[str, object] = {
         "number": number, "sent": 1_000.0 + number / 10, "seconds": 0.5, "rung": "primary", "misled": False,
-        "drawn": "cheap" if number % 2 else "steady", "troubled": SCENARIO.troubled(number), "hurt": False,
+        "drawn": "cheap" if number % 2 else "steady", "during_degradation": SCENARIO.is_degraded(number), "hurt": False,
         "right": True, "quality": 0.6, "score": number, "counted": True,
     }  # fmt: skip
     return LabRequest(**(usual | fields))  # type: ignore[arg-type]
@@ -58,14 +58,14 @@ def arm(*decisions: Decision, loop: bool = True, **fields: object) -> Experiment
     return ExperimentArm(loop, 1, requests, tuple((1_030.0, one) for one in decisions), ())
 
 
-def test_detection_counts_the_variants_answers_since_the_trouble_began() -> None:
+def test_detection_counts_the_variants_answers_since_the_degradation_began() -> None:
     found = detection_of(SCENARIO, arm(decision("shift", "cheap", 180)))
     assert found is not None
     assert found.answers == 40  # of the scores 100 to 179 every second
     assert found.seconds == pytest.approx(20.0)
 
 
-def test_alarm_before_the_trouble_or_about_another_variant_is_false() -> None:
+def test_alarm_before_the_degradation_or_about_another_variant_is_false() -> None:
     early, other = decision("shift", "cheap", 90), decision("roll back", "steady", 200, 2)
     told = arm(early, other)
     assert detection_of(SCENARIO, told) is None
@@ -79,7 +79,7 @@ def test_consecutive_decreases_are_one_alarm_until_a_promotion() -> None:
     assert len(false_alarms(QUIET, arm(*steps, *again))) == 2
 
 
-def test_alarm_about_the_trouble_is_not_false() -> None:
+def test_alarm_about_the_degradation_is_not_false() -> None:
     assert false_alarms(SCENARIO, arm(decision("shift", "cheap", 180))) == []
 
 
@@ -102,7 +102,7 @@ def test_moved_is_measured_from_the_set_weights() -> None:
     assert moved(told) == pytest.approx(0.23)
 
 
-def test_fall_is_that_of_the_share_of_troubled_requests() -> None:
+def test_fall_is_that_of_the_share_of_requests_during_the_degradation() -> None:
     off = report_of(SCENARIO, arm(loop=False, hurt=True))
     on = report_of(SCENARIO, ExperimentArm(True, 1, tuple(request(n, hurt=n % 10 == 0) for n in range(400)), (), ()))
     assert ScenarioReport(SCENARIO, 1, (off, on)).fall == pytest.approx(1 - 40 / 300 / (400 / 300))
@@ -117,7 +117,7 @@ def test_arm_with_an_early_false_alarm_has_no_fall() -> None:
     assert ScenarioReport(SCENARIO, 1, (off, on)).fall is None
 
 
-def test_rungs_are_counted_during_the_trouble() -> None:
+def test_rungs_are_counted_during_the_degradation() -> None:
     requests = [request(number, rung="extractive" if number == 50 else "primary") for number in range(400)]
     found = report_of(SCENARIO, ExperimentArm(True, 1, tuple(requests), (), ()))
     assert found.rungs == {"primary": 300}

@@ -18,7 +18,7 @@ wrong = 0.05
 name = "cheap"
 wrong = 0.05
 
-[trouble]
+[degradation]
 variant = "cheap"
 begins = 40
 ends = 80
@@ -31,7 +31,7 @@ def test_bundled_scenarios_are_valid_and_named_after_their_files() -> None:
     assert [load_scenario(name).name for name in scenario_names()] == scenario_names()
 
 
-def test_trouble_changes_only_the_configured_behaviour_of_its_variant() -> None:
+def test_degradation_changes_only_the_configured_behaviour_of_its_variant() -> None:
     found = parse_scenario(SOUND, "s")
     usual, now = found.usual("cheap"), found.behaviour("cheap", 40)
     assert (usual.wrong, now.wrong) == (0.05, 0.4)
@@ -39,16 +39,16 @@ def test_trouble_changes_only_the_configured_behaviour_of_its_variant() -> None:
     assert found.behaviour("steady", 40) == found.usual("steady")
 
 
-def test_trouble_lasts_from_begins_up_to_ends() -> None:
+def test_degradation_lasts_from_begins_up_to_ends() -> None:
     found = parse_scenario(SOUND, "s")
-    assert [number for number in range(100) if found.troubled(number)] == list(range(40, 80))
+    assert [number for number in range(100) if found.is_degraded(number)] == list(range(40, 80))
     assert found.behaviour("cheap", 39) == found.behaviour("cheap", 80) == found.usual("cheap")
 
 
-def test_fewer_asks_scale_the_trouble() -> None:
+def test_fewer_asks_scale_the_degradation() -> None:
     found = parse_scenario(SOUND, "s").of_asks(50)
-    assert found.trouble is not None
-    assert (found.asks, found.trouble.begins, found.trouble.ends) == (50, 20, 40)
+    assert found.degradation is not None
+    assert (found.asks, found.degradation.begins, found.degradation.ends) == (50, 20, 40)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_fewer_asks_scale_the_trouble() -> None:
         (
             'variant = "cheap"',
             'variant = "dear"',
-            "s.toml:1: the trouble is of 'dear', but the variants are",
+            "s.toml:1: the degradation is of 'dear', but the variants are",
         ),
-        ("ends = 80", "ends = 101", "s.toml:1: the trouble must begin before it ends, and end within 100 asks"),
+        ("ends = 80", "ends = 101", "s.toml:1: the degradation must begin before it ends, and end within 100 asks"),
         ("rate = 10", 'rate = 10\nhurt = "slow"', "s.toml:1: slow answers need a ceiling"),
         ("rate = 10", "rate = ", "s.toml:3: is not TOML"),
         *(
@@ -75,6 +75,7 @@ def test_fewer_asks_scale_the_trouble() -> None:
             )
             for old, new in Limits.renamed.items()
         ),
+        ("[degradation]", "[trouble]", "s.toml:13: trouble was renamed: set degradation"),
     ],
 )
 def test_invalid_scenario_is_rejected_with_its_line(tmp_path: Path, was: str, becomes: str, told: str) -> None:
