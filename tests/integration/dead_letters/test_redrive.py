@@ -1,4 +1,4 @@
-"""Redriving dead letters, each once, while processes die or run concurrently; and purging them."""
+"""Dead letters are redriven once each, while processes die or run concurrently; and they can be purged."""
 
 import asyncio
 import os
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.integration
 KILLED = Path(__file__).parents[2] / "kit" / "killed_redrive.py"
 
 
-class Letters:
-    """Dead letters of a tier that is this test's alone."""
+class TierDeadLetters:
+    """The dead letters of a tier that only one test uses."""
 
     def __init__(self, mesh: WorkerRuntime, tier: str) -> None:
         self.mesh = mesh
@@ -44,7 +44,7 @@ class Letters:
         self.admin = DeadLetterAdmin(mesh.logs, mesh.settings.tenant)
 
     async def write(self, *keys: str, size: int = 10, redrives: int = 0) -> None:
-        """Have messages with these keys die."""
+        """Write a dead letter for each key."""
         headers = (("poise-redrives", str(redrives).encode()),) if redrives else ()
         for key in keys:
             record = Record(self.topic, 0, int(uuid4().int % 10**9), 1.0, key.encode(), b"x" * size, headers)
@@ -58,28 +58,28 @@ class Letters:
             )
 
     async def states(self) -> dict[str, DeadLetterState]:
-        """How each stands, by key."""
+        """Return the state of each dead letter by key."""
         return {(letter.record.key or b"").decode(): letter.state for letter in await self.admin.select(self.all)}
 
     async def copies(self) -> list[str]:
-        """The keys of what was sent again, as a worker sees them: what is committed."""
+        """Return the keys of the committed copies in the tier's topic."""
         return [(record.key or b"").decode() for record in await self.mesh.logs.read_topic(self.topic)]
 
     async def redrive(
-        self, chosen: DeadLetterFilter | None = None, how: RedriveOptions | None = None
+        self, selected: DeadLetterFilter | None = None, options: RedriveOptions | None = None
     ) -> list[RedriveOutcome]:
-        """Send again, and wait for the end."""
-        return [outcome async for outcome in self.admin.redrive(chosen or self.all, how or RedriveOptions())]
+        """Redrive the selected dead letters and return the outcomes."""
+        return [outcome async for outcome in self.admin.redrive(selected or self.all, options or RedriveOptions())]
 
-    async def one(self, key: str) -> DeadLetter:
-        """The letter with that key."""
+    async def by_key(self, key: str) -> DeadLetter:
+        """Return the dead letter with a key."""
         [letter] = await self.admin.select(DeadLetterFilter(tier=self.tier, key=key.encode()))
         return letter
 
 
 @pytest.fixture
-async def letters(mesh_settings: MeshSettings) -> AsyncIterator[Letters]:
-    """A tier with nothing in it yet."""
+async def dead_letters(mesh_settings: MeshSettings) -> AsyncIterator[TierDeadLetters]:
+    """Yield a new tier without dead letters."""
     tier = f"tier-{uuid4().hex[:8]}"
     client = AIOKafkaAdminClient(bootstrap_servers=mesh_settings.broker)
     await client.start()
@@ -89,38 +89,38 @@ async def letters(mesh_settings: MeshSettings) -> AsyncIterator[Letters]:
     )
     await client.close()
     async with WorkerRuntime(mesh_settings, tier="cli") as mesh:
-        yield Letters(mesh, tier)
+        yield TierDeadLetters(mesh, tier)
 
 
-async def test_each_is_sent_once_and_marked(letters: Letters) -> None:
+async def test_each_dead_letter_is_sent_once_and_marked(dead_letters: TierDeadLetters) -> None:
     keys = [f"k{number}" for number in range(250)]
-    await letters.write(*keys)
-    outcomes = await letters.redrive()
+    await dead_letters.write(*keys)
+    outcomes = await dead_letters.redrive()
     assert [outcome.refused for outcome in outcomes] == [None] * 250
-    assert sorted(await letters.copies()) == sorted(keys)
-    assert set((await letters.states()).values()) == {DeadLetterState.REDRIVEN}
-    letter = await letters.one("k7")
-    [copy] = [record for record in await letters.mesh.logs.read_topic(letters.topic) if record.key == b"k7"]
+    assert sorted(await dead_letters.copies()) == sorted(keys)
+    assert set((await dead_letters.states()).values()) == {DeadLetterState.REDRIVEN}
+    letter = await dead_letters.by_key("k7")
+    [copy] = [record for record in await dead_letters.mesh.logs.read_topic(dead_letters.topic) if record.key == b"k7"]
     assert letter.redriven == str(copy.position)
     assert (copy.value, copy.header("poise-redrives")) == (b"x" * 10, "1")
-    assert await letters.redrive() == []
-    [again] = await letters.redrive(DeadLetterFilter(ids=letter.ids))
+    assert await dead_letters.redrive() == []
+    [again] = await dead_letters.redrive(DeadLetterFilter(ids=letter.ids))
     assert "was sent again already" in (again.refused or "")
-    assert len(await letters.copies()) == 250
+    assert len(await dead_letters.copies()) == 250
 
 
-async def test_a_dry_run_sends_nothing(letters: Letters) -> None:
-    await letters.write("a", "b")
-    outcomes = await letters.redrive(how=RedriveOptions(dry_run=True))
+async def test_a_dry_run_sends_nothing(dead_letters: TierDeadLetters) -> None:
+    await dead_letters.write("a", "b")
+    outcomes = await dead_letters.redrive(options=RedriveOptions(dry_run=True))
     assert [(outcome.sent, outcome.refused) for outcome in outcomes] == [(None, None)] * 2
-    assert await letters.copies() == []
+    assert await dead_letters.copies() == []
 
 
 @pytest.mark.parametrize("place", ["copy", "marker", "committed"])
-async def test_a_process_that_is_killed_on_the_way_leaves_one_effect(
-    mesh_settings: MeshSettings, letters: Letters, place: str
+async def test_a_redrive_that_is_killed_has_one_effect(
+    mesh_settings: MeshSettings, dead_letters: TierDeadLetters, place: str
 ) -> None:
-    """Walked through on a topic that a worker reads, so that the effect is a handler's."""
+    """Use a topic that a worker reads: its handler counts the effects."""
     question, conversation = uuid4().hex, uuid4().hex
     asked: list[str] = []
     last = asyncio.Event()
@@ -132,164 +132,170 @@ async def test_a_process_that_is_killed_on_the_way_leaves_one_effect(
         return Answer(run_id=context.run, text="yes", rung="primary", variant="small")
 
     body = Ask(question=question, conversation=conversation).encode()
-    died = Record(RUNS_INTERACTIVE.name, 0, 10**9 + int(uuid4().int % 10**6), 1.0, conversation.encode(), body)
+    failed = Record(RUNS_INTERACTIVE.name, 0, 10**9 + int(uuid4().int % 10**6), 1.0, conversation.encode(), body)
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
         at = await model.write(
-            letters.mesh.producer.send, "orchestration", died, ValueError("no"), attempt=1, worker="worker-1"
+            dead_letters.mesh.producer.send, "orchestration", failed, ValueError("no"), attempt=1, worker="worker-1"
         )
-        chosen = DeadLetterFilter(ids=frozenset({f"orchestration/0/{at.offset}"}))
-        await killed(mesh_settings.broker, place, *chosen.ids)
-        [outcome] = await letters.redrive(chosen)
+        selected = DeadLetterFilter(ids=frozenset({f"orchestration/0/{at.offset}"}))
+        await run_killed_redrive(mesh_settings.broker, place, *selected.ids)
+        [outcome] = await dead_letters.redrive(selected)
         assert (outcome.refused is None) == (place != "committed")
-        [letter] = await letters.admin.select(chosen)
+        [letter] = await dead_letters.admin.select(selected)
         assert letter.state is DeadLetterState.REDRIVEN
         closing = Ask(question="the last", conversation=conversation)
-        await letters.mesh.producer.publish(RUNS_INTERACTIVE, closing, key=conversation)
+        await dead_letters.mesh.producer.publish(RUNS_INTERACTIVE, closing, key=conversation)
         await asyncio.wait_for(last.wait(), 30)
     assert asked == [question, "the last"]
 
 
-async def killed(broker: str, place: str, id_: str) -> None:
-    """Run a redrive that is killed there."""
+async def run_killed_redrive(broker: str, place: str, id_: str) -> None:
+    """Run a redrive that is killed at `place`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(KILLED), place, id_, env={**os.environ, "POISE_BROKER": broker}
     )
     assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
 
 
-async def test_of_two_at_once_the_later_goes_on_where_the_earlier_was(letters: Letters) -> None:
+async def test_a_later_redrive_fences_an_earlier_one_and_continues_it(dead_letters: TierDeadLetters) -> None:
     keys = [f"k{number}" for number in range(60)]
-    await letters.write(*keys)
+    await dead_letters.write(*keys)
     later: list[RedriveOutcome] = []
     earlier: list[RedriveOutcome] = []
 
     async def first() -> None:
-        async with aclosing(letters.admin.redrive(letters.all, RedriveOptions(rate=20.0))) as outcomes:
+        async with aclosing(dead_letters.admin.redrive(dead_letters.all, RedriveOptions(rate=20.0))) as outcomes:
             async for outcome in outcomes:
                 earlier.append(outcome)
                 if len(earlier) == 5:
-                    later.extend(await letters.redrive())
+                    later.extend(await dead_letters.redrive())
 
     with pytest.raises(
-        RetryableError, match=f"another process started to redrive or purge dead letters of {letters.tier}"
+        RetryableError, match=f"another process started to redrive or purge dead letters of {dead_letters.tier}"
     ):
         await first()
     assert len(earlier) + len(later) == 60
     assert {outcome.refused for outcome in (*earlier, *later)} == {None}
-    assert sorted(await letters.copies()) == sorted(keys)
+    assert sorted(await dead_letters.copies()) == sorted(keys)
 
 
-async def test_what_another_has_sent_between_look_and_turn_is_not_sent(letters: Letters) -> None:
-    await letters.write("a", "b")
-    looks = 0
+async def test_a_dead_letter_redriven_since_the_selection_is_not_sent(dead_letters: TierDeadLetters) -> None:
+    await dead_letters.write("a", "b")
+    selections = 0
 
-    async def look() -> list[DeadLetter]:
-        nonlocal looks
-        looks += 1
-        found = await letters.admin.select(letters.all)
-        if looks == 1:
-            await letters.redrive()
-        return found
+    async def select() -> list[DeadLetter]:
+        nonlocal selections
+        selections += 1
+        results = await dead_letters.admin.select(dead_letters.all)
+        if selections == 1:
+            await dead_letters.redrive()
+        return results
 
-    redriver = RedriveExecutor(letters.mesh.logs, letters.tier, look, RedriveOptions(), named=False)
+    redriver = RedriveExecutor(dead_letters.mesh.logs, dead_letters.tier, select, RedriveOptions(), named=False)
     assert [outcome async for outcome in redriver.run()] == []
-    assert looks == 2
-    assert sorted(await letters.copies()) == ["a", "b"]
+    assert selections == 2
+    assert sorted(await dead_letters.copies()) == ["a", "b"]
 
 
-async def test_many_at_once_send_each_once(letters: Letters) -> None:
+async def test_concurrent_redrives_send_each_dead_letter_once(dead_letters: TierDeadLetters) -> None:
     keys = [f"k{number}" for number in range(200)]
-    await letters.write(*keys)
-    found = await asyncio.gather(
-        *(letters.redrive(how=RedriveOptions(rate=400.0)) for _ in range(4)), return_exceptions=True
+    await dead_letters.write(*keys)
+    results = await asyncio.gather(
+        *(dead_letters.redrive(options=RedriveOptions(rate=400.0)) for _ in range(4)), return_exceptions=True
     )
-    assert all(isinstance(one, list | RetryableError) for one in found), found
-    await letters.redrive()
-    assert sorted(await letters.copies()) == sorted(keys)
-    marks = [record for record in await letters.mesh.logs.read_topic(f"poise.{letters.tier}.dead") if not record.value]
-    assert len(marks) == 200
+    assert all(isinstance(result, list | RetryableError) for result in results), results
+    await dead_letters.redrive()
+    assert sorted(await dead_letters.copies()) == sorted(keys)
+    tombstones = [
+        record
+        for record in await dead_letters.mesh.logs.read_topic(f"poise.{dead_letters.tier}.dead")
+        if not record.value
+    ]
+    assert len(tombstones) == 200
 
 
-async def test_one_that_is_interrupted_goes_on_when_it_is_run_again(letters: Letters) -> None:
+async def test_an_interrupted_redrive_continues_when_it_is_run_again(dead_letters: TierDeadLetters) -> None:
     keys = [f"k{number}" for number in range(30)]
-    await letters.write(*keys)
+    await dead_letters.write(*keys)
     sent: list[RedriveOutcome] = []
 
     async def first() -> None:
-        async with aclosing(letters.admin.redrive(letters.all, RedriveOptions(rate=10.0))) as outcomes:
+        async with aclosing(dead_letters.admin.redrive(dead_letters.all, RedriveOptions(rate=10.0))) as outcomes:
             async for outcome in outcomes:
-                sent.append(outcome)  # noqa: PERF401 - it is looked at meanwhile
+                sent.append(outcome)  # noqa: PERF401 - the test reads it meanwhile
 
     task = asyncio.create_task(first())
     await until(lambda: bool(sent))
     task.cancel()
     assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
     assert len(sent) < 30
-    rest = await letters.redrive()
-    assert len(sent) + len(rest) in {29, 30}, "one may have been on its way, which nobody was told"
-    assert sorted(await letters.copies()) == sorted(keys)
+    rest = await dead_letters.redrive()
+    assert len(sent) + len(rest) in {29, 30}, "one may have been sent without its outcome being received"
+    assert sorted(await dead_letters.copies()) == sorted(keys)
 
 
-async def test_one_that_its_topic_refuses_holds_up_no_other(letters: Letters) -> None:
-    await letters.write("a", "b")
-    await letters.write("large", size=MIB + 1)
-    await letters.write("c", "d")
-    outcomes = {(outcome.entry.record.key or b"").decode(): outcome.refused for outcome in await letters.redrive()}
-    assert f"is refused by {letters.topic}" in (outcomes.pop("large") or "")
+async def test_a_dead_letter_too_large_for_its_topic_does_not_block_others(dead_letters: TierDeadLetters) -> None:
+    await dead_letters.write("a", "b")
+    await dead_letters.write("large", size=MIB + 1)
+    await dead_letters.write("c", "d")
+    outcomes = {(outcome.entry.record.key or b"").decode(): outcome.refused for outcome in await dead_letters.redrive()}
+    assert f"is refused by {dead_letters.topic}" in (outcomes.pop("large") or "")
     assert outcomes == dict.fromkeys("abcd")
-    assert sorted(await letters.copies()) == list("abcd")
+    assert sorted(await dead_letters.copies()) == list("abcd")
 
 
-async def test_a_poison_pill_does_not_circle(letters: Letters) -> None:
-    await letters.write("well")
-    await letters.write("poison", redrives=3)
-    outcomes = {outcome.entry.record.key: outcome.refused for outcome in await letters.redrive()}
+async def test_a_poison_pill_is_quarantined(dead_letters: TierDeadLetters) -> None:
+    await dead_letters.write("well")
+    await dead_letters.write("poison", redrives=3)
+    outcomes = {outcome.entry.record.key: outcome.refused for outcome in await dead_letters.redrive()}
     assert outcomes[b"well"] is None
     assert "is quarantined: sent again 3 times" in (outcomes[b"poison"] or "")
-    poison = DeadLetterFilter(ids=(await letters.one("poison")).ids)
-    [refused] = await letters.redrive(poison)
+    poison = DeadLetterFilter(ids=(await dead_letters.by_key("poison")).ids)
+    [refused] = await dead_letters.redrive(poison)
     assert refused.refused is not None
-    assert await letters.copies() == ["well"]
-    [forced] = await letters.redrive(poison, RedriveOptions(force=True))
+    assert await dead_letters.copies() == ["well"]
+    [forced] = await dead_letters.redrive(poison, RedriveOptions(force=True))
     assert forced.refused is None
-    [copy] = [record for record in await letters.mesh.logs.read_topic(letters.topic) if record.key == b"poison"]
+    [copy] = [
+        record for record in await dead_letters.mesh.logs.read_topic(dead_letters.topic) if record.key == b"poison"
+    ]
     assert copy.header("poise-redrives") == "4"
 
 
 # -- purging -----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_purged_is_not_there_any_more(letters: Letters) -> None:
-    await letters.write("a", "b", "c")
-    chosen = DeadLetterFilter(tier=letters.tier, key=b"b")
-    id_ = (await letters.one("b")).id
-    assert [letter.id for letter in await letters.admin.purge(chosen)] == [id_]
-    assert await letters.states() == {"a": DeadLetterState.DEAD, "c": DeadLetterState.DEAD}
+async def test_a_purged_dead_letter_cannot_be_found(dead_letters: TierDeadLetters) -> None:
+    await dead_letters.write("a", "b", "c")
+    selected = DeadLetterFilter(tier=dead_letters.tier, key=b"b")
+    id_ = (await dead_letters.by_key("b")).id
+    assert [letter.id for letter in await dead_letters.admin.purge(selected)] == [id_]
+    assert await dead_letters.states() == {"a": DeadLetterState.DEAD, "c": DeadLetterState.DEAD}
     for gone in (
-        letters.redrive(DeadLetterFilter(ids=frozenset({id_}))),
-        letters.admin.purge(DeadLetterFilter(ids=frozenset({id_}))),
+        dead_letters.redrive(DeadLetterFilter(ids=frozenset({id_}))),
+        dead_letters.admin.purge(DeadLetterFilter(ids=frozenset({id_}))),
     ):
         with pytest.raises(InvalidMessageError, match=f"dead letter {id_}"):
             await gone
-    assert await letters.admin.purge(chosen) == []
-    await letters.redrive()
-    assert sorted(await letters.copies()) == ["a", "c"]
+    assert await dead_letters.admin.purge(selected) == []
+    await dead_letters.redrive()
+    assert sorted(await dead_letters.copies()) == ["a", "c"]
 
 
-async def test_what_no_letter_needs_any_more_leaves_the_broker(letters: Letters) -> None:
-    await letters.write("a", "b", "c")
-    dead = f"poise.{letters.tier}.dead"
-    await letters.redrive(DeadLetterFilter(tier=letters.tier, key=b"a"))
+async def test_purging_deletes_the_records_before_the_first_needed_dead_letter(dead_letters: TierDeadLetters) -> None:
+    await dead_letters.write("a", "b", "c")
+    dead = f"poise.{dead_letters.tier}.dead"
+    await dead_letters.redrive(DeadLetterFilter(tier=dead_letters.tier, key=b"a"))
 
     async def readable() -> list[bytes | None]:
-        return [record.key for record in await letters.mesh.logs.read_topic(dead) if record.value]
+        return [record.key for record in await dead_letters.mesh.logs.read_topic(dead) if record.value]
 
-    await letters.admin.purge(DeadLetterFilter(tier=letters.tier, key=b"b"))
-    assert await readable() == [b"a", b"b", b"c"], "a stands before b, and is kept"
-    await letters.admin.purge(DeadLetterFilter(tier=letters.tier, key=b"a"))
+    await dead_letters.admin.purge(DeadLetterFilter(tier=dead_letters.tier, key=b"b"))
+    assert await readable() == [b"a", b"b", b"c"], "b is after a, which is still needed"
+    await dead_letters.admin.purge(DeadLetterFilter(tier=dead_letters.tier, key=b"a"))
     assert await readable() == [b"c"]
-    assert await letters.states() == {"c": DeadLetterState.DEAD}
-    await letters.admin.purge(letters.all)
+    assert await dead_letters.states() == {"c": DeadLetterState.DEAD}
+    await dead_letters.admin.purge(dead_letters.all)
     assert await readable() == []
-    await letters.write("d")
-    assert await letters.states() == {"d": DeadLetterState.DEAD}
+    await dead_letters.write("d")
+    assert await dead_letters.states() == {"d": DeadLetterState.DEAD}

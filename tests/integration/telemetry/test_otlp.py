@@ -55,7 +55,7 @@ def telemetry(server: ThreadingHTTPServer) -> setup.Telemetry:
     return setup.Telemetry(MeshSettings(instance="inference-1", otlp_endpoint=endpoint, spans=False), "inference")
 
 
-async def test_spans_and_metrics_reach_the_collector_at_the_latest_when_the_process_stops(collector: Collector) -> None:
+async def test_spans_and_metrics_are_exported_before_the_process_stops(collector: Collector) -> None:
     exporting = telemetry(collector)
     exporting.start()
     with span("chat small", attributes={semconv.RUN: "r"}):
@@ -67,7 +67,7 @@ async def test_spans_and_metrics_reach_the_collector_at_the_latest_when_the_proc
     assert resource["service.name"] == "poise-inference"
     assert resource["service.namespace"] == "poise"
     assert resource["service.instance.id"] == "inference-1"
-    assert [one.name for one in sent.scope_spans[0].spans] == ["chat small"]
+    assert [exported.name for exported in sent.scope_spans[0].spans] == ["chat small"]
 
     (sent,) = ExportMetricsServiceRequest.FromString(collector.received["/v1/metrics"][-1]).resource_metrics
     metrics = {metric.name: metric for metric in sent.scope_metrics[0].metrics}
@@ -75,7 +75,7 @@ async def test_spans_and_metrics_reach_the_collector_at_the_latest_when_the_proc
     assert metrics["poise.replies.late"].sum.is_monotonic
 
 
-async def test_a_collector_that_refuses_does_not_hold_up_stopping(
+async def test_a_collector_that_rejects_does_not_delay_stopping(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup, "GRACE", 0.05)
@@ -89,7 +89,7 @@ async def test_a_collector_that_refuses_does_not_hold_up_stopping(
     assert collector.received["/v1/traces"]
 
 
-async def test_a_collector_that_is_not_there_does_not_hold_up_stopping(
+async def test_an_unreachable_collector_does_not_delay_stopping(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup, "GRACE", 0.05)
@@ -128,14 +128,14 @@ def inflating_body() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("answer", [slow_head, slow_body, endless_body, inflating_body])
-async def test_what_a_collector_answers_is_bounded_in_size_and_time(
+async def test_the_response_of_a_collector_is_bounded_in_size_and_time(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Iterator[bytes]]
 ) -> None:
     monkeypatch.setattr(setup, "GRACE", 0.05)
     monkeypatch.setattr(otlp, "EXPORT_TIMEOUT", 0.5)
     sent, ended = [0], threading.Event()
 
-    class Answering(Handler):
+    class ScriptedHandler(Handler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             try:
@@ -145,12 +145,12 @@ async def test_what_a_collector_answers_is_bounded_in_size_and_time(
                     self.wfile.write(piece)
                     sent[0] += len(piece)
             except OSError:
-                pass  # it was cut off
+                pass  # the exporter closed the connection
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
-    with Server(("127.0.0.1", 0), Answering) as server:
+    with Server(("127.0.0.1", 0), ScriptedHandler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""A run's spans go through a real Kafka, and `poise trace` finds them there."""
+"""A run's spans are written to a real Kafka; `poise trace` reads them."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ async def write(request: Generate, _context: Context) -> Completion:
     with span(semconv.chat_span("echo")):
         text = request.messages[-1].content
         if text == "fail":
-            raise TerminalError("no words")
+            raise TerminalError("no answer")
     return Completion(text=text, model="echo", backend="echo", finish_reason="stop")
 
 
@@ -52,7 +52,7 @@ async def ask(mesh: WorkerRuntime, text: str = "hello") -> str:
     return run
 
 
-async def test_every_span_of_a_run_is_found_in_its_place(mesh: WorkerRuntime) -> None:
+async def test_every_span_of_a_run_is_in_its_tree(mesh: WorkerRuntime) -> None:
     await ask(mesh)
     run = await ask(mesh)
 
@@ -68,7 +68,7 @@ async def test_every_span_of_a_run_is_found_in_its_place(mesh: WorkerRuntime) ->
     assert found.record is None
 
 
-async def test_a_fault_shows_where_it_arose(mesh: WorkerRuntime) -> None:
+async def test_the_spans_of_a_failed_call_have_the_error_status(mesh: WorkerRuntime) -> None:
     run = new_run_id(time.time(), SystemRandom())
     with pytest.raises(FaultError), span(semconv.ASK, attributes={semconv.RUN: run}):
         await mesh.rpc.call(
@@ -76,19 +76,21 @@ async def test_a_fault_shows_where_it_arose(mesh: WorkerRuntime) -> None:
         )
 
     failed = [
-        one for one in (await RunLog(mesh.logs, mesh.settings.clock_skew).trace(run)).spans if one.status == "error"
+        found
+        for found in (await RunLog(mesh.logs, mesh.settings.clock_skew).trace(run)).spans
+        if found.status == "error"
     ]
-    assert {one.name for one in failed} >= {"ask", "call generate", "chat echo"}
+    assert {found.name for found in failed} >= {"ask", "call generate", "chat echo"}
 
 
 @dataclass
-class Ended:
+class Result:
     code: int | None
     out: str
     err: str
 
 
-async def poise(*arguments: str) -> Ended:
+async def poise(*arguments: str) -> Result:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -99,31 +101,33 @@ async def poise(*arguments: str) -> Ended:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     out, err = await process.communicate()
-    return Ended(process.returncode, out.decode(), err.decode())
+    return Result(process.returncode, out.decode(), err.decode())
 
 
-async def test_the_command_shows_it_to_people_and_machines(mesh: WorkerRuntime) -> None:
+async def test_trace_prints_a_tree_or_json(mesh: WorkerRuntime) -> None:
     run = await ask(mesh)
 
-    people = await poise("trace", run, "--broker", mesh.settings.broker)
-    assert people.code == 0, people.err
-    assert "└ chat echo" in people.out
+    shown = await poise("trace", run, "--broker", mesh.settings.broker)
+    assert shown.code == 0, shown.err
+    assert "└ chat echo" in shown.out
 
-    machines = await poise("trace", run, "--broker", mesh.settings.broker, "--json")
-    assert machines.code == 0, machines.err
-    said = json.loads(machines.out)
-    assert said["run_id"] == run
-    assert said["spans"][0]["name"] == "ask"
+    printed = await poise("trace", run, "--broker", mesh.settings.broker, "--json")
+    assert printed.code == 0, printed.err
+    trace = json.loads(printed.out)
+    assert trace["run_id"] == run
+    assert trace["spans"][0]["name"] == "ask"
     assert (
-        0 < sum([*said["tiers_ms"].values(), *said["queues_ms"].values(), said["transit_ms"]]) <= said["total_ms"] + 1
+        0
+        < sum([*trace["tiers_ms"].values(), *trace["queues_ms"].values(), trace["transit_ms"]])
+        <= trace["total_ms"] + 1
     )
 
 
 @pytest.mark.parametrize("run", ["0199aaaa-0000-7000-8000-000000000000", "no-such-run"])
 async def test_an_unknown_run_is_one_clear_line(mesh: WorkerRuntime, run: str) -> None:
-    ended = await poise("trace", run, "--broker", mesh.settings.broker)
+    result = await poise("trace", run, "--broker", mesh.settings.broker)
 
-    assert ended.code == 1
-    assert ended.out == ""
-    assert len(ended.err.splitlines()) == 1
-    assert f"no span of run {run} in poise.spans: check the id; spans are written within 200 ms" in ended.err
+    assert result.code == 1
+    assert result.out == ""
+    assert len(result.err.splitlines()) == 1
+    assert f"no span of run {run} in poise.spans: check the id; spans are written within 200 ms" in result.err

@@ -1,4 +1,4 @@
-"""What a client may get wrong over Kafka: a fault that names the field, a dead letter, and nobody behind it waits."""
+"""An invalid message over Kafka: a fault names the field, a dead letter keeps it, later messages are handled."""
 
 import asyncio
 
@@ -30,14 +30,14 @@ async def answer(_ask: Ask, context: Context) -> Answer:
 ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 
-async def letter_of(mesh: WorkerRuntime, sent: Record) -> Record:
+async def dead_letter_of(mesh: WorkerRuntime, sent: Record) -> Record:
     letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
-    (letter,) = [one for one in letters if one.header("correlation_id") == sent.header("correlation_id")]
+    (letter,) = [letter for letter in letters if letter.header("correlation_id") == sent.header("correlation_id")]
     return letter
 
 
-async def kept(mesh: WorkerRuntime, correlation_id: str) -> Record:
-    """The dead letter with that correlation id, as soon as there is one."""
+async def wait_for_dead_letter(mesh: WorkerRuntime, correlation_id: str) -> Record:
+    """Wait for the dead letter with a correlation id and return it."""
     async with asyncio.timeout(WITHIN), mesh.logs.open_stream(dead_letter_topic_name("orchestration")) as letters:
         async for batch in letters:
             for letter in batch:
@@ -46,12 +46,14 @@ async def kept(mesh: WorkerRuntime, correlation_id: str) -> Record:
     raise AssertionError(f"{correlation_id} is no dead letter")
 
 
-async def test_the_largest_message_that_is_wrong_is_kept_whole(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_the_largest_invalid_message_is_stored_whole_as_a_dead_letter(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
     huge = b"{" + b"x" * 1_047_000
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        wrong = await outsider.send(ASK_INTERACTIVE.name, huge)
-        reply = await outsider.reply(wrong)
-        letter = await letter_of(mesh, wrong)
+        invalid = await outsider.send(ASK_INTERACTIVE.name, huge)
+        reply = await outsider.reply(invalid)
+        letter = await dead_letter_of(mesh, invalid)
     assert Fault.parse(reply.value or b"").status == 400
     assert letter.value == huge
 
@@ -82,7 +84,7 @@ async def test_the_largest_message_that_is_wrong_is_kept_whole(mesh_settings: Me
         (b'{"question": [%s0]}' % (b"0," * 40_000), {}, "question"),
     ],
 )
-async def test_each_mistake_is_named_kept_and_passed(
+async def test_an_invalid_message_is_a_fault_and_a_dead_letter_and_blocks_nothing(
     mesh_settings: MeshSettings,
     outsider: Outsider,
     value: bytes | None,
@@ -90,11 +92,11 @@ async def test_each_mistake_is_named_kept_and_passed(
     field: str,
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        wrong = await outsider.send(ASK_INTERACTIVE.name, value, key=b"one-conversation", **headers)
-        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"one-conversation")
-        reply = await outsider.reply(wrong)
-        assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
-        letter = await letter_of(mesh, wrong)
+        invalid = await outsider.send(ASK_INTERACTIVE.name, value, key=b"one-conversation", **headers)
+        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"one-conversation")
+        reply = await outsider.reply(invalid)
+        assert Answer.parse((await outsider.reply(valid)).value or b"").text == "fine"
+        letter = await dead_letter_of(mesh, invalid)
     fault = Fault.parse(reply.value or b"")
     assert reply.header("poise-kind") == "fault/1"
     assert (fault.status, fault.retryable) == (400, False)
@@ -103,7 +105,7 @@ async def test_each_mistake_is_named_kept_and_passed(
 
 
 @pytest.mark.parametrize(
-    ("headers", "said"),
+    ("headers", "message"),
     [
         ({"reply_to": "no-such-topic"}, "does not exist"),
         ({"reply_to": "poise.policy"}, "reserved for Poise"),
@@ -111,48 +113,48 @@ async def test_each_mistake_is_named_kept_and_passed(
         ({"poise_reply_partition": "99"}, "has the partitions"),
     ],
 )
-async def test_an_address_that_cannot_be_used_is_a_dead_letter_that_says_so(
-    mesh_settings: MeshSettings, outsider: Outsider, headers: dict[str, str], said: str
+async def test_an_invalid_reply_address_is_a_dead_letter_with_the_reason(
+    mesh_settings: MeshSettings, outsider: Outsider, headers: dict[str, str], message: str
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        wrong = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c", **headers)
-        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
-        assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
-        letter = await letter_of(mesh, wrong)
-    assert said in (letter.header("poise-dead-message") or "")
+        invalid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c", **headers)
+        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await outsider.reply(valid)).value or b"").text == "fine"
+        letter = await dead_letter_of(mesh, invalid)
+    assert message in (letter.header("poise-dead-message") or "")
     assert letter.header("poise-dead-error") == "InvalidMessageError"
 
 
 @pytest.mark.parametrize("value", [GOOD, b"{}"])
 @pytest.mark.parametrize("setting", [{"max.message.bytes": "100"}, {"cleanup.policy": "compact"}], ids=str)
-async def test_an_address_that_takes_no_reply_holds_nobody_up(
+async def test_a_reply_topic_that_rejects_the_reply_blocks_nothing(
     mesh_settings: MeshSettings, outsider: Outsider, value: bytes, setting: dict[str, str]
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        theirs = f"theirs-{mesh.settings.instance}"
-        await mesh.admin._client.create_topics([NewTopic(theirs, 1, 1, topic_configs=setting)])
-        wrong = await outsider.send(ASK_INTERACTIVE.name, value, key=b"c", reply_to=theirs)
-        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
-        assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
-        await letter_of(mesh, wrong)
+        reply_topic = f"replies-{mesh.settings.instance}"
+        await mesh.admin._client.create_topics([NewTopic(reply_topic, 1, 1, topic_configs=setting)])
+        invalid = await outsider.send(ASK_INTERACTIVE.name, value, key=b"c", reply_to=reply_topic)
+        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await outsider.reply(valid)).value or b"").text == "fine"
+        await dead_letter_of(mesh, invalid)
 
 
 @pytest.mark.parametrize("newer", [False, True], ids=["unreadable", "of a newer version"])
-async def test_a_message_that_unpacks_to_more_than_any_record_may_be_is_kept_as_far_as_it_can_be(
+async def test_a_message_too_large_after_decompression_is_a_truncated_dead_letter(
     mesh_settings: MeshSettings, outsider: Outsider, *, newer: bool
 ) -> None:
-    """One of a newer version would be put off, but has no room in the topic for that either."""
+    """A message of a newer version is too large for the topic of delayed retries as well."""
     huge, key, name = b"{" + b"x" * 4_000_000, b"c" * 3_500_000, f"huge-{newer}"
-    headers = [("correlation_id", name.encode()), ("theirs", b"y" * 100_000)]
+    headers = [("correlation_id", name.encode()), ("x-large", b"y" * 100_000)]
     headers += [("poise-kind", b"ask/2")] if newer else [("reply_to", outsider.topic.encode())]
     async with AIOKafkaProducer(
         bootstrap_servers=mesh_settings.broker, compression_type="gzip", max_request_size=20_000_000
     ) as producer:
         await producer.send_and_wait(ASK_INTERACTIVE.name, huge, key=key, headers=headers)
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
-        assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
-        letter = await kept(mesh, name)
+        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await outsider.reply(valid)).value or b"").text == "fine"
+        letter = await wait_for_dead_letter(mesh, name)
     assert letter.header("poise-dead-cut") == str(len(huge))
     assert huge.startswith(letter.value or b"-")
     assert key.startswith(letter.key or b"-")
@@ -160,7 +162,7 @@ async def test_a_message_that_unpacks_to_more_than_any_record_may_be_is_kept_as_
 
 
 class NotUtf8(str):
-    """A header's name as a client of another language may write it: aiokafka's own producer cannot."""
+    """A header name that is not UTF-8, as other clients may write it: aiokafka's producer cannot."""
 
     __slots__ = ()
 
@@ -168,24 +170,27 @@ class NotUtf8(str):
         return b"x-caf\xe9"
 
 
-async def test_a_header_whose_name_is_not_utf8_stops_nobody(
+async def test_a_header_name_that_is_not_utf8_blocks_nothing(
     mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("message_accumulator", "producer"):
         monkeypatch.setattr(f"aiokafka.producer.{module}.DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
-    odd: list[tuple[str, bytes]] = [(NotUtf8("x"), b"1"), ("reply_to", outsider.topic.encode())]
+    headers_with_odd_name: list[tuple[str, bytes]] = [(NotUtf8("x"), b"1"), ("reply_to", outsider.topic.encode())]
     async with AIOKafkaProducer(bootstrap_servers=mesh_settings.broker, linger_ms=50) as producer:
-        for name, value in (("first", GOOD), ("second", b"{}"), ("third", GOOD)):  # in one batch
-            headers = [("correlation_id", name.encode()), *(odd if name == "second" else odd[1:])]
+        for name, value in (("first", GOOD), ("second", b"{}"), ("third", GOOD)):  # all in one batch
+            headers = [
+                ("correlation_id", name.encode()),
+                *(headers_with_odd_name if name == "second" else headers_with_odd_name[1:]),
+            ]
             await producer.send(ASK_INTERACTIVE.name, value, key=b"c", headers=headers)
         await producer.flush()
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
         replies = {}
-        while right.header("correlation_id") not in replies:
+        while valid.header("correlation_id") not in replies:
             reply = await outsider.any_reply()
             replies[reply.header("correlation_id")] = reply.header("poise-kind")
         letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     assert list(replies.values()) == ["answer/1", "fault/1", "answer/1", "answer/1"]
-    (letter,) = [one for one in letters if one.header("correlation_id") == "second"]
+    (letter,) = [letter for letter in letters if letter.header("correlation_id") == "second"]
     assert ("x-caf\N{REPLACEMENT CHARACTER}", b"1") in letter.headers

@@ -48,7 +48,7 @@ WITHIN = 40.0
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The page's files, written as they stand there; their names, as a program that imports them sees them."""
+    """Write the files of the page unchanged; return the names that they define."""
     text = PAGE.read_text(encoding="utf-8")
     files = dict(re.findall(r"`(\w+\.py)`\)?[,:]\n\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     assert list(files) == ["translation.py", "hello.py", "greetings.py"]
@@ -64,7 +64,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 async def process(
     *command: str, broker: str, folder: Path, **settings: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process in the folder of the page's files, that Python's path says nothing of; killed in the end."""
+    """Run a process in the folder of the page's files, which is not on its Python path; kill it at the end."""
     environment = {**os.environ, "PYTHONPATH": str(PAGE.parents[1] / "shared"), "POISE_BROKER": broker, **settings}
     started = await asyncio.create_subprocess_exec(
         sys.executable, *command, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE
@@ -81,10 +81,10 @@ async def process(
 async def worker(
     *command: str, broker: str, folder: Path, **settings: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker as a process, ready."""
+    """Run a worker process; yield it once it is ready."""
     port = probe.free_port()
-    told = {"POISE_ADMIN_PORT": str(port), "POISE_INSTANCE": f"own-{port}", **settings}
-    async with process(*command, broker=broker, folder=folder, **told) as started:
+    environment = {"POISE_ADMIN_PORT": str(port), "POISE_INSTANCE": f"custom-{port}", **settings}
+    async with process(*command, broker=broker, folder=folder, **environment) as started:
 
         async def ready() -> bool:
             assert started.returncode is None, "the worker ended before it was ready"
@@ -95,8 +95,8 @@ async def worker(
         yield started
 
 
-async def traced(run: str, tier: str, *, broker: str, folder: Path) -> None:
-    """Wait until `poise trace` shows a tier in a run; spans come a moment after the reply."""
+async def until_traced(run: str, tier: str, *, broker: str, folder: Path) -> None:
+    """Wait until `poise trace` shows a tier in a run; spans are written shortly after the reply."""
     async with asyncio.timeout(WITHIN):
         while True:
             async with process("-m", "poise", "trace", run, broker=broker, folder=folder) as trace:
@@ -113,13 +113,15 @@ def alive(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Return the child processes of a process."""
     text = "".join(task.read_text(encoding="utf-8") for task in Path(f"/proc/{pid}/task").glob("*/children"))
     return [int(child) for child in text.split()]
 
 
 @pytest.mark.parametrize("command", [("translation.py",), ("-m", "poise", "worker", "translation.py")])
-async def test_the_page_is_true(kafka: str, page: dict[str, Any], tmp_path: Path, command: tuple[str, ...]) -> None:
+async def test_the_example_of_the_page_works(
+    kafka: str, page: dict[str, Any], tmp_path: Path, command: tuple[str, ...]
+) -> None:
     translate, proofread, encipher, greet = (page[name] for name in ("Translate", "Proofread", "Encipher", "Greet"))
     async with (
         worker(*command, broker=kafka, folder=tmp_path) as first,
@@ -137,7 +139,7 @@ async def test_the_page_is_true(kafka: str, page: dict[str, Any], tmp_path: Path
         run = uuid4().hex
         assert (await poise.call(greet(languages=("de", "fr")), run=run)).text == "hallo, bonjour"
         if command == ("translation.py",):
-            await traced(run, "translation", broker=kafka, folder=tmp_path)
+            await until_traced(run, "translation", broker=kafka, folder=tmp_path)
         with pytest.raises(FaultError, match="unknown language: nl"):
             await poise.call(translate(text="hello", language="nl"))
         letters = await poise.mesh.logs.read_topic(dead_letter_topic_name("translation"))
@@ -149,7 +151,7 @@ async def test_the_page_is_true(kafka: str, page: dict[str, Any], tmp_path: Path
         first.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(first.wait(), WITHIN) == 0
         assert not any(map(alive, pools[0]))
-        if command != ("translation.py",):  # once is enough: Kafka waits ten seconds for whom it does not hear of
+        if command != ("translation.py",):  # only once: Kafka removes a killed member after ten seconds
             second.kill()
             await until(lambda: not any(map(alive, pools[1])))
 
@@ -177,7 +179,7 @@ async def echo(request: Echo, context: Context) -> Echoed:
     return Echoed(text=f"{request.text} {context.lane}")
 
 
-async def test_a_call_to_a_tier_that_never_ran_says_so_and_does_not_wait(kafka: str) -> None:
+async def test_a_call_to_a_tier_without_topics_fails_at_once(kafka: str) -> None:
     async with Poise(kafka) as poise:
         with pytest.raises(
             UnavailableError, match=r"elsewhere-.*interactive does not exist: start a worker of the tier"
@@ -194,13 +196,13 @@ async def test_a_call_to_a_tier_that_never_ran_says_so_and_does_not_wait(kafka: 
             assert [state.partitions for state in states] == [3, 3, 3, 3, 3, 1]
 
 
-async def test_a_timeout_has_to_be_positive(kafka: str) -> None:
+async def test_a_timeout_must_be_positive(kafka: str) -> None:
     async with Poise(kafka) as poise:
         with pytest.raises(InvalidMessageError, match="timeout"):
             await poise.call(Echo(text="x"), timeout=0)
 
 
-async def test_a_reply_of_three_megabytes_is_a_fault_that_says_so_and_no_harm_to_others(kafka: str) -> None:
+async def test_a_reply_of_three_megabytes_is_a_fault_and_others_are_answered(kafka: str) -> None:
     async def repeat(request: Echo, _context: Context) -> Echoed:
         return Echoed(text=request.text * (3_000_000 if request.text == "x" else 1))
 
@@ -220,7 +222,7 @@ async def test_a_reply_of_three_megabytes_is_a_fault_that_says_so_and_no_harm_to
             assert (await another.call(Echo(text="small"))).text == "small"
 
 
-async def test_with_a_run_a_repeated_call_is_answered_alike(mesh_settings: MeshSettings) -> None:
+async def test_a_repeated_call_of_a_run_gets_the_same_reply(mesh_settings: MeshSettings) -> None:
     handled = []
 
     async def count(request: Echo, _context: Context) -> Echoed:
@@ -241,13 +243,13 @@ class Ordered(Request[Echoed]):
     number: int
 
 
-async def test_with_order_requests_of_one_key_are_handled_one_after_another(mesh_settings: MeshSettings) -> None:
+async def test_an_ordered_tier_handles_requests_of_a_key_one_by_one(mesh_settings: MeshSettings) -> None:
     order: list[int] = []
-    first_has_begun, first_may_end = asyncio.Event(), asyncio.Event()
+    first_started, first_may_end = asyncio.Event(), asyncio.Event()
 
     async def handle(request: Ordered, _context: Context) -> Echoed:
         if request.number == 1:
-            first_has_begun.set()
+            first_started.set()
             await first_may_end.wait()
         order.append(request.number)
         return Echoed(text="")
@@ -255,7 +257,7 @@ async def test_with_order_requests_of_one_key_are_handled_one_after_another(mesh
     tier = Tier("ordered", {Ordered: handle}, topics=TopicOptions(ordered=True))
     async with serving(mesh_settings, tier), Poise(mesh_settings.broker) as poise:
         calls = [asyncio.create_task(poise.call(Ordered(number=1), key="a"))]
-        await until(first_has_begun.is_set)  # two calls at once may be written in either order
+        await until(first_started.is_set)  # concurrent calls may be written in either order
         for number, key in ((2, "a"), (3, "b")):
             calls.append(asyncio.create_task(poise.call(Ordered(number=number), key=key)))
             await asyncio.sleep(0)
@@ -265,8 +267,8 @@ async def test_with_order_requests_of_one_key_are_handled_one_after_another(mesh
     assert order == [3, 1, 2]
 
 
-class KafkaWithRules(Kafka):
-    """A node that has an authorizer; whatever no rule is about is allowed."""
+class KafkaWithAuthorizer(Kafka):
+    """A node with an authorizer that allows everything that no ACL forbids."""
 
     def _properties(self) -> dict[str, str]:
         authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
@@ -286,14 +288,14 @@ async def forbid_creating_topics(broker: str) -> None:
     anything = DescribeAclsRequest(1, None, 1, None, None, 1, 1)  # type: ignore[arg-type]  # None is any name
     found: list[Any] = []
     async with asyncio.timeout(WITHIN):
-        while sum(len(rules) for *_, rules in found) < 4:  # the controller has them, the broker hears of them later
+        while sum(len(rules) for *_, rules in found) < 4:  # the broker learns of them after the controller
             described: Any = await admin._send_request(anything)
             found = described.resources
     await admin.close()
 
 
-async def test_where_a_worker_may_not_create_topics_it_says_who_may(tmp_path: Path) -> None:
-    async with KafkaWithRules(tmp_path / "kafka") as node:
+async def test_a_worker_that_may_not_create_topics_names_the_command(tmp_path: Path) -> None:
+    async with KafkaWithAuthorizer(tmp_path / "kafka") as node:
         settings = MeshSettings(broker=node.bootstrap)
         await topic_setup.apply(settings)
         await forbid_creating_topics(node.bootstrap)
@@ -302,7 +304,7 @@ async def test_where_a_worker_may_not_create_topics_it_says_who_may(tmp_path: Pa
             match=r"tier echo: poise\.echo.*Authorization failed.*: run `poise topics apply --tier",
         ):
             async with serving(settings, Tier("echo", {Echo: echo})):
-                raise AssertionError("it must not serve")
+                raise AssertionError("it must not start")
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------
@@ -310,11 +312,11 @@ async def test_where_a_worker_may_not_create_topics_it_says_who_may(tmp_path: Pa
 WHERE: contextvars.ContextVar[str] = contextvars.ContextVar("WHERE", default="nowhere")
 
 
-async def test_plain_handlers_block_side_by_side_and_know_their_run(mesh_settings: MeshSettings) -> None:
+async def test_plain_handlers_run_in_parallel_threads_with_their_context(mesh_settings: MeshSettings) -> None:
     together = threading.Barrier(20)
 
     def meet(request: Echo, context: Context) -> Echoed:
-        together.wait(20)  # passes only if twenty threads are there at once
+        together.wait(20)  # passes only with twenty threads at once
         return Echoed(text=f"{request.text} {context.run} {threading.current_thread().name[:5]}")
 
     async with serving(mesh_settings, Tier("echo", {Echo: meet}, concurrency=20)), Poise(mesh_settings.broker) as poise:
@@ -323,12 +325,12 @@ async def test_plain_handlers_block_side_by_side_and_know_their_run(mesh_setting
     assert [reply.text for reply in replies] == [f"x {run} echo-" for run in runs]
 
 
-async def test_batch_work_that_blocks_leaves_threads_to_interactive_work(mesh_settings: MeshSettings) -> None:
-    go_on = threading.Event()
+async def test_blocking_batch_work_leaves_threads_for_interactive_work(mesh_settings: MeshSettings) -> None:
+    resume = threading.Event()
 
     def block(request: Echo, context: Context) -> Echoed:
         if context.lane == "batch":
-            go_on.wait(30)
+            resume.wait(30)
         return Echoed(text=request.text)
 
     async with serving(mesh_settings, Tier("echo", {Echo: block}, concurrency=1)), Poise(mesh_settings.broker) as poise:
@@ -337,16 +339,16 @@ async def test_batch_work_that_blocks_leaves_threads_to_interactive_work(mesh_se
             assert (await poise.call(Echo(text="i"))).text == "i"
             assert not any(task.done() for task in backfill)
         finally:
-            go_on.set()
+            resume.set()
         await asyncio.gather(*backfill)
 
 
-async def test_at_the_deadline_the_caller_is_told_and_the_thread_works_on(mesh_settings: MeshSettings) -> None:
-    go_on, ended = threading.Event(), threading.Event()
+async def test_at_the_deadline_the_caller_gets_a_fault_and_the_thread_continues(mesh_settings: MeshSettings) -> None:
+    resume, ended = threading.Event(), threading.Event()
 
     def block(request: Echo, context: Context) -> Echoed:
         if request.text == "block":
-            go_on.wait(30)
+            resume.wait(30)
             assert context.remaining() == 0
             ended.set()
         return Echoed(text=request.text)
@@ -355,11 +357,11 @@ async def test_at_the_deadline_the_caller_is_told_and_the_thread_works_on(mesh_s
         with pytest.raises((DeadlineExceededError, FaultError), match=r"(?i)deadline"):
             await poise.call(Echo(text="block"), timeout=0.5)
         assert (await poise.call(Echo(text="others"))).text == "others"
-        go_on.set()
+        resume.set()
         assert await asyncio.to_thread(ended.wait, 10)
 
 
-async def test_a_plain_handler_fails_as_an_async_one_does(mesh_settings: MeshSettings) -> None:
+async def test_an_exit_in_a_plain_handler_is_a_fault_and_a_dead_letter(mesh_settings: MeshSettings) -> None:
     def fail(_request: Echo, _context: Context) -> Echoed:
         sys.exit(3)
 
@@ -373,19 +375,19 @@ async def test_a_plain_handler_fails_as_an_async_one_does(mesh_settings: MeshSet
     assert letter.header("poise-attempt") == "2"
 
 
-async def test_a_stopping_worker_waits_for_what_a_thread_has_begun(mesh_settings: MeshSettings) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+async def test_a_stopping_worker_waits_for_a_started_thread(mesh_settings: MeshSettings) -> None:
+    started, resume = threading.Event(), threading.Event()
 
     def slow(request: Echo, _context: Context) -> Echoed:
-        begun.set()
-        go_on.wait(30)
+        started.set()
+        resume.wait(30)
         return Echoed(text=request.text)
 
     async with Poise(mesh_settings.broker) as poise, AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(serving(mesh_settings, Tier("echo", {Echo: slow})))
         call = asyncio.create_task(poise.call(Echo(text="x")))
-        assert await asyncio.to_thread(begun.wait, 20)
+        assert await asyncio.to_thread(started.wait, 20)
         mesh.stop.set()
         await until(lambda: all(consumer._draining.is_set() for consumer in mesh._consumers))
-        go_on.set()
+        resume.set()
         assert (await call).text == "x"

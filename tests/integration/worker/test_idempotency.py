@@ -38,8 +38,9 @@ BODY = Generate(messages=(ChatMessage(role="user", content="x"),)).encode()
 KEYS = {partition_for(key, 6): key for key in (b"%d" % number for number in range(50))}
 """A key for each partition."""
 LEASE = 2.0
-"""Seconds: a machine that is busy with something else may well let a process wait for one of them."""
-ME, OTHER = "me", "other"
+"""Seconds: on a busy machine, a process may well have to wait for one second."""
+
+ME = "me"
 
 Pay = Callable[[], Awaitable[str]]
 
@@ -61,7 +62,7 @@ async def send_to_each_partition(outsider: Outsider, run: str) -> list[Record]:
 
 
 async def replies_to(outsider: Outsider, sent: list[Record]) -> list[Record]:
-    """The first reply to each."""
+    """Return the first reply to each message."""
     wanted, found = {record.header("correlation_id") for record in sent}, dict[str | None, Record]()
     async with asyncio.timeout(30):
         while found.keys() < wanted:
@@ -72,7 +73,7 @@ async def replies_to(outsider: Outsider, sent: list[Record]) -> list[Record]:
 
 @pytest.fixture
 def holders(monkeypatch: pytest.MonkeyPatch) -> list[LeaseHolder]:
-    """The lease holders of every worker that the test starts in this process."""
+    """Return the lease holders of the workers that a test starts in this process."""
     created: list[LeaseHolder] = []
 
     class RecordedHolder(LeaseHolder):
@@ -92,7 +93,7 @@ def settings(mesh_settings: MeshSettings) -> MeshSettings:
 # -- two workers -------------------------------------------------------------------------------------------------------
 
 
-async def test_copies_that_arrive_while_one_is_handled_wait_for_its_reply(
+async def test_copies_wait_for_the_reply_of_the_one_that_is_handled(
     settings: MeshSettings, outsider: Outsider, holders: list[LeaseHolder]
 ) -> None:
     paid, may_end = 0, asyncio.Event()
@@ -117,16 +118,16 @@ async def test_copies_that_arrive_while_one_is_handled_wait_for_its_reply(
     assert len({reply.value for reply in replies}) == 1
 
 
-async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
+async def test_a_lease_is_renewed_while_its_holder_lives(
     settings: MeshSettings, outsider: Outsider, holders: list[LeaseHolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paid, beats, may_end = 0, 0, asyncio.Event()
+    paid, renewals, may_end = 0, 0, asyncio.Event()
     renew = LeaseStore.renew
 
     async def counted(leases: LeaseStore, lease: Lease, ttl: float) -> None:
-        nonlocal beats
+        nonlocal renewals
         await renew(leases, lease, ttl)
-        beats += 1
+        renewals += 1
 
     async def pay() -> str:
         nonlocal paid
@@ -141,7 +142,7 @@ async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
         await until(lambda: paid == 1)
         second = await send(outsider, run)
         await until(lambda: len(holders[0].held) == 2)
-        await until(lambda: beats >= 12)  # two leases: six beats, two ttls
+        await until(lambda: renewals >= 12)  # two leases, six renewals each: two TTLs
         assert paid == 1
         may_end.set()
         await replies_to(outsider, [first, second])
@@ -150,7 +151,7 @@ async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
 
 @asynccontextmanager
 async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker in a process of its own, at work on a step."""
+    """Start a worker as a process; its handler ends a step on request."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -168,16 +169,16 @@ async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio
         await started.wait()
 
 
-@pytest.mark.parametrize("fate", ["killed", "stopped"])
-async def test_the_step_of_a_worker_that_is_gone_is_taken_over_and_one_that_comes_back_answers_alike(
-    settings: MeshSettings, outsider: Outsider, tmp_path: Path, holders: list[LeaseHolder], fate: str
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+async def test_a_step_of_a_killed_or_stopped_worker_is_taken_over(
+    settings: MeshSettings, outsider: Outsider, tmp_path: Path, holders: list[LeaseHolder], end: str
 ) -> None:
     paid = 0
 
     async def pay() -> str:
         nonlocal paid
         paid += 1
-        return "in its place"
+        return "instead"
 
     run = uuid4().hex
     async with process(settings, tmp_path) as holder:
@@ -185,26 +186,26 @@ async def test_the_step_of_a_worker_that_is_gone_is_taken_over_and_one_that_come
         await until((tmp_path / "paid").exists)
         async with serving(settings, tier(pay)):
             sent += await send_to_each_partition(outsider, run)
-            await until(lambda: len(holders[0].held) >= 3)  # ours wait for the process's lease
+            await until(lambda: len(holders[0].held) >= 3)  # the copies here wait for the lease of the process
             assert paid == 0
-            holder.send_signal(signal.SIGKILL if fate == "killed" else signal.SIGSTOP)
+            holder.send_signal(signal.SIGKILL if end == "killed" else signal.SIGSTOP)
             await until(lambda: paid == 1)
-            if fate == "stopped":
+            if end == "stopped":
                 (tmp_path / "go").touch()
                 holder.send_signal(signal.SIGCONT)
                 await until((tmp_path / "ended").exists)
-                holder.send_signal(signal.SIGTERM)  # it publishes what it has, and leaves
+                holder.send_signal(signal.SIGTERM)  # it publishes its replies and stops
                 assert await holder.wait() == 0
             replies = await replies_to(outsider, sent)
     assert paid == 1
     assert (tmp_path / "paid").read_text() == "x"
-    assert {Completion.parse(reply.value or b"").text for reply in replies} == {"in its place"}
+    assert {Completion.parse(reply.value or b"").text for reply in replies} == {"instead"}
 
 
 # -- Redis -------------------------------------------------------------------------------------------------------------
 
 
-async def test_redis_may_be_absent_go_and_come_back(
+async def test_messages_are_answered_while_redis_is_stopped_and_restarted(
     settings: MeshSettings, outsider: Outsider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "OPEN_FOR", 0.05)
@@ -216,10 +217,10 @@ async def test_redis_may_be_absent_go_and_come_back(
         await may_end.wait()
         return f"{paid}"
 
-    async def answered_twice(run: str) -> list[bytes | None]:
+    async def replies_to_two_copies(run: str) -> list[bytes | None]:
         return [(await outsider.reply(await send(outsider, run))).value for _ in range(2)]
 
-    def back() -> bool:
+    def redis_is_up() -> bool:
         return (1.0, {}) in observations(semconv.REDIS_UP)
 
     may_end.set()
@@ -227,11 +228,11 @@ async def test_redis_may_be_absent_go_and_come_back(
         with_valkey = settings.model_copy(update={"redis_url": valkey.url})
         await valkey.stop()
         async with serving(with_valkey, tier(pay)):
-            before = await answered_twice(uuid4().hex)
-            assert paid == 2  # at least once: nobody could know of the first copy
+            before = await replies_to_two_copies(uuid4().hex)
+            assert paid == 2  # at least once: without Redis, the first copy is unknown
             assert before[0] != before[1]
             await valkey.start()
-            await until(back)
+            await until(redis_is_up)
 
             may_end.clear()
             during = await send(outsider, uuid4().hex)
@@ -240,7 +241,7 @@ async def test_redis_may_be_absent_go_and_come_back(
             may_end.set()
             assert Completion.parse((await outsider.reply(during)).value or b"").text == "3"
             await valkey.start()
-            await until(back)
+            await until(redis_is_up)
 
             may_end.clear()
             repeated = uuid4().hex
@@ -248,10 +249,10 @@ async def test_redis_may_be_absent_go_and_come_back(
             await until(lambda: paid == 4)
             await valkey.stop()
             await valkey.start()
-            await until(back)
+            await until(redis_is_up)
             may_end.set()
             replies = [await outsider.reply(first), await outsider.reply(await send(outsider, repeated))]
-            assert paid == 4  # back in time for the reply
+            assert paid == 4  # Redis was back before the reply
             assert replies[0].value == replies[1].value
 
             await valkey.stop()
@@ -265,7 +266,7 @@ async def test_redis_may_be_absent_go_and_come_back(
 async def _failing(
     settings: MeshSettings, outsider: Outsider, error: PoiseError
 ) -> tuple[int, list[bytes | None], int]:
-    """How often two copies were handled, what they were answered, and how many dead letters there are."""
+    """Send two copies; return the handler calls, both replies and the number of dead letters."""
     handled, run = 0, uuid4().hex
 
     async def fail() -> str:
@@ -280,7 +281,7 @@ async def _failing(
     return handled, replies, len([letter for letter in letters if letter.header("poise-run") == run])
 
 
-async def test_a_final_fault_is_sent_again_as_it_was_and_its_message_is_one_dead_letter(
+async def test_a_terminal_fault_is_repeated_unchanged_with_one_dead_letter(
     settings: MeshSettings, outsider: Outsider
 ) -> None:
     handled, replies, letters = await _failing(settings, outsider, TerminalError("never"))
@@ -288,34 +289,30 @@ async def test_a_final_fault_is_sent_again_as_it_was_and_its_message_is_one_dead
     assert replies[0] == replies[1]
 
 
-async def test_a_fault_that_may_pass_is_not_kept(settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_retryable_fault_is_not_stored(settings: MeshSettings, outsider: Outsider) -> None:
     handled, _, _ = await _failing(settings, outsider, RetryableError("not now", retry_after=1_000))
     assert handled == 2
 
 
-async def test_what_is_sent_again_from_a_dead_letter_topic_is_handled_again(
-    settings: MeshSettings, outsider: Outsider
-) -> None:
+async def test_a_redriven_message_is_handled_again_once(settings: MeshSettings, outsider: Outsider) -> None:
     handled, run = 0, uuid4().hex
 
-    async def at_the_second_try() -> str:
+    async def succeed_at_second_attempt() -> str:
         nonlocal handled
         handled += 1
         if handled == 1:
             raise TerminalError("not yet")
         return "done"
 
-    async with serving(settings, tier(at_the_second_try)):
+    async with serving(settings, tier(succeed_at_second_attempt)):
         await outsider.reply(await send(outsider, run))
-        for _ in range(2):  # sent again twice, it has one effect
+        for _ in range(2):  # redriven twice, it is handled once
             sent = await send(outsider, run, poise_redrives="1")
             assert Completion.parse((await outsider.reply(sent)).value or b"").text == "done"
     assert handled == 2
 
 
-async def test_a_message_that_nothing_identifies_is_handled_each_time(
-    settings: MeshSettings, outsider: Outsider
-) -> None:
+async def test_messages_without_a_step_are_handled_each_time(settings: MeshSettings, outsider: Outsider) -> None:
     handled, run = 0, uuid4().hex
 
     async def pay() -> str:
@@ -324,12 +321,12 @@ async def test_a_message_that_nothing_identifies_is_handled_each_time(
         return f"{handled}"
 
     async with serving(settings, tier(pay)):
-        for number in (b"1", b"2"):  # two steps of the run, and nobody said which
+        for number in (b"1", b"2"):  # two messages of the run, neither with a step
             sent = await outsider.send(INFERENCE_INTERACTIVE.name, BODY, poise_run=run)
             assert number in ((await outsider.reply(sent)).value or b"")
 
 
-async def test_an_entry_that_cannot_be_read_is_no_reason_to_stay_silent(
+async def test_an_unreadable_entry_is_ignored_and_the_message_handled(
     settings: MeshSettings, outsider: Outsider
 ) -> None:
     async def pay() -> str:
@@ -342,73 +339,3 @@ async def test_an_entry_that_cannot_be_read_is_no_reason_to_stay_silent(
     async with serving(settings, tier(pay)):
         reply = await outsider.reply(await send(outsider, run))
     assert Completion.parse(reply.value or b"").text == "again"
-
-
-# -- the leases --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def leases(valkey: str) -> AsyncIterator[LeaseStore]:
-    async with RedisClient(valkey) as cache:
-        yield LeaseStore(cache)
-
-
-def lease(token: str, run: str) -> Lease:
-    return Lease.for_step("t", run, "s", token=token)
-
-
-async def test_one_token_holds_a_step_and_another_can_neither_write_nor_let_go_of_it(leases: LeaseStore) -> None:
-    run, reply = uuid4().hex, StoredReply("completion/1", b'{"a":\n1}')
-    mine, other = lease("mine", run), lease("other", run)
-    assert await leases.acquire(mine, 60) is LeaseStatus.ACQUIRED
-    assert await leases.acquire(other, 60) is LeaseStatus.HELD_ELSEWHERE
-    assert await leases.store(other, reply, 60) is LeaseStatus.HELD_ELSEWHERE
-    await leases.release(other)
-    assert await leases.acquire(other, 60) is LeaseStatus.HELD_ELSEWHERE
-    assert await leases.store(mine, reply, 60) is LeaseStatus.ACQUIRED
-    assert await leases.acquire(other, 60) == reply
-    assert await leases.store(other, StoredReply("completion/1", b"{}"), 60) == reply
-    await leases.renew(mine, 60)
-    await leases.release(mine)
-    assert await leases.acquire(mine, 60) == reply
-
-
-async def test_a_lease_that_is_let_go_is_free_at_once(leases: LeaseStore) -> None:
-    run = uuid4().hex
-    assert await leases.acquire(lease("mine", run), 60) is LeaseStatus.ACQUIRED
-    await leases.release(lease("mine", run))
-    await leases.renew(lease("mine", run), 60)  # on its way when it was let go of
-    assert await leases.acquire(lease("other", run), 60) is LeaseStatus.ACQUIRED
-
-
-@pytest.mark.parametrize("written", [True, False])
-async def test_leases_and_replies_end_by_themselves(leases: LeaseStore, *, written: bool) -> None:
-    run = uuid4().hex
-    assert await leases.acquire(lease("mine", run), 0.2) is LeaseStatus.ACQUIRED
-    if written:
-        assert await leases.store(lease("mine", run), StoredReply("k/1", b"x"), 0.2) is LeaseStatus.ACQUIRED
-    async with asyncio.timeout(20):
-        while await leases.acquire(lease("other", run), 60) is not LeaseStatus.ACQUIRED:  # noqa: ASYNC110 - in the server
-            await asyncio.sleep(0.02)
-
-
-async def test_steps_are_told_apart(leases: LeaseStore) -> None:
-    run = uuid4().hex
-    for identity in (("a", f"{run}:b"), (f"a:{run}", "b"), ("a", run, "b"), ("a", f"{run}%3Ab")):
-        assert await leases.acquire(Lease.for_step(*identity, token=ME), 60) is LeaseStatus.ACQUIRED, identity
-        assert await leases.acquire(Lease.for_step(*identity, token=OTHER), 60) is LeaseStatus.HELD_ELSEWHERE, identity
-
-
-async def test_a_cache_that_cannot_be_reached_is_no_error() -> None:
-    async with RedisClient("redis://127.0.0.1:1/0") as cache:
-        absent = LeaseStore(cache)
-        assert await absent.acquire(lease("x", "r"), 60) is LeaseStatus.UNKNOWN
-        assert await absent.store(lease("x", "r"), StoredReply("k/1", b"x"), 60) is LeaseStatus.UNKNOWN
-        await absent.renew(lease("x", "r"), 60)
-        await absent.release(lease("x", "r"))
-
-
-async def test_more_steps_at_once_than_connections(leases: LeaseStore) -> None:
-    run = uuid4().hex
-    found = await asyncio.gather(*(leases.acquire(lease(f"{n}", f"{run}-{n}"), 60) for n in range(500)))
-    assert set(found) == {LeaseStatus.ACQUIRED}

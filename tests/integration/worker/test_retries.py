@@ -1,4 +1,4 @@
-"""What becomes of a message that may be handled later: in place, put off, or left for a newer worker."""
+"""A failed message is retried in place or after a delay; one of a newer version waits for a newer worker."""
 
 import asyncio
 import time
@@ -21,73 +21,73 @@ from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
-SOON = (3.0, 60.0, 600.0)
+SHORT_DELAYS = (3.0, 60.0, 600.0)
 GENERATE = Generate(messages=(ChatMessage(role="user", content="x"),)).encode()
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first delay is short; its topic keeps its name."""
-    monkeypatch.setattr("poise.worker.retry_policy.RETRY_DELAYS", SOON)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the first delay; its topic keeps its name."""
+    monkeypatch.setattr("poise.worker.retry_policy.RETRY_DELAYS", SHORT_DELAYS)
     monkeypatch.setattr(
         "poise.worker.delayed_retries.retry_topic_name",
-        lambda tier, delay: retry_topic_name(tier, 10.0 if delay == SOON[0] else delay),
+        lambda tier, delay: retry_topic_name(tier, 10.0 if delay == SHORT_DELAYS[0] else delay),
     )
 
 
-def a_record(run: str) -> bytes:
+def record_body(run: str) -> bytes:
     return RunRecord.model_validate(
         {"run_id": run, "workflow": "w", "tenant": "t", "question": "q", "started": 1.0, "finished": 2.0}
     ).encode()
 
 
-async def dead(mesh: WorkerRuntime, tier: str, origin: str) -> list[str]:
+async def dead_letter_errors(mesh: WorkerRuntime, tier: str, origin: str) -> list[str]:
     letters = read_dead(tier, await mesh.logs.read_topic(f"poise.{tier}.dead"))
     return [letter.error for letter in letters if letter.record.header("poise-origin") == origin]
 
 
-@pytest.mark.usefixtures("soon")
-async def test_what_nobody_waits_for_is_put_off_and_holds_up_nobody(
+@pytest.mark.usefixtures("short_delays")
+async def test_a_message_without_a_caller_is_retried_after_a_delay_and_blocks_nothing(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
     seen: list[tuple[str, int, str, float]] = []
-    troubled, calm = uuid4().hex, uuid4().hex
+    failing, good = uuid4().hex, uuid4().hex
 
-    async def judge(record: RunRecord, context: Context) -> None:
+    async def score(record: RunRecord, context: Context) -> None:
         seen.append((record.run_id, context.attempt, str(context.record.position), time.time()))
-        if record.run_id == troubled and context.attempt <= 4:
+        if record.run_id == failing and context.attempt <= 4:
             raise RetryableError("not yet")
 
-    async with serving(mesh_settings, Tier("evaluation", {RunRecord: judge})):
-        sent = await outsider.send(RECORDS.name, a_record(troubled), key=b"k", reply_to=None)
-        await until(lambda: [run for run, *_ in seen].count(troubled) == 4)
-        await outsider.send(RECORDS.name, a_record(calm), key=b"k", reply_to=None)
-        await until(lambda: [run for run, *_ in seen].count(troubled) == 5)
-    tries = [entry for entry in seen if entry[0] == troubled]
-    assert [attempt for _, attempt, *_ in tries] == [1, 2, 3, 4, 5]
-    assert {position for _, _, position, _ in tries} == {str(sent.position)}  # as if it stood where it stood first
-    assert [run for run, *_ in seen][-2:] == [calm, troubled]
-    assert tries[4][3] - tries[3][3] >= SOON[0]
+    async with serving(mesh_settings, Tier("evaluation", {RunRecord: score})):
+        sent = await outsider.send(RECORDS.name, record_body(failing), key=b"k", reply_to=None)
+        await until(lambda: [run for run, *_ in seen].count(failing) == 4)
+        await outsider.send(RECORDS.name, record_body(good), key=b"k", reply_to=None)
+        await until(lambda: [run for run, *_ in seen].count(failing) == 5)
+    attempts = [entry for entry in seen if entry[0] == failing]
+    assert [attempt for _, attempt, *_ in attempts] == [1, 2, 3, 4, 5]
+    assert {position for _, _, position, _ in attempts} == {str(sent.position)}  # the position of the original record
+    assert [run for run, *_ in seen][-2:] == [good, failing]
+    assert attempts[4][3] - attempts[3][3] >= SHORT_DELAYS[0]
 
 
-@pytest.mark.usefixtures("soon")
-async def test_what_waits_to_be_handled_again_survives_the_worker(
+@pytest.mark.usefixtures("short_delays")
+async def test_a_delayed_retry_survives_a_restart_of_the_worker(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
     attempts: list[int] = []
     run = uuid4().hex
 
     def tier(*, fails: bool) -> Tier:
-        async def judge(record: RunRecord, context: Context) -> None:
+        async def score(record: RunRecord, context: Context) -> None:
             if record.run_id == run:
                 attempts.append(context.attempt)
                 if fails:
                     raise RetryableError("not yet")
 
-        return Tier("evaluation", {RunRecord: judge})
+        return Tier("evaluation", {RunRecord: score})
 
     async with serving(mesh_settings, tier(fails=True)) as mesh:
-        await outsider.send(RECORDS.name, a_record(run), key=b"k", reply_to=None)
+        await outsider.send(RECORDS.name, record_body(run), key=b"k", reply_to=None)
         await until(lambda: len(attempts) == 4)
         waiting = retry_topic_name("evaluation", 10.0)
         async with asyncio.timeout(10):
@@ -97,27 +97,29 @@ async def test_what_waits_to_be_handled_again_survives_the_worker(
         await until(lambda: attempts == [1, 2, 3, 4, 5])
 
 
-@pytest.mark.usefixtures("soon")
-async def test_what_never_succeeds_becomes_a_dead_letter_in_the_end(
+@pytest.mark.usefixtures("short_delays")
+async def test_a_message_that_never_succeeds_becomes_a_dead_letter(
     mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poise.worker.retry_policy.RETRY_DELAYS", SOON[:1])
+    monkeypatch.setattr("poise.worker.retry_policy.RETRY_DELAYS", SHORT_DELAYS[:1])
     run = uuid4().hex
 
-    async def judge(record: RunRecord, _context: Context) -> None:
+    async def score(record: RunRecord, _context: Context) -> None:
         if record.run_id == run:
             raise RetryableError("never")
 
-    async with serving(mesh_settings, Tier("evaluation", {RunRecord: judge})) as mesh:
-        sent = await outsider.send(RECORDS.name, a_record(run), key=b"k", reply_to=None)
+    async with serving(mesh_settings, Tier("evaluation", {RunRecord: score})) as mesh:
+        sent = await outsider.send(RECORDS.name, record_body(run), key=b"k", reply_to=None)
         async with asyncio.timeout(20):
-            while not (found := await dead(mesh, "evaluation", str(sent.position))):
+            while not (found := await dead_letter_errors(mesh, "evaluation", str(sent.position))):
                 pass
         assert found == ["RetryableError"]
 
 
-@pytest.mark.usefixtures("soon")
-async def test_a_newer_version_is_left_for_a_newer_worker(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+@pytest.mark.usefixtures("short_delays")
+async def test_a_message_of_a_newer_version_waits_for_a_newer_worker(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
     class NewGenerate(Generate):
         kind = "generate/2"
 
@@ -136,7 +138,7 @@ async def test_a_newer_version_is_left_for_a_newer_worker(mesh_settings: MeshSet
                 if r.header("poise-retry-of") == str(sent.position)
             ]:
                 pass
-    with pytest.MonkeyPatch.context() as patch:  # the worker of the next release
+    with pytest.MonkeyPatch.context() as patch:  # a worker of the next release
         upgraded = replace(INFERENCE_INTERACTIVE, accepts=(NewGenerate,))
         patch.setattr("poise.worker.tier.topics_of_tier", lambda _tier: (upgraded,))
         async with serving(mesh_settings, tier(NewGenerate)):
@@ -144,25 +146,25 @@ async def test_a_newer_version_is_left_for_a_newer_worker(mesh_settings: MeshSet
             assert Completion.parse(reply.value or b"").text == "understood"
 
 
-async def test_a_newer_version_that_nobody_has_time_for_is_refused(
+async def test_a_message_of_a_newer_version_with_a_near_deadline_is_refused(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
     async def write(_request: Generate, _context: Context) -> Completion:
         raise AssertionError("it cannot be understood")
 
     async with serving(mesh_settings, Tier("inference", {Generate: write})) as mesh:
-        deadline = str(round((time.time() + 8) * 1_000))  # less than the first delay
+        deadline = str(round((time.time() + 8) * 1_000))  # earlier than the first delay ends
         sent = await outsider.send(
             INFERENCE_INTERACTIVE.name, GENERATE, key=b"k", poise_kind="generate/2", poise_deadline=deadline
         )
         fault = Fault.parse((await outsider.reply(sent)).value or b"")
         assert fault.type == "urn:poise:invalid"
         assert "generate/2" in fault.detail
-        assert await dead(mesh, "inference", str(sent.position)) == ["NewerVersionError"]
+        assert await dead_letter_errors(mesh, "inference", str(sent.position)) == ["NewerVersionError"]
 
 
-async def test_a_flood_of_failures_is_not_multiplied(mesh_settings: MeshSettings) -> None:
-    """Every one of 600 requests fails at once: with three tries more for each there would be 2,400 attempts."""
+async def test_the_retry_budget_limits_the_attempts_of_many_failures(mesh_settings: MeshSettings) -> None:
+    """All of 600 requests fail at once: with three more attempts for each there would be 2,400."""
     attempts = 0
 
     async def fail(_request: Generate, _context: Context) -> Completion:

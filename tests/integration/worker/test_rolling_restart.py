@@ -1,4 +1,4 @@
-"""A tier is restarted worker by worker while it is used."""
+"""The workers of a tier are restarted one by one while calls arrive."""
 
 import asyncio
 import sys
@@ -27,16 +27,16 @@ EVERY = 0.01
 
 
 class Load:
-    """Calls at a steady rate, and when each was answered."""
+    """Calls at a steady rate, and the time of each answer."""
 
     def __init__(self, mesh: WorkerRuntime) -> None:
         self._mesh = mesh
         self._calls: list[asyncio.Task[None]] = []
-        self._going = asyncio.create_task(self._go())
+        self._caller = asyncio.create_task(self._run())
         self.answered: list[float] = []
         self.slowest = 0.0
 
-    async def _go(self) -> None:
+    async def _run(self) -> None:
         while True:
             self._calls.append(asyncio.create_task(self._call()))
             await asyncio.sleep(EVERY)
@@ -48,14 +48,14 @@ class Load:
         self.slowest = max(self.slowest, time.monotonic() - began)
 
     async def end(self) -> list[BaseException]:
-        """Stop calling, wait for all answers, and give the errors that callers saw."""
-        self._going.cancel()
+        """Stop calling, wait for all calls and return their errors."""
+        self._caller.cancel()
         outcomes = await asyncio.gather(*self._calls, return_exceptions=True)
         return [outcome for outcome in outcomes if outcome is not None]
 
     @contextmanager
     def pause(self, what: str) -> Iterator[None]:
-        """Print the longest time without an answer, and the longest that a call took."""
+        """Print the longest time without an answer and the slowest call."""
         began, self.slowest = time.monotonic(), 0.0
         yield
         times = [began, *(at for at in self.answered if at > began), time.monotonic()]
@@ -64,7 +64,7 @@ class Load:
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["static members", "dynamic members"])
-async def test_a_rolling_restart_reaches_no_caller(mesh_settings: MeshSettings, *, named: bool) -> None:
+async def test_a_rolling_restart_causes_no_error(mesh_settings: MeshSettings, *, named: bool) -> None:
     async def write(_request: Generate, _context: Context) -> Completion:
         await asyncio.sleep(0.005)
         return Completion(text="x", model="m", backend="b", finish_reason="stop")
@@ -85,8 +85,8 @@ async def test_a_rolling_restart_reaches_no_caller(mesh_settings: MeshSettings, 
                 await worker.aclose()
             with load.pause(f"worker {number} joins"):
                 await worker.enter_async_context(serving(settings(number), tier))
-                so_far = len(load.answered)
-                await until(lambda: len(load.answered) > so_far + 100)  # noqa: B023 - awaited in this turn
+                answered = len(load.answered)
+                await until(lambda: len(load.answered) > answered + 100)  # noqa: B023 - awaited in this iteration
         errors = await load.end()
         for worker in workers:
             await worker.aclose()

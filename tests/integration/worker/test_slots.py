@@ -1,4 +1,4 @@
-"""More messages than there are slots wait, in every way that there is, and one behind them does not wait for them."""
+"""Handlers that wait release their slots: a message behind them is handled at once."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 SLOTS = 4
 MANY = 3 * SLOTS
 RUNS = 100
-"""More than an orchestration worker has slots."""
+"""More runs than an orchestration worker has slots."""
 LONG = 200.0
 """Seconds: longer than any test waits."""
 
@@ -36,33 +36,33 @@ def generate(text: str) -> Generate:
     return Generate(messages=(ChatMessage(role="user", content=text),))
 
 
-class Waiting:
-    """Handles messages that say how it is to wait."""
+class WaitingHandler:
+    """A tier whose handler waits in the way that the message names."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.go_on = asyncio.Event()
+        self.started: list[str] = []
+        self.resume = asyncio.Event()
         self.tier = Tier("inference", {Generate: self.handle}, concurrency=SLOTS)
 
     async def handle(self, request: Generate, context: Context) -> Completion:
-        how = request.messages[0].content
-        self.begun.append(how)
-        match how:
+        wait = request.messages[0].content
+        self.started.append(wait)
+        match wait:
             case "parks":
                 async with context.parked():
-                    await self.go_on.wait()
+                    await self.resume.wait()
             case "tries again":
                 raise RetryableError("later", retry_after=LONG / 2)
             case "calls":
                 await context.call(Fetch(integration="nobody"), step="fetch")
             case "has copies":
                 await asyncio.Event().wait()
-        return Completion(text=how, model="m", backend="b", finish_reason="stop")
+        return Completion(text=wait, model="m", backend="b", finish_reason="stop")
 
 
 @asynccontextmanager
-async def under_way(*calls: Coroutine[None, None, object]) -> AsyncIterator[list[asyncio.Task[object]]]:
-    """Calls that are given up at the end."""
+async def pending_calls(*calls: Coroutine[None, None, object]) -> AsyncIterator[list[asyncio.Task[object]]]:
+    """Start calls; cancel them at the end."""
     tasks = [asyncio.create_task(call) for call in calls]
     yield tasks
     for task in tasks:
@@ -70,48 +70,48 @@ async def under_way(*calls: Coroutine[None, None, object]) -> AsyncIterator[list
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.mark.parametrize("how", ["parks", "tries again", "calls", "has copies"])
-async def test_a_handler_that_waits_holds_no_slot(mesh_settings: MeshSettings, how: str) -> None:
-    waiting, key, run = Waiting(), uuid4().hex, uuid4().hex  # one key, one partition: the last message is behind all
-    runs = [run if how == "has copies" else f"{run}-{number}" for number in range(MANY)]
-    begin = 1 if how == "has copies" else MANY
-    async with serving(mesh_settings, waiting.tier) as mesh:
+@pytest.mark.parametrize("wait", ["parks", "tries again", "calls", "has copies"])
+async def test_a_waiting_handler_holds_no_slot(mesh_settings: MeshSettings, wait: str) -> None:
+    handler, key, run = WaitingHandler(), uuid4().hex, uuid4().hex  # one key, so the last message is behind all others
+    runs = [run if wait == "has copies" else f"{run}-{number}" for number in range(MANY)]
+    begin = 1 if wait == "has copies" else MANY
+    async with serving(mesh_settings, handler.tier) as mesh:
         deadline = time.time() + LONG
         calls = (
-            mesh.rpc.call(generate(how), CallOptions(run=one, step="g", key=key, deadline=deadline)) for one in runs
+            mesh.rpc.call(generate(wait), CallOptions(run=one, step="g", key=key, deadline=deadline)) for one in runs
         )
-        async with under_way(*calls):
-            await until(lambda: waiting.begun.count(how) == begin)
+        async with pending_calls(*calls):
+            await until(lambda: handler.started.count(wait) == begin)
             reply = await mesh.rpc.call(generate("quick"), CallOptions(run=uuid4().hex, step="g", key=key))
             assert reply.text == "quick"
-            assert waiting.begun.count(how) == begin
+            assert handler.started.count(wait) == begin
 
 
-async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
+async def test_a_request_beyond_the_parked_limit_is_rejected_with_retry_after(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A small version of 577 asks of a silent model with deadlines of 300 s: the next is refused soon."""
+    """A small version of 577 asks of a hanging model with deadlines of 300 s: the next ask is rejected soon."""
     monkeypatch.setattr(consumer, "REJECT_AFTER", 0.5)
-    waiting, key = Waiting(), uuid4().hex
+    handler, key = WaitingHandler(), uuid4().hex
     room = SLOTS * (1 + ConsumerLimits().parked_factor)
-    async with serving(mesh_settings, waiting.tier) as mesh:
+    async with serving(mesh_settings, handler.tier) as mesh:
 
-        async def ask(how: str) -> Completion:
-            request, deadline = generate(how), time.time() + LONG
+        async def ask(wait: str) -> Completion:
+            request, deadline = generate(wait), time.time() + LONG
             return await mesh.rpc.call(request, CallOptions(run=uuid4().hex, step="g", key=key, deadline=deadline))
 
-        async with under_way(*(ask("parks") for _ in range(room))) as tasks:
-            await until(lambda: waiting.begun.count("parks") == room)
+        async with pending_calls(*(ask("parks") for _ in range(room))) as tasks:
+            await until(lambda: handler.started.count("parks") == room)
             behind = await asyncio.gather(*(ask("quick") for _ in range(20)), return_exceptions=True)
             faults = [one.fault() for one in behind if isinstance(one, FaultError)]
             assert {(one.type, one.status, one.retryable, one.retry_after) for one in faults} == {
                 ("urn:poise:temporary", 503, True, OVERLOAD_RETRY_AFTER)
             }
             assert len(faults) == 20
-            assert "quick" not in waiting.begun
-            waiting.go_on.set()
+            assert "quick" not in handler.started
+            handler.resume.set()
             assert (await ask("quick")).text == "quick"
-            await asyncio.gather(*tasks)  # none of those that waited was lost
+            await asyncio.gather(*tasks)  # no parked ask was lost
 
 
 @workflow("sleeps")
@@ -122,7 +122,7 @@ async def sleeps(run: Run, ask: Ask) -> Answer:
 
 @workflow("calls")
 async def calls(run: Run, ask: Ask) -> Answer:
-    await run.call(generate(ask.question))  # no worker is there to answer it
+    await run.call(generate(ask.question))  # no worker answers it
     return Answer(run_id=run.id, text=ask.question, rung="primary")
 
 
@@ -131,8 +131,8 @@ async def quick(run: Run, ask: Ask) -> Answer:
     return Answer(run_id=run.id, text=ask.question, rung="primary")
 
 
-@pytest.mark.parametrize("how", ["sleeps", "calls"])
-async def test_a_hundred_runs_that_wait_hold_up_no_quick_one(mesh_settings: MeshSettings, how: str) -> None:
+@pytest.mark.parametrize("wait", ["sleeps", "calls"])
+async def test_a_hundred_waiting_runs_do_not_delay_others(mesh_settings: MeshSettings, wait: str) -> None:
     async with serving(mesh_settings, Tier("orchestration", AskHandler([sleeps, calls, quick]).handlers())) as mesh:
 
         async def ask(workflow: str) -> Answer:
@@ -140,7 +140,7 @@ async def test_a_hundred_runs_that_wait_hold_up_no_quick_one(mesh_settings: Mesh
             asked = Ask(question=run, workflow=workflow)
             return await mesh.rpc.call(asked, CallOptions(run=run, step="ask", deadline=time.time() + LONG))
 
-        async with under_way(*(ask(how) for _ in range(RUNS))) as tasks:
+        async with pending_calls(*(ask(wait) for _ in range(RUNS))) as tasks:
             answers = await asyncio.gather(*(ask("quick") for _ in range(RUNS)))
             assert len(answers) == RUNS
             assert not any(task.done() for task in tasks)

@@ -1,4 +1,4 @@
-"""A worker's process, as its operators see it: `/readyz` names the part that stands still, then the process ends."""
+"""A worker process whose component hangs: `/readyz` names the component, then the process ends."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ MODEL = "embedding model"
 
 
 class Worker:
-    """A process, and what it says of itself."""
+    """A worker process and its readiness."""
 
     def __init__(self, process: Process, port: int) -> None:
         self.process = process
@@ -39,37 +39,37 @@ class Worker:
         """Wait until `/readyz` answers 200."""
         await self._until(lambda code, _checks: code == httpx2.codes.OK)
 
-    async def until_named(self, part: str) -> None:
-        """Wait until `/readyz` answers 503 and names a part that does not go on."""
+    async def until_check_fails(self, component: str) -> None:
+        """Wait until `/readyz` answers 503 with a failed check of the component."""
         await self._until(
-            lambda code, checks: code == httpx2.codes.SERVICE_UNAVAILABLE and checks.get(part) is False,
+            lambda code, checks: code == httpx2.codes.SERVICE_UNAVAILABLE and checks.get(component) is False,
         )
 
     async def _until(self, holds: Callable[[int, dict[str, bool]], bool]) -> None:
-        said: object = "nothing"
+        last: object = "none"
         try:
             async with httpx2.AsyncClient() as client, asyncio.timeout(WITHIN):
                 while True:
-                    assert self.process.returncode is None, f"it has ended; before, it said {said}"
-                    with suppress(httpx2.TransportError):  # it only begins
+                    assert self.process.returncode is None, f"the process ended; its last answer: {last}"
+                    with suppress(httpx2.TransportError):  # it does not listen yet
                         answer = await client.get(self._url)
-                        said = answer.text
+                        last = answer.text
                         if holds(answer.status_code, answer.json()["checks"]):
                             return
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
-            raise TimeoutError(f"it says {said}") from error
+            raise TimeoutError(f"the last answer: {last}") from error
 
     async def end(self) -> str:
-        """Wait until it ends by itself, and take what it said."""
-        _, said = await asyncio.wait_for(self.process.communicate(), WITHIN)
+        """Wait until the process ends by itself with exit code 1; return its stderr."""
+        _, stderr = await asyncio.wait_for(self.process.communicate(), WITHIN)
         assert self.process.returncode == 1
-        return said.decode()
+        return stderr.decode()
 
 
 @asynccontextmanager
-async def started(tier: str, part: str, settings: MeshSettings, **more: str) -> AsyncIterator[Worker]:
-    """A worker's process in which one part is ended soon; killed if it has not ended by itself."""
+async def started(tier: str, component: str, settings: MeshSettings, **extra: str) -> AsyncIterator[Worker]:
+    """Start a worker process with short timeouts for one component; kill it if it has not ended by itself."""
     port = probe.free_port()
     environment = {
         **os.environ,
@@ -77,10 +77,10 @@ async def started(tier: str, part: str, settings: MeshSettings, **more: str) -> 
         "POISE_STATE_DIR": str(settings.state_dir),
         "POISE_ADMIN_PORT": str(port),
         "PYTHONPATH": os.pathsep.join(sys.path),
-        **more,
+        **extra,
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(KIT / "hasty_worker.py"), tier, part, env=environment, stdin=DEVNULL, stderr=PIPE
+        sys.executable, str(KIT / "hasty_worker.py"), tier, component, env=environment, stdin=DEVNULL, stderr=PIPE
     )
     try:
         yield Worker(process, port)
@@ -90,29 +90,29 @@ async def started(tier: str, part: str, settings: MeshSettings, **more: str) -> 
             await process.communicate()
 
 
-async def test_a_reader_that_stands_still(mesh_settings: MeshSettings) -> None:
-    """In a thread, which cannot be interrupted: the process ends anyway."""
+async def test_a_hanging_reader_ends_the_process(mesh_settings: MeshSettings) -> None:
+    """The reader hangs in a thread, which cannot be interrupted: the process ends anyway."""
     async with started("retrieval", READER, mesh_settings) as worker:
         await worker.until_ready()
         async with WorkerRuntime(another(mesh_settings), tier="client") as client:
             await client.producer.publish(PASSAGES, None, key="hang#0")
-        await worker.until_named(READER)
-        said = await worker.end()
-    assert f"{READER} made no progress for" in said
-    assert f"{READER} has made no progress for" in said
-    assert "the process did not end within 1 s, threads" in said
+        await worker.until_check_fails(READER)
+        stderr = await worker.end()
+    assert f"{READER} made no progress for" in stderr
+    assert f"{READER} has made no progress for" in stderr
+    assert "the process did not end within 1 s, threads" in stderr
 
 
-async def test_a_model_whose_file_does_not_answer(mesh_settings: MeshSettings, tmp_path: Path) -> None:
+async def test_a_hanging_model_file_ends_the_process(mesh_settings: MeshSettings, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     os.mkfifo(file)
     async with started("retrieval", MODEL, mesh_settings, POISE_RETRIEVAL_EMBEDDING_MODEL_FILE=str(file)) as worker:
-        await worker.until_named(MODEL)
+        await worker.until_check_fails(MODEL)
         assert f"{MODEL} has made no progress for" in await worker.end()
 
 
-async def test_a_connection_to_kafka_that_is_cut_ends_nothing(tmp_path: Path) -> None:
-    """A restart would not help; it is ready again as soon as it is mended."""
+async def test_a_cut_connection_to_kafka_does_not_end_the_process(tmp_path: Path) -> None:
+    """A restart would not help; the process is ready again once the connection is restored."""
     port = probe.free_port()
     async with SlowProxy(port) as wire:
         advertised = {"advertised.listeners": f"PLAINTEXT://{wire.address}"}
@@ -125,6 +125,6 @@ async def test_a_connection_to_kafka_that_is_cut_ends_nothing(tmp_path: Path) ->
             ) as worker:
                 await worker.until_ready()
                 wire.cut()
-                await worker.until_named("broker")
+                await worker.until_check_fails("broker")
                 wire.broken = False
                 await worker.until_ready()
