@@ -64,7 +64,7 @@ def test_ages_are_reported_by_component() -> None:
     process.liveness.component("a")
     process.clock.now += 3
     process.liveness.component("b")
-    assert list(process.liveness.ages()) == [(3.0, {"poise.part": "a"}), (0.0, {"poise.part": "b"})]
+    assert list(process.liveness.ages()) == [(3.0, {"poise.component": "a"}), (0.0, {"poise.component": "b"})]
 
 
 def test_two_components_of_one_name_are_ready_only_together() -> None:

@@ -100,7 +100,7 @@ class FeedbackHandler:
         """Return whether to skip feedback because there was too much of its outcome; log that now and then."""
         if not self._rates[outcome].take(self._clock()):
             return False
-        count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "passed over"})
+        count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "skipped"})
         self._skipped += 1
         if self._skipped.bit_count() == 1:  # 1, 2, 4, 8, …
             log.warning("skipped feedback %d times, most recently %s feedback on run %s", self._skipped, outcome, run)

@@ -146,7 +146,7 @@ class MiniLm:
             except Exception as error:
                 raise EmbedderError(f"the embedding model failed: {error_with_type(error)}") from error
             vectors += chain.from_iterable(done)
-        measure(semconv.EMBED_DURATION, time.perf_counter() - started, {semconv.EMBED_OF: "parts"})
+        measure(semconv.EMBED_DURATION, time.perf_counter() - started, {semconv.EMBED_OF: "passages"})
         return vectors
 
     async def wait_loaded(self) -> "EmbeddingModel":

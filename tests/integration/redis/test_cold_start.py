@@ -44,7 +44,7 @@ async def cache_up(worker: Worker, expected: str) -> None:
     async def look() -> str | None:
         async with httpx2.AsyncClient() as http:
             metrics = (await http.get(f"{worker.admin_url}/metrics")).text
-        return expected if f"poise_cache_up {expected}" in metrics else None
+        return expected if f"poise_redis_up {expected}" in metrics else None
 
     await eventually(look)
 

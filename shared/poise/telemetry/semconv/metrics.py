@@ -94,9 +94,9 @@ SENT_MESSAGES: Final = Counter(
     "messaging.client.sent.messages", "{message}", "Messages sent to the broker.", (*_MESSAGE, ERROR_TYPE)
 )
 PRODUCERS_REPLACED: Final = Counter(
-    "poise.producers.renewed",
+    "poise.producers.replaced",
     "{producer}",
-    "Producers replaced by a new one, because a batch failed that they had numbered.",
+    "Producers replaced by a new one, because one of their batches failed.",
     (ERROR_TYPE,),
 )
 CONSUMED_MESSAGES: Final = Counter(
@@ -117,9 +117,11 @@ IN_FLIGHT: Final = UpDownCounter(
 ASSIGNED: Final = Gauge("poise.assigned", "{partition}", "Partitions this worker holds.", (MESSAGING_DESTINATION,))
 CALLS: Final = Counter("poise.calls", "{call}", "Calls made.", (MESSAGING_DESTINATION, OUTCOME))
 CALL_DURATION: Final = Histogram(
-    "poise.call.duration", "s", "From sending a request to having its reply.", (MESSAGING_DESTINATION, OUTCOME)
+    "poise.call.duration", "s", "From sending a request to receiving its reply.", (MESSAGING_DESTINATION, OUTCOME)
 )
-REPLIES_LATE: Final = Counter("poise.replies.late", "{message}", "Replies that came after their caller had given up.")
+REPLIES_LATE: Final = Counter(
+    "poise.replies.late", "{message}", "Replies that arrived after their caller had stopped waiting."
+)
 REPLIES_ORPHANED: Final = Counter(
     "poise.replies.orphaned", "{message}", "Replies to this instance that no call of it waits for."
 )
@@ -135,7 +137,7 @@ DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages whose deadline had passed.", (MESSAGING_DESTINATION,)
 )
 REJECTED_OVERLOAD: Final = Counter(
-    "poise.turned_away",
+    "poise.rejected",
     "{message}",
     "Messages rejected for a later retry because this worker holds its maximum of waiting messages.",
     (MESSAGING_DESTINATION,),
@@ -151,15 +153,15 @@ DUPLICATES: Final = Counter(
 )
 RETRIES: Final = Counter("poise.retries", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE))
 DELAYED_RETRIES: Final = Counter(
-    "poise.postponed",
+    "poise.delayed_retries",
     "{message}",
     "Messages put on a delayed-retry topic.",
     (MESSAGING_DESTINATION, ERROR_TYPE),
 )
 COMPONENT_AGE: Final = Gauge(
-    "poise.part.age",
+    "poise.component.age",
     "s",
-    "How long ago each part of the process made progress; a part that has nothing to do makes it too.",
+    "How long ago each component of the process made progress; an idle component also counts as making progress.",
     (COMPONENT,),
 )
 RECORDS_SKIPPED: Final = Counter(
@@ -184,7 +186,7 @@ HTTP_REFUSED: Final = Counter(
     (REASON,),
 )
 HTTP_CONNECTIONS: Final = Gauge("poise.gateway.connections", "{connection}", "Open HTTP connections.")
-HTTP_BYTES: Final = Gauge("poise.gateway.bytes", "By", "Bytes of HTTP requests under way.")
+HTTP_BYTES: Final = Gauge("poise.gateway.bytes", "By", "Bytes of HTTP requests in progress.")
 ASKS_PENDING: Final = Gauge("poise.gateway.pending", "{ask}", "Asks that wait for their answer.")
 
 # inference
@@ -204,10 +206,10 @@ GEN_AI_TOKENS: Final = Histogram(
     buckets=TOKEN_BUCKETS,
 )
 BACKEND_IN_FLIGHT: Final = Gauge(
-    "poise.backend.in_flight", "{request}", "Requests that a backend is at work on for this worker.", (BACKEND,)
+    "poise.backend.in_flight", "{request}", "Requests of this worker that a backend is processing.", (BACKEND,)
 )
 BACKEND_WAITING: Final = Gauge(
-    "poise.backend.waiting", "{request}", "Requests that wait for a free place at a backend.", (BACKEND,)
+    "poise.backend.waiting", "{request}", "Requests that wait for a free slot at a backend.", (BACKEND,)
 )
 BACKEND_UP: Final = Gauge(
     "poise.backend.up", "1", "1 if a backend answered its last request, 0 if it failed it.", (BACKEND,)
@@ -228,20 +230,22 @@ FETCHES: Final = Counter(
     (INTEGRATION, OUTCOME),
 )
 INTEGRATION_OPEN: Final = Gauge(
-    "poise.integration.resting", "1", "1 if the circuit breaker of an integration is open, else 0.", (INTEGRATION,)
+    "poise.integration.open", "1", "1 if the circuit breaker of an integration is open, else 0.", (INTEGRATION,)
 )
 
 # cache
 
-REDIS_UP: Final = Gauge("poise.cache.up", "1", "1 if Redis answers, 0 while its circuit breaker is open.")
-REDIS_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that Redis failed.", (ERROR_TYPE,))
-CACHE_LOOKUPS: Final = Counter("poise.cache.looks", "{ask}", "Asks that looked for a cached answer.", (CACHE_USE,))
+REDIS_UP: Final = Gauge("poise.redis.up", "1", "1 if Redis answers, 0 while its circuit breaker is open.")
+REDIS_ERRORS: Final = Counter("poise.redis.errors", "{command}", "Commands that Redis failed.", (ERROR_TYPE,))
+CACHE_LOOKUPS: Final = Counter("poise.cache.lookups", "{ask}", "Asks that looked for a cached answer.", (CACHE_USE,))
 CACHE_SAVED: Final = Counter("poise.cache.saved", "s", "Time that cached and shared answers saved the callers.")
 
 # retrieval
 
 INDEX_PASSAGES: Final = Gauge("poise.index.passages", "{passage}", "Passages in this worker's index.")
-INDEX_LAG: Final = Gauge("poise.index.lag", "{message}", "Passage records that this worker's index has yet to apply.")
+INDEX_LAG: Final = Gauge(
+    "poise.index.lag", "{message}", "Passage records that this worker's index has not applied yet."
+)
 DOCUMENTS_EMBEDDED: Final = Counter(
     "poise.documents.embedded", "{document}", "Documents split, embedded and published as passages."
 )
@@ -270,7 +274,7 @@ VARIANT_OPEN: Final = Gauge(
     (VARIANT,),
 )
 STEP_OPEN: Final = Gauge(
-    "poise.step.resting", "1", "1 if this worker skips a step because its tier did not answer, else 0.", (STEP,)
+    "poise.step.open", "1", "1 if this worker skips a step because its tier did not answer, else 0.", (STEP,)
 )
 RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT))
 SCORES: Final = Histogram(
@@ -279,7 +283,7 @@ SCORES: Final = Histogram(
 FEEDBACKS: Final = Counter(
     "poise.feedback",
     "{feedback}",
-    "Feedback by outcome: joined, early (retried), late, unknown, foreign (dead letters) or passed over.",
+    "Feedback by outcome: joined, early (retried), late, unknown, foreign (dead letters) or skipped.",
     (OUTCOME,),
 )
 STEP_LATENCY: Final = Histogram("poise.step.duration", "s", "How long each step of a run took.", (STEP, VARIANT))
@@ -294,11 +298,11 @@ DECISIONS: Final = Counter("poise.decisions", "{decision}", "Decisions over poli
 DECIDING_LAG: Final = Gauge(
     "poise.deciding.lag",
     "{message}",
-    "Scores that this worker has yet to take in, by partition that it decides over.",
+    "Scores that this worker has not applied yet, by partition that it decides over.",
     (MESSAGING_PARTITION,),
 )
 SKIPPED_BY_DECIDER: Final = Counter(
-    "poise.deciding.passed_over",
+    "poise.deciding.skipped",
     "{message}",
     "Scores and commands that were skipped because they could not be read or executed.",
     (MESSAGING_DESTINATION,),
@@ -307,7 +311,7 @@ SKIPPED_BY_DECIDER: Final = Counter(
 # telemetry itself
 
 SPANS_DROPPED: Final = Counter(
-    "poise.spans.dropped", "{span}", "Spans dropped because `poise.spans` did not take them, or not fast enough."
+    "poise.spans.dropped", "{span}", "Spans dropped because `poise.spans` did not accept them, or not fast enough."
 )
 
 INSTRUMENTS: Final = MappingProxyType(
