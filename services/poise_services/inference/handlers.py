@@ -9,7 +9,7 @@ from poise_services.inference.backends import Backends
 
 
 def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
-    """One handler by the type of message it takes."""
+    """Return the handlers by message type."""
 
     async def generate(request: Generate, context: Context) -> Completion:
         server, remaining = backends.get(request.backend), context.remaining()

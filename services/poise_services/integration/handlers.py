@@ -10,5 +10,5 @@ from poise_services.integration.stale_if_error import StaleIfErrorCache
 
 
 def handlers(apis: ApiClients, stale_cache: StaleIfErrorCache) -> Mapping[type[Message], Handler]:
-    """One handler by the type of message it takes."""
+    """Return the handlers by message type."""
     return {Fetch: FetchHandler(apis, stale_cache).fetch}

@@ -15,7 +15,7 @@ from poise_services.retrieval.settings import RetrievalSettings
 def handlers(
     settings: RetrievalSettings, embedder: Embedder, corpus: Corpus, executor: LimitedExecutor | None = None
 ) -> Mapping[type[Message], Handler]:
-    """One handler by the type of message it takes; large documents are split in the executor's process."""
+    """Return the handlers by message type; large documents are split in the executor's process."""
     searcher, publisher = Searcher(settings, embedder, corpus), PassagePublisher(embedder, corpus, executor)
     return {
         Retrieve: searcher.search,

@@ -29,7 +29,7 @@ RETRIEVAL_WARNINGS: Final = {
 
 
 def render_answer(answer: Answer, waited: float | None = None) -> RenderableType:
-    """Lay an answer out for a terminal.
+    """Render an answer for a terminal.
 
     Args:
         answer: The answer.
@@ -47,7 +47,7 @@ def render_answer(answer: Answer, waited: float | None = None) -> RenderableType
 
 
 def provenance_line(answer: Answer, waited: float | None = None) -> Text:
-    """One line: the rung, with the reason if it is not the first, the variant, how old it is, what took how long."""
+    """Return one line: the rung, the reason if it is not the first, the variant, the age and the times."""
     line = Text(style="dim")
     line.append(answer.rung, style=f"not dim {RUNG_STYLES[answer.rung]}")
     if answer.reason:
@@ -65,21 +65,21 @@ def provenance_line(answer: Answer, waited: float | None = None) -> Text:
 
 
 def _age(answer: Answer) -> str:
-    """How old an answer is that was worked out for an earlier ask, or for one at the same moment."""
+    """Return the age of an answer that was computed for an earlier or a concurrent ask."""
     age = answer.age or 0.0
     return f"from the cache, {format_duration(age)} old" if age >= 1 else "just worked out for another ask"
 
 
 def warning_lines(answer: Answer) -> Iterator[Text]:
-    """A line for each thing that did less than it should, and is not the reason already."""
-    for said in answer.degraded:
-        yield Text.assemble(("! ", "yellow"), (" ".join(clean(said).split()), "dim"))
+    """Yield a line for each degradation that the reason does not state already."""
+    for warning in answer.degraded:
+        yield Text.assemble(("! ", "yellow"), (" ".join(clean(warning).split()), "dim"))
     if answer.retrieval in RETRIEVAL_WARNINGS and not answer.degraded:
         yield Text.assemble(("! ", "yellow"), (RETRIEVAL_WARNINGS[answer.retrieval], "dim"))
 
 
 def timings_line(timings: Mapping[str, float]) -> str:
-    """The times of a run: `1.24 s = retrieve 21 ms + generate 1.2 s + the rest 19 ms`."""
+    """Return the times of a run: `1.24 s = retrieve 21 ms + generate 1.2 s + the rest 19 ms`."""
     steps = {clean(step): ms for step, ms in timings.items() if step != TOTAL}
     total = timings.get(TOTAL)
     parts = [f"{step} {format_ms(ms)}" for step, ms in steps.items()]
@@ -99,14 +99,14 @@ def _sources(citations: tuple[Citation, ...]) -> Iterator[RenderableType]:
     rows.add_column()
     for number, citation in enumerate(citations, 1):
         rows.add_row(str(number), Text(" ".join(clean(citation.source).split()), style="cyan"))
-        if said := format_quote(citation.quote):
-            rows.add_row("", Text(said, style="italic dim"))
+        if quote := format_quote(citation.quote):
+            rows.add_row("", Text(quote, style="italic dim"))
     yield Padding(rows, (0, 2))
     yield Text()
 
 
 def format_quote(text: str) -> str:
-    """The words of a passage on one line, in quotation marks, cut at a word where they are long."""
+    """Return a quoted passage on one line; a long one is cut between words."""
     line = " ".join(clean(text).split())
     if len(line) > MAX_QUOTE_CHARS:
         line = line[:MAX_QUOTE_CHARS].rpartition(" ")[0] + " …"

@@ -18,31 +18,31 @@ CommandTable = dict[str, tuple[str, str, str]]
 """By command: its panel in the help, what it does, and `module:name` of a function or of a Typer."""
 
 _OWN: Final[CommandTable] = {
-    "ask": (USE, "Ask a question, and see the answer, its sources and how it came about.", "poise.cli.ask:ask"),
+    "ask": (USE, "Ask a question; show the answer, its sources and how it was made.", "poise.cli.ask:ask"),
     "ingest": (USE, "Put text and Markdown files into the corpus.", "poise.cli.ingest:ingest"),
-    "feedback": (USE, "Say what you think of an answer.", "poise.cli.feedback:feedback"),
+    "feedback": (USE, "Give feedback on an answer.", "poise.cli.feedback:feedback"),
     "up": (RUN_PANEL, "Start the stack on this machine, or the workers alone.", "poise.cli.up:up"),
     "down": (RUN_PANEL, "Stop the stack.", "poise.cli.up:down"),
-    "status": (RUN_PANEL, "What runs, where, and since when.", "poise.cli.up:status"),
-    "worker": (RUN_PANEL, "Run a worker of a tier of your own, from its file.", "poise.cli.worker:worker"),
+    "status": (RUN_PANEL, "Show what runs, where, and since when.", "poise.cli.up:status"),
+    "worker": (RUN_PANEL, "Run a worker of a custom tier, from its file.", "poise.cli.worker:worker"),
     "topics": (RUN_PANEL, "Show, apply and check the table of topics.", "poise.cli.topics:app"),
-    "cancel": (RUN_PANEL, "Stop a run, wherever it is at work.", "poise.cli.cancel:cancel"),
+    "cancel": (RUN_PANEL, "Stop a run on every worker.", "poise.cli.cancel:cancel"),
     "policy": (
         RUN_PANEL,
-        "Which variant answers how often: set it, hold it, revert it; why it moved.",
+        "Show, set, hold and revert the weights of variants; explain why they moved.",
         "poise.cli.policy:app",
     ),
-    "trace": (INSPECT_PANEL, "A run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
-    "scores": (INSPECT_PANEL, "How well each variant answers.", "poise.cli.scores:scores"),
-    "dlq": (INSPECT_PANEL, "Dead letters: list them, look at them, send them again, purge them.", "poise.cli.dlq:app"),
-    "cache": (INSPECT_PANEL, "Kept answers: how much they are of use; purge them.", "poise.cli.cache:app"),
-    "schema": (INSPECT_PANEL, "The contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
-    "version": (INSPECT_PANEL, "The version of Poise.", "poise.cli.version:version"),
+    "trace": (INSPECT_PANEL, "Show a run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
+    "scores": (INSPECT_PANEL, "Show how well each variant answers.", "poise.cli.scores:scores"),
+    "dlq": (INSPECT_PANEL, "List, show, redrive and purge dead letters.", "poise.cli.dlq:app"),
+    "cache": (INSPECT_PANEL, "Show how much cached answers save; purge them.", "poise.cli.cache:app"),
+    "schema": (INSPECT_PANEL, "Print the contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
+    "version": (INSPECT_PANEL, "Print the version of Poise.", "poise.cli.version:version"),
 }
 
 
 def _commands() -> CommandTable:
-    """Every command, those of other packages first in their panels."""
+    """Return every command; those of other packages come first in their panels."""
     tables = [*(entry.load() for entry in entry_points(group="poise.commands")), _OWN]
     merged = [item for table in tables for item in table.items()]
     panels = [USE, RUN_PANEL, INSPECT_PANEL]
@@ -108,5 +108,5 @@ def _root() -> None:
 
 
 def main() -> None:
-    """The command `poise`."""
+    """Run the command `poise`."""
     app(prog_name="poise")

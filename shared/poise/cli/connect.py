@@ -28,7 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 
 
 def resolve_settings(broker: str | None = None) -> MeshSettings:
-    """The settings, with the broker decided, and Redis where it is the running stack's.
+    """Return the settings with the broker to use, and with the running stack's Redis if there is one.
 
     The first of these that there is: what is given here, `POISE_BROKER` (or the TOML file), the running stack of the
     state folder, the default.
@@ -55,7 +55,7 @@ def _is_address(text: str) -> bool:
 
 
 def running_broker(state_dir: Path) -> str | None:
-    """The broker of the stack that runs in this state folder; None if none does.
+    """Return the broker of the stack that runs in this state directory; None if none runs.
 
     Raises:
         SetupError: A stack is only starting there.

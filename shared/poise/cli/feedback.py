@@ -29,7 +29,7 @@ async def feedback(
     ] = None,
     broker: BrokerOption = None,
 ) -> None:
-    """Say what you think of an answer: a thumb, a rating, or what it should have been. `poise scores` sums it up."""
+    """Give feedback on an answer: a thumb, a rating or a correction. `poise scores` sums it up."""
     thumb: Thumb | None = None if up is None else "up" if up else "down"
     async with open_client(broker) as poise:
         await poise.feedback(run_id, thumb=thumb, rating=rating, correction=correction, comment=comment, id_=name)

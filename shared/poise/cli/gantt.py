@@ -76,7 +76,7 @@ def _thin(offset: int, width: int) -> str:
 
 
 def _noted(row: Text, cells_of: tuple[int, int, int], style: str, note: Text) -> Text:
-    """Place a note where it hides nothing.
+    """Insert a note where it hides nothing.
 
     Args:
         row: The row with the bar.

@@ -31,7 +31,7 @@ async def scores(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """How well each variant answers: groundedness, failures and times, from every finished run."""
+    """Show how well each variant answers: groundedness, failures and times of all finished runs."""
     seconds = parse_period(since)
     async with open_client(broker) as poise:
         summaries = summarise_by_variant(
@@ -48,20 +48,20 @@ async def scores(
 
 
 def parse_period(text: str) -> float:
-    """A span of time in seconds: `30m`, `1h`, `7d`.
+    """Parse a duration such as `30m`, `1h` or `7d`; return seconds.
 
     Raises:
-        InvalidMessageError: It is none.
+        InvalidMessageError: It is not a duration.
     """
     found = _SPAN.fullmatch(text.strip())
     if not found:
-        detail = f"{text!r} is no span of time: write 30m, 1h or 7d"
+        detail = f"{text!r} is not a duration: write 30m, 1h or 7d"
         raise InvalidMessageError(f"--since: {detail}", [FieldError(field="--since", detail=detail)])
     return float(found[1]) * UNITS[found[2]]
 
 
 def _plain(summary: VariantSummary) -> dict[str, Any]:
-    """A summary for machines. JSON knows no infinity: where there is one run, an interval has no ends."""
+    """Return a summary as JSON values. The interval of a single run is infinite, so its ends are null."""
     plain = asdict(summary)
     for estimate in plain["values"].values():
         if estimate["count"] == 1:

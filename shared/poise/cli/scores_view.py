@@ -19,7 +19,7 @@ NONE: Final = "-"
 
 
 def scores_table(summaries: Sequence[VariantSummary]) -> RenderableType:
-    """The table of variants.
+    """Return the table of variants.
 
     `fell back` is the share that was not sent from the first rung. `grounded` is the mean of what was sent, `own words`
     and `relevant` those of what the variant itself wrote, each with its 95 % confidence interval; the note has the
@@ -55,19 +55,19 @@ def _note(summary: VariantSummary) -> str:
 
 
 def feedback_notes(values: Mapping[str, Estimate]) -> list[str]:
-    """What people said of the answers, as far as they did: `4 of 5 thumbs up`, `rated 4.2 by 3`, `2 corrected`."""
-    said = []
+    """Return notes on the feedback, if there is any: `4 of 5 thumbs up`, `rated 4.2 of 5 by 3`, `2 corrected`."""
+    notes = []
     if thumb := values.get("feedback_thumb"):
-        said.append(f"{thumb.mean * thumb.count:.0f} of {thumb.count} thumbs up")
+        notes.append(f"{thumb.mean * thumb.count:.0f} of {thumb.count} thumbs up")
     if rating := values.get("feedback_rating"):
-        said.append(f"rated {1 + 4 * rating.mean:.1f} of 5 by {rating.count}")
+        notes.append(f"rated {1 + 4 * rating.mean:.1f} of 5 by {rating.count}")
     if corrected := values.get("feedback_corrected"):
-        said.append(f"{corrected.count} corrected")
-    return said
+        notes.append(f"{corrected.count} corrected")
+    return notes
 
 
 def format_interval(estimate: Estimate | None) -> str:
-    """A mean with its interval: `0.81 ±0.09`; of a single run there is no interval."""
+    """Format a mean with its interval as `0.81 ±0.09`; a single run has no interval."""
     if estimate is None:
         return NONE
     half = estimate.high - estimate.mean
@@ -75,10 +75,10 @@ def format_interval(estimate: Estimate | None) -> str:
 
 
 def format_mean_share(estimate: Estimate | None) -> str:
-    """A share of runs: `12 %`."""
+    """Format a share of runs as `12 %`."""
     return NONE if estimate is None else format_percent(estimate.mean)
 
 
-def format_percent(part: float) -> str:
-    """`12 %`."""
-    return f"{part:.0%}".replace("%", " %")
+def format_percent(share: float) -> str:
+    """Format a share as `12 %`."""
+    return f"{share:.0%}".replace("%", " %")

@@ -34,7 +34,7 @@ def event_printer(console: Console) -> EventListener:
 
 
 def addresses_table(state: StackState) -> RenderableType:
-    """The addresses that a person needs."""
+    """Return the table of the addresses that users need."""
     table = Table.grid(padding=(0, 2))
     if state.gateway_url:
         table.add_row("  gateway", f"[bold]{state.gateway_url}[/]", f"[dim]its API: {state.gateway_url}/docs[/]")
@@ -46,7 +46,7 @@ def addresses_table(state: StackState) -> RenderableType:
 
 
 def parts_table(state: StackState) -> RenderableType:
-    """The parts: what runs, where, since when."""
+    """Return the table of the parts: what runs, where, and since when."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("part", "state", "where", "pid", "for"):
         table.add_column(column, no_wrap=True)
@@ -63,7 +63,7 @@ def parts_table(state: StackState) -> RenderableType:
 
 
 def format_uptime(seconds: float) -> str:
-    """Seconds as a person reads them."""
+    """Format seconds for people, such as `2 min 5 s`."""
     whole = max(0, int(seconds))
     if whole < _MINUTE:
         return f"{whole} s"

@@ -1,20 +1,20 @@
-"""Text that others wrote, made harmless to a terminal: an answer may quote any document."""
+"""Sanitizing and formatting of text for a terminal. An answer may quote any document, so its text is untrusted."""
 
 import re
 from typing import Final
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but tab and newline, marks that reverse the direction of writing, and what no encoding has."""
+"""Control characters except tab and newline, marks that reverse the writing direction, and lone surrogates."""
 
 
 def clean(text: str) -> str:
-    """The text without what could move the cursor, change colours or hide other text."""
+    """Remove characters that could move the cursor, change colours or hide other text."""
     return _CONTROL.sub("", text)
 
 
 def format_ms(ms: float) -> str:
-    """A time as a person reads it: `3.1 ms`, `240 ms`, `1.24 s`, `2 min 5 s`."""
-    if ms < 10:  # noqa: PLR2004 - below, tenths tell something
+    """Format a time for people: `3.1 ms`, `240 ms`, `1.24 s`, `2 min 5 s`."""
+    if ms < 10:  # noqa: PLR2004 - below, tenths matter
         return f"{ms:.1f} ms"
     if ms < 1_000:  # noqa: PLR2004 - a second
         return f"{ms:.0f} ms"
@@ -25,12 +25,12 @@ def format_ms(ms: float) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number with its noun: `1 document`, `79 documents`."""
+    """Format a number with its noun: `1 document`, `79 documents`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def format_duration(seconds: float) -> str:
-    """A span of time in its largest unit: `45 s`, `12 min`, `3 h`, `7 d`."""
+    """Format a duration in its largest unit: `45 s`, `12 min`, `3 h`, `7 d`."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

@@ -7,7 +7,7 @@ from poise.cli.console import out
 
 
 def version() -> None:
-    """The version of Poise, alone on a line."""
+    """Print the version of Poise, alone on a line."""
     try:
         out.print(version_of("poise"))
     except PackageNotFoundError:

@@ -20,7 +20,7 @@ def strip_bom(body: bytes | str) -> bytes | str:
 
 
 def is_strict(info: ValidationInfo) -> bool:
-    """Whether a validator runs for `Message.parse(strict=True)`."""
+    """Return whether a validator runs for `Message.parse(strict=True)`."""
     return info.context is _STRICT
 
 

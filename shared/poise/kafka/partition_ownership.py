@@ -127,7 +127,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
                 await asyncio.sleep(MAX_RETRY_BACKOFF)
 
     async def _join(self, component: Component) -> None:
-        """Be a member until the topic is recreated: the leader may have assigned nothing while it was missing."""
+        """Stay in the group until the topic is recreated: the leader may have assigned nothing while it was missing."""
         self._rejoin = False
         options: dict[str, Any] = self._access.connection.client_options() | group_config(self._settings)
         self._consumer = consumer = AIOKafkaConsumer(**options, group_id=self._group, enable_auto_commit=False)

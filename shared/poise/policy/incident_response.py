@@ -159,10 +159,10 @@ class IncidentResponse:
     # -- changes by people, and snapshots ---------------------------------------------------------------------------
 
     def apply_spec(self, spec: PolicySpec, *, close_incidents: bool) -> None:
-        """Go by another spec.
+        """Apply a new spec.
 
-        A person who sets the weights says that each variant may have its share, so all incidents are closed: a variant
-        that is still worse is found again.
+        Setting the weights states that each variant may have its share, so all incidents are closed. A variant that is
+        still worse is detected again.
         """
         drawn, policy = self.drawn, self._versions.current
         self._target_shares = weights.normalize(spec.weights, spec.limits)

@@ -100,11 +100,11 @@ class ManagedProcess(ABC):
         """Return a true value when it is ready; OSError means that it is not ready yet."""
 
     def _working_directory(self) -> Path | None:
-        """Its working directory; None = that of this process."""
+        """Return its working directory; None = that of this process."""
         return self.directory
 
     def _environment(self) -> Mapping[str, str]:
-        """Its environment variables."""
+        """Return its environment variables."""
         return environment.for_server(os.environ)
 
 

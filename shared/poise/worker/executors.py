@@ -23,7 +23,7 @@ class ExecutorHandler(ABC):
     """The function of the user."""
 
     async def __call__(self, _request: Any, _context: Context) -> Message | None:
-        """Placeholder: `WorkerRuntime.serve` replaces it by the started handler."""
+        """Raise: `WorkerRuntime.serve` replaces this placeholder by the started handler."""
         raise RuntimeError(
             f"{self.function!r} has no threads or processes yet: serve its tier, or call the function directly"
         )

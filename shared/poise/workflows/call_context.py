@@ -45,7 +45,7 @@ class CallContext(Protocol):
         """The run's deadline, unix seconds."""
 
     def remaining(self) -> float:
-        """Seconds until the deadline."""
+        """Return the seconds until the deadline."""
 
     async def call_with(self, request: Request[ReplyT], options: CallOptions, *, stream: bool = False) -> ReplyT:
         """Call another tier; `stream` streams the text of the reply to the run's caller."""

@@ -85,7 +85,7 @@ class Run:
     # -- time -----------------------------------------------------------------------------------------------------
 
     def remaining(self) -> float:
-        """Seconds until the deadline, never negative."""
+        """Return the seconds until the deadline, never negative."""
         return self._context.remaining()
 
     def reserve(self, share: float) -> None:
