@@ -19,7 +19,7 @@ from poise.liveness import Component
 from poise.policy.command_execution import MAX_COMMANDS
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Measurement
-from poise.worker.runtime import WorkerRuntime
+from poise.worker.connection import MeshConnection
 from poise_services.evaluation.partition_deciders import PartitionDeciders, SourceTopics
 from poise_services.evaluation.settings import EvaluationSettings
 
@@ -36,7 +36,7 @@ READ_TIMEOUT: Final = 30.0
 class PolicyWorker:
     """Decides on the policies of the partitions that this worker owns: `async with PolicyWorker(mesh)`."""
 
-    def __init__(self, mesh: WorkerRuntime) -> None:
+    def __init__(self, mesh: MeshConnection) -> None:
         self._mesh = mesh
         self._ownership = PartitionOwnership(mesh.logs.access, mesh.settings, SCORES.name, GROUP, self._decide)
         self._partitions: dict[int, tuple[PartitionDeciders, LogStream]] = {}
@@ -246,7 +246,7 @@ def _scores_start(partition: int, known: int | None, backlog: Sequence[Record]) 
 
 
 @asynccontextmanager
-async def policy_worker(mesh: WorkerRuntime, settings: EvaluationSettings) -> AsyncIterator[None]:
+async def policy_worker(mesh: MeshConnection, settings: EvaluationSettings) -> AsyncIterator[None]:
     """Decide on policies, if the settings allow this worker to."""
     if not settings.decide:
         yield

@@ -13,7 +13,7 @@ from poise.errors import SetupError
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.policy.draw import draw
-from poise.worker.runtime import WorkerRuntime
+from poise.worker.connection import MeshConnection
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class PolicyFollower:
 
 @asynccontextmanager
 async def follow_policy(
-    runtime: WorkerRuntime, settings: OrchestrationSettings, secret: bytes
+    mesh: MeshConnection, settings: OrchestrationSettings, secret: bytes
 ) -> AsyncIterator[PolicyFollower]:
     """Follow the policy log, and yield its follower.
 
@@ -149,9 +149,9 @@ async def follow_policy(
     the broker becomes unavailable later, the policy stays in force.
     """
     policy_follower = PolicyFollower(settings, secret)
-    runtime.ready_when("policy", lambda: policy_follower.at_end)
+    mesh.ready_when("policy", lambda: policy_follower.at_end)
     reader = LogReader(
-        runtime.logs.access,
+        mesh.logs.access,
         POLICY.name,
         policy_follower.apply,
         on_reset=policy_follower.reset,

@@ -15,7 +15,7 @@ from poise.kafka.end_offsets import EndOffsets
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.text.error_text import error_message
-from poise.worker.runtime import WorkerRuntime
+from poise.worker.connection import MeshConnection
 from poise_services.orchestration.settings import OrchestrationSettings
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def _apply_state(documents: dict[str, DocumentState], document: str, state: Docu
 
 
 class DocumentVersions:
-    """Follows all of `poise.versions`: `async with DocumentVersions(runtime) as versions`.
+    """Follows all of `poise.versions`: `async with DocumentVersions(mesh) as versions`.
 
     Entering does not wait for the log; the worker is not ready until the log has been read to its end. While the log
     cannot be read, `sync` returns False, and every document counts as changed.
@@ -113,23 +113,23 @@ class DocumentVersions:
         SetupError: No broker responds, or the topic is missing.
     """
 
-    def __init__(self, runtime: WorkerRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, mesh: MeshConnection) -> None:
+        self._mesh = mesh
         self._map = VersionMap("")
-        self._reader = LogReader(runtime.logs.access, VERSIONS.name, self._apply, on_reset=self._reset)
-        self._ends = EndOffsets(runtime.connection, VERSIONS.name)
+        self._reader = LogReader(mesh.logs.access, VERSIONS.name, self._apply, on_reset=self._reset)
+        self._ends = EndOffsets(mesh.connection, VERSIONS.name)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Start to follow the log."""
         async with AsyncExitStack() as stack:
-            self._map = VersionMap(await self._runtime.logs.topic_id(DOCUMENTS.name))
+            self._map = VersionMap(await self._mesh.logs.topic_id(DOCUMENTS.name))
             await stack.enter_async_context(self._ends)
             await stack.enter_async_context(self._reader)
-            self._runtime.topic_identities.watch(DOCUMENTS.name, self._switch, known=self._map.topic_id)
-            stack.callback(self._runtime.topic_identities.unwatch, DOCUMENTS.name, self._switch)
+            self._mesh.topic_identities.watch(DOCUMENTS.name, self._switch, known=self._map.topic_id)
+            stack.callback(self._mesh.topic_identities.unwatch, DOCUMENTS.name, self._switch)
             self._stack = stack.pop_all()
-        self._runtime.ready_when("document versions", self._reader.at_end)
+        self._mesh.ready_when("document versions", self._reader.at_end)
         return self
 
     async def __aexit__(
@@ -171,7 +171,7 @@ class DocumentVersions:
                 ends = await self._ends.fetch()
                 await self._reader.wait_until(lambda: self._reader.reading and self._reader.reached(ends))
                 if self._map.topic_may_have_changed:
-                    self._switch(await self._runtime.logs.topic_id(DOCUMENTS.name))
+                    self._switch(await self._mesh.logs.topic_id(DOCUMENTS.name))
         except (TimeoutError, PoiseError) as error:
             log.warning("which documents have changed cannot be determined: %s", error_message(error))
             return False
@@ -189,11 +189,11 @@ class DocumentVersions:
 
 @asynccontextmanager
 async def follow_versions(
-    runtime: WorkerRuntime, settings: OrchestrationSettings
+    mesh: MeshConnection, settings: OrchestrationSettings
 ) -> AsyncIterator[DocumentVersions | None]:
     """Follow the documents' versions if answers are cached; else yield None."""
-    if not (settings.cache.enabled and runtime.redis.configured):
+    if not settings.cache.enabled or mesh.settings.redis_url is None:
         yield None
         return
-    async with DocumentVersions(runtime) as versions:
+    async with DocumentVersions(mesh) as versions:
         yield versions
