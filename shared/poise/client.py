@@ -116,16 +116,7 @@ class Poise:
         """
         ask = _ask(question, timeout, conversation, cache, workflow)
         try:
-            return await self.mesh.rpc.call(
-                ask,
-                CallOptions(
-                    step="ask",
-                    topic=ASK_INTERACTIVE,
-                    key=conversation,
-                    deadline=time.time() + timeout,
-                    min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
-                ),
-            )
+            return await self.mesh.rpc.call(ask, _ask_options(timeout, conversation, min_epoch))
         except NotAcknowledgedError:
             raise
         except DeadlineExceededError as error:
@@ -150,16 +141,7 @@ class Poise:
         Arguments and errors are those of `ask`; an error may follow text.
         """
         ask = _ask(question, timeout, conversation, cache, workflow)
-        items = self.mesh.rpc.stream(
-            ask,
-            CallOptions(
-                step="ask",
-                topic=ASK_INTERACTIVE,
-                key=conversation,
-                deadline=time.time() + timeout,
-                min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
-            ),
-        )
+        items = self.mesh.rpc.stream(ask, _ask_options(timeout, conversation, min_epoch))
         try:
             async with aclosing(items):
                 async for item in items:
@@ -198,16 +180,14 @@ class Poise:
         """
         if timeout is not None and not timeout > 0:
             raise _invalid("timeout", f"must be a positive number of seconds, not {timeout}")
-        return await self.mesh.rpc.call(
-            request,
-            CallOptions(
-                run=run or new_run_id(time.time(), _RANDOM),
-                step=step or request.kind.partition("/")[0],
-                lane=lane,
-                deadline=None if timeout is None else time.time() + timeout,
-                key=key,
-            ),
+        options = CallOptions(
+            run=run or new_run_id(time.time(), _RANDOM),
+            step=step or request.kind.partition("/")[0],
+            lane=lane,
+            deadline=None if timeout is None else time.time() + timeout,
+            key=key,
         )
+        return await self.mesh.rpc.call(request, options)
 
     async def cancel(self, run_id: str, *, step: str | None = None) -> None:
         """Cancel a run, or one step of it, on the worker that runs it; see `RpcClient.cancel`.
@@ -314,6 +294,16 @@ def _ask(question: str, seconds: float, conversation: str | None, cache: Caching
         return Ask(question=question, conversation=conversation, cache=cache, workflow=workflow)
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
+
+
+def _ask_options(seconds: float, conversation: str | None, min_epoch: Epoch | str | None) -> CallOptions:
+    return CallOptions(
+        step="ask",
+        topic=ASK_INTERACTIVE,
+        key=conversation,
+        deadline=time.time() + seconds,
+        min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
+    )
 
 
 def _deadline_exceeded(seconds: float) -> DeadlineExceededError:

@@ -17,10 +17,8 @@ from chaos_kit import Raw
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, FaultError, SetupError, UnavailableError
-from poise.kafka.producer import Producer
-from poise.kafka.record import Headers, Position
+from poise.kafka.record import Headers, Position, SendRecord
 from poise.rpc.client import CallOptions
-from poise.rpc.message_producer import MessageProducer
 from poise.settings import MeshSettings
 from poise.stack.worker import Worker
 from poise.worker.connection import MeshConnection
@@ -99,25 +97,22 @@ class History:
 # -- callers ----------------------------------------------------------------------------------------------------------
 
 
-class RecordingProducer(MessageProducer):
-    """Notes which requests the broker has taken."""
+def recording(send: SendRecord, history: History) -> SendRecord:
+    """Note which requests the broker has taken."""
 
-    def __init__(self, records: Producer, history: History) -> None:
-        super().__init__(records)
-        self.history = history
-
-    async def send(
-        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
+    async def send_and_note(
+        topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
     ) -> Position:
-        """Send, and note it."""
         request = None
         if topic == ASK_INTERACTIVE.name:
-            request = self.history.requests[Ask.parse(value or b"").question]
+            request = history.requests[Ask.parse(value or b"").question]
             request.correlation_id = (dict(headers)["correlation_id"] or b"").decode()
-        landed = await super().send(topic, value, key=key, headers=headers, partition=partition)
+        landed = await send(topic, value, key=key, headers=headers, partition=partition)
         if request is not None:
             request.accepted = True
         return landed
+
+    return send_and_note
 
 
 class RecordingClient(MeshConnection):
@@ -125,7 +120,8 @@ class RecordingClient(MeshConnection):
 
     def __init__(self, settings: MeshSettings, history: History) -> None:
         super().__init__(settings, tier="client")
-        self.producer = RecordingProducer(self.producer.records, history)
+        records = self.producer.records
+        records.send = recording(records.send, history)  # type: ignore[assignment, method-assign]
 
 
 Asking = Callable[[Request], Awaitable[None]]

@@ -15,6 +15,7 @@ from poise.errors import FaultError
 from poise.kafka.record import Position
 from poise.redis.journal import Journal, JournalEntry
 from poise.rpc.client import CallOptions
+from poise.worker.context import RpcCaller
 from poise.workflows.run import Run
 
 ROUNDS = 60
@@ -94,13 +95,11 @@ class RandomCallContext:
     def remaining(self) -> float:
         return self.left
 
-    async def call_with(
-        self,
-        request: Request[ReplyT],
-        options: CallOptions,
-        *,
-        stream: bool = False,  # noqa: ARG002
-    ) -> ReplyT:
+    @property
+    def rpc(self) -> RpcCaller:
+        return self
+
+    async def call(self, request: Request[ReplyT], options: CallOptions) -> ReplyT:
         assert isinstance(request, Do)
         assert options.step is not None
         assert options.deadline is not None

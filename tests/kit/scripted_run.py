@@ -12,6 +12,7 @@ from poise.contracts.topics import Lane, Topic
 from poise.kafka.record import Position
 from poise.rpc.client import CallOptions
 from poise.rpc.stream_writer import StreamWriter
+from poise.worker.context import RpcCaller
 
 Reply = Message | Exception
 
@@ -41,7 +42,6 @@ class ScriptedRun:
     stream_writer: StreamWriter | None = None
     """Streams the answer's text."""
     requests: list[Request[Any]] = field(default_factory=list)
-    streamed: list[str] = field(default_factory=list)
     timeouts: dict[str, int] = field(default_factory=dict)
     """Seconds that each call was given, by step."""
     published: list[tuple[Topic, Message | None, str | None]] = field(default_factory=list)
@@ -58,12 +58,15 @@ class ScriptedRun:
         """There is no Redis."""
         return
 
-    async def call_with(self, request: Request[ReplyT], options: CallOptions, *, stream: bool = False) -> ReplyT:
+    @property
+    def rpc(self) -> RpcCaller:
+        """Itself."""
+        return self
+
+    async def call(self, request: Request[ReplyT], options: CallOptions) -> ReplyT:
         """Answer from the script."""
         assert options.step is not None
         assert options.deadline is not None
-        if stream:
-            self.streamed.append(options.step)
         self.requests.append(request)
         self.timeouts[options.step] = round(
             options.deadline - time.time()

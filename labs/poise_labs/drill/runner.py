@@ -123,7 +123,7 @@ async def _ask(
 
 async def unreachable_epoch(poise: Poise, epoch: Epoch) -> Epoch:
     """Return an epoch that the index never reaches: that of a document which retrieval refuses."""
-    at = await poise.mesh.producer.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
+    at = await poise.mesh.producer.records.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
     return epoch.with_offset(at.partition, at.offset, at.timestamp)
 
 

@@ -84,7 +84,7 @@ class VariantAttempt:
         if not primary and run.stream_writer is not None:  # discard the tokens of the last attempt
             await run.stream_writer.reset(self._generator.last_reason, rung=self._rung)
         step = "generate" if primary else f"generate.{variant.name}"
-        completion = await run.stream(request, id=step, timeout=self._budget)
+        completion = await run.call(request, id=step, timeout=self._budget, stream=True)
         self._router.record_answer(variant)
         if primary:
             self._generator.annotate_draw(

@@ -74,7 +74,7 @@ async def copy_to_key_partition(document: str, key_partition: int, context: Cont
     if before is not None and before.offset >= record.offset:
         return None
     at = max(record.timestamp, before.document_written_at if before else 0.0)
-    copy = await corpus.producer.send(
+    copy = await corpus.producer.records.send(
         DOCUMENTS.name, record.value, key=record.key, headers=_headers(record, at), partition=key_partition
     )
     deletion = record.value is None or None
@@ -90,7 +90,7 @@ async def republish_newer(corpus: Corpus, overtaken: Record, version: int, docum
     if newer is None or newer.key != overtaken.key:
         log.warning("%s is older than version %d, which compaction has removed", overtaken.position, version)
         return
-    await corpus.producer.send(
+    await corpus.producer.records.send(
         DOCUMENTS.name,
         newer.value,
         key=newer.key,
@@ -104,7 +104,7 @@ async def tombstone_sources(document: str, context: Context, corpus: Corpus) -> 
     record = context.record
     headers = [(MOVED_TO, str(record.position).encode())]
     for partition in await corpus.copied_records(document):
-        await corpus.producer.send(DOCUMENTS.name, None, key=record.key, headers=headers, partition=partition)
+        await corpus.producer.records.send(DOCUMENTS.name, None, key=record.key, headers=headers, partition=partition)
 
 
 async def tombstone_copy_notes(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from poise.contracts.cancel import Cancel
@@ -39,6 +39,8 @@ class CallOptions:
     """The epoch that retrieval must have reached."""
     topic: Topic | None = None
     """None = the topic of the request's type."""
+    stream: StreamSink | None = None
+    """Receives the text of the reply as it is generated; None = only the reply is wanted."""
 
 
 NO_OPTIONS: Final = CallOptions()
@@ -68,15 +70,12 @@ class RpcClient:
         """Use an open reader of replies from now on."""
         self._calls = calls
 
-    async def call(
-        self, request: Request[ReplyT], options: CallOptions = NO_OPTIONS, *, stream: StreamSink | None = None
-    ) -> ReplyT:
+    async def call(self, request: Request[ReplyT], options: CallOptions = NO_OPTIONS) -> ReplyT:
         """Call a tier and wait for its reply.
 
         Args:
             request: Its type says which tier answers.
             options: Everything else about the call.
-            stream: Receives the text of the reply as it is generated; None = only the reply is wanted.
 
         Raises:
             FaultError: The tier answered with a fault.
@@ -99,7 +98,7 @@ class RpcClient:
         elif key is None and options.run is not None:
             key = f"{options.run}/{options.step}"
         deadline = options.deadline if options.deadline is not None else time.time() + topic.deadlines.default
-        return await self._calls.call(request, OutgoingCall(topic, key, envelope, deadline, stream))
+        return await self._calls.call(request, OutgoingCall(topic, key, envelope, deadline, options.stream))
 
     async def stream(
         self, request: Request[ReplyT], options: CallOptions = NO_OPTIONS
@@ -109,10 +108,11 @@ class RpcClient:
         Text since the last `Reset` is provisional until the reply arrives, whose text it then is, except for white
         space around it. Closing the generator abandons the call. A slow reader gets larger deltas and loses none.
 
-        Arguments and errors are those of `call`; an error may come after text.
+        Arguments and errors are those of `call`; an error may come after text. The generator takes the place of
+        `options.stream`.
         """
         reader = StreamReader()
-        calling = asyncio.create_task(self.call(request, options, stream=reader))
+        calling = asyncio.create_task(self.call(request, replace(options, stream=reader)))
         calling.add_done_callback(lambda _: reader.close())
         try:
             async for event in reader:

@@ -7,7 +7,7 @@ from poise.contracts.message import Message
 from poise.contracts.topics import Topic
 from poise.errors import RecordTooLargeError
 from poise.kafka.producer import Producer
-from poise.kafka.record import Headers, Position
+from poise.kafka.record import Position
 from poise.rpc.encoding import JSON, EncodedMessage, encode, encode_headers
 from poise.rpc.reply_address import ReplyAddress
 from poise.rpc.stream_writer import StreamWriter
@@ -51,7 +51,7 @@ class MessageProducer:
         # Appended to the encoded headers: a copy of the envelope would take longer than the rest of this function.
         added = {} if message is None else {KIND: message.kind, CONTENT_TYPE: JSON}
         headers += [(name, value.encode()) for name, value in (added | inject()).items()]
-        return await self.send(
+        return await self.records.send(
             topic.name,
             None if message is None else encode(message),
             key=None if key is None else key.encode(),
@@ -77,25 +77,13 @@ class MessageProducer:
         )
         headers = encode_headers(envelope)
         try:
-            await self.send(address.topic, reply.body, key=None, headers=headers, partition=address.partition)
+            await self.records.send(address.topic, reply.body, key=None, headers=headers, partition=address.partition)
         except RecordTooLargeError as error:
             message = reply.message
             instead = message.shortened() if isinstance(message, Fault) else error.fault()
             if instead == message:
                 raise
             await self.reply(address, EncodedMessage.of(instead), run=run, step=step, stream=stream)
-
-    async def send(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        key: bytes | None,
-        headers: Headers,
-        partition: int | None = None,
-    ) -> Position:
-        """Send one record as it is and wait for the broker's acknowledgement; see `Producer.send`."""
-        return await self.records.send(topic, value, key=key, headers=headers, partition=partition)
 
     async def max_record_size(self, topic: str) -> int:
         """Return the bytes that a record of a topic may have, key and headers included."""

@@ -107,7 +107,7 @@ class MeshConnection:
         stack.push_async_callback(self.cancellation.flush)
         stack.push_async_callback(self._undecodable.flush)
         partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
-        instance, send = self.settings.instance, self.producer.send
+        instance, send = self.settings.instance, self.producer.records.send
         calls = Calls(self.logs.access, instance, send, partitions, self.cancellation.publish_cancel_of)
         self.rpc.connect(await stack.enter_async_context(calls))
         await stack.enter_async_context(SpanWriter(self.producer.records, self._telemetry.spans, self.liveness))

@@ -14,7 +14,6 @@ from poise.kafka.record import Position, Record
 from poise.kafka.record_size import size_of
 from poise.redis.client import RedisClient
 from poise.redis.journal import RETENTION_AFTER_DEADLINE, Journal
-from poise.rpc.calls import StreamSink
 from poise.rpc.client import CallOptions
 from poise.rpc.stream_writer import StreamWriter
 
@@ -39,9 +38,7 @@ fault, and the thread runs on until the function returns."""
 class RpcCaller(Protocol):
     """Calls tiers; see `RpcClient`."""
 
-    def call(
-        self, request: Request[ReplyT], options: CallOptions, *, stream: StreamSink | None = None
-    ) -> Awaitable[ReplyT]:
+    def call(self, request: Request[ReplyT], options: CallOptions) -> Awaitable[ReplyT]:
         """Call a tier and wait for its reply."""
 
 
@@ -140,23 +137,10 @@ class Context:
             deadline=self.deadline if timeout is None else min(self.deadline, time.time() + timeout),
             min_epoch=min_epoch or self.envelope.min_epoch,
             key=key,
+            stream=self.stream_writer if stream else None,
         )
-        return await self.call_with(request, options, stream=stream)
-
-    async def call_with(self, request: Request[ReplyT], options: CallOptions, *, stream: bool = False) -> ReplyT:
-        """Call another tier with complete options; while it waits for the reply, the message holds no handling slot.
-
-        Args:
-            request: Its type determines the tier.
-            options: Run, step, tenant, lane and deadline of the call. The deadline should be within the run's.
-            stream: Stream the text of the reply to this handler's own caller; see `call`.
-
-        Raises:
-            FaultError: The tier answered with a fault.
-            DeadlineExceededError: No reply came before the deadline.
-        """
         async with parked():
-            return await self.rpc.call(request, options, stream=self.stream_writer if stream else None)
+            return await self.rpc.call(request, options)
 
     @staticmethod
     def parked() -> Parked:

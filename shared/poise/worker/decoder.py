@@ -83,7 +83,7 @@ class MessageDecoder:
             replies_there = address is not None and (address.correlation_id or b"") == (stream_to.correlation_id or b"")
             limits = StreamLimits(interval=self._mesh.settings.stream_interval)
             stream_writer = StreamWriter(
-                stream_to, self._mesh.producer.send, run=context.run, ends=replies_there, limits=limits
+                stream_to, self._mesh.producer.records.send, run=context.run, ends=replies_there, limits=limits
             )
             context = replace(context, stream_writer=stream_writer)
         return DecodedMessage(request, context, address, retry.count if retry else 0)

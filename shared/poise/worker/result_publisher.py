@@ -50,7 +50,12 @@ class ResultPublisher:
             UnavailableError: The broker did not acknowledge it.
         """
         position = await model.write(
-            self._mesh.producer.send, self._tier, record, error, attempt=attempt, worker=self._mesh.settings.instance
+            self._mesh.producer.records.send,
+            self._tier,
+            record,
+            error,
+            attempt=attempt,
+            worker=self._mesh.settings.instance,
         )
         log.warning("%s was dead-lettered to %s: %s", record.position, position, error_with_type(error))
         count(
@@ -83,7 +88,7 @@ class ResultPublisher:
         number = attempt.delayed_retries + 1
         try:
             await delayed_retries.publish(
-                self._mesh.producer.send, self._tier, record, delay=delay, attempts=attempt.number, count=number
+                self._mesh.producer.records.send, self._tier, record, delay=delay, attempts=attempt.number, count=number
             )
         except RecordTooLargeError:
             return False

@@ -2,11 +2,11 @@
 
 from typing import Protocol
 
-from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.message import Message
 from poise.contracts.topics import Lane, Topic
 from poise.kafka.record import Position
-from poise.rpc.client import CallOptions
 from poise.rpc.stream_writer import StreamWriter
+from poise.worker.context import RpcCaller
 
 
 class CallContext(Protocol):
@@ -44,11 +44,12 @@ class CallContext(Protocol):
     def deadline(self) -> float:
         """The run's deadline, unix seconds."""
 
+    @property
+    def rpc(self) -> RpcCaller:
+        """Calls other tiers."""
+
     def remaining(self) -> float:
         """Return the seconds until the deadline."""
-
-    async def call_with(self, request: Request[ReplyT], options: CallOptions, *, stream: bool = False) -> ReplyT:
-        """Call another tier; `stream` streams the text of the reply to the run's caller."""
 
     async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
         """Publish a message of this run."""

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal, TypeVar, overload
 from uuid import UUID
 
@@ -152,14 +153,16 @@ class Run:
         *,
         id: str | None = None,  # noqa: A002 - it is an id
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent along, and every hop applies it
+        stream: bool = False,
         guard: Guard | None = None,
     ) -> ReplyT:
-        """Call a tier.
+        """Call a tier; while it waits for the reply, the run's message holds no handling slot.
 
         Args:
             request: The request; its type determines the tier.
             id: The step's id; by default it is derived from the request.
             timeout: Seconds; the step budget limits it too.
+            stream: Stream the text of the reply to the run's caller as it is written, if it requested a stream.
             guard: Entered around the call itself, with the seconds that it has. It may refuse the call by a PoiseError,
                 and sees how it ends. It is not entered when the call is replayed.
 
@@ -167,30 +170,18 @@ class Run:
             EncodingError: The request has a field without a JSON form.
             PoiseError: The reply is a fault, or no reply arrived in time.
         """
-        return await self._call(request, id, timeout, stream=False, guard=guard)
-
-    async def stream(
-        self,
-        request: Request[ReplyT],
-        *,
-        id: str | None = None,  # noqa: A002
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> ReplyT:
-        """Call a tier and stream its text to the run's caller as it is written. See `call`."""
-        return await self._call(request, id, timeout, stream=True)
-
-    async def _call(
-        self,
-        request: Request[ReplyT],
-        id: str | None,  # noqa: A002
-        timeout: float | None,  # noqa: ASYNC109
-        *,
-        stream: bool,
-        guard: Guard | None = None,
-    ) -> ReplyT:
         name, body = request.kind.partition("/")[0], encode(request)
         parse: Callable[[bytes], ReplyT] = request.reply.parse
         step_request = self._step_request(f"call {request.kind}", encode, parse, body, id=id, name=name)
+        writer = self.stream_writer if stream else None
+        options = CallOptions(
+            run=self.id,
+            step=step_request.step,
+            tenant=self.tenant,
+            lane=self.lane,
+            min_epoch=self.min_epoch,
+            stream=writer,
+        )
         called = False
 
         async def work() -> ReplyT:
@@ -199,21 +190,15 @@ class Run:
             left = self.step_budget() if timeout is None else min(timeout, self.step_budget())
             if left <= 0:
                 raise DeadlineExceededError(f"no time was left for step {step_request.step}")
-            options = CallOptions(
-                run=self.id,
-                step=step_request.step,
-                tenant=self.tenant,
-                lane=self.lane,
-                deadline=min(self._context.deadline, time.time() + left),
-                min_epoch=self.min_epoch,
-            )
+            deadline = min(self._context.deadline, time.time() + left)
             with nullcontext() if guard is None else guard(left):
-                return await self._context.call_with(request, options, stream=stream)
+                async with parked():
+                    return await self._context.rpc.call(request, replace(options, deadline=deadline))
 
         reply = await self._run_recorded_step(id or name, step_request, work)
-        if stream and not called and self.stream_writer is not None:  # its text went to an earlier reader
-            self.stream_writer.start_attempt()
-            await self.stream_writer.on_reply(reply, None)
+        if writer is not None and not called:  # its text went to an earlier reader
+            writer.start_attempt()
+            await writer.on_reply(reply, None)
         return reply
 
     @overload

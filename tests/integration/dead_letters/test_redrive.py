@@ -49,7 +49,7 @@ class TierDeadLetters:
         for key in keys:
             record = Record(self.topic, 0, int(uuid4().int % 10**9), 1.0, key.encode(), b"x" * size, headers)
             await model.write(
-                self.mesh.producer.send,
+                self.mesh.producer.records.send,
                 self.tier,
                 record,
                 ValueError(f"no {key}"),
@@ -135,7 +135,12 @@ async def test_a_redrive_that_is_killed_has_one_effect(
     failed = Record(RUNS_INTERACTIVE.name, 0, 10**9 + int(uuid4().int % 10**6), 1.0, conversation.encode(), body)
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
         at = await model.write(
-            dead_letters.mesh.producer.send, "orchestration", failed, ValueError("no"), attempt=1, worker="worker-1"
+            dead_letters.mesh.producer.records.send,
+            "orchestration",
+            failed,
+            ValueError("no"),
+            attempt=1,
+            worker="worker-1",
         )
         selected = DeadLetterFilter(ids=frozenset({f"orchestration/0/{at.offset}"}))
         await run_killed_redrive(mesh_settings.broker, place, *selected.ids)

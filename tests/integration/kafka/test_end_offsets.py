@@ -46,7 +46,7 @@ async def test_added_and_removed_partitions_are_noticed_without_a_restart(
         await until_partitions(ends, {0, 1})
         await admin.create_partitions({topic: NewPartitions(total_count=3)})
         await until_partitions(ends, {0, 1, 2})
-        landed = await mesh.producer.send(topic, b"x", key=None, headers=[], partition=2)
+        landed = await mesh.producer.records.send(topic, b"x", key=None, headers=[], partition=2)
         assert (await ends.fetch())[2] == landed.offset + 1
         await admin.delete_topics([topic])
         with pytest.raises(UnavailableError):

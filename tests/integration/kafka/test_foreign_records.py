@@ -102,9 +102,9 @@ async def test_null_headers_are_absent_the_last_counts_and_bad_trace_headers_are
         return Answer(run_id=context.run, text=ask.question, rung="primary")
 
     async with serving(mesh_settings, Tier("orchestration", {Ask: look})) as mesh:
-        await mesh.producer.send(ASK_INTERACTIVE.name, b'{"question": "x"}', key=b"k", headers=headers)
+        await mesh.producer.records.send(ASK_INTERACTIVE.name, b'{"question": "x"}', key=b"k", headers=headers)
         reply = await outsider.any_reply()
-        await mesh.producer.send(ASK_INTERACTIVE.name, b"{}", key=b"k", headers=headers)
+        await mesh.producer.records.send(ASK_INTERACTIVE.name, b"{}", key=b"k", headers=headers)
         await outsider.any_reply()
         letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     assert (reply.header("poise-kind"), reply.raw_header("correlation_id")) == (Answer.kind, b"mine")

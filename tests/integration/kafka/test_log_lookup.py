@@ -54,7 +54,9 @@ async def fill(mesh: WorkerRuntime, topic: str, *, key: bytes | None = None, par
     """Write large records that match nothing."""
     headers = [("poise-dead-topic", b"poise.documents"), ("poise-dead-error", b"ValueError")]
     for _ in range(BIG):
-        await mesh.producer.send(topic, Random().randbytes(900_000), key=key, headers=headers, partition=partition)
+        await mesh.producer.records.send(
+            topic, Random().randbytes(900_000), key=key, headers=headers, partition=partition
+        )
 
 
 @pytest_asyncio.fixture
@@ -66,9 +68,9 @@ async def log(mesh: WorkerRuntime) -> Topic:
 
 async def test_records_that_do_not_match_are_not_kept(mesh: WorkerRuntime, log: Topic) -> None:
     number = await mesh.logs.partition_of(log.name, b"mine")
-    await mesh.producer.send(log.name, b"1", key=b"mine", headers=[])
+    await mesh.producer.records.send(log.name, b"1", key=b"mine", headers=[])
     await fill(mesh, log.name, partition=number)
-    last = await mesh.producer.send(log.name, b"2", key=b"mine", headers=[])
+    last = await mesh.producer.records.send(log.name, b"2", key=b"mine", headers=[])
     with kept_below(KEPT):
         found = await mesh.logs.lookups.read_key(log.name, "mine")
     assert [record.value for record in found] == [b"1", b"2"]
@@ -88,7 +90,7 @@ async def test_the_result_of_a_look_up_is_bounded(mesh: WorkerRuntime, log: Topi
 
 
 async def test_a_look_up_times_out(mesh: WorkerRuntime, log: Topic) -> None:
-    await mesh.producer.send(log.name, b"1", key=b"mine", headers=[])
+    await mesh.producer.records.send(log.name, b"1", key=b"mine", headers=[])
     lookups = LogLookup(mesh.logs.open_stream, mesh.admin, timeout=-1.0)
     with pytest.raises(UnavailableError, match=f"topic {log.name} was not read to its end within -1 s"):
         await lookups.read_key(log.name, "mine")
@@ -98,7 +100,7 @@ async def test_windows_are_searched_in_order(mesh: WorkerRuntime, log: Topic) ->
     now = time.time()
 
     async def write(value: bytes) -> Position:
-        return await mesh.producer.send(log.name, value, key=b"mine", headers=[])
+        return await mesh.producer.records.send(log.name, value, key=b"mine", headers=[])
 
     await write(b"old")
     newer = await write(b"newer")

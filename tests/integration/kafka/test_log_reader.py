@@ -51,7 +51,7 @@ class Log:
 
     async def say(self, *texts: str, partition: int = 0) -> Position:
         for text in texts:
-            landed = await self._mesh.producer.send(
+            landed = await self._mesh.producer.records.send(
                 self.topic.name, text.encode(), key=None, headers=[], partition=partition
             )
         return landed
@@ -182,7 +182,7 @@ async def test_partitions_that_are_added_are_read_too(log: Log, mesh: WorkerRunt
 
 async def test_a_record_that_cannot_be_applied_is_skipped(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     async with log.reader() as reader:
-        await log._mesh.producer.send(log.topic.name, b"\xff", key=None, headers=[], partition=0)
+        await log._mesh.producer.records.send(log.topic.name, b"\xff", key=None, headers=[], partition=0)
         await log.say("a")
         await reader.wait_until(lambda: log.applied == ["a"])
     assert f"{log.topic.name}/0/0 cannot be applied and is skipped: UnicodeDecodeError" in caplog.text

@@ -78,7 +78,7 @@ async def test_each_record_of_a_batch_has_its_own_timestamp(
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         with monkeypatch.context() as patched:
             patched.setattr(producer, "time", SimpleNamespace(time=lambda: next(now)))
-            sending = [mesh.producer.send(name, b"x", key=b"k", headers=[]) for _ in range(50)]
+            sending = [mesh.producer.records.send(name, b"x", key=b"k", headers=[]) for _ in range(50)]
             landed = {at.offset: at.timestamp for at in await asyncio.gather(*sending)}
         written = {record.offset: record.timestamp for record in await mesh.logs.read_topic(name)}
     assert len(set(landed.values())) == len(landed)
@@ -86,7 +86,7 @@ async def test_each_record_of_a_batch_has_its_own_timestamp(
 
 
 async def send(mesh: WorkerRuntime, name: str, size: int = 10) -> int:
-    return (await mesh.producer.send(name, b"x" * size, key=b"k", headers=[])).offset
+    return (await mesh.producer.records.send(name, b"x" * size, key=b"k", headers=[])).offset
 
 
 def main(mesh: WorkerRuntime) -> AIOKafkaProducer:
@@ -113,7 +113,9 @@ async def test_records_with_many_headers_can_be_decoded_by_a_consumer(kafka: str
     """A consumer limits the headers of a batch, so such records do not share one."""
     name = await topic(kafka, configs={})
     counts = [1, 5_000, 100, 101, 6_000, 7_000, 3, 101, MAX_HEADERS]
-    await asyncio.gather(*(mesh.producer.send(name, b"", key=b"k", headers=[("h", b"")] * count) for count in counts))
+    await asyncio.gather(
+        *(mesh.producer.records.send(name, b"", key=b"k", headers=[("h", b"")] * count) for count in counts)
+    )
     records = await mesh.logs.read_topic(name)
     assert [record.undecodable for record in records] == [None] * len(counts)
     assert sorted(len(record.headers) for record in records) == sorted(counts)
@@ -132,7 +134,7 @@ async def test_a_record_that_is_too_large_is_rejected_before_it_is_sent(
         with pytest.raises(RecordTooLargeError, match=rf"5\d{{4}} bytes is larger than {name} takes.* {SMALL} at most"):
             await send(mesh, name, 50_000)
     with pytest.raises(RecordTooLargeError):
-        await mesh.producer.send(name, b"x", key=b"k", headers=[("h", b"x" * SMALL)])
+        await mesh.producer.records.send(name, b"x", key=b"k", headers=[("h", b"x" * SMALL)])
     assert await send(mesh, name) == 1
     assert replacements() == 0
 
@@ -238,7 +240,7 @@ async def test_errors_of_a_foreign_topic_do_not_affect_poises_own_topics(
     before = main(mesh)
     for _ in range(3):
         with pytest.raises(TerminalError, match=name):
-            await mesh.producer.send(name, b"x", key=None, headers=[])
+            await mesh.producer.records.send(name, b"x", key=None, headers=[])
     assert await send(mesh, name) == 0
     assert main(mesh) is before
     assert replacements() == 0

@@ -184,10 +184,10 @@ async def test_a_document_with_an_invalid_key_becomes_a_dead_letter(
 ) -> None:
     async with serving():
         key = b"\xff" + uuid4().bytes
-        await client.mesh.producer.send(DOCUMENTS.name, b'{"text": "x", "source": "y"}', key=key, headers=[])
+        await client.mesh.producer.records.send(DOCUMENTS.name, b'{"text": "x", "source": "y"}', key=key, headers=[])
         assert "key: is not UTF-8" in await _dead_letter(client, key)
         key = f"a\nline {uuid4().hex}".encode()
-        await client.mesh.producer.send(DOCUMENTS.name, None, key=key, headers=[])
+        await client.mesh.producer.records.send(DOCUMENTS.name, None, key=key, headers=[])
         assert "key: is not a document id" in await _dead_letter(client, key)
 
 

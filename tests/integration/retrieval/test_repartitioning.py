@@ -45,7 +45,7 @@ async def written_of(mesh: WorkerRuntime, key: str) -> list[Record]:
 async def put(mesh: WorkerRuntime, key: str, word: str | None, partition: int | None, **headers: str) -> Position:
     value = None if word is None else document(key, word)
     named = [(name.replace("_", "-"), text.encode()) for name, text in headers.items()]
-    return await mesh.producer.send(DOCUMENTS.name, value, key=key.encode(), headers=named, partition=partition)
+    return await mesh.producer.records.send(DOCUMENTS.name, value, key=key.encode(), headers=named, partition=partition)
 
 
 def key_that_crc32_puts_elsewhere(broker: str, value: Callable[[str], bytes], key: str) -> tuple[str, Position]:

@@ -85,7 +85,7 @@ async def test_requests_waiting_for_an_epoch_block_no_others(client: RetrievalCl
 async def never_reached(client: RetrievalClient) -> str:
     """Return a valid epoch that is never reached: of a document that becomes a dead letter."""
     return await client.epoch_at(
-        await client.mesh.producer.send(DOCUMENTS.name, b"no document", key=b"none", headers=[])
+        await client.mesh.producer.records.send(DOCUMENTS.name, b"no document", key=b"none", headers=[])
     )
 
 

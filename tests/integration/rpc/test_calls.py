@@ -152,7 +152,7 @@ async def test_late_and_orphaned_replies_are_counted_and_others_replies_are_not(
         another_life = f"{settings.instance}.another-life".encode()
         for correlation_id in (given_up, another_life, b"somebody-else.1", None):
             headers = [] if correlation_id is None else [("correlation_id", correlation_id)]
-            await mesh.producer.send(
+            await mesh.producer.records.send(
                 "poise.replies", b"{}", key=None, headers=headers, partition=mesh.rpc._calls._partition
             )
         counted = b""

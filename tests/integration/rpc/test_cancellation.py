@@ -154,7 +154,7 @@ async def test_a_worker_that_starts_later_knows_and_a_cancel_may_come_first(
     slow.may_end.set()
     await client.rpc.cancel(run)
     await client.rpc.cancel(uuid4().hex)  # of a run that nobody knows
-    await client.producer.send(CANCEL.name, b"no cancel", key=None, headers=[])
+    await client.producer.records.send(CANCEL.name, b"no cancel", key=None, headers=[])
     sent = await send(outsider, run)
     async with serving(mesh_settings, slow.tier()):
         assert (await fault(outsider, sent)).type == "urn:poise:cancelled"

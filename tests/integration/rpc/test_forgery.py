@@ -155,7 +155,7 @@ async def test_who_may_write_replies_and_knows_no_id_reaches_nobody(mesh_setting
                 envelope = Envelope(
                     correlation_id=guess, run=victim.run, step="generate", kind=body.kind, stream="s", seq=number
                 )
-                await victim.mesh.producer.send(
+                await victim.mesh.producer.records.send(
                     REPLIES.name, body.encode(), key=None, headers=envelope.headers(), partition=partition
                 )
         go_on.set()

@@ -433,7 +433,9 @@ async def test_silence_after_words_is_an_error_at_the_deadline(mesh_settings: Me
         event = Envelope(correlation_id=correlation_id, run=run, kind=Delta.kind, stream="s", seq=0)
         headers = event.headers()
         body = Delta(text="Well").encode()
-        await mesh.producer.send("poise.replies", body, key=None, headers=headers, partition=mesh.rpc._calls._partition)
+        await mesh.producer.records.send(
+            "poise.replies", body, key=None, headers=headers, partition=mesh.rpc._calls._partition
+        )
         reads.append(await first)
         with pytest.raises(DeadlineExceededError):
             await anext(stream)

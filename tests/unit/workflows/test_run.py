@@ -325,18 +325,18 @@ async def test_a_task_that_outlives_the_workflow_is_not_non_deterministic() -> N
 async def test_map_returns_replies_in_order_and_bounds_concurrency() -> None:
     run, context = run_with(None)
     in_flight, most = 0, 0
-    call = context.call_with
+    call = context.call
 
-    async def counted(request: Any, options: CallOptions, *, stream: bool = False) -> Any:
+    async def counted(request: Any, options: CallOptions) -> Any:
         nonlocal in_flight, most
         in_flight += 1
         most = max(most, in_flight)
         try:
-            return await call(request, options, stream=stream)
+            return await call(request, options)
         finally:
             in_flight -= 1
 
-    context.call_with = counted  # type: ignore[method-assign]
+    context.call = counted  # type: ignore[method-assign]
     replies = await run.map([Do(number=number) for number in range(20)], width=3)
     assert [reply.number for reply in replies] == list(range(20))
     assert most == 3

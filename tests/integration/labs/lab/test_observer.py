@@ -32,7 +32,7 @@ async def test_undecodable_records_are_skipped(mesh_settings: MeshSettings, monk
     ):
         for topic in (RECORDS, SCORES, DECISIONS, POLICY, POLICY_STATE):
             for value in (b"no JSON", b"{}"):
-                await mesh.producer.send(topic.name, value, key=policy.encode(), headers=[])
+                await mesh.producer.records.send(topic.name, value, key=policy.encode(), headers=[])
         await mesh.producer.publish(SCORES, score_of(run, "steady", policy=policy), key=policy)
         await mesh.producer.publish(RECORDS, record, key=policy)
         await lab_observer.scored([run])
@@ -40,7 +40,7 @@ async def test_undecodable_records_are_skipped(mesh_settings: MeshSettings, monk
 
         document = uuid4().hex
         kind = [("poise-kind", Manifest.kind.encode())]
-        await mesh.producer.send(PASSAGES.name, b"no JSON", key=document.encode(), headers=kind, partition=0)
+        await mesh.producer.records.send(PASSAGES.name, b"no JSON", key=document.encode(), headers=kind, partition=0)
         manifest = Manifest(document=document, parts=0, published=1.0)
         indexing.expect(document, Position(DOCUMENTS.name, 0, 7, 1.0))
         await mesh.producer.publish(
