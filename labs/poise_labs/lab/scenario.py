@@ -216,7 +216,8 @@ def parse_scenario(text: str, where: str) -> Scenario:
             )
         )
     try:
-        return Scenario.model_validate({**values, "name": Path(where).stem})
+        # `extra`: `Limits` itself ignores unknown fields, for newer records.
+        return Scenario.model_validate({**values, "name": Path(where).stem}, extra="forbid")
     except ValidationError as error:
         lines = toml_lines.key_lines(text)
         faults = sorted((_line(lines, fault["loc"]), _message(fault)) for fault in error.errors(include_url=False))

@@ -67,6 +67,11 @@ def test_fewer_asks_scale_the_degradation() -> None:
         ("ends = 80", "ends = 101", "s.toml:1: the degradation must begin before it ends, and end within 100 asks"),
         ("rate = 10", 'rate = 10\nhurt = "slow"', "s.toml:1: slow answers need a ceiling"),
         ("rate = 10", "rate = ", "s.toml:3: is not TOML"),
+        (
+            "rate = 10",
+            "rate = 10\n[policy]\nstep = 0.5\nmin_shaer = 0.1",
+            "s.toml:6: policy.min_shaer: Extra inputs are not permitted",
+        ),
         *(
             (
                 "rate = 10",
