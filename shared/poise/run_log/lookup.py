@@ -121,28 +121,34 @@ class RunLog:
             return await self._logs.lookups.last_of_key(RECORDS.name, run, windows)
 
     async def trace(self, run: str) -> RunTrace:
-        """Return the spans and the record of a run; retry for about a second while the trace is incomplete."""
+        """Return the spans and the record of a run; retry for about a second while the trace is incomplete.
+
+        The spans are read from the start of the run, the record from the windows that `record` searches.
+        """
         began = run_started_at(run)
         start: Start = "beginning" if began is None else began - self._clock_skew
+        usual = search_windows(run, time.time(), self._clock_skew)
+        windows: Sequence[Window] = (*usual.near, *usual.far)
         lookups = self._logs.lookups
         trace = RunTrace((), None)
         written: dict[Position, Record] = {}
-        recorded: list[Record] = []
+        recorded: Record | None = None
         for attempt in range(TRACE_ATTEMPTS):
             await asyncio.sleep(TRACE_INTERVAL if attempt else 0)
             read_at = time.time()
-            spans, records = await asyncio.gather(
-                lookups.read_key(SPANS.name, run, start=start), lookups.read_key(RECORDS.name, run, start=start)
+            spans, record = await asyncio.gather(
+                lookups.read_key(SPANS.name, run, start=start), lookups.last_of_key(RECORDS.name, run, windows)
             )
             written |= {record.position: record for record in spans}
-            recorded = records[-1:] or recorded
+            recorded = record or recorded
             trace = RunTrace(
                 tuple(span for _, span in decodable(SpanRecord, written.values())),
-                next((record for _, record in decodable(RunRecord, recorded)), None),
+                next((body for _, body in decodable(RunRecord, [recorded] if recorded else [])), None),
             )
             if is_complete(trace.spans):
                 break
             start = read_at - self._clock_skew  # earlier records have been read
+            windows = (Window(start),)
         return trace
 
     async def scores(self, since: float) -> list[Score]:

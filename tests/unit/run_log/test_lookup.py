@@ -15,7 +15,8 @@ from poise.errors import MissingTopicError, RetryableError, TerminalError, Unava
 from poise.kafka.log_lookup import Window
 from poise.kafka.logs import Logs
 from poise.kafka.record import Record
-from poise.run_log.lookup import LookupLimits, RunLog
+from poise.run_log.lookup import TRACE_ATTEMPTS, LookupLimits, RunLog
+from poise.run_log.search_windows import search_windows
 
 SKEW = 2.0
 BEGAN = time.time() - 60.0
@@ -29,10 +30,12 @@ class Topics:
         self.record = record
         self.error = error
         self.starts: list[Any] = []
+        self.windows: list[list[Window]] = []
         self.lookups = self
 
     async def last_of_key(self, topic: str, key: str, windows: Iterable[Window]) -> Record | None:
-        self.starts += [window.start for window in windows]
+        self.windows.append(list(windows))
+        self.starts += [window.start for window in self.windows[-1]]
         if self.error is not None:
             raise self.error
         return None if self.record is None else Record(topic, 0, 0, 1.0, key.encode(), self.record)
@@ -79,6 +82,21 @@ async def test_record_and_trace_lookups_start_earlier_by_the_clock_skew(monkeypa
     assert await run_log(topics).record(RUN) == a_record(RUN)
     await run_log(topics).trace(RUN)
     assert topics.starts[:3] == pytest.approx([BEGAN - SKEW] * 3, abs=0.002)
+
+
+@pytest.mark.parametrize("run", [new_run_id(BEGAN - 86_400, Random(1)), "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"])
+async def test_trace_searches_its_record_in_the_windows_of_a_record_lookup(
+    monkeypatch: pytest.MonkeyPatch, run: str
+) -> None:
+    monkeypatch.setattr("poise.run_log.lookup.TRACE_INTERVAL", 0.0)
+    now = time.time()
+    monkeypatch.setattr("poise.run_log.lookup.time.time", lambda: now)
+    topics = Topics(a_record(run).encode())
+    assert (await run_log(topics).trace(run)).record == a_record(run)
+    expected = search_windows(run, now, SKEW)
+    first, *later = topics.windows
+    assert first == [*expected.near, *expected.far]
+    assert later == [[Window(now - SKEW)]] * (TRACE_ATTEMPTS - 1)
 
 
 async def test_undecodable_record_fails_its_own_lookup_and_is_skipped_in_a_list() -> None:
