@@ -15,13 +15,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from poise.cli.connect import resolve_settings, running_broker
 from poise.cli.console import err, out
 from poise.cli.errors import async_command
 from poise.client import Poise
 from poise.contracts.policy import Decision
 from poise.contracts.topics import POLICY
 from poise.errors import SetupError
+from poise.stack.discovery import resolve_settings, running_broker
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
 from poise_labs.balance.environment import FAULTY, STEADY, deployed, policy_spec

@@ -16,7 +16,6 @@ from rich.rule import Rule
 from rich.text import Text
 
 from poise.cli.answer_view import render_answer
-from poise.cli.connect import resolve_settings, running_broker
 from poise.cli.console import err, out
 from poise.cli.errors import async_command
 from poise.cli.text import format_ms
@@ -26,6 +25,7 @@ from poise.ingestion.publish import IngestResult
 from poise.run_log.lookup import RunLog
 from poise.run_log.timeline import span_tree, time_shares
 from poise.settings import MeshSettings
+from poise.stack.discovery import resolve_settings, running_broker
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
 from poise.worker.connection import MeshConnection

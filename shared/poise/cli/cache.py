@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from poise.cli.connect import BrokerOption, JsonOption, resolve_settings
+from poise.cli.connect import BrokerOption, JsonOption
 from poise.cli.console import out, print_json
 from poise.cli.errors import async_command
 from poise.cli.table import Row, table
@@ -18,6 +18,7 @@ from poise.cli.text import clean, format_duration, format_ms, plural
 from poise.dead_letters.filter import parse_duration
 from poise.redis.answer_store import AnswerStoreAdmin, AnswerStoreStats
 from poise.redis.client import RedisClient
+from poise.stack.discovery import resolve_settings
 
 app = typer.Typer(help="Cached answers: statistics and purging.", no_args_is_help=True, add_completion=False)
 

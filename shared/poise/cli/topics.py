@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from poise.cli.connect import BrokerOption, resolve_settings
+from poise.cli.connect import BrokerOption
 from poise.cli.console import out
 from poise.cli.errors import EXIT_FAILED, async_command
 from poise.cli.table import Row, table
@@ -16,6 +16,7 @@ from poise.contracts.message import Message
 from poise.contracts.topics import CATALOGUE, Topic
 from poise.kafka.admin import KafkaAdmin, TopicState
 from poise.kafka.connection import Connection
+from poise.stack.discovery import resolve_settings
 from poise.worker import tier_loader
 
 app = typer.Typer(help="Show, apply and check the topic catalogue.", no_args_is_help=True, add_completion=False)

@@ -1,13 +1,10 @@
 """`poise up`, `poise down`, `poise status`: the stack on this machine."""
 
 import asyncio
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -15,14 +12,9 @@ from poise.cli.console import err, out, print_json
 from poise.cli.stack_view import addresses_table, event_printer, format_uptime, parts_table
 from poise.errors import SetupError
 from poise.settings import MeshSettings
+from poise.stack.detached import StackExitedError, start_detached, stop_stack
 from poise.stack.options import ExternalServices, Ports, StackOptions, parse_custom_tiers, parse_workers
-from poise.stack.state import StackState, is_running, make_directory, running_stack
-from poise.system.private_directory import make_private_directory
-
-STOP_TIMEOUT: Final = 120.0
-"""Seconds that `poise down` waits: longer than the grace period of every part."""
-
-_POLL_INTERVAL: Final = 0.05
+from poise.stack.state import StackState, running_stack
 
 DirectoryOption = Annotated[
     Path | None,
@@ -93,12 +85,7 @@ def down(directory: DirectoryOption = None) -> None:
         err.print(f"No stack runs in {place}.")
         return
     err.print("Stopping …")
-    os.kill(state.pid, signal.SIGTERM)
-    until = time.monotonic() + STOP_TIMEOUT
-    while is_running(place):  # its state file is removed before its process ends
-        if time.monotonic() > until:
-            raise SetupError(f"the stack (pid {state.pid}) has not stopped in {STOP_TIMEOUT:.0f} s: kill {state.pid}")
-        time.sleep(_POLL_INTERVAL)
+    stop_stack(state, place)
     err.print("Stopped.")
 
 
@@ -143,32 +130,10 @@ def _run_in_foreground(options: StackOptions, *, detached: bool) -> None:
 
 def _detach(options: StackOptions) -> None:
     began = time.monotonic()
-    if (state := running_stack(options.directory)) is not None:
-        raise SetupError(f"a stack already runs in {options.directory} (process {state.pid}): see `poise status`")
-    log = options.directory / "logs" / "stack.log"
-    make_directory(options.directory)
-    make_private_directory(log.parent)
-    with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as output:
-        output.seek(0, os.SEEK_END)
-        child = subprocess.Popen(  # noqa: S603 - the same command
-            [sys.executable, "-m", "poise", "up", "--detached", *_arguments(options)],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            start_new_session=True,
-        )
-        try:
-            while (state := running_stack(options.directory)) is None or not state.ready:
-                sys.stderr.write(output.read())
-                if child.poll() is not None:
-                    sys.stderr.write(output.read())
-                    raise typer.Exit(child.returncode)
-                time.sleep(_POLL_INTERVAL)
-        except KeyboardInterrupt:
-            child.terminate()
-            child.wait()
-            raise
-        sys.stderr.write(output.read())
+    try:
+        state = start_detached(options, on_output=sys.stderr.write)
+    except StackExitedError as error:  # its output says why
+        raise typer.Exit(error.returncode) from error
     _say_ready(state, time.monotonic() - began, "`poise down` stops it")
 
 
@@ -176,25 +141,3 @@ def _say_ready(state: StackState, seconds: float, stops: str) -> None:
     out.print(f"\n[bold green]Ready[/] in {seconds:.1f} s; {stops}, `poise status` shows it.\n")
     out.print(addresses_table(state))
     out.print('\nTry: poise ask "…", or poise ingest PATH first.')
-
-
-def _arguments(options: StackOptions) -> list[str]:
-    """Return the options as arguments of `poise up`."""
-    ports, external = options.ports, options.external
-    values = {
-        "--dir": options.directory,
-        "--workers": ",".join(f"{tier}={count}" for tier, count in options.workers.items()),
-        "--broker": external.broker,
-        "--redis": external.redis_url,
-        "--model-url": external.model_url,
-        "--model-name": external.model_name,
-        "--model-key-env": external.model_key_env,
-        "--model": options.model,
-        "--port-gateway": ports.gateway,
-        "--port-kafka": ports.kafka,
-        "--port-redis": ports.redis,
-        "--port-model": ports.model,
-    }
-    words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
-    words += [word for where, count in options.custom_tiers.items() for word in ("--tier", f"{where}={count}")]
-    return [*words, "--verify"] if options.verify else words

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from poise.cli import connect
 from poise.cli.connect import BrokerOption
+from poise.stack.discovery import resolve_settings
 from poise.worker import tier_loader
 
 FILE = "FILE.py[:NAME]"
@@ -16,4 +16,4 @@ def worker(
     broker: BrokerOption = None,
 ) -> None:
     """Run a worker until Ctrl-C or SIGTERM; run it again beside this one for more of them."""
-    tier_loader.serve(tier_loader.load(tier), settings=connect.resolve_settings(broker))
+    tier_loader.serve(tier_loader.load(tier), settings=resolve_settings(broker))

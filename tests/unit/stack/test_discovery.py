@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from poise.cli.connect import resolve_settings
 from poise.errors import SetupError
 from poise.stack import state
+from poise.stack.discovery import resolve_settings
 from poise.stack.state import StackState
 
 
