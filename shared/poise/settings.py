@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from poise.allowed_hosts import HostNames
-from poise.config.renamed import NESTED_DELIMITER, renamed_in_environment, renamed_in_table
+from poise.config.renamed import NESTED_DELIMITER, old_keys_in_environment, old_keys_in_table
 from poise.config.toml_file import read_toml
 from poise.errors import SetupError
 from poise.security import Security
@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     table: ClassVar[str] = "mesh"
     renamed: ClassVar[Mapping[str, str]] = {}
     """Renamed settings, old name to new name. Nested models have the same attribute."""
+    removed: ClassVar[Mapping[str, str]] = {}
+    """Removed settings, name to what it did and what to do instead. Nested models have the same attribute."""
 
     @classmethod
     def settings_customise_sources(
@@ -53,9 +55,9 @@ class Settings(BaseSettings):
         """Read the environment first, then the table of the TOML file that `POISE_CONFIG` names, if any.
 
         Raises:
-            SetupError: The file cannot be read, or a setting is unknown or was renamed.
+            SetupError: The file cannot be read, or a setting is unknown, or was renamed or removed.
         """
-        if old := list(renamed_in_environment(cls, cls.model_config["env_prefix"], os.environ)):
+        if old := list(old_keys_in_environment(cls, cls.model_config["env_prefix"], os.environ)):
             raise SetupError(f"settings refused: {'; '.join(old)}")
         path = os.environ.get(CONFIG_VARIABLE)
         if not path:
@@ -64,7 +66,7 @@ class Settings(BaseSettings):
             raise SetupError(f"{CONFIG_VARIABLE} names {path}, which is not a file: correct it or unset it")
         if (table := _read(path).get(cls.table)) is None:  # a file need not have a table for every process
             return init_settings, env_settings
-        if old := list(renamed_in_table(cls, cls.table, table)):
+        if old := list(old_keys_in_table(cls, cls.table, table)):
             raise SetupError(f"{path}: {'; '.join(old)}")
         if unknown := sorted(set(table) - set(cls.model_fields)):
             raise SetupError(

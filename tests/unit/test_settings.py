@@ -1,14 +1,14 @@
-"""Renamed settings are refused wherever the old name can stand, and the error names the new one."""
+"""Renamed and removed settings are refused wherever the old name can stand; the error states what to set instead."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
-from poise.config.renamed import renamed_fields
+from poise.config.renamed import removed_fields, renamed_fields
 from poise.errors import SetupError
 from poise.settings import MeshSettings, Settings
 from poise_services.evaluation.settings import EvaluationSettings
@@ -125,6 +125,45 @@ def test_all_old_names_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("poise_lease", "2")
     with pytest.raises(SetupError, match=r"POISE_LEASE was renamed.*; poise_lease was renamed"):
         MeshSettings.load()
+
+
+REMOVAL = (
+    "it left the passages out of the prompt, as the fault of `poise balance`; delete it. `poise balance` makes this"
+    " fault in its own model proxy"
+)
+
+
+def test_a_json_value_with_a_removed_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POISE_ORCHESTRATION_VARIANTS", '[{"name": "a"}, {"name": "b", "without_passages": 0.7}]')
+    with pytest.raises(SetupError) as error:
+        OrchestrationSettings.load()
+    setting = "POISE_ORCHESTRATION_VARIANTS: 1.without_passages"
+    assert str(error.value) == f"settings refused: {setting} was removed: {REMOVAL}"
+
+
+def test_a_removed_setting_in_the_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "poise.toml"
+    path.write_text('[[orchestration.variants]]\nname = "a"\nwithout_passages = 0.7\n', encoding="utf-8")
+    monkeypatch.setenv("POISE_CONFIG", str(path))
+    with pytest.raises(SetupError) as error:
+        OrchestrationSettings.load()
+    assert str(error.value) == f"{path}: [orchestration.variants.0] without_passages was removed: {REMOVAL}"
+
+
+def test_a_variable_of_a_removed_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Removing(Settings):
+        removed: ClassVar[Mapping[str, str]] = {"colour": "it coloured the log; delete it"}
+
+    monkeypatch.setenv("POISE_COLOUR", "red")
+    with pytest.raises(SetupError) as error:
+        Removing.load()
+    assert str(error.value) == "settings refused: POISE_COLOUR was removed: it coloured the log; delete it"
+
+
+def test_no_removed_setting_exists() -> None:
+    for settings in SETTINGS:
+        for model, _ in models_of(settings):
+            assert not removed_fields(model).keys() & (model.model_fields.keys() | renamed_fields(model).keys())
 
 
 def test_invalid_json_value_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from poise.config import toml_lines
-from poise.config.renamed import renamed_keys
+from poise.config.renamed import old_keys
 from poise.contracts.ask import NAME_PATTERN
 from poise.contracts.policy import Limits
 from poise.errors import SetupError
@@ -207,13 +207,10 @@ def parse_scenario(text: str, where: str) -> Scenario:
         values: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ScenarioError(f"{where}:{toml_lines.line_of_syntax_error(text)}: is not TOML: {error}") from error
-    if old := list(renamed_keys(Scenario, values)):
+    if old := list(old_keys(Scenario, values)):
         lines = toml_lines.key_lines(text)
         raise ScenarioError(
-            "\n".join(
-                f"{where}:{_line(lines, key.path)}: {'.'.join(map(str, key.path))} was renamed: set {key.new}"
-                for key in old
-            )
+            "\n".join(f"{where}:{_line(lines, key.path)}: {'.'.join(map(str, key.path))} {key.advice()}" for key in old)
         )
     try:
         # `extra`: `Limits` itself ignores unknown fields, for newer records.

@@ -27,6 +27,12 @@ class Variant(BaseModel):
         "price_in": "input_token_price",
         "price_out": "output_token_price",
     }
+    removed: ClassVar[Mapping[str, str]] = {
+        "without_passages": (
+            "it left the passages out of the prompt, as the fault of `poise balance`; delete it. `poise balance` makes"
+            " this fault in its own model proxy"
+        )
+    }
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     weight: Annotated[float, Field(ge=0)] = 1.0
