@@ -3,9 +3,8 @@
 A component is a loop without which the process would be silent or wrong: a log reader, a consumer, a producer, a
 decider, a heartbeat. Each reports the turns of its loop:
 
-    progress     it did work, or found that there was none
-    blocked      something outside prevents progress (a topic is missing, a partition has no leader)
-    report_bug   a bug of this process ended its work, which is restarted: does not count as a turn
+    progress   it did work, or found that there was none
+    blocked    something outside prevents progress (a topic is missing, a partition has no leader)
 
     no progress for `stalls_after`                      the process is not ready, and reports why
     no turn for `ends_after` while the broker answers   the process ends, and names the component
@@ -192,16 +191,6 @@ class Component:
         """Record a turn without progress for an outside cause: the process becomes not ready, but does not end."""
         self._active_at = self._liveness.now()
         self.blocked_by = reason
-
-    def report_bug(self, error: BaseException, *, since: float) -> None:
-        """Record that a bug of this process ended its work. Turns since the first such failure do not count.
-
-        Args:
-            error: The error.
-            since: `progressed_at`, as it was before the first of these failures in a row.
-        """
-        self.progressed_at = self._active_at = since
-        self.blocked_by = error_with_type(error)
 
     def fail(self, error: BaseException) -> None:
         """Record that it ended permanently, which ends the process. Only the first error counts."""

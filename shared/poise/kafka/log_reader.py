@@ -3,7 +3,8 @@
 One rule for all errors:
 
     a record cannot be applied               it is logged, counted and skipped
-    the broker, a leader or the topic is     reading is retried with backoff; the process is not ready meanwhile
+    a retriable error (see `retriable`): the reading is retried with backoff; the process is not ready meanwhile
+    broker, a leader or the topic is
     unavailable
     the topic was recreated, or truncated    what was read is dropped (`on_reset`), which is logged once, and the topic
     below the reader's position              is read from the beginning
@@ -22,15 +23,17 @@ from typing import Final, Self
 
 from pydantic import ValidationError
 
-from poise.errors import InvalidMessageError, MissingTopicError, PoiseError, SetupError, UnavailableError
+from poise.errors import InvalidMessageError, PoiseError, SetupError, UnavailableError
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.log_stream import LogStream, LogTruncatedError, Start
 from poise.kafka.record import Record
+from poise.kafka.retriable import is_retriable
 from poise.kafka.topic_identities import TopicIdentities
 from poise.kafka.undecodable import OnUndecodable, log_undecodable
 from poise.liveness import CHECK_INTERVAL, Component, Liveness
 from poise.telemetry import count, semconv
+from poise.text.error_text import error_message
 
 log = logging.getLogger(__name__)
 
@@ -219,10 +222,12 @@ class LogReader:
                     pause = RETRY_BACKOFF
                 except LogTruncatedError as error:
                     self._stale_reason = str(error)
-                except (UnavailableError, MissingTopicError) as error:
+                except Exception as error:
+                    if not is_retriable(error):
+                        raise
                     if component.blocked_by is None:
-                        log.warning("%s: trying again", error)
-                    component.blocked(str(error))
+                        log.warning("%s: trying again", error_message(error))
+                    component.blocked(error_message(error))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, MAX_RETRY_BACKOFF)
                 finally:

@@ -10,18 +10,13 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import (
-    KafkaError,
-    KafkaTimeoutError,
-    OffsetOutOfRangeError,
-    UnknownError,
-    UnknownTopicOrPartitionError,
-)
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 
 from poise.errors import MissingTopicError, PoiseError, SetupError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.patches import lenient_fetch
 from poise.kafka.record import Record
+from poise.kafka.retriable import is_retriable
 from poise.kafka.shielded import shielded_start, shielded_stop
 from poise.kafka.undecodable import OnUndecodable, log_undecodable
 
@@ -266,8 +261,8 @@ class LogStream:
     def _translate(self, error: KafkaError) -> PoiseError:
         if isinstance(error, UnknownTopicOrPartitionError):
             return MissingTopicError(f"topic {self.topic} does not exist: create the topics with `poise topics apply`")
-        temporary = error.retriable or isinstance(error, KafkaTimeoutError | UnknownError)
-        return (UnavailableError if temporary else SetupError)(f"topic {self.topic} cannot be read: {error!r}")
+        kind = UnavailableError if is_retriable(error) else SetupError
+        return kind(f"topic {self.topic} cannot be read: {error!r}")
 
 
 async def read_all(stream: LogStream, *, within: float) -> list[Record]:

@@ -15,10 +15,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
-from poise.errors import PoiseError, RetryableError
+from poise.errors import RetryableError
 from poise.kafka.consumer import NO_PARTITION
 from poise.kafka.group_config import group_config
 from poise.kafka.log_reader import LogAccess
+from poise.kafka.retriable import is_retriable
 from poise.kafka.shielded import shielded_stop
 from poise.liveness import Component
 from poise.settings import MeshSettings
@@ -51,9 +52,11 @@ class PartitionOwnership(ConsumerRebalanceListener):
     """Works on the partitions that this process owns: `async with PartitionOwnership(…) as ownership`.
 
     aiokafka is eager: each rebalance revokes everything, then assigns again. When a partition is revoked, its work is
-    cancelled and awaited, so that the next owner seldom has to fence it. Work that fails is restarted as long as the
-    partition is owned. Work that keeps failing soon after its start, with an unexpected error, makes the process not
-    ready, and then ends it.
+    cancelled and awaited, so that the next owner seldom has to fence it.
+
+    Errors follow the rule of `LogReader`. A retriable one makes the process not ready, and what failed is retried with
+    backoff: the process joins the group again, or the work is restarted while the partition is owned. Any other error
+    ends the process.
 
     Args:
         access: How to reach the broker, and where to report progress.
@@ -108,18 +111,14 @@ class PartitionOwnership(ConsumerRebalanceListener):
 
     async def _run_member(self, component: Component) -> None:
         """Join the group, and again whenever membership ends."""
-        loop, last_progress = asyncio.get_running_loop(), component.progressed_at
         while True:
-            began = loop.time()
             try:
                 await self._join(component)
-            except KafkaError as error:
-                log.warning("not in group %s, trying again: %s", self._group, error)
-                component.blocked(str(error))
             except Exception as error:
-                log.exception("not in group %s, trying again", self._group)
-                last_progress = component.progressed_at if loop.time() - began > STABLE_AFTER else last_progress
-                component.report_bug(error, since=last_progress)
+                if not is_retriable(error):
+                    raise
+                log.warning("not in group %s, trying again: %s", self._group, error_message(error))
+                component.blocked(error_message(error))
             finally:
                 self.assigned.clear()
                 await self._cancel(self._tasks.keys())
@@ -182,7 +181,6 @@ class PartitionOwnership(ConsumerRebalanceListener):
         if before is not None:  # cancelled, but slow: two workers of one process would fence each other
             await asyncio.wait({before})
         loop, pause = asyncio.get_running_loop(), RETRY_BACKOFF
-        last_progress = component.progressed_at
         while True:
             began = loop.time()
             try:
@@ -192,13 +190,11 @@ class PartitionOwnership(ConsumerRebalanceListener):
                 component.blocked(str(error))
                 await asyncio.sleep(FENCED_BACKOFF)
                 continue
-            except PoiseError as error:
-                log.warning("partition %d of %s, to be restarted: %s", number, self._topic, error)
-                component.blocked(str(error))
             except Exception as error:
-                log.exception("partition %d of %s, to be restarted", number, self._topic)
-                last_progress = component.progressed_at if loop.time() - began > STABLE_AFTER else last_progress
-                component.report_bug(error, since=last_progress)
+                if not is_retriable(error):
+                    raise
+                log.warning("partition %d of %s, to be restarted: %s", number, self._topic, error_message(error))
+                component.blocked(error_message(error))
             pause = RETRY_BACKOFF if loop.time() - began > STABLE_AFTER else min(2 * pause, MAX_RETRY_BACKOFF)
             await asyncio.sleep(pause)
 

@@ -14,13 +14,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from integration_kit import Outsider, another, until
 from policy_worker_kit import STEPS, WITHIN, Case, worker
 
-from poise.contracts.policy import Decision
-from poise.contracts.topics import COMMANDS, SCORES
+from poise.contracts.policy import Decision, PolicyState
+from poise.contracts.topics import COMMANDS, POLICY_STATE, SCORES
+from poise.errors import SetupError
 from poise.kafka import topic_setup
 from poise.kafka.transactions import TransactionalProducer
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
 from poise.worker.runtime import WorkerRuntime
+from poise_services.evaluation.policy_worker import policy_worker
+from poise_services.evaluation.settings import EvaluationSettings
 
 pytestmark = pytest.mark.integration
 
@@ -128,6 +131,23 @@ async def test_a_fenced_worker_writes_nothing_and_continues_from_the_log(
             assert len(await case.decisions()) == 1
         await case.until_decided(1 + STEPS)
         moved_once(await case.check(), case.name)
+
+
+async def test_a_snapshot_of_a_newer_worker_ends_the_worker(tmp_path: Path) -> None:
+    """On a broker of its own: the snapshot would end every later policy worker too."""
+    async with Kafka(tmp_path) as kafka:
+        settings = MeshSettings(broker=kafka.bootstrap)
+        await topic_setup.apply(settings)
+        async with WorkerRuntime(another(settings), tier="cli") as mesh:
+            case = Case(mesh)
+            newer = PolicyState(name=case.name, scores=0, commands=0, decider={"format": 99})
+            await mesh.producer.publish(POLICY_STATE, newer, key=case.name)
+            partition = await mesh.logs.partition_of(SCORES.name, case.name.encode())
+            async with WorkerRuntime(settings, tier="evaluation") as ended, policy_worker(ended, EvaluationSettings()):
+                with pytest.raises(
+                    SetupError, match=f"work for {SCORES.name}/{partition} has failed: .* a newer worker"
+                ):
+                    await asyncio.wait_for(ended.liveness.watch(), WITHIN)
 
 
 async def test_a_broker_restart_and_lost_scores_leave_one_policy(tmp_path: Path) -> None:

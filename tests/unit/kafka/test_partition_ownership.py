@@ -1,11 +1,12 @@
-"""Partition ownership: the process joins the group again after any error, and when the topic is recreated."""
+"""Partition ownership: retriable errors are retried, any other ends the process; a recreated topic is joined again."""
 
 import asyncio
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, KafkaError, UnknownError
 
+from poise.errors import MissingTopicError, RetryableError, SetupError, TerminalError, UnavailableError
 from poise.kafka import partition_ownership
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
@@ -16,14 +17,19 @@ from poise.liveness import Component, Liveness
 from poise.settings import MeshSettings
 
 
+def access(settings: MeshSettings, liveness: Liveness, identities: TopicIdentities | None = None) -> LogAccess:
+    """Return the access to a broker that is not there."""
+    connection = Connection.of(settings)
+    return LogAccess(connection, KafkaAdmin(connection), liveness, identities or TopicIdentities())
+
+
 class Failing(PartitionOwnership):
     """An ownership whose first membership ends with an error."""
 
     def __init__(self, error: Exception) -> None:
         settings = MeshSettings(broker="127.0.0.1:1")
-        connection = Connection.of(settings)
-        logs = LogAccess(connection, KafkaAdmin(connection), Liveness(), TopicIdentities())
-        super().__init__(logs, settings, "a.topic", "a.group", self._idle)
+        self.liveness = Liveness()
+        super().__init__(access(settings, self.liveness), settings, "a.topic", "a.group", self._idle)
         self.error: Exception | None = error
         self.again = asyncio.Event()
 
@@ -39,11 +45,34 @@ class Failing(PartitionOwnership):
         await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("error", [KafkaError("gone"), OSError("too many open files"), AssertionError("theirs")])
-async def test_it_joins_again_after_any_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+RETRIABLE = [KafkaConnectionError("gone"), UnknownError("-1"), TimeoutError(), UnavailableError("no broker")]
+FATAL = [
+    KafkaError("a bug of the client"),
+    GroupAuthorizationFailedError("a.group"),
+    OSError("too many open files"),
+    AssertionError("theirs"),
+    KeyError("a bug"),
+    SetupError("a newer worker wrote this snapshot"),
+    TerminalError("too large"),
+]
+
+
+@pytest.mark.parametrize("error", RETRIABLE)
+async def test_it_joins_again_after_a_retriable_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     async with Failing(error) as failing:
         await asyncio.wait_for(failing.again.wait(), 10)
+        assert failing.liveness.check() is None
+
+
+@pytest.mark.parametrize("error", FATAL)
+async def test_any_other_error_of_the_membership_ends_the_process(error: Exception) -> None:
+    async with Failing(error) as failing:
+        with pytest.raises(SetupError) as ended:
+            await asyncio.wait_for(failing.liveness.watch(), 10)
+        assert not failing.again.is_set()
+    assert "member of a.group has failed: " in str(ended.value)
+    assert str(error) in str(ended.value)
 
 
 class Consumer:
@@ -67,8 +96,8 @@ async def test_it_joins_again_when_the_topic_is_recreated(monkeypatch: pytest.Mo
     monkeypatch.setattr(partition_ownership, "AIOKafkaConsumer", Consumer)
     monkeypatch.setattr(partition_ownership, "POLL_INTERVAL", 0.0)
     settings = MeshSettings(broker="127.0.0.1:1")
-    identities, connection = TopicIdentities(), Connection.of(settings)
-    logs = LogAccess(connection, KafkaAdmin(connection), Liveness(), identities)
+    identities = TopicIdentities()
+    logs = access(settings, Liveness(), identities)
 
     async def work(_partition: int, _component: Component) -> None: ...
 
@@ -81,60 +110,48 @@ async def test_it_joins_again_when_the_topic_is_recreated(monkeypatch: pytest.Mo
     assert Consumer.begun == 3
 
 
-async def test_work_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if it makes progress before each failure."""
-    monkeypatch.setattr(partition_ownership, "RETRY_BACKOFF", 0.0)
-    monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
-    now = 0.0
-    liveness, begun = Liveness(lambda: now), 0
-    liveness.record_broker(answering=True)
-    settings = MeshSettings(broker="127.0.0.1:1")
-    connection = Connection.of(settings)
-    logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
+@pytest.mark.parametrize("error", [*RETRIABLE, RetryableError("fenced"), MissingTopicError("no such topic")])
+async def test_work_is_restarted_after_a_retriable_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    for backoff in ("RETRY_BACKOFF", "MAX_RETRY_BACKOFF", "FENCED_BACKOFF"):
+        monkeypatch.setattr(partition_ownership, backoff, 0.0)
+    settings, liveness = MeshSettings(broker="127.0.0.1:1"), Liveness()
+    restarted: asyncio.Future[Component] = asyncio.get_running_loop().create_future()
+    begun = 0
+
+    async def work(_partition: int, component: Component) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            raise error
+        restarted.set_result(component)
+        await asyncio.Event().wait()
+
+    owner = PartitionOwnership(access(settings, liveness), settings, "a.topic", "a.group", work)
+    await owner.on_partitions_assigned({TopicPartition("a.topic", 0)})
+    component = await asyncio.wait_for(restarted, 10)
+    assert component.blocked_by, "the reason is known until it makes progress"
+    assert liveness.check() is None
+    await owner.on_partitions_revoked({TopicPartition("a.topic", 0)})
+    assert liveness.check() is None
+
+
+@pytest.mark.parametrize("error", FATAL)
+async def test_any_other_error_of_the_work_ends_the_process(error: Exception) -> None:
+    """At once, even if it made progress before."""
+    settings, liveness = MeshSettings(broker="127.0.0.1:1"), Liveness()
+    begun = 0
 
     async def work(_partition: int, component: Component) -> None:
         nonlocal begun
         begun += 1
         component.progress()
-        raise KeyError("a bug")
+        raise error
 
-    owner = PartitionOwnership(logs, settings, "a.topic", "a.group", work)
-    await owner.on_partitions_assigned({TopicPartition("a.topic", 0)})
-    reasons = []
-    for now in range(0, 200, 4):  # noqa: B007 - the clock reads it
-        wanted = begun + 2
-        while begun < wanted:  # noqa: ASYNC110 - it starts in its own task
-            await asyncio.sleep(0)
-        reasons.append(liveness.check())
-    await owner.on_partitions_revoked({TopicPartition("a.topic", 0)})
-    first = next(number for number, reason in enumerate(reasons) if reason is not None)
-    assert first == 31, "after 120 s"
-    assert "made no progress for 124 s although the broker answers: KeyError: 'a bug'" in str(reasons[first])
-
-
-async def test_a_member_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
-    now, begun = 0.0, 0
-    liveness = Liveness(lambda: now)
-    liveness.record_broker(answering=True)
-    settings = MeshSettings(broker="127.0.0.1:1")
-    connection = Connection.of(settings)
-    logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
-
-    class Failing(PartitionOwnership):
-        async def _join(self, component: Component) -> None:
-            nonlocal begun
-            begun += 1
-            component.progress()
-            raise KeyError("a bug")
-
-    async def work(_partition: int, _component: Component) -> None: ...
-
-    reasons = []
-    async with Failing(logs, settings, "a.topic", "a.group", work):
-        for now in range(0, 200, 4):  # noqa: B007 - the clock reads it
-            wanted = begun + 2
-            while begun < wanted:  # noqa: ASYNC110 - it starts in its own task
-                await asyncio.sleep(0)
-            reasons.append(liveness.check())
-    assert [number for number, reason in enumerate(reasons) if reason is not None][:1] == [31], "after 120 s"
+    owner = PartitionOwnership(access(settings, liveness), settings, "a.topic", "a.group", work)
+    await owner.on_partitions_assigned({TopicPartition("a.topic", 3)})
+    with pytest.raises(SetupError) as ended:
+        await asyncio.wait_for(liveness.watch(), 10)
+    await owner.on_partitions_revoked({TopicPartition("a.topic", 3)})
+    assert begun == 1
+    assert "work for a.topic/3 has failed: " in str(ended.value)
+    assert str(error) in str(ended.value)
