@@ -23,7 +23,6 @@ from poise.errors import (
     DeadlineExceededError,
     EncodingError,
     InvalidMessageError,
-    NotAcknowledgedError,
     UnavailableError,
 )
 from poise.kafka.record import Position
@@ -112,13 +111,12 @@ class Poise:
             FaultError: The mesh answered with a fault.
             RunCancelledError: The run was cancelled.
             DeadlineExceededError: No answer arrived in time.
-            UnavailableError: The broker did not acknowledge the question.
+            NotAcknowledgedError: The broker did not acknowledge the question in time.
+            UnavailableError: The broker refused the question, or replies cannot be read.
         """
         ask = _ask(question, timeout, conversation, cache, workflow)
         try:
             return await self.mesh.rpc.call(ask, _ask_options(timeout, conversation, min_epoch))
-        except NotAcknowledgedError:
-            raise
         except DeadlineExceededError as error:
             raise _deadline_exceeded(timeout) from error
 
@@ -146,8 +144,6 @@ class Poise:
             async with aclosing(items):
                 async for item in items:
                     yield item
-        except NotAcknowledgedError:
-            raise
         except DeadlineExceededError as error:
             raise _deadline_exceeded(timeout) from error
 
@@ -176,7 +172,8 @@ class Poise:
             InvalidMessageError: The timeout is not positive.
             FaultError: The tier answered with a fault.
             DeadlineExceededError: No reply arrived in time.
-            UnavailableError: The broker did not acknowledge the request, or no worker of the tier was ever started.
+            NotAcknowledgedError: The broker did not acknowledge the request in time.
+            UnavailableError: The broker refused the request, or no worker of the tier was ever started.
         """
         if timeout is not None and not timeout > 0:
             raise _invalid("timeout", f"must be a positive number of seconds, not {timeout}")

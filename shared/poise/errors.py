@@ -12,15 +12,15 @@
     │       │   └── NewerVersionError       its version is newer than this worker
     │       ├── EncodingError         a message cannot be written as JSON or headers
     │       ├── RecordTooLargeError   a record is larger than its topic allows
-    │       ├── WorkLimitError        work on a text exceeded its limit of time or memory
-    │       └── NonDeterminismError   a replayed run does not do what its journal says
+    │       └── WorkLimitError        work on a text exceeded its limit of time or memory
     ├── TransportError            the mesh did not carry a request, a reply or a record
     │   ├── UnavailableError        the part that could answer is missing or does not answer
-    │   └── DeadlineExceededError   the deadline passed
-    │       └── NotAcknowledgedError  before the broker had acknowledged the request
+    │   ├── DeadlineExceededError   the deadline passed: the request may have been handled
+    │   └── NotAcknowledgedError    the deadline passed, and the broker had not acknowledged the request
     ├── CallError                 a call ended with something other than its reply
     │   ├── FaultError              a fault came back: the tier that answered has done the retrying
     │   └── RunCancelledError       the run, or this step of it, was cancelled
+    ├── NonDeterminismError       a replayed run does not do what its journal says
     └── SetupError                the process cannot start or go on; one line for a person
         └── MissingTopicError       a topic does not exist; its readers wait for it
 
@@ -213,12 +213,13 @@ class DeadlineExceededError(TransportError):
     retryable = True
 
 
-class NotAcknowledgedError(DeadlineExceededError):
+class NotAcknowledgedError(TransportError):
     """The deadline passed before the broker acknowledged the request: no leader for its partition, or no broker."""
 
     name = "not-taken"
     title = "Not taken"
     status = HTTPStatus.SERVICE_UNAVAILABLE
+    retryable = True
 
 
 class CallError(PoiseError):
@@ -263,13 +264,6 @@ class WorkLimitError(TerminalError):
     """Work on a text exceeded its limit of time or memory."""
 
 
-class NonDeterminismError(TerminalError):
-    """A replayed run does not do what its journal says it did."""
-
-    name = "diverged"
-    title = "Workflow diverged"
-
-
 class FaultError(CallError):
     """A fault came back. It is final here: the tier that answered has done the retrying."""
 
@@ -280,6 +274,13 @@ class FaultError(CallError):
     def fault(self) -> Fault:
         """Return the fault as it came."""
         return self._fault
+
+
+class NonDeterminismError(PoiseError):
+    """A replayed run does not do what its journal says it did. The run fails even if its workflow catches this."""
+
+    name = "diverged"
+    title = "Workflow diverged"
 
 
 class SetupError(PoiseError):

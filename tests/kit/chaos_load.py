@@ -16,7 +16,7 @@ from chaos_kit import Raw
 
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.topics import ASK_INTERACTIVE
-from poise.errors import DeadlineExceededError, FaultError, SetupError, UnavailableError
+from poise.errors import FaultError, SetupError, TransportError
 from poise.kafka.record import Headers, Position, SendRecord
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
@@ -139,7 +139,7 @@ async def ask_by_kafka(mesh: MeshConnection, request: Request) -> None:
             ask, CallOptions(step="ask", topic=ASK_INTERACTIVE, key=conversation, deadline=request.sent + DEADLINE)
         )
         request.outcome, request.right = "answer", answer.text == request.id
-    except (FaultError, DeadlineExceededError, UnavailableError) as error:
+    except (FaultError, TransportError) as error:
         request.outcome = error.fault().type
 
 

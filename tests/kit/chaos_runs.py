@@ -18,7 +18,7 @@ from chaos_load import History, Pace, RecordingClient, Request, Supervisor, load
 from poise.client import Poise
 from poise.contracts import Ask, Generate, RunRecord
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RECORDS, REPLIES
-from poise.errors import DeadlineExceededError, FaultError, UnavailableError
+from poise.errors import FaultError, TransportError
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack import probe
@@ -101,7 +101,7 @@ class Scene:
             )
             request.outcome = "answer"
             self.rungs[answer.rung] += 1
-        except (FaultError, DeadlineExceededError, UnavailableError) as error:
+        except (FaultError, TransportError) as error:
             request.outcome = error.fault().type
 
     def take(self, record: Raw) -> None:

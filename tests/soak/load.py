@@ -19,7 +19,7 @@ from two_node_mesh import ANSWERS, TwoNodeMesh
 from poise.client import Poise
 from poise.contracts import Fault
 from poise.contracts.topics import ASK_INTERACTIVE
-from poise.errors import DeadlineExceededError, FaultError, SetupError, UnavailableError
+from poise.errors import FaultError, SetupError, TransportError
 
 DEADLINE: Final = 30.0
 """Seconds that a caller waits for an answer or a fault."""
@@ -190,7 +190,7 @@ class Load:
         try:
             answer = await self.poise.ask(question, timeout=DEADLINE)
             request.end(answer.rung, answer.text)
-        except (FaultError, DeadlineExceededError, UnavailableError) as error:
+        except (FaultError, TransportError) as error:
             fault = error.fault()
             request.end(fault.type, fault.detail)
         except SetupError as error:

@@ -3,7 +3,15 @@
 import re
 
 from poise import errors
-from poise.errors import PoiseError
+from poise.errors import (
+    CallError,
+    DeadlineExceededError,
+    HandlerError,
+    NonDeterminismError,
+    NotAcknowledgedError,
+    PoiseError,
+    TransportError,
+)
 
 NODE = re.compile(r"^([ │├└─]*?)(\w+Error)\b", re.MULTILINE)
 
@@ -23,3 +31,14 @@ def test_docstring_tree_equals_the_class_tree() -> None:
         if isinstance(kind, type) and issubclass(kind, PoiseError) and kind is not PoiseError
     }
     assert drawn == classes
+
+
+def test_errors_that_are_told_apart_are_not_each_others_children() -> None:
+    assert not issubclass(NotAcknowledgedError, DeadlineExceededError)
+    assert not issubclass(NonDeterminismError, (HandlerError, TransportError, CallError))
+
+
+def test_a_request_that_was_not_acknowledged_keeps_its_fault() -> None:
+    fault = NotAcknowledgedError("no leader").fault()
+    assert (fault.type, fault.status, fault.retryable) == ("urn:poise:not-taken", 503, True)
+    assert NonDeterminismError("x").fault().type == "urn:poise:diverged"

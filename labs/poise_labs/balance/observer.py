@@ -118,7 +118,7 @@ class BalanceObserver:
 
     async def _wait_for_change(self, seconds: float) -> None:
         """Wait for a new observation, for at most `seconds`."""
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # nothing changed meanwhile
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
         for reader in self._readers:

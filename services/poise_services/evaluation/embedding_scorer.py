@@ -14,10 +14,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from poise.contracts import RunRecord, Score
-from poise.embedding import EmbeddingModel, lower_thread_priority
+from poise.embedding import EmbeddingModel, ModelLoadError, lower_thread_priority
 from poise.errors import RetryableError, SetupError
 from poise.scoring import Embed
-from poise.text.error_text import error_message, error_with_type
+from poise.text.error_text import error_with_type
 from poise_services.evaluation.run_scores import score_run
 from poise_services.evaluation.settings import EvaluationSettings
 
@@ -84,9 +84,6 @@ async def embedding_scorer(settings: EvaluationSettings) -> AsyncIterator[Embedd
 async def _loaded(thread: ThreadPoolExecutor) -> EmbeddingModel:
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, EmbeddingModel)
-    except SetupError:
-        raise
-    except Exception as error:
-        reason = error_message(error)
-        told = f"the embedding model cannot be loaded ({reason}): POISE_EVALUATION_EMBEDDING=false does without"
+    except ModelLoadError as error:
+        told = f"the embedding model cannot be loaded ({error}): POISE_EVALUATION_EMBEDDING=false does without"
         raise SetupError(told) from error

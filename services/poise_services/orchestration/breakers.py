@@ -113,11 +113,13 @@ class Breakers:
         try:
             yield
         except DeadlineExceededError as error:
-            # With too little time, or if the broker did not acknowledge the request, it says nothing about the tier.
-            if budget < MIN_CONCLUSIVE_BUDGET or isinstance(error, NotAcknowledgedError):
+            if budget < MIN_CONCLUSIVE_BUDGET:  # it says nothing about the tier
                 breaker.release(admitted_at=admitted_at)
             else:
                 breaker.record_failure(self._clock(), admitted_at=admitted_at, error=str(error))
+            raise
+        except NotAcknowledgedError:  # the tier did not receive it
+            breaker.release(admitted_at=admitted_at)
             raise
         except PoiseError:
             breaker.record_success(admitted_at=admitted_at)

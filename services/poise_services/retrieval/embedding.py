@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from poise.embedding import EmbeddingModel, lower_thread_priority, model_id
+from poise.embedding import EmbeddingModel, ModelLoadError, lower_thread_priority, model_id
 from poise.errors import RetryableError, SetupError
 from poise.liveness import CHECK_INTERVAL, Component, Liveness
 from poise.telemetry import measure, semconv
-from poise.text.error_text import error_message, error_with_type
+from poise.text.error_text import error_with_type
 
 if TYPE_CHECKING:
     from poise.embedding import Vector
@@ -194,13 +194,9 @@ class MiniLm:
         while True:
             try:
                 model = await loop.run_in_executor(self._queries, EmbeddingModel, self._file)
-            except SetupError:
-                raise
-            except Exception as error:  # noqa: BLE001 - the runtime raises many types; search continues as sparse only
+            except ModelLoadError as error:  # meanwhile, search is sparse only
                 if self._load_error is None:
-                    log.warning(
-                        "the embedding model cannot be loaded, so documents wait for it: %s", error_message(error)
-                    )
+                    log.warning("the embedding model cannot be loaded, so documents wait for it: %s", error)
                 self._load_error = error
                 self._load_attempted.set()
                 component.progress()

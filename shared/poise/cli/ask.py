@@ -17,7 +17,7 @@ from poise.cli.stream_view import StreamView
 from poise.client import Poise
 from poise.contracts.ask import MAX_QUESTION_CHARS, Answer, Caching
 from poise.contracts.topics import ASK_INTERACTIVE
-from poise.errors import DeadlineExceededError, InvalidMessageError, NotAcknowledgedError
+from poise.errors import DeadlineExceededError, InvalidMessageError
 
 STDIN: Final = "-"
 FRAMES_PER_SECOND: Final = 20
@@ -77,8 +77,6 @@ async def ask(
                 if stream and out.is_terminal and not as_json
                 else ask_and_wait(poise, asked)
             )
-        except NotAcknowledgedError:
-            raise
         except DeadlineExceededError as error:
             raise DeadlineExceededError(
                 f"{error} from {poise.settings.broker}: check with `poise status` that every tier runs, or wait longer"

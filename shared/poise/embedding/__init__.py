@@ -2,9 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from poise.embedding.model import MAX_INPUT_TOKENS, VOCABULARY, EmbeddingModel, lower_thread_priority, model_id
+from poise.embedding.model import (
+    MAX_INPUT_TOKENS,
+    VOCABULARY,
+    EmbeddingModel,
+    ModelLoadError,
+    lower_thread_priority,
+    model_id,
+)
 
 if TYPE_CHECKING:
     from poise.embedding.model import Vector as Vector
 
-__all__ = ["MAX_INPUT_TOKENS", "VOCABULARY", "EmbeddingModel", "lower_thread_priority", "model_id"]
+__all__ = ["MAX_INPUT_TOKENS", "VOCABULARY", "EmbeddingModel", "ModelLoadError", "lower_thread_priority", "model_id"]

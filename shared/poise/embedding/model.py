@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from poise.errors import SetupError
+from poise.errors import RetryableError, SetupError
 from poise.text.error_text import error_message
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ def _package() -> ModuleType:
     return package
 
 
+class ModelLoadError(RetryableError):
+    """The model's file cannot be loaded now: it is damaged or missing, or memory is short."""
+
+
 class EmbeddingModel:
     """Tokenizer and network; thread-safe. Creating one takes half a second of CPU.
 
@@ -66,6 +70,7 @@ class EmbeddingModel:
 
     Raises:
         SetupError: The packages are not installed.
+        ModelLoadError: The model cannot be loaded.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -80,15 +85,19 @@ class EmbeddingModel:
             raise SetupError(
                 f"the embedding model cannot be loaded ({error_message(error)}): install poise[embedding]"
             ) from error
+        path = file or _package().model_path()
         self._np = np
-        self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
-        self._tokenizer.enable_truncation(MAX_INPUT_TOKENS)
-        options = ort.SessionOptions()  # type: ignore[attr-defined]  # re-exported implicitly
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(  # type: ignore[attr-defined]
-            str(file or _package().model_path()), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
+            self._tokenizer.enable_truncation(MAX_INPUT_TOKENS)
+            options = ort.SessionOptions()  # type: ignore[attr-defined]  # re-exported implicitly
+            options.intra_op_num_threads = 1
+            options.log_severity_level = 3
+            self._session = ort.InferenceSession(  # type: ignore[attr-defined]
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the tokenizer and the runtime raise many types
+            raise ModelLoadError(error_message(error)) from error
         self.embed: Callable[[str], Vector] = lru_cache(_CACHE_SIZE)(self._embed)
         """Returns the vector of a text: float32, of unit length, read-only."""
 

@@ -62,7 +62,9 @@ class ProcessPool:
         if failed := [error for error in started if isinstance(error, BaseException)]:
             await self._stop()
             error = failed[0]
-            raise error if not isinstance(error, RetryableError) else SetupError(str(error)) from error
+            if isinstance(error, RetryableError):
+                raise SetupError(str(error)) from error
+            raise error
         return self
 
     async def __aexit__(

@@ -146,8 +146,8 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             while not self._draining.is_set():
                 await self._poll(consumer)
         except Exception as error:
-            if not self._draining.is_set():
-                log.exception("the consumer stopped")
+            if not self._draining.is_set():  # else it is stopped: the next owner polls these messages again
+                log.exception("%s stopped", self.component.name)
                 self.component.fail(error)
         finally:
             if self._draining.is_set():
@@ -225,7 +225,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             return polled
         await consumer.getmany(NO_PARTITION)  # counts as a poll: a member that does not poll is removed from its group
         self._resumed.clear()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):  # time for the next poll
             async with asyncio.timeout(POLL_TIMEOUT_MS / 1_000):
                 await self._resumed.wait()
         return {}
@@ -394,7 +394,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         try:
             await self.offsets.commit_all()
         except Exception:
-            log.exception("the last commit failed: messages finished since the one before will be handled again")
+            log.exception("%s: the last commit failed, so some messages are handled again", self.component.name)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -165,7 +165,8 @@ class GroupOffsets:
             async with asyncio.timeout(GROUP_STATE_TIMEOUT):
                 return await self._fetch_state(partitions)
         except Exception as error:  # noqa: BLE001 - no error may pause a partition for ever
-            log.warning("finished offsets above the committed ones are unknown and will be handled again: %r", error)
+            topics = ", ".join(sorted({partition.topic for partition in partitions}))
+            log.warning("%s: finished offsets above the committed ones are unknown, handled again: %r", topics, error)
             return None
 
     # -- replaced logs --------------------------------------------------------------------------------------------

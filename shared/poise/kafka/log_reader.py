@@ -318,7 +318,7 @@ class LogReader:
         for record in records:
             try:
                 self._apply(record)
-            except SetupError:
+            except SetupError:  # not an error of this record: the process cannot go on
                 raise
             except Exception as error:  # noqa: BLE001 - no error of one record may stop the records behind it
                 self._skips.note(record, error)

@@ -134,7 +134,7 @@ class Calls:
             try:
                 reply = await self._exchange(request, to)
                 outcome = "ok"
-            except DeadlineExceededError:
+            except (DeadlineExceededError, NotAcknowledgedError):
                 outcome = "expired"
                 raise
             except asyncio.CancelledError:

@@ -67,7 +67,7 @@ def fetch_jars(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
 
     def get(client: httpx2.Client, url: str, size: int) -> bytes:
         for _ in range(_TRIES - 1):
-            with suppress(httpx2.TransportError):
+            with suppress(httpx2.TransportError):  # the last try raises it
                 return get_once(client, url, size)
         return get_once(client, url, size)
 

@@ -73,7 +73,7 @@ def running_stack(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
     for _ in range(20):  # it takes the lock before it writes the file, and releases it after it removes the file
         if not is_running(directory):
             return None
-        with contextlib.suppress(FileNotFoundError, ValidationError):
+        with contextlib.suppress(FileNotFoundError, ValidationError):  # not written yet, or removed just now
             return StackState.model_validate_json((directory / _STATE).read_bytes())
         time.sleep(0.05)
     raise SetupError(f"a stack runs in {directory}, but its state file {directory / _STATE} is missing or damaged")
@@ -122,7 +122,7 @@ def lock(directory: Path) -> Iterator[None]:
 
 def _lock(handle: int, directory: Path) -> None:
     for _ in range(5):  # `is_running` in another process holds it for an instant
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(BlockingIOError):  # held: tried again
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         time.sleep(0.02)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import Topic
-from poise.errors import DeadlineExceededError, PoiseError, RunCancelledError
+from poise.errors import DeadlineExceededError, NotAcknowledgedError, PoiseError, RunCancelledError
 from poise.kafka.handling_slots import parked
 from poise.rpc.cancellation import CancellationRegistry
 from poise.rpc.deadlines import limit_note
@@ -139,7 +139,7 @@ class HandlerRunner:
 
     def _expired(self, context: Context, error: Exception) -> Fault:
         count(semconv.DEADLINE_EXCEEDED, 1, self._metric_labels)
-        if not isinstance(error, DeadlineExceededError):
+        if not isinstance(error, DeadlineExceededError | NotAcknowledgedError):
             reason = f"tier {self._tier.name} did not finish step {context.step} before its deadline"
             error = DeadlineExceededError(reason)
         fault, requested = error.fault(), context.envelope.deadline

@@ -148,7 +148,7 @@ class MessageProcessor:
                 await self._dead_letter_undecodable(record, error)
         except MessageError as error:
             await self._dead_letter_undecodable(record, error)
-        except UnavailableError:
+        except UnavailableError:  # the record is not at fault: it is delivered again
             raise
         except Exception as error:  # noqa: BLE001 - a bug in Poise must not block the partition
             await self.results.dead_letter(record, error)

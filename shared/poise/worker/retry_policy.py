@@ -9,6 +9,8 @@ from poise.errors import (
     CallError,
     DeadlineExceededError,
     NewerVersionError,
+    NonDeterminismError,
+    NotAcknowledgedError,
     PoiseError,
     RateLimitedError,
     RetryableError,
@@ -140,11 +142,11 @@ def decide(
         limits: The limits of retries in place.
     """
     limits = limits or RetryLimits()
-    if isinstance(error, DeadlineExceededError):
+    if isinstance(error, DeadlineExceededError | NotAcknowledgedError):
         return Expire()
     if isinstance(error, NewerVersionError):
         return _retry_later_or_dead_letter(attempt)
-    if isinstance(error, TerminalError | TransportError | CallError):
+    if isinstance(error, TerminalError | TransportError | CallError | NonDeterminismError):
         return _dead_letter_or_return_fault(error, attempt)
     if attempt.remaining <= 0:
         return Expire()

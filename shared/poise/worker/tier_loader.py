@@ -128,7 +128,7 @@ def _import_file(place: Path) -> ModuleType:
 def _import_module(name: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except SetupError:
+    except SetupError:  # the module's own, which says what to do
         raise
     except Exception as error:
         raise SetupError(f"{where} cannot be imported: {error_with_type(error)}") from error

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from poise.contracts.message import ReplyT, Request
-from poise.errors import NonDeterminismError, PoiseError
+from poise.errors import CallError, HandlerError, PoiseError, TransportError
 
 T = TypeVar("T")
 
@@ -24,9 +24,7 @@ def returning_errors(call: Call[ReplyT], request: Request[ReplyT]) -> Job[ReplyT
     async def work() -> ReplyT | PoiseError:
         try:
             return await call(request)
-        except NonDeterminismError:
-            raise
-        except PoiseError as error:
+        except (HandlerError, TransportError, CallError) as error:
             return error
 
     return work

@@ -1,3 +1,4 @@
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,7 @@ import poise
 from poise import Poise
 from poise.contracts import Document
 from poise.contracts.document import MAX_DOCUMENT_CHARS
-from poise.errors import DeadlineExceededError, InvalidMessageError, UnavailableError
+from poise.errors import DeadlineExceededError, InvalidMessageError, NotAcknowledgedError, UnavailableError
 from poise.settings import MeshSettings
 
 RUN = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
@@ -43,6 +44,26 @@ async def test_error_states_that_the_timeout_was_limited(client: Poise, monkeypa
     message = r"^no answer within 300 s \(320 s were requested, and poise\.ask\.interactive allows 300 s\)$"
     with pytest.raises(DeadlineExceededError, match=message):
         await client.ask("why?", timeout=320)
+
+
+async def test_a_question_that_kafka_did_not_acknowledge_is_not_reported_as_silence(
+    client: Poise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = NotAcknowledgedError("the broker did not acknowledge step ask before the deadline")
+
+    async def call(*_: Any, **__: Any) -> None:
+        raise error
+
+    async def stream(*_: Any, **__: Any) -> AsyncIterator[None]:
+        for each in (error,):
+            raise each
+        yield
+
+    monkeypatch.setattr(client, "_mesh", SimpleNamespace(rpc=SimpleNamespace(call=call, stream=stream)))
+    for asked in (client.ask("why?"), anext(client.stream("why?"))):
+        with pytest.raises(NotAcknowledgedError) as caught:
+            await asked
+        assert caught.value is error
 
 
 @pytest.mark.parametrize("id_", ["", "a\nb", "x" * 501])

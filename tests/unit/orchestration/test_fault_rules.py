@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Fault
-from poise.errors import DeadlineExceededError, FaultError, NotAcknowledgedError, UnavailableError
+from poise.errors import DeadlineExceededError, FaultError, NotAcknowledgedError, TransportError, UnavailableError
 from poise.resilience.breaker import BreakerLimits
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
@@ -183,7 +183,7 @@ def test_open_breakers_are_exported_while_the_worker_runs() -> None:
 
 def silence(breakers: Breakers, given: float = 10.0, error: BaseException | None = None) -> None:
     with (
-        suppress(DeadlineExceededError, UnavailableError, FaultError, CancelledError),
+        suppress(TransportError, FaultError, CancelledError),
         breakers.guarded("retrieve", given),
     ):
         raise error or DeadlineExceededError("no reply")

@@ -295,6 +295,19 @@ async def test_a_workflow_cannot_swallow_non_determinism(monkeypatch: pytest.Mon
         await execute(stored, then)
 
 
+async def test_a_partial_map_does_not_return_non_determinism() -> None:
+    stored = StoredJournal()
+    await execute(stored, lambda run: run.map([Do(number=1), Do(number=2)], partial=True))
+    returned = []
+
+    async def then(run: Run) -> None:
+        returned.append(await run.map([Do(number=1), Do(number=3)], partial=True))
+
+    with pytest.raises(NonDeterminismError, match="is next in its journal"):
+        await execute(stored, then)
+    assert returned == []
+
+
 async def test_returning_too_early_is_non_deterministic() -> None:
     async def first(run: Run) -> None:
         await run.call(Do(number=1), id="one")

@@ -21,6 +21,7 @@ from poise.kafka.consume_loop import ConsumeLoop
 from poise.kafka.patches import lenient_fetch, offset_fetch, static_membership
 from poise.kafka.patches.versions import check_version
 from poise.kafka.record import Record
+from poise.kafka.shielded import shielded_stop
 
 
 class ConcurrentSubscriber(DefaultSubscriber):
@@ -56,7 +57,7 @@ class ConcurrentSubscriber(DefaultSubscriber):
     async def stop(self) -> None:
         """Drain, then leave the group."""
         await self._loop.drain()
-        await super().stop()
+        await shielded_stop(super().stop())
 
     async def process_message(self, msg: ConsumerRecord[Any, Any]) -> Response:
         """Handle one message outside the consume loop, for the in-memory test broker."""

@@ -37,7 +37,7 @@ async def _abort(producer: AIOKafkaProducer, stopping: asyncio.Future[None]) -> 
     sender, accumulator = producer._sender.sender_task, producer._message_accumulator  # noqa: SLF001 - not public
     if sender is not None:
         sender.cancel()
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError):  # its connections end with the process
         async with asyncio.timeout(ABORT_TIMEOUT):
             await producer.client.close()
     if sender is not None:

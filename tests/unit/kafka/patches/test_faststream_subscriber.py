@@ -1,8 +1,11 @@
 """The subscriber that replaces FastStream's pipeline: fails if the replaced private names move."""
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, cast
 
+import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.abc import ConsumerRebalanceListener
 from faststream.kafka import TestKafkaBroker
@@ -64,6 +67,31 @@ async def test_the_in_memory_broker_passes_headers_unchanged() -> None:
         raw: Any = ConsumerRecord("t", 0, 7, 1_700_000_000_000, 0, b"k", b"{}", None, 1, 2, headers)
         await subscriber.process_message(raw)
     assert [record.headers for record in loop.records] == [headers]
+
+
+async def test_a_cancellation_while_the_consumer_stops_is_not_lost() -> None:
+    """Aiokafka suppresses every cancellation that arrives while it awaits its own cancelled tasks."""
+    subscriber = subscribe(
+        new_broker(Connection(("127.0.0.1:1",))), ["t"], "group", RecordingLoop(), accepts=(Retrieve,), options={}
+    )
+    stopping, stopped = asyncio.Event(), asyncio.Event()
+    background = asyncio.create_task(asyncio.Event().wait())
+
+    class Consumer:
+        async def stop(self) -> None:
+            stopping.set()
+            background.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await background
+            stopped.set()
+
+    subscriber.consumer = cast("AIOKafkaConsumer", Consumer())
+    task = asyncio.create_task(subscriber.stop())
+    await stopping.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stopped.is_set()
 
 
 def test_asyncapi_shows_what_a_topic_accepts_and_returns() -> None:
