@@ -63,7 +63,7 @@ async def ingest_corpus(poise: Poise) -> IngestResult:
             " worker (`poise status` names it)"
         )
     took = format_ms((time.monotonic() - began) * 1000)
-    parts = f", {plural(done.parts, 'passage')}" if done.parts else ""
-    line = f"Python's language reference: {headline(done)}{parts}"
+    passages = f", {plural(done.passages, 'passage')}" if done.passages else ""
+    line = f"Python's language reference: {headline(done)}{passages}"
     err.print(Text.assemble(("✓ ", "green"), (line, "bold"), (f"  {took}", "dim")))
     return done

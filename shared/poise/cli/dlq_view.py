@@ -57,7 +57,7 @@ def _note(entry: DeadLetter) -> str:
 
 
 def _age(entry: DeadLetter, now: float) -> str:
-    return format_duration(max(0.0, now - entry.at))
+    return format_duration(max(0.0, now - entry.dead_lettered_at))
 
 
 def totals_line(entries: Sequence[DeadLetter], *, hidden: int) -> Text:

@@ -47,7 +47,7 @@ def to_json(result: IngestResult) -> str:
             "documents": len(result.documents),
             **{status: result.count(status) for status in STATUSES},
             "indexed": result.indexed,
-            "passages": result.parts,
+            "passages": result.passages,
             "refused": [{"name": item.name, "why": item.reason} for item in result.rejected],
             "waiting": result.pending,
             "epoch": result.epoch.encode() if result.epoch else None,
@@ -63,13 +63,13 @@ async def ingest(
     prefix: Annotated[str, typer.Option(help="Put before each id, such as handbook/.")] = "",
     *,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all can be found.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Publish what is unchanged too.")] = False,
-    patience: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Stop waiting when nothing was indexed for so long.")
+    force: Annotated[bool, typer.Option("--force", help="Also publish unchanged documents.")] = False,
+    idle_timeout: Annotated[
+        float, typer.Option("--patience", metavar="SECONDS", help="Stop waiting if nothing was indexed for this long.")
     ] = IDLE_TIMEOUT,
     as_json: JsonOption = False,
 ) -> None:
-    """Put text and Markdown files into the corpus. A document's id is its path below what is given."""
+    """Put text and Markdown files into the corpus. A document's id is its path relative to PATH."""
     found = find_files(paths, prefix)
     for rejected in found.rejected:
         _print_rejected(rejected)
@@ -82,12 +82,12 @@ async def ingest(
                 ((file.id, read_document(file)) for file in found.files),
                 ids={file.id for file in found.files},
                 force=force,
-                idle_timeout=patience if wait else None,
+                idle_timeout=idle_timeout if wait else None,
                 on_progress=IngestBars(bars),
                 on_rejected=_print_rejected,
             )
     result.rejected[:0] = found.rejected
-    _conclude(result, wait=wait, patience=patience, as_json=as_json)
+    _conclude(result, wait=wait, idle_timeout=idle_timeout, as_json=as_json)
 
 
 def _print_rejected(rejected: RejectedDocument) -> None:
@@ -99,15 +99,15 @@ def _nothing(skipped: int) -> str:
     return f"nothing to ingest{others}: give files or folders with {SUFFIXES}"
 
 
-def _conclude(result: IngestResult, *, wait: bool, patience: float, as_json: bool) -> None:
+def _conclude(result: IngestResult, *, wait: bool, idle_timeout: float, as_json: bool) -> None:
     if as_json:
         print_json(to_json(result))
     else:
         out.print(format_result(result, wait=wait), soft_wrap=True)
     if result.pending:
         raise UnavailableError(
-            f"nothing was indexed for {patience:g} s, and {plural(len(result.pending), 'document')} wait: is a"
-            " retrieval worker running (`poise status`)? What is published stays, and is indexed when one runs"
+            f"nothing was indexed for {idle_timeout:g} s, and {plural(len(result.pending), 'document')} wait: is a"
+            " retrieval worker running (`poise status`)? Published documents stay, and are indexed when one runs"
         )
     if not result.documents:
         raise typer.Exit(EXIT_FAILED)
@@ -119,7 +119,7 @@ def format_result(result: IngestResult, *, wait: bool) -> Text:
     if result.rejected:
         text.append(f", {len(result.rejected)} refused", style="yellow")
     if wait and result.indexed:
-        text.append(f" · indexed as {plural(result.parts, 'passage')}", style="not bold")
+        text.append(f" · indexed as {plural(result.passages, 'passage')}", style="not bold")
     if result.epoch is not None and result.published and not wait:
         text.append(f"\npoise ask --min-epoch {result.epoch.encode()} …", style="not bold dim")
     return text

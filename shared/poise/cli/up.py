@@ -79,13 +79,13 @@ def up(
 
 def down(directory: DirectoryOption = None) -> None:
     """Stop the stack on this machine; its data stays."""
-    place = _directory(directory)
-    state = running_stack(place)
+    folder = _directory(directory)
+    state = running_stack(folder)
     if state is None:
-        err.print(f"No stack runs in {place}.")
+        err.print(f"No stack runs in {folder}.")
         return
     err.print("Stopping …")
-    stop_stack(state, place)
+    stop_stack(state, folder)
     err.print("Stopped.")
 
 
@@ -95,17 +95,17 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
 ) -> None:
     """Show what runs, where, and since when. The exit code is 1 if no stack runs."""
-    place = _directory(directory)
-    state = running_stack(place)
+    folder = _directory(directory)
+    state = running_stack(folder)
     if state is None:
-        raise SetupError(f"no stack runs in {place}: `poise up` starts one")
+        raise SetupError(f"no stack runs in {folder}: `poise up` starts one")
     if as_json:
         print_json(state.model_dump_json(indent=2))
         return
     how = "running" if state.ready else "starting"
-    out.print(f"{how} in {place} for {format_uptime(time.time() - state.since)}, supervised by process {state.pid}\n")
+    out.print(f"{how} in {folder} for {format_uptime(time.time() - state.since)}, supervised by process {state.pid}\n")
     out.print(parts_table(state))
-    out.print(f"\nlogs: {place / 'logs'}", soft_wrap=True)
+    out.print(f"\nlogs: {folder / 'logs'}", soft_wrap=True)
 
 
 def _directory(given: Path | None) -> Path:

@@ -192,4 +192,4 @@ def redrivable(entries: Iterable[DeadLetter]) -> list[DeadLetter]:
 
 
 def _oldest_first(entries: Iterable[DeadLetter]) -> list[DeadLetter]:
-    return sorted(entries, key=lambda entry: entry.at)
+    return sorted(entries, key=lambda entry: entry.dead_lettered_at)

@@ -74,7 +74,7 @@ class DeadLetterFilter:
             now: Unix seconds.
             tenant: The tenant of dead letters that name none.
         """
-        age = now - entry.at
+        age = now - entry.dead_lettered_at
         return (
             self.tier in {None, entry.tier}
             and self.error in {None, entry.error}

@@ -69,7 +69,7 @@ class DeadLetterDetail(DeadLetterSummary):
             **_bytes("value", entry.record.value),
             headers=tuple(DeadLetterHeader(name=name, **_bytes("value", value)) for name, value in entry.headers),
             tenant=entry.tenant,
-            failed_at=entry.failed_at,
+            failed_at=entry.failed_position,
             worker=entry.record.header(DEAD_WORKER),
             traceback=entry.record.header(DEAD_TRACEBACK),
         )
@@ -78,7 +78,7 @@ class DeadLetterDetail(DeadLetterSummary):
 def _summary(entry: DeadLetter) -> dict[str, object]:
     return {
         "id": entry.id,
-        "at": entry.at,
+        "at": entry.dead_lettered_at,
         "topic": entry.topic,
         "error": entry.error,
         "message": entry.error_message,

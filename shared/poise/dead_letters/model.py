@@ -115,7 +115,7 @@ class DeadLetter:
         return self.record.int_header(REDRIVES) or 0  # a client may have written an invalid number there
 
     @property
-    def failed_at(self) -> str:
+    def failed_position(self) -> str:
         """The position of the failed message, `topic/partition/offset`."""
         return self.record.header(DEAD_POSITION) or self.record.header(ORIGIN) or "unknown"
 
@@ -141,7 +141,7 @@ class DeadLetter:
         return self.record.header(DEAD_MESSAGE) or ""
 
     @property
-    def at(self) -> float:
+    def dead_lettered_at(self) -> float:
         """When the message was dead-lettered, Unix seconds."""
         return self.record.timestamp
 

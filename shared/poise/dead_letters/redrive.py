@@ -180,6 +180,6 @@ async def load_messages(lookups: LogLookup, entries: Sequence[DeadLetter]) -> li
     """
     found: dict[Position, Record] = {}
     for tier in {entry.tier for entry in entries}:
-        places = [entry.record.position for entry in entries if entry.tier == tier]
-        found |= await lookups.read_at(dead_letter_topic_name(tier), places)
+        positions = [entry.record.position for entry in entries if entry.tier == tier]
+        found |= await lookups.read_at(dead_letter_topic_name(tier), positions)
     return [replace(entry, record=found[entry.record.position]) for entry in entries if entry.record.position in found]

@@ -91,7 +91,7 @@ def refusal_reason(
     if (reason := _not_redrivable(entry, topics)) is not None:
         return reason
     newest_position = newest.get((entry.topic, entry.record.key or b""))
-    if newest_position is not None and str(newest_position) != entry.failed_at:
+    if newest_position is not None and str(newest_position) != entry.failed_position:
         return f"{entry.id} is an old version: {newest_position} has the same key and is newer"
     return _expired(entry, now) if options.keep_deadline else None
 

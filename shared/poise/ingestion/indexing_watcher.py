@@ -22,7 +22,7 @@ class Indexed:
     """A search can find the document."""
 
     id: str
-    parts: int
+    passages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,9 @@ class IndexingWatcher:
         ]
         self._activity = asyncio.Event()
         self._pending: dict[str, Position] = {}
-        self._versions: dict[str, tuple[int, int]] = {}  # by document: the newest complete version, its number of parts
+        self._versions: dict[
+            str, tuple[int, int]
+        ] = {}  # by document: the newest complete version, its number of passages
         self._dead_letters: dict[str, str] = {}  # by position in `poise.documents`: the reason
         self._stack = AsyncExitStack()
 
@@ -111,9 +113,9 @@ class IndexingWatcher:
     def _settled(self) -> list[IndexingOutcome]:
         settled: list[IndexingOutcome] = []
         for id_, position in self._pending.items():
-            version, parts = self._versions.get(id_, (-1, 0))
+            version, passages = self._versions.get(id_, (-1, 0))
             if version >= position.offset:
-                settled.append(Indexed(id_, parts))
+                settled.append(Indexed(id_, passages))
             elif (reason := self._dead_letters.get(str(position))) is not None:
                 settled.append(DeadLettered(id_, reason))
         return settled

@@ -48,7 +48,7 @@ class IngestResult:
     documents: dict[str, tuple[IngestStatus, Position]] = field(default_factory=dict)
     """What is, or will be, in the index: by document id, its status and its position in `poise.documents`."""
     indexed: int = 0
-    parts: int = 0
+    passages: int = 0
     rejected: list[RejectedDocument] = field(default_factory=list)
     """Documents that are not in the index, and will not be."""
     pending: list[str] = field(default_factory=list)
@@ -158,7 +158,7 @@ async def _wait_indexed(
             on_progress("index", done, total)
             if isinstance(outcome, Indexed):
                 result.indexed += 1
-                result.parts += outcome.parts
+                result.passages += outcome.passages
             else:
                 del result.documents[outcome.id]
                 reject(RejectedDocument(outcome.id, f"became a dead letter, see `poise dlq ls`: {outcome.reason}"))

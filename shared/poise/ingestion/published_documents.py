@@ -53,7 +53,7 @@ async def find_published(mesh: MeshConnection, ids: Collection[str]) -> dict[str
     async with aclosing(mesh.logs.lookups.scan(dead_letter_topic_name(_TIER))) as records:
         async for record in records:
             index.add(record)
-    dead = {entry.failed_at for entry in index.entries() if entry.redriven is None}
+    dead = {entry.failed_position for entry in index.entries() if entry.redriven is None}
     return {id_: found for id_, found in latest.items() if found is not None and str(found.position) not in dead}
 
 

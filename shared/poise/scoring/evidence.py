@@ -33,7 +33,7 @@ class ParsedText(NamedTuple):
     """The parsed text of a passage."""
 
     sentences: tuple[ParsedSentence, ...]
-    places: dict[str, list[int]]
+    occurrences: dict[str, list[int]]
     """By stem, the sentences that contain it."""
     windows: dict[str, list[int]]
     """By stem, the sentences that contain it or precede one that does."""
@@ -104,7 +104,7 @@ class Evidence:
         self.texts = tuple([_parse(passage.text) for passage in self.passages])
         self.headings = tuple([_heading_stems(passage.heading or "") for passage in self.passages])
         self._starts = tuple(accumulate([len(text.sentences) for text in self.texts], initial=0))
-        self._weights = _IdfWeights([text.places for text in self.texts], self._starts[-1])
+        self._weights = _IdfWeights([text.occurrences for text in self.texts], self._starts[-1])
         return getattr(self, name)
 
     def weight(self, stem: str) -> float:
@@ -127,7 +127,7 @@ class Evidence:
     def shares_words_with(self, question: str) -> bool:
         """Return whether any word of a question, except stop words, is in the passages or their headings."""
         return any(
-            any(stem in text.places for text in self.texts) or any(stem in heading for heading in self.headings)
+            any(stem in text.occurrences for text in self.texts) or any(stem in heading for heading in self.headings)
             for stem in stems(question)
         )
 
@@ -138,7 +138,7 @@ class Evidence:
             some: Distinct words and their weights.
 
         Returns:
-            Weights by the number of the first sentence among all sentences, as `place` takes it.
+            Weights by the number of the first sentence among all sentences, as `locate` expects it.
         """
         weighted, found = tuple(some), dict[int, float]()
         few = self._starts[-1] <= _MAX_WINDOWS
@@ -147,16 +147,16 @@ class Evidence:
             windows = text.windows
             for stem, weight in weighted:
                 if stem in windows:
-                    places = windows[stem]
+                    starts = windows[stem]
                     if not few:
-                        places = places[: left[stem]]
-                        left[stem] -= len(places)
-                    for index in places:
+                        starts = starts[: left[stem]]
+                        left[stem] -= len(starts)
+                    for index in starts:
                         number = start + index
                         found[number] = found.get(number, 0.0) + weight
         return found
 
-    def place(self, number: int) -> tuple[int, int]:
+    def locate(self, number: int) -> tuple[int, int]:
         """Return the rank of a sentence's passage and the index of the sentence there, given its number among all."""
         rank = bisect_right(self._starts, number) - 1
         return rank, number - self._starts[rank]
@@ -180,16 +180,16 @@ class Evidence:
 class _IdfWeights(dict[str, float]):
     """The weight of each word, computed at the first access."""
 
-    def __init__(self, places: Sequence[Mapping[str, Sequence[int]]], lines: int) -> None:
+    def __init__(self, occurrences: Sequence[Mapping[str, Sequence[int]]], lines: int) -> None:
         super().__init__()
-        self._places = places
+        self._occurrences = occurrences
         self._lines = lines
 
     def __missing__(self, stem: str) -> float:
         frequency = 0
-        for places in self._places:
-            if stem in places:
-                frequency += len(places[stem])
+        for occurrences in self._occurrences:
+            if stem in occurrences:
+                frequency += len(occurrences[stem])
         weight = self[stem] = math.log(1 + (self._lines + 1) / (frequency + 0.5))
         return weight
 
@@ -201,12 +201,12 @@ def _parse(text: str) -> ParsedText:
         ParsedSentence(sentence, in_order := stems(sentence), frozenset(in_order), len(words(sentence)))
         for sentence in sentences_of(text)
     )
-    places: dict[str, list[int]] = {}
+    occurrences: dict[str, list[int]] = {}
     for index, read in enumerate(found):
         for stem in read.vocabulary:
-            places.setdefault(stem, []).append(index)
-    windows = {stem: sorted({*some, *(index - 1 for index in some if index)}) for stem, some in places.items()}
-    return ParsedText(found, places, windows)
+            occurrences.setdefault(stem, []).append(index)
+    windows = {stem: sorted({*some, *(index - 1 for index in some if index)}) for stem, some in occurrences.items()}
+    return ParsedText(found, occurrences, windows)
 
 
 @cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)

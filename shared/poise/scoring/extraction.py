@@ -80,7 +80,7 @@ def _coverage(asked: _Question, text: ParsedText, heading: Collection[str]) -> l
     Words in the heading or the previous sentence count at a lower weight. Words are looked up by their positions, so
     that the costs of a long question and a long text are not multiplied.
     """
-    sentences, places = text.sentences, text.places
+    sentences, occurrences = text.sentences, text.occurrences
     found, last = [0.0] * len(sentences), len(sentences) - 1
     for stem, weight in asked.weights.items():
         if stem in heading:
@@ -89,8 +89,8 @@ def _coverage(asked: _Question, text: ParsedText, heading: Collection[str]) -> l
                 so_far + (weight if stem in sentence.vocabulary else less)
                 for so_far, sentence in zip(found, sentences, strict=True)
             ]
-        elif stem in places:
-            for index in places[stem]:
+        elif stem in occurrences:
+            for index in occurrences[stem]:
                 found[index] += weight
                 if index < last and stem not in sentences[index + 1].vocabulary:
                     found[index + 1] += _PREVIOUS_SENTENCE_WEIGHT * weight

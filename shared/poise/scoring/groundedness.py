@@ -139,7 +139,7 @@ def _windows(weighted: Sequence[tuple[str, float]], evidence: Evidence) -> list[
     least = max(_ROUNDING, min(sorted(about.values())[-_CANDIDATE_WINDOWS:], default=0.0) - _ROUNDING)
     ranked: list[tuple[float, float, _Window]] = []
     for number in sorted([number for number, weight in about.items() if weight >= least])[:_MAX_WEIGHED_WINDOWS]:
-        window = _window(evidence, *evidence.place(number), wanted)
+        window = _window(evidence, *evidence.locate(number), wanted)
         alone = evidence.weigh(window.line.vocabulary & wanted)
         ranked.append((evidence.weigh(window.shared), alone, window))
     return [window for _, _, window in nlargest(_CANDIDATE_WINDOWS, ranked, key=lambda item: item[:2])]
@@ -163,19 +163,19 @@ def _common_subsequence_weight(weighted: Sequence[tuple[str, float]], there: Seq
         weighted: Words in order, with their weights; words that are not in `there` make no difference.
         there: The other sequence.
     """
-    places: dict[str, list[int]] = {stem: [] for stem, _ in weighted}
-    for place in range(len(there) - 1, -1, -1):
-        if there[place] in places and len(places[there[place]]) < _MAX_OCCURRENCES:
-            places[there[place]].append(place)
+    positions: dict[str, list[int]] = {stem: [] for stem, _ in weighted}
+    for position in range(len(there) - 1, -1, -1):
+        if there[position] in positions and len(positions[there[position]]) < _MAX_OCCURRENCES:
+            positions[there[position]].append(position)
     ends, sums = [-1], [0.0]  # both ascending
     for stem, weight in weighted:
-        for place in places[stem]:  # the last first, so that no occurrence follows itself
-            at = bisect_left(ends, place)
+        for position in positions[stem]:  # the last first, so that no occurrence follows itself
+            at = bisect_left(ends, position)
             total, over = sums[at - 1] + weight, at
             while over < len(sums) and sums[over] <= total:
                 over += 1
-            if over > at or at == len(ends) or ends[at] > place:
-                ends[at:over], sums[at:over] = [place], [total]
+            if over > at or at == len(ends) or ends[at] > position:
+                ends[at:over], sums[at:over] = [position], [total]
     return sums[-1]
 
 

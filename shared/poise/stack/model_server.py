@@ -52,8 +52,8 @@ def default_model() -> Path:
         SetupError: The extra is not installed.
     """
     spec = importlib.util.find_spec(_WHEEL)
-    places = spec.submodule_search_locations if spec else None
-    found = sorted(Path(places[0]).glob("*.gguf")) if places else []
+    locations = spec.submodule_search_locations if spec else None
+    found = sorted(Path(locations[0]).glob("*.gguf")) if locations else []
     if not found:
         raise SetupError(
             "no model file: pip install 'poise[embedded]', name a GGUF file with --model, or a server with --model-url"

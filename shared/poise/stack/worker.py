@@ -102,8 +102,8 @@ class CustomTierWorker(Worker):
 def import_paths() -> list[str]:
     """Return the import paths of the library and the tiers, without duplicates."""
     specs = (importlib.util.find_spec(package) for package in ("poise", "poise_services"))
-    places = (place for spec in specs if spec is not None for place in spec.submodule_search_locations or ())
-    return list(dict.fromkeys(str(Path(place).parent.absolute()) for place in places))
+    packages = (location for spec in specs if spec is not None for location in spec.submodule_search_locations or ())
+    return list(dict.fromkeys(str(Path(package).parent.absolute()) for package in packages))
 
 
 def check_tiers(tiers: Iterable[str]) -> None:

@@ -30,5 +30,5 @@ def _stream_safe(text: str) -> Iterator[str]:
 def _marks_of(char: str) -> tuple[int, int, int]:
     """Return the length of a character's decomposition, and the numbers of its leading and trailing marks."""
     parts = [bool(combining(part)) for part in normalize("NFKD", char)]
-    bases = [place for place, mark in enumerate(parts) if not mark]
+    bases = [index for index, mark in enumerate(parts) if not mark]
     return (len(parts), bases[0], len(parts) - 1 - bases[-1]) if bases else (len(parts), len(parts), 0)

@@ -56,10 +56,10 @@ async def open_tier(tier: TierSource) -> AsyncIterator[Tier]:
     if isinstance(tier, Tier):
         yield tier
         return
-    async with tier() as made:
-        if not isinstance(made, Tier):
-            raise SetupError(f"{tier!r} yields {made!r}, which is not a Tier")
-        yield made
+    async with tier() as loaded:
+        if not isinstance(loaded, Tier):
+            raise SetupError(f"{tier!r} yields {loaded!r}, which is not a Tier")
+        yield loaded
 
 
 def load(where: str) -> TierSource:
@@ -70,8 +70,8 @@ def load(where: str) -> TierSource:
     Raises:
         SetupError: The file does not exist, cannot be imported, or does not define the tier.
     """
-    place, name = split_location(where)
-    module = _import_file(place)
+    file, name = split_location(where)
+    module = _import_file(file)
     tier: Any = getattr(module, name, None)
     if tier is None and where.endswith(".py"):
         tiers = {key: value for key, value in vars(module).items() if isinstance(value, Tier)}
@@ -84,7 +84,7 @@ def load(where: str) -> TierSource:
     if isinstance(tier, Tier):
         return tier
     if not callable(tier):
-        raise SetupError(f"{place} has no tier {name!r}: it is {tier!r}")
+        raise SetupError(f"{file} has no tier {name!r}: it is {tier!r}")
     return cast("Callable[[], AbstractAsyncContextManager[Tier]]", tier)
 
 
@@ -107,21 +107,21 @@ def split_location(where: str) -> tuple[Path, str]:
     Raises:
         SetupError: It is not a Python file.
     """
-    file, colon, name = where.rpartition(":")
-    place = Path(file if colon and not name.endswith(".py") else where)
-    if place.suffix != ".py" or not place.is_file():
-        raise SetupError(f"{where!r}: there is no Python file {place}: give FILE.py or FILE.py:name")
-    return place, name if place != Path(where) else DEFAULT_VARIABLE
+    before, colon, name = where.rpartition(":")
+    file = Path(before if colon and not name.endswith(".py") else where)
+    if file.suffix != ".py" or not file.is_file():
+        raise SetupError(f"{where!r}: there is no Python file {file}: give FILE.py or FILE.py:name")
+    return file, name if file != Path(where) else DEFAULT_VARIABLE
 
 
-def _import_file(place: Path) -> ModuleType:
+def _import_file(file: Path) -> ModuleType:
     """Import a file under its name, with its folder first on the path, so that child processes find it too."""
-    folder = str(place.parent.resolve())
+    folder = str(file.parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    module = _import_module(place.stem, str(place))
-    if Path(getattr(module, "__file__", None) or "").resolve() != place.resolve():
-        raise SetupError(f"{place} has the name of another module, {module.__name__}: rename it")
+    module = _import_module(file.stem, str(file))
+    if Path(getattr(module, "__file__", None) or "").resolve() != file.resolve():
+        raise SetupError(f"{file} has the name of another module, {module.__name__}: rename it")
     return module
 
 

@@ -30,7 +30,7 @@ def test_published_counts_new_and_changed_documents() -> None:
 def test_report_lists_rejected_and_indexed_documents() -> None:
     done = ingested(new=3)
     done.rejected.append(RejectedDocument("x.txt", "is empty"))
-    done.indexed, done.parts = 3, 40
+    done.indexed, done.passages = 3, 40
     assert format_result(done, wait=True).plain == "3 documents: 3 new, 1 refused · indexed as 40 passages"
 
 

@@ -83,7 +83,7 @@ async def test_dead_letter_has_the_complete_message_and_its_reason() -> None:
     assert (letter.record.key, letter.record.value) == (BROKEN.key, BROKEN.value)
     assert [item for item in letter.headers if item in HEADERS] == list(HEADERS)
     assert (letter.error, letter.error_message, letter.topic) == ("ValueError", "no", BROKEN.topic)
-    assert letter.record.header("poise-origin") == letter.failed_at == f"{TOPIC}/3/42"
+    assert letter.record.header("poise-origin") == letter.failed_position == f"{TOPIC}/3/42"
     assert letter.record.header("poise-attempt") == "2"
     assert "ValueError: no" in (letter.record.header(DEAD_TRACEBACK) or "")
 
@@ -111,7 +111,7 @@ async def test_dead_letter_always_fits_its_topic(
     topics = Topics(limit)
     raw = tuple((name, b"h" * length) for name, length in headers)
     letter = await kept(topics, Record(TOPIC, 3, 42, 1.0, key, value, raw))
-    assert (letter.error, letter.error_message, letter.topic, letter.failed_at) == (
+    assert (letter.error, letter.error_message, letter.topic, letter.failed_position) == (
         "ValueError",
         "no",
         TOPIC,
@@ -130,7 +130,7 @@ async def test_a_dead_letter_has_at_most_the_headers_that_a_record_may_have(coun
     topics = Topics(limit)
     letter = await kept(topics, Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("h", b""),) * count))
     assert len(letter.record.headers) <= MAX_HEADERS
-    assert (letter.error, letter.failed_at) == ("ValueError", f"{TOPIC}/3/42")
+    assert (letter.error, letter.failed_position) == ("ValueError", f"{TOPIC}/3/42")
     truncated = limit == 20_000 or count == MAX_HEADERS
     assert letter.record.header(DEAD_CUT) == ("1" if truncated else None)
     assert letter.record.value == b"v"
