@@ -51,15 +51,15 @@ async def test_a_thousand_calls_at_once_each_get_their_own_reply(mesh_settings: 
     assert [reply.text for reply in replies] == [str(n) for n in range(1_000)]
 
 
-async def test_asks_of_no_run_do_not_wait_for_one_another(mesh_settings: MeshSettings) -> None:
-    all_at_work = asyncio.Barrier(4)
+async def test_asks_without_a_run_do_not_wait_for_one_another(mesh_settings: MeshSettings) -> None:
+    all_started = asyncio.Barrier(4)
 
-    async def together(ask: Ask, context: Context) -> Answer:
+    async def meet(ask: Ask, context: Context) -> Answer:
         async with asyncio.timeout(WITHIN):
-            await all_at_work.wait()
+            await all_started.wait()
         return await answer(ask, context)
 
-    async with serving(mesh_settings, Tier("orchestration", {Ask: together})) as mesh:
+    async with serving(mesh_settings, Tier("orchestration", {Ask: meet})) as mesh:
         answers = await asyncio.gather(*(mesh.rpc.call(Ask(question=str(n))) for n in range(4)))
     assert [each.text.partition(" ")[0] for each in answers] == ["0", "1", "2", "3"]
 
@@ -96,21 +96,21 @@ async def test_a_terminal_error_is_a_typed_fault_and_a_dead_letter(mesh_settings
     assert letter.value == generate("x").encode()
 
 
-async def test_a_retryable_error_is_tried_again_with_its_attempt_counted(mesh_settings: MeshSettings) -> None:
+async def test_a_retryable_error_is_retried_with_an_attempt_number(mesh_settings: MeshSettings) -> None:
     attempts = []
 
-    async def third_time_lucky(request: Generate, context: Context) -> Completion:
+    async def fail_twice(request: Generate, context: Context) -> Completion:
         attempts.append(context.attempt)
         if context.attempt < 3:
             raise RetryableError("busy")
         return await echo(request, context)
 
-    async with serving(mesh_settings, Tier("inference", {Generate: third_time_lucky})) as mesh:
+    async with serving(mesh_settings, Tier("inference", {Generate: fail_twice})) as mesh:
         await mesh.rpc.call(generate("x"), CallOptions(run=mesh.settings.instance, step="g"))
     assert attempts == [1, 2, 3]
 
 
-async def test_a_bug_in_a_handler_becomes_a_fault_that_names_the_dead_letter(mesh_settings: MeshSettings) -> None:
+async def test_a_bug_in_a_handler_is_a_fault_that_names_the_dead_letter(mesh_settings: MeshSettings) -> None:
     async def bug(_request: Generate, _context: Context) -> Completion:
         raise KeyError("secret")
 
@@ -121,10 +121,10 @@ async def test_a_bug_in_a_handler_becomes_a_fault_that_names_the_dead_letter(mes
     assert "secret" not in caught.value.fault().detail
 
 
-async def test_a_request_that_kafka_has_not_taken_by_its_deadline_is_told_apart_from_silence(
+async def test_a_request_not_acknowledged_by_its_deadline_is_a_typed_fault(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a partition that has no leader; `tests/chaos/test_leaderless.py` takes one away."""
+    """Simulate a partition without a leader; `tests/chaos/test_leaderless.py` has a real one."""
 
     async def never(*_: object, **__: object) -> Position:
         await asyncio.Event().wait()
@@ -141,16 +141,16 @@ async def test_a_request_that_kafka_has_not_taken_by_its_deadline_is_told_apart_
     assert (fault.type, fault.status, fault.retryable) == ("urn:poise:not-taken", 503, True)
 
 
-async def test_late_and_orphaned_replies_are_counted_and_others_replies_are_not(mesh_settings: MeshSettings) -> None:
+async def test_only_late_and_orphaned_replies_are_counted(mesh_settings: MeshSettings) -> None:
     settings = mesh_settings.model_copy(update={"admin_port": 0})
     async with WorkerRuntime(settings, tier="client") as mesh:
         assert mesh.rpc._calls is not None
         assert mesh._telemetry.exposition is not None
         with pytest.raises(DeadlineExceededError):
             await mesh.rpc.call(generate("x"), CallOptions(run=settings.instance, step="g", deadline=time.time() + 0.1))
-        (given_up,) = mesh.rpc._calls._abandoned
-        another_life = f"{settings.instance}.another-life".encode()
-        for correlation_id in (given_up, another_life, b"somebody-else.1", None):
+        (abandoned,) = mesh.rpc._calls._abandoned
+        earlier_process = f"{settings.instance}.earlier-process".encode()
+        for correlation_id in (abandoned, earlier_process, b"another-client.1", None):
             headers = [] if correlation_id is None else [("correlation_id", correlation_id)]
             await mesh.producer.records.send(
                 "poise.replies", b"{}", key=None, headers=headers, partition=mesh.rpc._calls._partition
@@ -168,7 +168,7 @@ async def test_late_and_orphaned_replies_are_counted_and_others_replies_are_not(
     assert all(line.endswith(" 1.0") for line in lines), lines
 
 
-async def test_the_caller_is_told_at_its_deadline(mesh_settings: MeshSettings) -> None:
+async def test_the_caller_gets_an_error_at_its_deadline(mesh_settings: MeshSettings) -> None:
     async def hang(_request: Generate, _context: Context) -> Completion:
         await asyncio.Event().wait()
         raise AssertionError
@@ -186,7 +186,7 @@ class Slow(Request[Completion]):
     tier = "slow"
 
 
-async def test_a_deadline_that_was_brought_forward_is_said_at_the_call_and_when_it_has_passed(
+async def test_a_shortened_deadline_is_logged_and_named_in_the_error(
     mesh_settings: MeshSettings, outsider: Outsider, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hang(_request: Slow, _context: Context) -> Completion:
@@ -194,40 +194,40 @@ async def test_a_deadline_that_was_brought_forward_is_said_at_the_call_and_when_
         raise AssertionError
 
     tier = Tier("slow", {Slow: hang}, topics=TopicOptions(interactive=Deadlines(1.0, 2.0)))
-    told = r"\((30|29\.\d+) s were requested, and poise\.slow\.requests\.interactive allows 2 s\)"
+    expected = r"\((30|29\.\d+) s were requested, and poise\.slow\.requests\.interactive allows 2 s\)"
     async with serving(mesh_settings, tier) as mesh:
         topic = tier.topics[0]
-        with pytest.raises((FaultError, DeadlineExceededError), match=told):  # by the caller's clock, or the tier's
+        with pytest.raises((FaultError, DeadlineExceededError), match=expected):  # from the caller or the tier
             await mesh.rpc.call(Slow(), CallOptions(run=uuid4().hex, step="s", topic=topic, deadline=time.time() + 30))
         sent = await outsider.send(topic.name, b"{}", poise_deadline=str(round((time.time() + 30) * 1_000)))
         fault = Fault.parse((await outsider.reply(sent)).value or b"")
-    assert re.search(told, fault.detail)
-    assert re.search(f"is shortened {told}", caplog.text)
+    assert re.search(expected, fault.detail)
+    assert re.search(f"is shortened {expected}", caplog.text)
 
 
-async def test_a_raw_client_gets_its_answer_on_its_own_topic(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_kafka_client_gets_the_reply_on_its_own_topic(mesh_settings: MeshSettings, outsider: Outsider) -> None:
     async with serving(mesh_settings, ORCHESTRATION):
         sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}')
         reply = await outsider.reply(sent)
         partitioned = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "how?"}', poise_reply_partition="1")
-        there = await outsider.reply(partitioned)
-    told = Answer.parse(reply.value or b"")
+        second_reply = await outsider.reply(partitioned)
+    answered = Answer.parse(reply.value or b"")
     assert reply.header("poise-kind") == "answer/1"
-    assert told.text == "why? default ask"
-    assert told.run_id == derive_run_id(sent.topic, sent.partition, sent.offset, sent.timestamp)
-    assert there.partition == 1
+    assert answered.text == "why? default ask"
+    assert answered.run_id == derive_run_id(sent.topic, sent.partition, sent.offset, sent.timestamp)
+    assert second_reply.partition == 1
 
 
-async def test_an_outsider_cannot_claim_an_identity(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_identity_headers_on_a_public_topic_are_ignored(mesh_settings: MeshSettings, outsider: Outsider) -> None:
     async with serving(mesh_settings, ORCHESTRATION):
         claims: dict[str, Any] = {"poise_run": "mine", "poise_step": "mine", "poise_tenant": "somebody-else"}
         sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "who?"}', **claims)
-        told = Answer.parse((await outsider.reply(sent)).value or b"")
-    assert told.text == "who? default ask"
-    assert told.run_id != "mine"
+        answered = Answer.parse((await outsider.reply(sent)).value or b"")
+    assert answered.text == "who? default ask"
+    assert answered.run_id != "mine"
 
 
-async def test_what_came_too_late_is_a_fault_and_no_dead_letter(
+async def test_an_expired_request_is_a_fault_and_no_dead_letter(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
     past = str(round((time.time() - 5) * 1_000))
@@ -249,7 +249,7 @@ async def test_a_reply_too_large_for_the_broker_is_a_fault(mesh_settings: MeshSe
             await mesh.rpc.call(generate("x"), CallOptions(run=mesh.settings.instance, step="g"))
 
 
-async def test_a_fault_that_says_too_much_is_shortened(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_long_fault_detail_is_truncated(mesh_settings: MeshSettings, outsider: Outsider) -> None:
     async def verbose(_request: Generate, _context: Context) -> Completion:
         raise TerminalError("no " * 1_000_000)
 

@@ -1,4 +1,4 @@
-"""Cancelled: what runs is stopped on whichever worker has it, what waits is dropped, and neither is done again."""
+"""Cancellation: running work is stopped on its worker, waiting work is dropped, and neither is repeated."""
 
 import asyncio
 import time
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.integration
 HELLO = Generate(messages=(ChatMessage(role="user", content="x"),))
 
 
-class Slow:
-    """An inference tier whose steps end on request; records which began, ended and were stopped."""
+class SlowTier:
+    """An inference tier whose steps end on request; it records which started, ended and were cancelled."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
+        self.started: list[str] = []
         self.ended: list[str] = []
-        self.stopped: list[str] = []
+        self.cancelled: list[str] = []
         self.may_end = asyncio.Event()
 
     def tier(self, concurrency: int | None = None) -> Tier:
@@ -43,11 +43,11 @@ class Slow:
 
     async def _generate(self, _request: Generate, context: Context) -> Completion:
         name = f"{context.run}/{context.step}"
-        self.begun.append(name)
+        self.started.append(name)
         try:
             await self.may_end.wait()
         except asyncio.CancelledError:
-            self.stopped.append(name)
+            self.cancelled.append(name)
             raise
         self.ended.append(name)
         return Completion(text=name, model="m", backend="b", finish_reason="stop")
@@ -61,17 +61,17 @@ async def ask_inference(ask: Ask, context: Context) -> Answer:
 ORCHESTRATION = Tier("orchestration", {Ask: ask_inference})
 
 
-def settings_of_a_client(settings: MeshSettings) -> MeshSettings:
+def client_settings(settings: MeshSettings) -> MeshSettings:
     return MeshSettings(broker=settings.broker)
 
 
 @pytest.fixture
 async def client(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    async with WorkerRuntime(settings_of_a_client(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(client_settings(mesh_settings), tier="client") as mesh:
         yield mesh
 
 
-async def give_up(task: asyncio.Task[Any]) -> None:
+async def cancel_task(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -82,116 +82,116 @@ async def send(outsider: Outsider, run: str, step: str = "g", **headers: str) ->
     return await outsider.send(INFERENCE_INTERACTIVE.name, HELLO.encode(), key=b"k", **named)
 
 
-async def fault(outsider: Outsider, sent: Record) -> Fault:
+async def read_fault(outsider: Outsider, sent: Record) -> Fault:
     reply = await outsider.reply(sent)
     assert reply.header("poise-kind") == Fault.kind
     return Fault.parse(reply.value or b"")
 
 
-async def test_a_call_that_is_given_up_is_stopped_on_the_worker_that_has_it(
+async def test_an_abandoned_call_is_cancelled_on_its_worker(
     mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
 ) -> None:
-    slow, run = Slow(), uuid4().hex
+    slow, run = SlowTier(), uuid4().hex
     async with serving(mesh_settings, slow.tier()) as mesh:
         call = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="g")))
-        await until(lambda: f"{run}/g" in slow.begun)
-        other = await send(outsider, run)  # another caller of the same step
-        beside = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="h")))
-        await until(lambda: f"{run}/h" in slow.begun)
-        await give_up(call)
-        told = await fault(outsider, other)
-        assert (told.type, told.status, told.retryable) == ("urn:poise:cancelled", 499, False)
-        await until(lambda: slow.stopped == [f"{run}/g"])
+        await until(lambda: f"{run}/g" in slow.started)
+        copy = await send(outsider, run)  # from another caller of the same step
+        other_step = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="h")))
+        await until(lambda: f"{run}/h" in slow.started)
+        await cancel_task(call)
+        caught = await read_fault(outsider, copy)
+        assert (caught.type, caught.status, caught.retryable) == ("urn:poise:cancelled", 499, False)
+        await until(lambda: slow.cancelled == [f"{run}/g"])
         slow.may_end.set()
-        assert (await beside).text == f"{run}/h"  # a step was cancelled, not the run
-        again = await client.rpc.call(HELLO, CallOptions(run=run, step="g"))  # repeated, under the same name
+        assert (await other_step).text == f"{run}/h"  # the step was cancelled, not the run
+        again = await client.rpc.call(HELLO, CallOptions(run=run, step="g"))  # repeated with the same step name
         assert again.text == f"{run}/g"
         letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 
 
-async def test_who_gives_up_an_ask_stops_its_run_down_to_the_last_step_with_one_message(
+async def test_an_abandoned_ask_cancels_its_run_and_its_steps_with_one_message(
     mesh_settings: MeshSettings,
 ) -> None:
-    slow = Slow()
+    slow = SlowTier()
     inference = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})
     async with (
         serving(mesh_settings, ORCHESTRATION),
         serving(inference, slow.tier()) as mesh,
-        Poise(settings=settings_of_a_client(mesh_settings)) as poise,
+        Poise(settings=client_settings(mesh_settings)) as poise,
     ):
         since = time.time()
         ask = asyncio.create_task(poise.ask("generate"))
-        await until(lambda: len(slow.begun) == 1)
-        await give_up(ask)
-        await until(lambda: len(slow.stopped) == 1)
-        run = slow.stopped[0].partition("/")[0]
+        await until(lambda: len(slow.started) == 1)
+        await cancel_task(ask)
+        await until(lambda: len(slow.cancelled) == 1)
+        run = slow.cancelled[0].partition("/")[0]
         found = await mesh.logs.read_key(CANCEL.name, run, since=since)
     (cancel,) = [Cancel.parse(record.value or b"") for record in found]
     assert (cancel.run, cancel.step, cancel.tenant) == (run, None, "default")
 
 
-async def test_what_waits_is_dropped_when_its_turn_comes(
+async def test_waiting_messages_of_a_cancelled_run_are_dropped(
     mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
 ) -> None:
-    slow, run, other = Slow(), uuid4().hex, uuid4().hex
+    slow, run, other = SlowTier(), uuid4().hex, uuid4().hex
     async with serving(mesh_settings, slow.tier(concurrency=1)) as mesh:
         first = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=other, step="g", key="k")))
-        await until(lambda: len(slow.begun) == 1)
+        await until(lambda: len(slow.started) == 1)
         waiting = [await send(outsider, run, f"{n}") for n in range(3)]
         await client.rpc.cancel(run)
         await until(lambda: (mesh.settings.tenant, run, None) in mesh.cancellation._recent)
         slow.may_end.set()
-        assert {(await fault(outsider, sent)).type for sent in waiting} == {"urn:poise:cancelled"}
+        assert {(await read_fault(outsider, sent)).type for sent in waiting} == {"urn:poise:cancelled"}
         await first
-    assert slow.begun == [f"{other}/g"]
+    assert slow.started == [f"{other}/g"]
 
 
-async def test_a_worker_that_starts_later_knows_and_a_cancel_may_come_first(
+async def test_a_worker_reads_cancels_written_before_its_start_or_before_the_run(
     mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
 ) -> None:
-    slow, run = Slow(), uuid4().hex
+    slow, run = SlowTier(), uuid4().hex
     slow.may_end.set()
     await client.rpc.cancel(run)
-    await client.rpc.cancel(uuid4().hex)  # of a run that nobody knows
+    await client.rpc.cancel(uuid4().hex)  # an unknown run
     await client.producer.records.send(CANCEL.name, b"no cancel", key=None, headers=[])
     sent = await send(outsider, run)
     async with serving(mesh_settings, slow.tier()):
-        assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
+        assert (await read_fault(outsider, sent)).type == "urn:poise:cancelled"
         with pytest.raises(RunCancelledError):
             await client.rpc.call(HELLO, CallOptions(run=run, step="another"))
         await client.rpc.cancel(run)
         ended = uuid4().hex
         assert (await client.rpc.call(HELLO, CallOptions(run=ended, step="g"))).text == f"{ended}/g"
-        await client.rpc.cancel(ended)  # harmless: it has ended
+        await client.rpc.cancel(ended)  # no effect: the run has ended
         assert (await client.rpc.call(HELLO, CallOptions(run=uuid4().hex, step="g"))).finish_reason == "stop"
-    assert not [name for name in slow.begun if name.startswith(run)]
+    assert not [name for name in slow.started if name.startswith(run)]
 
 
-async def test_another_tenants_run_is_left_alone(
+async def test_a_cancel_of_another_tenant_has_no_effect(
     mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
 ) -> None:
-    slow, run = Slow(), uuid4().hex
+    slow, run = SlowTier(), uuid4().hex
     slow.may_end.set()
-    await client.rpc.cancel(run, tenant="somebody-else")
+    await client.rpc.cancel(run, tenant="another-tenant")
     async with serving(mesh_settings, slow.tier()):
         assert (await outsider.reply(await send(outsider, run))).header("poise-kind") == Completion.kind
 
 
-async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
+async def test_cancelled_work_is_committed_and_interrupted_work_is_repeated(
     mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "poise.worker.tier_runner.ConsumerLimits", lambda concurrency: ConsumerLimits(concurrency, drain_timeout=0.05)
     )
-    first, second = Slow(), Slow()
-    withdrawn, interrupted = uuid4().hex, uuid4().hex
+    first, second = SlowTier(), SlowTier()
+    cancelled_run, interrupted_run = uuid4().hex, uuid4().hex
     async with serving(mesh_settings, first.tier()):
-        sent = [await send(outsider, run) for run in (withdrawn, interrupted)]
-        await until(lambda: len(first.begun) == 2)
-        await client.rpc.cancel(withdrawn)
-        assert (await fault(outsider, sent[0])).type == "urn:poise:cancelled"
-    assert set(first.stopped) == {f"{withdrawn}/g", f"{interrupted}/g"}
+        sent = [await send(outsider, run) for run in (cancelled_run, interrupted_run)]
+        await until(lambda: len(first.started) == 2)
+        await client.rpc.cancel(cancelled_run)
+        assert (await read_fault(outsider, sent[0])).type == "urn:poise:cancelled"
+    assert set(first.cancelled) == {f"{cancelled_run}/g", f"{interrupted_run}/g"}
     # The next worker must not know what was cancelled: the commit prevents it from repeating the work.
     monkeypatch.setattr("poise.rpc.cancellation.CANCEL", SCORES)
     second.may_end.set()
@@ -199,9 +199,9 @@ async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
         assert (await outsider.reply(sent[1])).header("poise-kind") == Completion.kind
         await client.rpc.call(
             HELLO, CallOptions(run=uuid4().hex, step="g", key="k")
-        )  # everything before it has had its turn
-    assert f"{interrupted}/g" in second.begun
-    assert f"{withdrawn}/g" not in second.begun
+        )  # everything before it was handled
+    assert f"{interrupted_run}/g" in second.started
+    assert f"{cancelled_run}/g" not in second.started
 
 
 async def test_an_interrupted_handler_cancels_none_of_its_calls(
@@ -210,20 +210,20 @@ async def test_an_interrupted_handler_cancels_none_of_its_calls(
     monkeypatch.setattr(
         "poise.worker.tier_runner.ConsumerLimits", lambda concurrency: ConsumerLimits(concurrency, drain_timeout=0.05)
     )
-    slow, run = Slow(), uuid4().hex
+    slow, run = SlowTier(), uuid4().hex
     inference = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})
     async with serving(inference, slow.tier()):
         async with serving(mesh_settings, ORCHESTRATION):
             ask = asyncio.create_task(client.rpc.call(Ask(question="g"), CallOptions(run=run, step="ask", key=run)))
-            await until(lambda: f"{run}/g" in slow.begun)
+            await until(lambda: f"{run}/g" in slow.started)
         async with serving(mesh_settings, ORCHESTRATION):
             slow.may_end.set()
             assert (await ask).text == f"{run}/g"
         assert not await client.logs.read_key(CANCEL.name, run)
-    assert slow.stopped == []
+    assert slow.cancelled == []
 
 
-async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
+async def test_a_handler_that_ignores_cancellation_is_cancelled_again_and_logged(
     mesh_settings: MeshSettings,
     client: WorkerRuntime,
     outsider: Outsider,
@@ -231,31 +231,31 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(cancellation, "RECANCEL_INTERVAL", 0.01)
-    swallowed, begun, may_end, run = 0, asyncio.Event(), asyncio.Event(), uuid4().hex
+    swallowed, started, may_end, run = 0, asyncio.Event(), asyncio.Event(), uuid4().hex
 
-    async def stubborn(_request: Generate, _context: Context) -> Completion:
+    async def ignore_cancellation(_request: Generate, _context: Context) -> Completion:
         nonlocal swallowed
-        begun.set()
+        started.set()
         while not may_end.is_set():
             try:
                 await may_end.wait()
             except asyncio.CancelledError:
                 swallowed += 1
-        raise RuntimeError("what a handler says after it was cancelled is not listened to")
+        raise RuntimeError("an error after the cancellation is ignored")
 
-    async with serving(mesh_settings, Tier("inference", {Generate: stubborn})) as mesh:
+    async with serving(mesh_settings, Tier("inference", {Generate: ignore_cancellation})) as mesh:
         sent = await send(outsider, run)
-        await begun.wait()
+        await started.wait()
         await client.rpc.cancel(run)
         await until(lambda: "cannot be cancelled" in caplog.text)
         may_end.set()
-        assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
+        assert (await read_fault(outsider, sent)).type == "urn:poise:cancelled"
         letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     assert swallowed == 1 + cancellation.MAX_RECANCELS
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 
 
-async def test_what_is_remembered_is_bounded_and_ends(
+async def test_remembered_cancels_are_bounded_and_expire(
     mesh_settings: MeshSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry = WorkerRuntime(mesh_settings, tier="t").cancellation
@@ -270,9 +270,9 @@ async def test_what_is_remembered_is_bounded_and_ends(
 
     for n in range(5):
         take(f"{n}", 1_010, 1_000)
-    assert [f"{n}" for n in range(5) if counts(f"{n}", 1_000)] == ["2", "3", "4"], "half may be one tenant's"
+    assert [f"{n}" for n in range(5) if counts(f"{n}", 1_000)] == ["2", "3", "4"], "one tenant may use half"
     assert "evicted before its deadline" in caplog.text
     take("late", 1_010, 1_020)
-    assert len(registry._recent) == 3  # it had expired: nothing of it is left that could be handled
+    assert len(registry._recent) == 3  # it had expired and was not stored
     take("absurd", 10**12, 1_500)
     assert (counts("absurd", 1_500 + 6 * 3_600), counts("absurd", 1_500 + 7 * 3_600)) == (True, False)

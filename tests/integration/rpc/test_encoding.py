@@ -39,15 +39,15 @@ class Price(Request[Priced]):
     reply: ClassVar[type[Priced]] = Priced
     tier: ClassVar[str] = TIER
 
-    how: str
-    given: Any = None
+    field: str
+    argument: Any = None
 
 
 class Client:
-    """What a handler may hand on by mistake."""
+    """An object that JSON cannot represent."""
 
 
-ODD: dict[str, Priced] = {
+UNENCODABLE: dict[str, Priced] = {
     "receipt": Priced(receipt=Client()),
     "receipt.paid.1": Priced(receipt={"paid": (1, Client())}),
     "text": Priced(text="half \ud800"),
@@ -57,29 +57,29 @@ ODD: dict[str, Priced] = {
 
 @asynccontextmanager
 async def paying(settings: MeshSettings) -> AsyncIterator[tuple[Poise, WorkerRuntime, list[str]]]:
-    """A tier each of whose answers costs something, and what was paid for."""
+    """Run a tier that records each handled request; yield a client, the tier's runtime and the record."""
     paid: list[str] = []
 
     async def price(request: Price, context: Context) -> Priced:
-        paid.append(request.how)
+        paid.append(request.field)
         if context.stream_writer is not None:
             await context.stream_writer.write("half \ud800")
-        return ODD[request.how]
+        return UNENCODABLE[request.field]
 
     async with serving(settings, Tier(TIER, {Price: price})) as mesh, Poise(settings.broker) as poise:
         yield poise, mesh, paid
 
 
-@pytest.mark.parametrize("field", ODD)
-async def test_a_reply_that_cannot_be_encoded_is_a_fault_with_the_fields_name(
-    mesh_settings: MeshSettings, field: str
-) -> None:
+@pytest.mark.parametrize("field", UNENCODABLE)
+async def test_an_unencodable_reply_is_a_fault_that_names_the_field(mesh_settings: MeshSettings, field: str) -> None:
     run = uuid4().hex
     async with paying(mesh_settings) as (poise, mesh, paid):
         with pytest.raises(FaultError) as caught:
-            await poise.call(Price(how=field), run=run)
+            await poise.call(Price(field=field), run=run)
         letters = [
-            one for one in await mesh.logs.read_topic(dead_letter_topic_name(TIER)) if one.header("poise-run") == run
+            letter
+            for letter in await mesh.logs.read_topic(dead_letter_topic_name(TIER))
+            if letter.header("poise-run") == run
         ]
     fault = caught.value.fault()
     assert (fault.type, fault.retryable) == ("urn:poise:failed", False)
@@ -89,28 +89,28 @@ async def test_a_reply_that_cannot_be_encoded_is_a_fault_with_the_fields_name(
     assert [letter.header("poise-dead-error") for letter in letters] == ["EncodingError"]
 
 
-async def test_words_without_a_form_cost_the_stream_alone(mesh_settings: MeshSettings) -> None:
+async def test_unencodable_text_of_a_stream_does_not_repeat_the_step(mesh_settings: MeshSettings) -> None:
     async with paying(mesh_settings) as (poise, _, paid):
-        asked = poise.mesh.rpc.stream(Price(how="price"), CallOptions(run=uuid4().hex, step="price"))
+        stream = poise.mesh.rpc.stream(Price(field="price"), CallOptions(run=uuid4().hex, step="price"))
         with pytest.raises(FaultError, match=r"priced/1 cannot be encoded: price"):
-            async for _item in asked:
+            async for _item in stream:
                 pass
     assert paid == ["price"]
 
 
-async def test_a_request_that_cannot_be_encoded_is_told_to_its_caller(mesh_settings: MeshSettings) -> None:
+async def test_an_unencodable_request_is_an_error_of_the_caller(mesh_settings: MeshSettings) -> None:
     async with paying(mesh_settings) as (poise, _, paid):
-        with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: given.a: "):
-            await poise.call(Price(how="text", given={"a": Client()}))
+        with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: argument.a: "):
+            await poise.call(Price(field="text", argument={"a": Client()}))
         with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: poise-step: cannot be encoded as UTF-8"):
-            await poise.call(Price(how="text"), step="\ud800")
+            await poise.call(Price(field="text"), step="\ud800")
         assert poise.mesh.rpc._calls is not None
         assert not poise.mesh.rpc._calls._pending
     assert paid == []
 
 
-async def test_a_step_whose_result_cannot_be_kept_is_done_once(mesh_settings: MeshSettings) -> None:
-    """With a history, which is Redis' here, and though its tier tries again what it takes for a bug."""
+async def test_a_step_with_an_unencodable_result_runs_once(mesh_settings: MeshSettings) -> None:
+    """The journal is in Redis; the tier retries other bugs once."""
     paid: list[str] = []
 
     def pay() -> object:
@@ -120,7 +120,7 @@ async def test_a_step_whose_result_cannot_be_kept_is_done_once(mesh_settings: Me
     @workflow("pays")
     async def pays(run: Run, _request: Generate) -> Completion:
         await run.step("pay", pay)
-        raise AssertionError("it goes on without the result")
+        raise AssertionError("the workflow continued without the result")
 
     async def handle(request: Generate, context: Context) -> Completion:
         run = pays.new_run(context)

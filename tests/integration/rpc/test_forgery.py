@@ -1,4 +1,4 @@
-"""Who may write asks, or replies, cannot answer another's call, nor put words into its stream."""
+"""A client that may write asks or replies can neither answer another client's call nor write to its stream."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,14 +27,14 @@ ORIGINAL = "the model's own words"
 
 
 async def answer(ask: Ask, context: Context) -> Answer:
-    """What the mesh says to an ask of the attacker's: whatever the attacker likes, words by stream too."""
+    """Answer with the question, and stream it: the attacker controls the text."""
     if context.stream_writer is not None:
         await context.stream_writer.write(ask.question)
     return Answer(run_id=context.run, text=ask.question, rung="primary")
 
 
 class Victim:
-    """A call with a stream that waits for a slow model, and everything that its reader is shown."""
+    """A streaming call that waits for a slow model, and the items that its reader gets."""
 
     def __init__(self, mesh: WorkerRuntime) -> None:
         self.mesh = mesh
@@ -57,8 +57,8 @@ class Victim:
         (found,) = self.calls._pending
         return bytes(found)
 
-    async def words(self) -> str:
-        """All of it, to the end."""
+    async def text(self) -> str:
+        """Read the stream to its end and return its text."""
         async with asyncio.timeout(WITHIN):
             await self._reading
         return "".join(item.text for item in self.shown if isinstance(item, Delta))
@@ -66,11 +66,11 @@ class Victim:
 
 @asynccontextmanager
 async def attacked(settings: MeshSettings) -> AsyncIterator[tuple[Victim, asyncio.Event]]:
-    """A mesh with a slow model, a call that waits for it, and what lets the model go on."""
-    go_on = asyncio.Event()
+    """Run a tier with a slow model; yield a call that waits for it and the event that resumes the model."""
+    resume = asyncio.Event()
 
     async def slow(_request: Generate, context: Context) -> Completion:
-        await go_on.wait()
+        await resume.wait()
         assert context.stream_writer is not None
         await context.stream_writer.write(ORIGINAL)
         return Completion(text=ORIGINAL, model="m", backend="b", finish_reason="stop")
@@ -81,9 +81,9 @@ async def attacked(settings: MeshSettings) -> AsyncIterator[tuple[Victim, asynci
         WorkerRuntime(settings, tier="client") as mesh,
     ):
         try:
-            yield Victim(mesh), go_on
+            yield Victim(mesh), resume
         finally:
-            go_on.set()
+            resume.set()
 
 
 def ask(question: str) -> bytes:
@@ -91,59 +91,61 @@ def ask(question: str) -> bytes:
 
 
 @asynccontextmanager
-async def forged(mesh: WorkerRuntime, partition: int, correlation_id: bytes, many: int) -> AsyncIterator[None]:
-    """Write this number of records under the victim's correlation id before its own reply: it reads them first."""
+async def until_forged(mesh: WorkerRuntime, partition: int, correlation_id: bytes, count: int) -> AsyncIterator[None]:
+    """Wait at the end until the log has `count` records with the correlation id: the victim reads them first."""
     async with mesh.logs.open_stream(REPLIES.name, start="end", partitions=[partition]) as log:
         yield
         async with asyncio.timeout(WITHIN):
             async for batch in log:
-                many -= sum(record.raw_header("correlation_id") == correlation_id for record in batch)
-                if many <= 0:
+                count -= sum(record.raw_header("correlation_id") == correlation_id for record in batch)
+                if count <= 0:
                     return
 
 
-async def test_an_ask_that_names_anothers_correlation_id_reaches_nobody(
+async def test_replies_to_an_ask_with_a_stolen_correlation_id_are_ignored(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
-    """The worst case: the attacker knows the random id too. What the mesh then sends there is of another run."""
-    async with attacked(mesh_settings) as (victim, go_on):
-        stolen, partition = await victim.correlation_id(), victim.calls._partition
+    """The worst case: the attacker also knows the random id. The mesh then sends records of another run there."""
+    async with attacked(mesh_settings) as (victim, resume):
+        victims_id, partition = await victim.correlation_id(), victim.calls._partition
         headers: dict[str, Any] = {
             "reply_to": REPLIES.name,
-            "correlation_id": stolen,
+            "correlation_id": victims_id,
             "poise_reply_partition": str(partition),
-            "poise_stream_to": b"poise.replies/%d/%b" % (partition, stolen),
+            "poise_stream_to": b"poise.replies/%d/%b" % (partition, victims_id),
             "poise_run": victim.run,
             "poise_step": "generate",
         }
-        async with forged(victim.mesh, partition, stolen, 4):  # delta, end, answer; and the fault of the refusal
+        async with until_forged(victim.mesh, partition, victims_id, 4):  # delta, end and answer; then a fault
             await outsider.send(ASK_INTERACTIVE.name, ask(FORGED), **headers)
             await outsider.send(ASK_INTERACTIVE.name, b"{}", **headers)
-        go_on.set()
-        assert await victim.words() == ORIGINAL
+        resume.set()
+        assert await victim.text() == ORIGINAL
     assert not any(isinstance(item, Reset) for item in victim.shown)
 
 
-async def test_words_may_not_be_sent_to_another_than_the_asker(mesh_settings: MeshSettings, outsider: Outsider) -> None:
-    async with attacked(mesh_settings) as (victim, go_on):
-        stolen, partition = await victim.correlation_id(), victim.calls._partition
-        to = b"poise.replies/%d/%b" % (partition, stolen)
+async def test_a_stream_address_other_than_the_reply_address_is_refused(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
+    async with attacked(mesh_settings) as (victim, resume):
+        victims_id, partition = await victim.correlation_id(), victim.calls._partition
+        to = b"poise.replies/%d/%b" % (partition, victims_id)
         sent = await outsider.send(ASK_INTERACTIVE.name, ask(FORGED), poise_stream_to=to)
-        told = Fault.parse((await outsider.reply(sent)).value or b"")
-        elsewhere = await outsider.send(
+        fault = Fault.parse((await outsider.reply(sent)).value or b"")
+        other_partition = await outsider.send(
             ASK_INTERACTIVE.name, ask(FORGED), poise_reply_partition="0", poise_stream_to=f"{outsider.topic}/1"
         )
-        refused = Fault.parse((await outsider.reply(elsewhere)).value or b"")
-        go_on.set()
-        assert await victim.words() == ORIGINAL
-    assert [error.field for error in told.errors] == ["poise-stream-to"]
-    assert told.detail.endswith("must be the message's own reply_to, poise-reply-partition and correlation_id")
-    assert refused.errors == told.errors
+        second_fault = Fault.parse((await outsider.reply(other_partition)).value or b"")
+        resume.set()
+        assert await victim.text() == ORIGINAL
+    assert [error.field for error in fault.errors] == ["poise-stream-to"]
+    assert fault.detail.endswith("must be the message's own reply_to, poise-reply-partition and correlation_id")
+    assert second_fault.errors == fault.errors
 
 
-async def test_who_may_write_replies_and_knows_no_id_reaches_nobody(mesh_settings: MeshSettings) -> None:
-    """They know instance, run, step, partition and form; what is left to guess are 128 random bits."""
-    async with attacked(mesh_settings) as (victim, go_on):
+async def test_forged_replies_without_the_correlation_id_are_ignored(mesh_settings: MeshSettings) -> None:
+    """The attacker knows instance, run, step, partition and format; 128 random bits remain to be guessed."""
+    async with attacked(mesh_settings) as (victim, resume):
         own, partition = await victim.correlation_id(), victim.calls._partition
         prefix = f"{mesh_settings.instance}.".encode()
         assert own.startswith(prefix)
@@ -158,18 +160,18 @@ async def test_who_may_write_replies_and_knows_no_id_reaches_nobody(mesh_setting
                 await victim.mesh.producer.records.send(
                     REPLIES.name, body.encode(), key=None, headers=envelope.headers(), partition=partition
                 )
-        go_on.set()
-        assert await victim.words() == ORIGINAL
+        resume.set()
+        assert await victim.text() == ORIGINAL
     assert not any(isinstance(item, Reset) for item in victim.shown)
 
 
-async def test_calls_by_the_public_door_find_their_own_runs(mesh_settings: MeshSettings) -> None:
-    """Many at once, so that they share batches: the run of each is made of its very place and time."""
+async def test_concurrent_calls_on_the_public_topic_get_their_own_runs(mesh_settings: MeshSettings) -> None:
+    """Call concurrently, so that calls share batches: each run id is derived from the record's position and time."""
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer})) as mesh:
-        asked = [
+        calls = [
             mesh.rpc.call(Ask(question=str(n)), CallOptions(topic=ASK_INTERACTIVE, step="ask")) for n in range(300)
         ]
         async with asyncio.timeout(WITHIN):
-            answers = await asyncio.gather(*asked)
-    assert [each.text for each in answers] == [str(n) for n in range(300)]
-    assert len({each.run_id for each in answers}) == 300
+            answers = await asyncio.gather(*calls)
+    assert [answer.text for answer in answers] == [str(n) for n in range(300)]
+    assert len({answer.run_id for answer in answers}) == 300
