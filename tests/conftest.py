@@ -20,7 +20,7 @@ hypothesis.settings.register_profile("poise", deadline=None)  # how long an exam
 hypothesis.settings.load_profile("poise")
 
 SESSION = "POISE_TEST_SESSION"
-os.environ[SESSION] = uuid4().hex  # every process that a test starts inherits it, whoever its parent may become
+os.environ[SESSION] = uuid4().hex  # every process that a test starts inherits it, also an orphaned one
 
 
 def survivors() -> list[str]:

@@ -1,12 +1,11 @@
 # ruff: noqa: T201 - a benchmark prints what it found
-"""How many questions the running stack answers right, from which rung, and what the check lets through.
+"""Count how many questions the running stack answers correctly, by rung, and which answers the check accepts.
 
     poise up --detach && poise demo && python tests/benchmarks/answers.py
 
-The questions stand in answers.toml beside this file; even ones were used for tuning, odd ones were not. What counts as
-right: the verdict on just that text in answers.jsonl, made by reading each one (a right answer states the fact that is
-asked for, and nothing that is false); of a text that was not judged, what a regular expression says, which is a
-lenient judge, so those are listed below the table.
+The questions are in answers.toml; those with an even index were used for tuning, the others were not. The label of an
+answer is in answers.jsonl; a reader wrote it (a right answer states the requested fact and nothing that is false). A
+text without a label is compared with a regular expression. That is lenient, so these texts are listed below the table.
 """
 
 import asyncio
@@ -33,15 +32,15 @@ AT_ONCE = 2
 
 
 async def ask(poise: Poise, question: str, places: asyncio.Semaphore) -> tuple[Answer, RunRecord]:
-    """An answer, and the record of its run."""
+    """Return an answer and the record of its run."""
     async with places:
         answer = await poise.ask(question, timeout=120, cache="no-store")
     (record, *_) = await poise.mesh.logs.read_key(RECORDS.name, answer.run_id)
     return answer, RunRecord.parse(record.value or b"")
 
 
-class Judge:
-    """Says whether an answer is right, and remembers where it had nobody's word for it."""
+class AnswerChecker:
+    """Decides whether an answer is right, and collects the texts without a label."""
 
     def __init__(self) -> None:
         self.unsure: list[tuple[str, str]] = []
@@ -55,19 +54,19 @@ class Judge:
 
 
 async def main(broker: str | None) -> None:
-    """Ask everything, then print the table."""
+    """Ask all questions and print the table."""
     places = asyncio.Semaphore(AT_ONCE)
     async with Poise(broker) as poise:
         runs = await asyncio.gather(*(ask(poise, question["ask"], places) for question in QUESTIONS))
-    judge = Judge()
+    checker = AnswerChecker()
     for half, name in ((0, "tuned on"), (1, "held out")):
         sent: Counter[tuple[str, bool]] = Counter()
         model: Counter[tuple[bool, bool]] = Counter()
         scores: dict[bool, list[float]] = {True: [], False: []}
         for question, (answer, record) in list(zip(QUESTIONS, runs, strict=True))[half::2]:
-            sent[answer.rung, judge(question, answer.text)] += 1
+            sent[answer.rung, checker(question, answer.text)] += 1
             if record.draw is not None and record.draw.raw is not None:
-                right = judge(question, record.draw.raw)
+                right = checker(question, record.draw.raw)
                 model[right, answer.rung == "primary"] += 1
                 evidence = Evidence(record.passages)
                 scores[right].append(groundedness(record.draw.raw, evidence, question=question["ask"]).score)
@@ -79,12 +78,12 @@ async def main(broker: str | None) -> None:
               f"{model[True, False]}; wrong {model[False, True] + model[False, False]}, of which it rejects "
               f"{model[False, False]}; AUC {auc(scores[True], scores[False]):.2f}")  # fmt: skip
 
-    for asked, text in dict.fromkeys(judge.unsure):
+    for asked, text in dict.fromkeys(checker.unsure):
         print(f"judged by a regular expression: {asked} | {text}")
 
 
 def auc(good: list[float], bad: list[float]) -> float:
-    """The chance that a right answer scores above a wrong one (Mann and Whitney, 1947)."""
+    """Return the probability that a right answer scores above a wrong one (Mann and Whitney, 1947)."""
     wins = sum((g > b) + 0.5 * (g == b) for g in good for b in bad)
     return wins / (len(good) * len(bad)) if good and bad else float("nan")
 

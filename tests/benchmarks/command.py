@@ -1,4 +1,4 @@
-"""The command line that benchmarks share, and how much it has them measure."""
+"""Command-line options of the benchmarks, and how much they measure."""
 
 import argparse
 import os
@@ -13,29 +13,29 @@ from tests.benchmarks.report import PAGE
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
+class MeasurementPlan:
+    """How many repetitions, and how much load."""
 
     repetitions: int = 5
     scale: float = 1.0
-    """Of the number of messages and the seconds of load."""
+    """A factor for the number of messages and the seconds of load."""
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> "Plan":
-        """What was asked for."""
+    def of(cls, arguments: argparse.Namespace) -> "MeasurementPlan":
+        """Return the plan that the arguments ask for."""
         return cls(1, 0.2) if arguments.quick else cls(arguments.repetitions)
 
-    def times(self, most: int) -> range:
-        """The repetitions, at most so many where contestants need not take turns."""
+    def repeat(self, most: int) -> range:
+        """Return the repetitions, at most `most` if contestants need not take turns."""
         return range(min(most, self.repetitions))
 
-    def many(self, number: int, *, least: int = 50) -> int:
-        """That many, to scale."""
+    def scaled(self, number: int, *, least: int = 50) -> int:
+        """Return a number of messages, multiplied by `scale`."""
         return max(least, round(number * self.scale))
 
 
 def parser(description: str | None, scenarios: Iterable[str], json: Path) -> argparse.ArgumentParser:
-    """The options of every benchmark that has scenarios."""
+    """Return a parser with the options of a benchmark with scenarios."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--only", action="append", choices=list(scenarios), help="this scenario; may be repeated")
     made.add_argument("--repetitions", type=int, default=5)
@@ -46,7 +46,7 @@ def parser(description: str | None, scenarios: Iterable[str], json: Path) -> arg
 
 
 def console_for(about: dict[str, str], packages: str, rate: str) -> Console:
-    """A console on which stands by now what is measured on, and a warning if the machine is busy."""
+    """Return a console, with the machine and a warning if it is busy printed on it."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(f"{about['machine']}, Python {about['python']}, load {about['load before']}; {packages}\n")
     if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:

@@ -1,4 +1,4 @@
-"""Figures: what was measured, once per repetition, and the ratios that are aimed at."""
+"""Measured figures, one value for each repetition, and ratios with a target."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which that share of the values lies (nearest rank)."""
+    """Return the value below which that share of the values lies (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measure of one contestant, a value for each repetition."""
+    """One measure of one contestant, with a value for each repetition."""
 
     measure: str
     """With its unit: `messages/s`."""
@@ -22,35 +22,35 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """Return the median of the repetitions."""
         return statistics.median(self.values)
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """What is aimed at: a figure of ours over a baseline's, repetition by repetition."""
+    """A figure of Poise divided by a baseline's, for each repetition, with a target."""
 
     what: str
     values: list[float]
     aim: float
     at_least: bool = True
-    """False: at most."""
+    """False: the target is an upper limit."""
     unit: str = "×"
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """Return the median of the repetitions."""
         return statistics.median(self.values)
 
     @property
     def met(self) -> bool:
-        """Whether the median is where it should be."""
+        """Return whether the median meets the target."""
         return self.median >= self.aim if self.at_least else self.median <= self.aim
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one scenario found."""
+class ScenarioResult:
+    """The figures and ratios of one scenario."""
 
     scenario: str
     figures: list[Figure]
@@ -58,25 +58,25 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-class Collected:
-    """Figures as they come, repetition by repetition."""
+class FigureCollector:
+    """Collects figures over the repetitions."""
 
     def __init__(self) -> None:
         self._figures: dict[tuple[str, str], Figure] = {}
 
     def add(self, measure: str, contestant: str, value: float) -> None:
-        """Add one repetition's value."""
+        """Add the value of one repetition."""
         self._figures.setdefault((measure, contestant), Figure(measure, contestant)).values.append(value)
 
     def figures(self) -> list[Figure]:
-        """All of them."""
+        """Return all figures."""
         return list(self._figures.values())
 
     def values(self, measure: str, contestant: str) -> list[float]:
-        """One figure's values."""
+        """Return the values of one figure."""
         return self._figures[measure, contestant].values
 
     def ratio(self, measure: str, ours: str, other: str) -> list[float]:
-        """Ours over the other's, by repetition."""
+        """Return the ratio of two contestants in each repetition."""
         pairs = zip(self.values(measure, ours), self.values(measure, other), strict=True)
         return [mine / its for mine, its in pairs]

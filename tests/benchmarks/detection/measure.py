@@ -1,4 +1,4 @@
-"""Measuring: how many answers a rule needs to notice, and how many quiet ones pass between its false alarms."""
+"""Measures the detection delay of a rule, and the mean number of answers between its false alarms."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,38 +6,38 @@ from itertools import islice
 from statistics import NormalDist
 from typing import Final, Literal
 
-from tests.benchmarks.detection.rules import Experiment, Ours, Rule, Threshold, planned
+from tests.benchmarks.detection.rules import Experiment, PoiseDetectors, Rule, Threshold, planned
 from tests.benchmarks.detection.scored import Steering
 from tests.benchmarks.detection.traffic import CANARY, KINDS, USUAL, WORSE, Traffic
 
 Kind = Literal["ours", "threshold", "A/B", "A/B, peeked at"]
 RULES: Final[tuple[Kind, ...]] = ("ours", "threshold", "A/B", "A/B, peeked at")
 PATIENCE: Final = 10_000
-"""Answers of the canary after which nobody waits any longer."""
+"""Answers of the canary after which a measurement ends without an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured of one rule, with one seed."""
+    """One measurement of one rule with one seed."""
 
     kind: Kind
     steering: Steering
     share: float
-    """Of the draws, those of the canary."""
+    """The canary's share of the draws."""
     seed: int
     quiet: int
-    """What is set: quiet answers between false alarms."""
+    """The setting `mean_answers_between_false_alarms`."""
     good: int = 0
     """Answers of the canary before it becomes worse."""
     answers: int = 0
-    """Of a quiet stretch."""
+    """Answers of a sequence without a change."""
     traffic: str = "constant"
 
     def rule(self) -> Rule:
-        """The rule, new."""
+        """Create the rule."""
         usual, worse = self.steering.mixed(USUAL), self.steering.mixed(WORSE)
         made: dict[Kind, Callable[[], Rule]] = {
-            "ours": lambda: Ours(self.quiet),
+            "ours": lambda: PoiseDetectors(self.quiet),
             "threshold": lambda: Threshold((usual.mean + worse.mean) / 2),
             "A/B": lambda: Experiment(planned(usual, worse, self.share), peeked=False),
             "A/B, peeked at": lambda: Experiment(planned(usual, worse, self.share), peeked=True),
@@ -46,7 +46,7 @@ class Case:
 
 
 def noticed(case: Case) -> int:
-    """Answers of the canary from when it became worse until an alarm for it; alarms before that are false."""
+    """Return the canary's answers from its change until an alarm for it; earlier alarms are false."""
     rule = case.rule()
     traffic = Traffic(lambda _: case.share, good=case.good, scored=case.steering.scored)
     since = -case.good
@@ -59,7 +59,7 @@ def noticed(case: Case) -> int:
 
 
 def alarms(case: Case) -> int:
-    """False alarms of a quiet stretch."""
+    """Return the number of false alarms in a sequence without a change."""
     rule = case.rule()
     kind = KINDS[case.traffic](case.share)
     traffic = Traffic(kind.share, wrong=kind.wrong, takes=kind.takes, scored=case.steering.scored)
@@ -67,26 +67,26 @@ def alarms(case: Case) -> int:
 
 
 @dataclass(slots=True)
-class Quiet:
-    """Quiet stretches, put together."""
+class FalseAlarmCount:
+    """The false alarms of several sequences without a change."""
 
     answers: int = 0
     alarms: int = 0
 
     @property
     def between(self) -> float:
-        """Quiet answers between alarms; before the first, all of them."""
+        """Return the mean number of answers between alarms; all of them if there is none."""
         return self.answers / max(1, self.alarms)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of that, as of a Poisson count (Garwood, 1936; chi-squared by Wilson and Hilferty)."""
+        """Return its 95 % interval, for a Poisson count (Garwood, 1936; chi-squared by Wilson and Hilferty)."""
         low, high = poisson(self.alarms)
         return self.answers / high, self.answers / low if low else float("inf")
 
 
 def poisson(number: int) -> tuple[float, float]:
-    """The 95 % interval of the expectation of a Poisson count."""
+    """Return the 95 % interval of the expectation of a Poisson count."""
     z = NormalDist().inv_cdf(0.975)
 
     def chi(degrees: int, deviation: float) -> float:
@@ -97,7 +97,7 @@ def poisson(number: int) -> tuple[float, float]:
 
 
 def quartiles(values: Sequence[int]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile (linear interpolation)."""
+    """Return lower quartile, median and upper quartile (linear interpolation)."""
     ordered = sorted(values)
 
     def at(share: float) -> float:

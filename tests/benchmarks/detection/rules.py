@@ -1,4 +1,4 @@
-"""Rules: ours, a threshold, and A/B tests: each says after an answer for which variant it raises alarm, if it does."""
+"""Detection rules: Poise's detectors, a threshold, and A/B tests. Each may raise an alarm after an answer."""
 
 import math
 from collections import deque
@@ -11,28 +11,28 @@ from poise.policy.detection import Detectors, Observation
 from tests.benchmarks.detection.traffic import CANARY, PRIMARY
 
 LAST: Final = 100
-"""Answers of the threshold's mean."""
+"""The number of answers in the threshold's mean."""
 LEVEL: Final = 0.05
 POWER: Final = 0.9
 SOON: Final = 20
-"""Answers of the canary before a test that is looked at is believed."""
+"""Answers of the canary before the result of a peeked test counts."""
 
 
 class Rule(Protocol):
-    """Looks at one answer after another."""
+    """A detection rule, updated with one answer after another."""
 
     def update(self, answer: Observation) -> str | None:
-        """The variant that an alarm is raised for; it begins anew."""
+        """Return the variant of an alarm, or None. An alarm resets the rule."""
 
 
-class Ours:
-    """The detectors of a policy."""
+class PoiseDetectors:
+    """The detectors of a policy in Poise."""
 
     def __init__(self, quiet: int) -> None:
         self._detectors = Detectors((PRIMARY, CANARY), Limits(mean_answers_between_false_alarms=quiet))
 
     def update(self, answer: Observation) -> str | None:
-        """One answer."""
+        """Apply one answer."""
         finding = self._detectors.update(answer)
         return None if finding is None else finding.variant
 
@@ -46,7 +46,7 @@ class Threshold:
         self._sum: dict[str, float] = {}
 
     def update(self, answer: Observation) -> str | None:
-        """One answer."""
+        """Apply one answer."""
         bad = answer.loss or 0.0
         last = self._last.setdefault(answer.variant, deque())
         last.append(bad)
@@ -61,8 +61,8 @@ class Threshold:
         return answer.variant
 
 
-class Arm:
-    """What an experiment knows of one variant."""
+class ArmStatistics:
+    """The sums of one variant in an experiment."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -70,7 +70,7 @@ class Arm:
         self.squares = 0.0
 
     def add(self, value: float) -> None:
-        """One answer."""
+        """Apply one answer."""
         self.count += 1
         self.sum += value
         self.squares += value * value
@@ -78,29 +78,29 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean and variance of how bad answers are."""
+    """Mean and variance of the loss of answers."""
 
     mean: float
     variance: float
 
 
 class Experiment:
-    """A fixed-horizon A/B test, one after another: is the canary worse, one-sided z at 5 %.
+    """Successive fixed-horizon A/B tests of whether the canary is worse: one-sided z-test at 5 %.
 
-    Of labels of 0 and 1 it is the two-proportion z-test with pooled variance.
+    For labels of 0 and 1 it is the two-proportion z-test with pooled variance.
 
     Args:
-        planned: Answers of the canary after which it is read.
-        peeked: It is read at each answer, as if each were the last.
+        planned: Answers of the canary after which a test ends.
+        peeked: Whether the result is read after each answer.
     """
 
     def __init__(self, planned: int, *, peeked: bool) -> None:
         self._planned = planned
         self._peeked = peeked
-        self._arms = {PRIMARY: Arm(), CANARY: Arm()}
+        self._arms = {PRIMARY: ArmStatistics(), CANARY: ArmStatistics()}
 
     def update(self, answer: Observation) -> str | None:
-        """One answer."""
+        """Apply one answer."""
         self._arms[answer.variant].add(answer.loss or 0.0)
         canary, primary = self._arms[CANARY], self._arms[PRIMARY]
         over = canary.count >= self._planned
@@ -108,12 +108,12 @@ class Experiment:
             return None
         found = z(canary, primary) > NormalDist().inv_cdf(1.0 - LEVEL)
         if found or over:
-            self._arms = {PRIMARY: Arm(), CANARY: Arm()}
+            self._arms = {PRIMARY: ArmStatistics(), CANARY: ArmStatistics()}
         return CANARY if found else None
 
 
-def z(one: Arm, other: Arm) -> float:
-    """How many standard errors the mean of one is above the other's, of pooled variance."""
+def z(one: ArmStatistics, other: ArmStatistics) -> float:
+    """Return the difference of the means in standard errors, with pooled variance."""
     count = one.count + other.count
     mean = (one.sum + other.sum) / count
     variance = (one.squares + other.squares) / count - mean * mean
@@ -123,12 +123,12 @@ def z(one: Arm, other: Arm) -> float:
 
 
 def planned(good: Moments, worse: Moments, share: float) -> int:
-    """Answers of the canary that the test needs for its power, by the normal approximation.
+    """Return the canary's answers that the test needs for its power, by the normal approximation.
 
     Args:
-        good: Of the primary's answers.
-        worse: Of the canary's, as it is to be noticed.
-        share: Of the answers, those of the canary.
+        good: The moments of the primary's answers.
+        worse: The moments of the canary's answers after its change.
+        share: The canary's share of the answers.
     """
     wanted = NormalDist().inv_cdf(1.0 - LEVEL) + NormalDist().inv_cdf(POWER)
     variance = worse.variance + good.variance * share / (1.0 - share)

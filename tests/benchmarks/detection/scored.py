@@ -1,4 +1,4 @@
-"""Scored: how bad answers are taken to be by the scores that steer, as `make bench-scores` has measured these."""
+"""The loss of answers by the steering scores, as measured by `make bench-scores`."""
 
 import random
 import tomllib
@@ -12,15 +12,15 @@ from tests.benchmarks.detection.rules import Moments
 from tests.benchmarks.detection.traffic import Scored, truly
 
 MEASURED: Final = Path(__file__).parents[1] / "scores" / "measured.toml"
-"""By set of labelled answers and score: `sensitivity` and `specificity` of wrong answers, below `threshold`; in `good`
-and `bad` evenly spaced quantiles of the score of right and of wrong answers, from the least to the most."""
+"""By set of labelled answers and score: `sensitivity` and `specificity` for wrong answers, below `threshold`; in `good`
+and `bad` evenly spaced, ascending quantiles of the score of right and of wrong answers."""
 STEERS: Final = Limits().score
 GRID: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """Something that steers."""
+    """A steering score: its loss of right and wrong answers."""
 
     name: str
     scored: Scored
@@ -29,11 +29,11 @@ class Steering:
 
     @classmethod
     def of(cls, name: str, scored: Scored) -> Self:
-        """With its moments, over a seeded sample."""
+        """Create a steering score with its moments over a seeded sample."""
         return cls(name, scored, moments(scored, wrong=False), moments(scored, wrong=True))
 
     def mixed(self, share: float) -> Moments:
-        """Of answers of which that share is wrong."""
+        """Return the moments of answers with that share of wrong ones."""
         mean = share * self.wrong.mean + (1.0 - share) * self.right.mean
         squares = share * (self.wrong.variance + self.wrong.mean**2)
         squares += (1.0 - share) * (self.right.variance + self.right.mean**2)
@@ -41,7 +41,7 @@ class Steering:
 
 
 def moments(scored: Scored, *, wrong: bool) -> Moments:
-    """Mean and variance of one kind of answers."""
+    """Return mean and variance of the loss of right or wrong answers."""
     chance = random.Random(1)
     values = [scored(wrong, chance) for _ in range(GRID)]
     mean = sum(values) / GRID
@@ -49,27 +49,27 @@ def moments(scored: Scored, *, wrong: bool) -> Moments:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """A score with a threshold: right or wrong, each with its own probability of being told so."""
+class ThresholdScore:
+    """A score cut at a threshold: labels answers right or wrong, with its sensitivity and specificity."""
 
     sensitivity: float
     specificity: float
 
     def __call__(self, wrong: bool, chance: random.Random) -> float:  # as `truly`
-        """How bad an answer is taken to be."""
-        told = chance.random() < (self.sensitivity if wrong else 1.0 - self.specificity)
-        return float(told)
+        """Return the loss of an answer."""
+        labelled_wrong = chance.random() < (self.sensitivity if wrong else 1.0 - self.specificity)
+        return float(labelled_wrong)
 
 
 @dataclass(frozen=True, slots=True)
-class Quantiles:
-    """A score as it is, drawn from its measured quantiles."""
+class QuantileScore:
+    """A continuous score, drawn from its measured quantiles."""
 
     good: Sequence[float]
     bad: Sequence[float]
 
     def __call__(self, wrong: bool, chance: random.Random) -> float:  # as `truly`
-        """How bad an answer is taken to be."""
+        """Return the loss of an answer."""
         values = self.bad if wrong else self.good
         place = chance.random() * (len(values) - 1)
         low = int(place)
@@ -78,12 +78,12 @@ class Quantiles:
 
 
 def labels() -> Steering:
-    """True labels."""
+    """Return the true labels as a steering score."""
     return Steering.of("true labels", truly)
 
 
 def measured(path: Path = MEASURED) -> list[Steering]:
-    """The score that steers as measured, as it is and cut at its threshold; none where nothing was measured yet."""
+    """Return the measured steering scores, continuous and cut at their thresholds; none without measurements."""
     if not path.exists():
         return []
     found: list[Steering] = []
@@ -94,9 +94,10 @@ def measured(path: Path = MEASURED) -> list[Steering]:
 
 
 def steering(name: str, of: Mapping[str, Any]) -> list[Steering]:
-    """One score, as it is and cut at its threshold."""
-    told = f"{name} < {of['threshold']:g} (sensitivity {of['sensitivity']:.2f}, specificity {of['specificity']:.2f})"
-    found = [Steering.of(told, Judge(of["sensitivity"], of["specificity"]))]
+    """Return one score, continuous and cut at its threshold."""
+    rates = f"sensitivity {of['sensitivity']:.2f}, specificity {of['specificity']:.2f}"
+    cut = ThresholdScore(of["sensitivity"], of["specificity"])
+    found = [Steering.of(f"{name} < {of['threshold']:g} ({rates})", cut)]
     if of.get("good") and of.get("bad"):
-        found.insert(0, Steering.of(name, Quantiles(sorted(of["good"]), sorted(of["bad"]))))
+        found.insert(0, Steering.of(name, QuantileScore(sorted(of["good"]), sorted(of["bad"]))))
     return found

@@ -1,4 +1,4 @@
-"""Traffic: answers of two variants whose truth is known, in the order in which their scores arrive."""
+"""Traffic: labelled answers of two variants, in the order in which their scores arrive."""
 
 import heapq
 import math
@@ -18,30 +18,30 @@ RATE: Final = 20.0
 """Runs per second."""
 
 Scored = Callable[[bool, random.Random], float]
-"""How bad an answer that is wrong, or is not, is taken to be: 0 to 1."""
+"""Returns the loss, 0 to 1, of an answer that is wrong or right."""
 
 
 def truly(wrong: bool, _chance: random.Random) -> float:
-    """True labels."""
+    """Return the true label as the loss."""
     return float(wrong)
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What comes: how often the canary is drawn, how often answers are wrong, and how long they take."""
+    """The traffic: how often the canary is drawn, how often answers are wrong, and how long they take."""
 
     share: Callable[[float], float]
-    """The probability of the canary at a time, seconds from the beginning."""
+    """The probability of the canary at a time in seconds from the start."""
     wrong: Callable[[float], float] = lambda _: USUAL
     """The share of wrong answers of a good variant at a time."""
     takes: Mapping[str, float] = field(default_factory=dict)
     """Seconds until the score of a variant's answer arrives."""
     good: float = math.inf
-    """So many answers of the canary are good; from then on it is worse."""
+    """The number of good answers of the canary before it becomes worse."""
     scored: Scored = truly
 
     def answers(self, seed: int, rate: float = RATE) -> Iterator[Observation]:
-        """For ever."""
+        """Generate answers without end."""
         chance = random.Random(seed)
         waiting: list[tuple[float, int, Observation]] = []
         drawn = 0
@@ -62,28 +62,28 @@ class Traffic:
 
 
 def constant(share: float) -> Traffic:
-    """Nothing changes."""
+    """Return constant traffic."""
     return Traffic(lambda _: share)
 
 
 def drifting(share: float) -> Traffic:
-    """Questions become harder and easier, 2 to 12 % of the answers are wrong, within hours; both variants alike."""
+    """Return traffic with 2 to 12 % wrong answers, varying over hours, the same for both variants."""
     return Traffic(lambda _: share, wrong=lambda at: 0.07 + 0.05 * math.sin(at / 1_000.0))
 
 
 def jumping(share: float) -> Traffic:
-    """Every ten minutes other questions come, from one answer to the next: 3 or 20 % of the answers are wrong."""
+    """Return traffic that jumps every ten minutes between 3 and 20 % wrong answers."""
     return Traffic(lambda _: share, wrong=lambda at: 0.2 if int(at / 600.0) % 2 else 0.03)
 
 
 def moving(_share: float) -> Traffic:
-    """Weights move every three minutes, while questions become harder and easier."""
+    """Return traffic as of `drifting` with weights that move every three minutes."""
     shares = (0.05, 0.5, 0.2, 0.95, 0.1)
     return Traffic(lambda at: shares[int(at / 180.0) % 5], wrong=lambda at: 0.07 + 0.05 * math.sin(at / 1_000.0))
 
 
 def late(share: float) -> Traffic:
-    """The canary's answers take half a minute, the primary's none; questions change as in `drifting`."""
+    """Return traffic as of `drifting` with a canary whose answers take half a minute."""
     return Traffic(lambda _: share, wrong=drifting(share).wrong, takes={CANARY: 30.0})
 
 

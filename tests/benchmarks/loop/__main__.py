@@ -1,11 +1,11 @@
-"""What evaluation costs a request: `python -m tests.benchmarks.loop [--quick]`.
+"""The cost of evaluation for a request: `python -m tests.benchmarks.loop [--quick]`.
 
-One mesh of real workers, Kafka and Valkey; the model is a server that answers with the text that it is given, after a
-stated time. One reader asks one question after another, never from the cache, under a policy with two variants. The
-evaluation worker, which scores and decides, is stopped and started again in between, in turns: on off off on on off …
+Workers, Kafka and Valkey are real; the model is a server that returns the text of its prompt after a fixed time. One
+reader asks one question after another, never from the cache, under a policy with two variants. The evaluation
+worker, which scores and decides, is stopped and started in turns: on off off on on off …
 
-With a pause between two asks, evaluation has done its work before the next one: is there anything that an ask waits
-for? Without one, it works while the next is answered: on a machine with few cores they share those.
+With a pause between two asks, evaluation finishes before the next ask: this shows whether an ask waits for it. Without
+a pause, evaluation works while the next ask is answered: on a machine with few cores they share the cores.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from poise.stack.options import ExternalServices, Ports, StackOptions
 from poise.stack.stack import Stack
 from poise_labs.cli.sample_corpus import corpus
 from tests.benchmarks import command, report
-from tests.benchmarks.cache.model import stand_in
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
+from tests.benchmarks.cache.echo_model import echo_model_server
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, Ratio, ScenarioResult, percentile
 
 SCENARIOS: Final = {"paused": 0.1, "back to back": 0.0}
 """Seconds between an answer and the next ask."""
@@ -39,22 +39,22 @@ ON, OFF = "evaluation on", "evaluation off"
 WORKER: Final = "evaluation-1"
 ASKS: Final = 300
 WARM_UP: Final = 50
-"""Asks after the worker was stopped or started, that do not count."""
+"""Uncounted asks after each stop or start of the worker."""
 TAKES: Final = 0.02
-"""Seconds that the model takes for an answer."""
+"""Seconds of the model for an answer."""
 CHANGED: Final = 3_000
-"""Characters of the longest document that is ingested."""
+"""Maximum characters of an ingested document."""
 WITHIN: Final = 60.0
 SETTINGS: Final = {
     "POISE_ORCHESTRATION_VARIANTS": json.dumps([{"name": "steady"}, {"name": "cheap", "prompt_sentences": 1}]),
-    "POISE_ORCHESTRATION_LADDER__MIN_RELEVANCE": "0",  # what the stand-in says is what it was given
+    "POISE_ORCHESTRATION_LADDER__MIN_RELEVANCE": "0",  # the echo server's text need not answer the question
 }
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     arguments = command.parser(__doc__, SCENARIOS, Path("build/bench/loop.json")).parse_args()
-    plan = Plan.of(arguments)
+    plan = MeasurementPlan.of(arguments)
     about = report.machine(plan.repetitions, PACKAGES)
     console = command.console_for(about, about["packages"], "ms")
     outcomes = [asyncio.run(measured(name, plan, console)) for name in arguments.only or SCENARIOS]
@@ -65,12 +65,12 @@ def main() -> None:
         report.write_docs("loop", report.markdown(about, outcomes, level=3))
 
 
-async def measured(scenario: str, plan: Plan, console: Console) -> Outcome:
-    """Latency in turns, on one mesh."""
-    found = Collected()
+async def measured(scenario: str, plan: MeasurementPlan, console: Console) -> ScenarioResult:
+    """Measure latency with and without evaluation in turns, on one mesh."""
+    found = FigureCollector()
     workers = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
     with tempfile.TemporaryDirectory() as folder:
-        async with stand_in(TAKES) as model:
+        async with echo_model_server(TAKES) as model:
             external = ExternalServices(model_url=model.url, model_name="stand-in")
             options = StackOptions(
                 Path(folder), workers, ports=Ports(gateway=0), external=external, environment=SETTINGS
@@ -84,7 +84,7 @@ async def measured(scenario: str, plan: Plan, console: Console) -> Outcome:
                         if on is not (name == ON):
                             await (stack.stop_part if on else stack.start_part)(WORKER)
                             on = not on
-                        times = await asked(poise, topics, WARM_UP + plan.many(ASKS), SCENARIOS[scenario])
+                        times = await asked(poise, topics, WARM_UP + plan.scaled(ASKS), SCENARIOS[scenario])
                         add(found, name, times[WARM_UP:])
                         console.print(
                             f"[dim]{repetition + 1}: {name}: p50 {percentile(times[WARM_UP:], 0.5):.2f} ms[/]"
@@ -95,11 +95,11 @@ async def measured(scenario: str, plan: Plan, console: Console) -> Outcome:
         Ratio(f"{measure}, on to off", found.ratio(measure, ON, OFF), aim, at_least=False)
         for measure, aim in aims.items()
     ]
-    return Outcome(scenario, found.figures(), ratios, [scored])
+    return ScenarioResult(scenario, found.figures(), ratios, [scored])
 
 
 async def ingested(poise: Poise) -> list[str]:
-    """What is asked about, and can be found."""
+    """Ingest documents, wait until they are found, and return their topics."""
     texts = {name: document for name, document in corpus().items() if len(document.text) <= CHANGED}
     epoch = (await poise.ingest(texts)).encode()
     topics = [name.rpartition("/")[2].replace("-", " ") for name in texts]
@@ -108,19 +108,19 @@ async def ingested(poise: Poise) -> list[str]:
 
 
 async def set_policy(poise: Poise) -> None:
-    """Have both variants drawn, and watched."""
+    """Set a policy that draws and monitors both variants."""
     spec = PolicySpec(name="answer", weights={"steady": 1.0, "cheap": 1.0})
     command = PolicyCommand(id=new_command_id(), action="set", spec=spec, by="bench")
     await send_and_wait(poise.mesh.logs, poise.mesh.producer, spec.name, command, within=WITHIN)
 
 
 def question(topics: list[str], number: int) -> str:
-    """A question of its own."""
+    """Return a unique question."""
     return f"What does the reference say about {topics[number % len(topics)]}, asked {number}?"
 
 
 async def asked(poise: Poise, topics: list[str], number: int, pause: float) -> list[float]:
-    """Ask one after another; milliseconds of each."""
+    """Ask one question after another and return the milliseconds of each."""
     times = list[float]()
     for place in range(number):
         began = time.perf_counter()
@@ -130,27 +130,27 @@ async def asked(poise: Poise, topics: list[str], number: int, pause: float) -> l
     return times
 
 
-def add(found: Collected, name: str, times: list[float]) -> None:
-    """Add what one turn took."""
+def add(found: FigureCollector, name: str, times: list[float]) -> None:
+    """Add the figures of one turn."""
     found.add("ms, p50", name, percentile(times, 0.5))
     found.add("ms, p95", name, percentile(times, 0.95))
     found.add("ms, mean", name, statistics.fmean(times))
 
 
 async def counted(stack: Stack, poise: Poise, *, on: bool) -> str:
-    """That evaluation did its work, in the end for all runs; and that the draws were the policy's."""
+    """Wait until all runs have scores and describe how many were drawn by the policy."""
     if not on:
         await stack.start_part(WORKER)
     records = [RunRecord.parse(one.value or b"") for one in await poise.mesh.logs.read_topic(RECORDS.name)]
     by_policy = sum(one.draw is not None and one.draw.policy_version > 0 for one in records)
     async with asyncio.timeout(WITHIN):
-        while len(scores := await runs_scored(poise)) < len(records):  # noqa: ASYNC110 - the worker says nothing else
+        while len(scores := await runs_scored(poise)) < len(records):  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.5)
     return f"{len(records)} runs, {by_policy} drawn by the policy that was set, {len(scores)} scored in the end"
 
 
 async def runs_scored(poise: Poise) -> set[str]:
-    """The runs that have a score."""
+    """Return the runs with a score."""
     return {Score.parse(one.value or b"").run_id for one in await poise.mesh.logs.read_topic(SCORES.name)}
 
 

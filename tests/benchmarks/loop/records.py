@@ -1,4 +1,4 @@
-"""Records of runs as orchestration writes them: six passages of Python's reference, and an answer out of them."""
+"""Run records as orchestration writes them: six passages of Python's reference, and an answer from them."""
 
 import random
 import time
@@ -14,7 +14,7 @@ PASSAGES = 6
 
 
 def passages() -> list[Passage]:
-    """All passages of the corpus, in order: neighbours are of one document."""
+    """Return all passages of the corpus in order: neighbours belong to one document."""
     return [
         Passage(
             id=f"{name}#{number}",
@@ -30,7 +30,7 @@ def passages() -> list[Passage]:
 
 
 def records(number: int, seed: int = 1) -> Sequence[RunRecord]:
-    """So many records; each answers from a passage that was drawn at random, beside its neighbours."""
+    """Return that number of records; each has an answer from a randomly drawn passage, and its neighbours."""
     chance, every = random.Random(seed), passages()
     return [_record(run, every, chance) for run in range(number)]
 

@@ -1,9 +1,8 @@
-"""How fast one evaluation worker scores finished runs: `python -m tests.benchmarks.loop.throughput`.
+"""The throughput of one evaluation worker: `python -m tests.benchmarks.loop.throughput`.
 
-Records lie in `poise.records` of a real Kafka before the worker starts, so it is never short of them. It is a process
-of its own, with all that it does beside scoring, the deciding for the policy in the records included. Measured is from
-the tenth part of the scores to the last, so that starting is left out, by the ends of `poise.scores`. What a score
-costs is measured in this process, on the same records, with nothing else.
+The records are in `poise.records` of a real Kafka before the worker starts. The worker is a separate process that also
+decides for the policy of the records. The rate is measured by the end offsets of `poise.scores`, from a tenth of the
+scores to the last one, so that startup is excluded. The cost of a score is measured in this process, on these records.
 """
 
 import argparse
@@ -37,21 +36,21 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What one worker did."""
+    """The throughput of one worker."""
 
     rate: float
-    """Records a second."""
+    """Records per second."""
     cpu: float
-    """Seconds of processor time in a second."""
+    """CPU seconds per second."""
 
     @property
     def each(self) -> float:
-        """Microseconds of processor time for a record."""
+        """Return the CPU microseconds for a record."""
         return self.cpu / self.rate * 1e6
 
 
 async def measured(number: int, *, deciding: bool) -> Throughput:
-    """Fill the topic, start a worker, and watch the end of the scores."""
+    """Fill the topic, start a worker, and follow the end offsets of the scores."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         async with Kafka(Path(directory)) as kafka:
             await topic_setup.apply(MeshSettings(broker=kafka.bootstrap))
@@ -88,7 +87,7 @@ async def _worked(bootstrap: str, consumer: AIOKafkaConsumer, number: int) -> Th
 
 
 async def _at(consumer: AIOKafkaConsumer, number: int) -> tuple[float, int]:
-    """When there were so many scores, and how many."""
+    """Wait for that number of scores; return the time and the number."""
     partitions = [TopicPartition(SCORES.name, one) for one in range(SCORES.partitions)]
     async with asyncio.timeout(WITHIN):
         while True:
@@ -99,17 +98,15 @@ async def _at(consumer: AIOKafkaConsumer, number: int) -> tuple[float, int]:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds of processor time of a process, threads included."""
+    """Return the CPU seconds of a process with its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def costs(some: Sequence[RunRecord]) -> dict[str, float]:
-    """Microseconds of processor time for a record, by what is done with it."""
+    """Return the CPU microseconds for a record, by operation."""
     bodies = [record.encode() for record in some]
-    judged = [
-        score_run(record) for record in some
-    ]  # once before, so that what is kept of texts is there, as in a worker
+    judged = [score_run(record) for record in some]  # once before, to fill the caches of texts as in a worker
     evidence = [Evidence(record.passages) for record in some]
     return {
         "read the record": _each(lambda at: RunRecord.parse(bodies[at]), len(some)),
@@ -133,13 +130,13 @@ def _each(work: Callable[[int], object], number: int) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--without-deciding", action="store_true", help="no policy is set: nothing is decided")
     arguments = parser.parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it calls a group that is just being made an error
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs a group that is being created as an error
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     for what, each in costs(records(min(2_000, arguments.records))).items():

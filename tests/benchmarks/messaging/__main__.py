@@ -1,4 +1,4 @@
-"""The messaging layer's speed, as ratios to named baselines: `python -m tests.benchmarks.messaging [--only echo]`.
+"""The speed of the messaging layer, as ratios to named baselines: `python -m tests.benchmarks.messaging [--only echo]`.
 
 Everything runs on one embedded Kafka that is started for it and thrown away. Contestants take turns, so that what the
 machine does besides falls on all of them.
@@ -20,12 +20,12 @@ from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
 from tests.benchmarks import command, report
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Outcome
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import ScenarioResult
 from tests.benchmarks.messaging import concurrency, echo, lanes, noop, scale_out, slow_jobs, stages, streaming
-from tests.benchmarks.messaging.ground import OURS, PARTITIONS, Ground
+from tests.benchmarks.messaging.environment import OURS, PARTITIONS, Environment
 
-SCENARIOS: Final[dict[str, Callable[[Ground, Plan], Awaitable[Outcome]]]] = {
+SCENARIOS: Final[dict[str, Callable[[Environment, MeasurementPlan], Awaitable[ScenarioResult]]]] = {
     "echo": echo.run,
     "noop": noop.run,
     "stages": stages.run,
@@ -33,17 +33,17 @@ SCENARIOS: Final[dict[str, Callable[[Ground, Plan], Awaitable[Outcome]]]] = {
     "concurrency": concurrency.run,
     "streaming": streaming.run,
     "scale_out": scale_out.run,
-    "lanes": lanes.run,  # the last: its backlog stays
+    "lanes": lanes.run,  # last, because its backlog stays
 }
 JSON: Final = Path("build/bench/messaging.json")
 PACKAGES: Final = ("aiokafka", "faststream", "confluent-kafka", "pydantic")
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     arguments = command.parser(__doc__, SCENARIOS, JSON).parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it calls a group that is just being made an error
-    plan = Plan.of(arguments)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs a group that is being created as an error
+    plan = MeasurementPlan.of(arguments)
     about, began = report.machine(plan.repetitions, PACKAGES), time.monotonic()
     console = command.console_for(about, about["packages"], "messages/s")
     outcomes = asyncio.run(measured(arguments.only or list(SCENARIOS), plan, console))
@@ -54,9 +54,9 @@ def main() -> None:
         console.print(f"{report.PAGE} is written")
 
 
-async def measured(names: list[str], plan: Plan, console: Console) -> list[Outcome]:
-    """Run the scenarios, on one ground."""
-    outcomes: list[Outcome] = []
+async def measured(names: list[str], plan: MeasurementPlan, console: Console) -> list[ScenarioResult]:
+    """Run the scenarios in one environment."""
+    outcomes: list[ScenarioResult] = []
     with tempfile.TemporaryDirectory() as directory:
         async with Kafka(Path(directory)) as kafka:
             admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
@@ -66,9 +66,9 @@ async def measured(names: list[str], plan: Plan, console: Console) -> list[Outco
                 await admin.create_topics([NewTopic(OURS, PARTITIONS, 1)])  # as many as scale-out has workers
                 await topic_setup.apply(MeshSettings(broker=kafka.bootstrap))
                 async with producer:
-                    ground = Ground(kafka.bootstrap, producer, admin)
+                    environment = Environment(kafka.bootstrap, producer, admin)
                     for name in names:
-                        outcomes.append(await SCENARIOS[name](ground, plan))
+                        outcomes.append(await SCENARIOS[name](environment, plan))
                         report.show(console, outcomes[-1])
             finally:
                 await admin.close()

@@ -1,6 +1,6 @@
-"""The contestants: the same handler under Poise, bare aiokafka, FastStream and confluent-kafka's asyncio client.
+"""The contestants: the same handler in Poise, plain aiokafka, FastStream and confluent-kafka's asyncio client.
 
-Each takes a job, calls `ready` when it would take messages, and works until `stop` is set.
+Each gets a job, calls `ready` when it consumes messages, and runs until `stop` is set.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from tests.benchmarks.messaging.job import REPLY, Job
-from tests.benchmarks.messaging.tally import Tally
+from tests.benchmarks.messaging.message_counter import MessageCounter
 
-Contestant = Callable[[Job, Tally, Callable[[], None], asyncio.Event], Awaitable[None]]
+Contestant = Callable[[Job, MessageCounter, Callable[[], None], asyncio.Event], Awaitable[None]]
 
 COMMIT_EVERY: Final = 0.5
 NOTHING: Final = Passages(passages=(), epoch="")
 
 
-async def poise(job: Job, tally: Tally, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """A tier, as anyone would write it."""
+async def poise(job: Job, counter: MessageCounter, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    """Run a tier as a user would write it."""
     settings = MeshSettings(
         broker=job.bootstrap,
         concurrency=job.concurrency,
@@ -38,14 +38,14 @@ async def poise(job: Job, tally: Tally, ready: Callable[[], None], stop: asyncio
     reply = REPLY if job.work == "echo" else NOTHING
 
     async def handle(request: Retrieve, _context: Context) -> Passages:
-        await tally.work(request.query)
+        await counter.handle(request.query)
         return reply
 
     await serve(settings, Tier("retrieval", {Retrieve: handle}), ready, stop)
 
 
 async def serve(settings: MeshSettings, tier: Tier, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """Serve a tier until told to stop."""
+    """Serve a tier until `stop` is set."""
     async with WorkerRuntime(settings, tier=tier.name) as mesh:
         serving = asyncio.create_task(mesh.serve(tier))
         while not all(mesh.readiness().values()) and not serving.done():  # noqa: ASYNC110 - has no event
@@ -58,22 +58,22 @@ async def serve(settings: MeshSettings, tier: Tier, ready: Callable[[], None], s
         await serving
 
 
-async def streaming(job: Job, tally: Tally, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """A tier that writes as many words as it is asked for, the time before the first."""
+async def streaming(job: Job, counter: MessageCounter, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    """Run a tier that streams as many words as requested, the first one being the time."""
 
     async def handle(request: Generate, context: Any) -> Completion:
         said = [f"{time.time():.6f} ", *["word "] * (request.max_tokens - 1)]
         for word in said:
             await context.stream_writer.write(word)
-            await asyncio.sleep(0)  # as a model gives them: one by one
-        await tally.work("")
+            await asyncio.sleep(0)  # one by one, as a model does
+        await counter.handle("")
         return Completion(text="".join(said), model="m", backend="b", finish_reason="stop")
 
     await serve(MeshSettings(broker=job.bootstrap, spans=False), Tier("inference", {Generate: handle}), ready, stop)
 
 
-async def bare(job: Job, tally: Tally, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """aiokafka, a task and a validation for each message of a batch; what is finished is committed twice a second."""
+async def bare(job: Job, counter: MessageCounter, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    """Run aiokafka with a task and a validation for each message of a batch, and two commits a second."""
     consumer = AIOKafkaConsumer(
         job.topic,
         bootstrap_servers=job.bootstrap,
@@ -85,7 +85,7 @@ async def bare(job: Job, tally: Tally, ready: Callable[[], None], stop: asyncio.
 
     async def handle(raw: Any) -> None:
         request = Retrieve.model_validate_json(raw.value)
-        await tally.work(request.query)
+        await counter.handle(request.query)
         if job.work == "echo":
             said = dict(raw.headers)
             await producer.send_and_wait(
@@ -114,22 +114,22 @@ async def assigned(consumer: AIOKafkaConsumer) -> None:
 
 
 def faststream(policy: AckPolicy) -> Contestant:
-    """FastStream as its documentation shows it, without its logger."""
+    """Return FastStream as documented, without its logger."""
 
-    async def run(job: Job, tally: Tally, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    async def run(job: Job, counter: MessageCounter, ready: Callable[[], None], stop: asyncio.Event) -> None:
         broker = KafkaBroker(job.bootstrap, logger=None)
         subscriber = broker.subscriber(job.topic, group_id=job.group, auto_offset_reset="earliest", ack_policy=policy)
         if policy is AckPolicy.MANUAL:
 
             @subscriber
             async def acknowledge(request: Retrieve, message: KafkaMessage) -> None:
-                await tally.work(request.query)
+                await counter.handle(request.query)
                 await message.ack()
         else:
 
             @subscriber
             async def handle(request: Retrieve) -> None:
-                await tally.work(request.query)
+                await counter.handle(request.query)
 
         await broker.start()
         consumer = subscriber.consumer
@@ -142,8 +142,8 @@ def faststream(policy: AckPolicy) -> Contestant:
     return run
 
 
-async def confluent(job: Job, tally: Tally, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """confluent-kafka's asyncio client, in batches; a task and a validation for each message, its own commits."""
+async def confluent(job: Job, counter: MessageCounter, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    """Run confluent-kafka's asyncio client in batches, with a task and a validation for each message."""
     from confluent_kafka.aio import AIOConsumer  # noqa: PLC0415 - of the extra `bench`
 
     consumer = AIOConsumer(
@@ -152,7 +152,7 @@ async def confluent(job: Job, tally: Tally, ready: Callable[[], None], stop: asy
 
     async def handle(raw: Any) -> None:
         request = Retrieve.model_validate_json(raw.value())
-        await tally.work(request.query)
+        await counter.handle(request.query)
 
     await consumer.subscribe([job.topic])
     while not await consumer.assignment():
@@ -171,4 +171,4 @@ CONTESTANTS: Final[dict[str, Contestant]] = {
     "confluent-kafka asyncio": confluent,
     **{f"FastStream {policy.name}": faststream(policy) for policy in AckPolicy},
 }
-"""By the name that is shown."""
+"""The contestants by their displayed names."""

@@ -1,4 +1,4 @@
-"""Echo: a request and its reply at low load, ours and bare aiokafka over the same hops."""
+"""Echo: the latency of a request and its reply at low load, for Poise and plain aiokafka over the same hops."""
 
 import asyncio
 import time
@@ -14,9 +14,9 @@ from poise.contracts.topics import REPLIES
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
-from tests.benchmarks.messaging.ground import POISE, Ground, paced
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, Ratio, ScenarioResult, percentile
+from tests.benchmarks.messaging.environment import POISE, Environment, paced
 from tests.benchmarks.messaging.job import Job, headers, request
 
 RATE, SECONDS, WARM = 100.0, 4.0, 0.5
@@ -24,19 +24,19 @@ BARE: Final = "aiokafka, bare"
 Ask = Callable[[int], Awaitable[Passages]]
 
 
-async def run(ground: Ground, plan: Plan) -> Outcome:
-    """Bare, ours, bare, ours, and so on."""
-    found = Collected()
+async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult:
+    """Measure both contestants in turn."""
+    found = FigureCollector()
     for _ in range(plan.repetitions):
         for name, client in ((BARE, bare_client), (POISE, our_client)):
-            topic = await ground.topic(name)
-            job = Job(name, ground.bootstrap, topic, topic, expect=1 << 60, work="echo")
-            async with ground.worker(job), client(ground.bootstrap, topic) as ask:
+            topic = await environment.topic(name)
+            job = Job(name, environment.bootstrap, topic, topic, expect=1 << 60, work="echo")
+            async with environment.worker(job), client(environment.bootstrap, topic) as ask:
                 await asked(ask, WARM)
                 latencies = await asked(ask, SECONDS * plan.scale)
             for label, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
                 found.add(f"{label} ms", name, percentile(latencies, share) * 1_000)
-    return Outcome(
+    return ScenarioResult(
         "echo",
         found.figures(),
         [
@@ -48,7 +48,7 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
 
 
 async def asked(ask: Ask, seconds: float) -> list[float]:
-    """Ask open-loop; seconds from when each was to be asked until its answer was there."""
+    """Send requests open-loop and return the seconds from each scheduled time to its reply."""
     latencies: list[float] = []
 
     async def one(number: int, scheduled: float) -> None:
@@ -63,14 +63,14 @@ async def asked(ask: Ask, seconds: float) -> list[float]:
 
 @asynccontextmanager
 async def our_client(bootstrap: str, _topic: str) -> AsyncIterator[Ask]:
-    """A mesh that calls."""
+    """Return a client of Poise."""
     async with WorkerRuntime(MeshSettings(broker=bootstrap, spans=False), tier="gateway") as mesh:
         yield lambda number: mesh.rpc.call(request(), CallOptions(run=f"run-{number:012d}", step="retrieve"))
 
 
 @asynccontextmanager
 async def bare_client(bootstrap: str, topic: str) -> AsyncIterator[Ask]:
-    """A producer, and a consumer that reads one reply partition by manual assignment."""
+    """Return a client of plain aiokafka: a producer, and a consumer assigned to one reply partition."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     waiting: dict[str, asyncio.Future[bytes]] = {}

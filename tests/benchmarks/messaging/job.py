@@ -1,4 +1,4 @@
-"""A job: what a worker under test is told to do, and the bodies that it is given."""
+"""The job of a worker under test, and the messages that it handles."""
 
 import json
 import time
@@ -14,44 +14,44 @@ REPLY = Passages(passages=(), epoch="x" * 940)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One worker's task, as JSON on its command line."""
+    """The task of one worker, passed as JSON on its command line."""
 
     contestant: str
     bootstrap: str
     topic: str
     group: str
     expect: int
-    """Reported when so many are handled, and again after as many more."""
+    """The worker reports after each group of this many messages."""
     skip: int = 0
-    """Of these, how many are for warming up."""
+    """How many of these are for warm-up."""
     work: Literal["noop", "timed", "echo"] = "noop"
     concurrency: int = 64
     telemetry: bool = False
 
     def encode(self) -> str:
-        """As JSON."""
+        """Encode the job as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """From JSON."""
+        """Decode a job from JSON."""
         return cls(**json.loads(text))
 
 
 def request(pause: float = 0.0, *, scheduled: float | None = None) -> Retrieve:
-    """A request of 1 KB that is to be handled for `pause` seconds, and was to be sent at `scheduled` (unix seconds)."""
+    """Return a request of 1 KB with a handling time of `pause` seconds, scheduled at `scheduled` (unix seconds)."""
     at = time.time() if scheduled is None else scheduled
     return Retrieve(query=f"{at:.6f} {pause:.3f} ".ljust(KILOBYTE - 20, "x"))
 
 
 def terms(query: str) -> tuple[float, float]:
-    """When a request was to be sent, and for how long it is to be handled."""
+    """Return the scheduled time of a request, and its handling time."""
     scheduled, pause, _ = query.split(" ", 2)
     return float(scheduled), float(pause)
 
 
 def headers(number: int, *, within: float = 290.0) -> list[tuple[str, bytes]]:
-    """The headers of a request between tiers, for every contestant alike."""
+    """Return the headers of a request between tiers, the same for every contestant."""
     return [
         ("content-type", b"application/json"),
         ("poise-kind", b"retrieve/1"),

@@ -1,36 +1,38 @@
-"""Lanes: what becomes of those who wait when a million messages of the batch lane stand in line."""
+"""The latency of the interactive lane during a backlog of a million messages in the batch lane."""
 
 import asyncio
 from typing import Any, Final
 
 from poise.contracts.topics import RETRIEVAL_BATCH
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
-from tests.benchmarks.messaging.ground import OURS, PARTITIONS, POISE, Ground, send_paced
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, Ratio, ScenarioResult, percentile
+from tests.benchmarks.messaging.environment import OURS, PARTITIONS, POISE, Environment, send_paced
 from tests.benchmarks.messaging.job import Job, headers, request
 
 BACKLOG: Final = 1_000_000
 BULK: Final = 0.001
-"""Seconds that each of them is handled."""
+"""Handling time of each of them in seconds."""
 RATE, SECONDS = 100.0, 5.0
 ALONE, BESIDE = f"{POISE}, alone", f"{POISE}, beside the backlog"
 P99: Final = "p99 ms of those who wait"
 WITHIN: Final = 6 * 3_600.0
 
 
-async def run(ground: Ground, plan: Plan) -> Outcome:
-    """The interactive lane of one worker: first without a backlog, then with one that outlasts the measuring."""
-    found, bulk = Collected(), 0
+async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult:
+    """Measure the interactive lane of one worker without a backlog, then with one that outlasts the measurement."""
+    found, bulk = FigureCollector(), 0
     for label in (ALONE, BESIDE):
         if label == BESIDE:
-            await fill(ground, plan.many(BACKLOG))
+            await fill(environment, plan.scaled(BACKLOG))
         for _ in range(plan.repetitions):
-            job = Job(POISE, ground.bootstrap, OURS, OURS, expect=1 << 60, work="timed")
-            async with ground.worker(job) as worker:
-                await send_paced(ground, OURS, rate=RATE, seconds=1.0, pauses=(0.0,), partitions=PARTITIONS)  # warms up
+            job = Job(POISE, environment.bootstrap, OURS, OURS, expect=1 << 60, work="timed")
+            async with environment.worker(job) as worker:
+                await send_paced(
+                    environment, OURS, rate=RATE, seconds=1.0, pauses=(0.0,), partitions=PARTITIONS
+                )  # warms up
                 await worker.ask()
                 await send_paced(
-                    ground, OURS, rate=RATE, seconds=SECONDS * plan.scale, pauses=(0.0,), partitions=PARTITIONS
+                    environment, OURS, rate=RATE, seconds=SECONDS * plan.scale, pauses=(0.0,), partitions=PARTITIONS
                 )
                 await asyncio.sleep(0.5)
                 handled = (await worker.ask())["latencies"]
@@ -39,21 +41,21 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
             for text, share in (("p50 ms of those who wait", 0.5), (P99, 0.99)):
                 found.add(text, label, percentile(waited, share) * 1_000)
     load = (
-        f"Open loop, {RATE:.0f}/s in the interactive lane. {plan.many(BACKLOG):,} messages of {BULK * 1_000:.0f} ms "
+        f"Open loop, {RATE:.0f}/s in the interactive lane. {plan.scaled(BACKLOG):,} messages of {BULK * 1_000:.0f} ms "
         f"stand in the batch lane of the same worker; {bulk:,} of them were handled meanwhile."
     )
     over = found.ratio(P99, BESIDE, ALONE)
-    told = [Ratio("p99 of those who wait, beside over alone", over, 1.3, at_least=False)]
-    return Outcome("lanes", found.figures(), told, [load])
+    ratios = [Ratio("p99 of those who wait, beside over alone", over, 1.3, at_least=False)]
+    return ScenarioResult("lanes", found.figures(), ratios, [load])
 
 
-async def fill(ground: Ground, number: int) -> None:
-    """Put a backlog into the batch lane."""
+async def fill(environment: Environment, number: int) -> None:
+    """Write a backlog to the batch lane."""
     body = request(BULK).encode()
     sent: list[asyncio.Future[Any]] = []
     for index in range(number):
         sent.append(
-            await ground.producer.send(
+            await environment.producer.send(
                 RETRIEVAL_BATCH.name,
                 body,
                 headers=headers(index, within=WITHIN),

@@ -1,13 +1,13 @@
-"""Slow jobs: what becomes of the fast messages when one in ten takes two seconds."""
+"""Slow jobs: the latency of fast messages when one message in ten takes two seconds."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from typing import Final
 
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
-from tests.benchmarks.messaging.ground import POISE, Ground, send_paced
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, Ratio, ScenarioResult, percentile
+from tests.benchmarks.messaging.environment import POISE, Environment, send_paced
 from tests.benchmarks.messaging.job import Job
 
 RATE, SECONDS, SLOW, PARTITIONS = 100.0, 5.0, 2.0, 6
@@ -22,25 +22,25 @@ BOUND: Final = (
 P99: Final = "p99 ms of the fast"
 
 
-async def run(ground: Ground, plan: Plan) -> Outcome:
-    """Each contestant without slow ones, then with them, in one worker."""
-    found = Collected()
+async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult:
+    """Measure each contestant without slow messages, then with them, in one worker."""
+    found = FigureCollector()
     for _ in range(plan.repetitions):
         for name in (FASTSTREAM, POISE):
-            topic = await ground.topic(name, PARTITIONS)
-            job = Job(name, ground.bootstrap, topic, topic, expect=1 << 60, work="timed")
-            async with ground.worker(job) as worker:
-                await load(ground, topic, 1.0, NONE_SLOW)  # warms up
+            topic = await environment.topic(name, PARTITIONS)
+            job = Job(name, environment.bootstrap, topic, topic, expect=1 << 60, work="timed")
+            async with environment.worker(job) as worker:
+                await load(environment, topic, 1.0, NONE_SLOW)  # warms up
                 await worker.ask()
                 for pauses, label in ((NONE_SLOW, "without slow ones"), (ONE_IN_TEN, "with slow ones")):
-                    sent = await load(ground, topic, SECONDS * plan.scale, pauses)
+                    sent = await load(environment, topic, SECONDS * plan.scale, pauses)
                     await asyncio.sleep(0.5)
                     now, report = time.time(), await worker.ask()
                     latencies = of_the_fast(report["latencies"], sent, now)
                     for text, share in (("p50 ms of the fast", 0.5), (P99, 0.99)):
                         found.add(text, f"{name}, {label}", percentile(latencies, share) * 1_000)
     with_slow, without = "with slow ones", "without slow ones"
-    return Outcome(
+    return ScenarioResult(
         "slow_jobs",
         found.figures(),
         [
@@ -61,13 +61,15 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
     )
 
 
-async def load(ground: Ground, topic: str, seconds: float, pauses: Sequence[float]) -> list[tuple[float, float]]:
-    """Send what is to be handled, open-loop."""
-    return await send_paced(ground, topic, rate=RATE, seconds=seconds, pauses=pauses, partitions=PARTITIONS)
+async def load(
+    environment: Environment, topic: str, seconds: float, pauses: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Send the messages open-loop."""
+    return await send_paced(environment, topic, rate=RATE, seconds=seconds, pauses=pauses, partitions=PARTITIONS)
 
 
 def of_the_fast(handled: Sequence[tuple[float, float]], sent: Sequence[tuple[float, float]], now: float) -> list[float]:
-    """How long each fast message took; what is not handled yet has waited at least until now."""
+    """Return the latency of each fast message; an unhandled one has waited at least until `now`."""
     latencies = [latency for latency, pause in handled if pause == 0]
     fast = [scheduled for scheduled, pause in sent if pause == 0]
     return latencies + [now - scheduled for scheduled in fast[len(latencies) :]]

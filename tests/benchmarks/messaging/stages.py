@@ -1,7 +1,7 @@
-"""Stages: where each microsecond of a no-op goes, each stage timed alone, in a loop, with nothing else running.
+"""Stages: the CPU time of each stage of a no-op message, measured alone in a loop.
 
-What a stage costs alone is not to the digit what it costs in place (caches, the loop's turns): what the whole takes in
-place stands beside the sum, and the difference is shown.
+A stage alone does not cost exactly what it costs in a worker (CPU caches, the event loop). The report also shows the
+cost of a message in a worker, and its difference from the sum of the stages.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ from poise.worker.decoder import MessageDecoder
 from poise.worker.idempotency import IdempotencyGuard
 from poise.worker.processor import span_attributes
 from poise.worker.runtime import WorkerRuntime
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Outcome
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, ScenarioResult
 from tests.benchmarks.messaging import noop
 from tests.benchmarks.messaging.contestants import NOTHING
-from tests.benchmarks.messaging.ground import POISE, Ground
+from tests.benchmarks.messaging.environment import POISE, Environment
 from tests.benchmarks.messaging.job import headers, request
 
 ROUNDS: Final = 3_000
@@ -43,27 +43,27 @@ METERED: Final = {semconv.MESSAGING_DESTINATION: RETRIEVAL.name}
 MEASURE: Final = "µs"
 
 
-async def run(ground: Ground, plan: Plan) -> Outcome:
-    """Each stage, with telemetry off and on; then the whole, in place."""
-    found = Collected()
-    for _ in plan.times(2):
+async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult:
+    """Measure each stage with telemetry off and on, then a whole message in a worker."""
+    found = FigureCollector()
+    for _ in plan.repeat(2):
         for traced in (False, True):
             name = noop.TRACED if traced else POISE
-            settings = MeshSettings(broker=ground.bootstrap, spans=traced, admin_port=0 if traced else None)
+            settings = MeshSettings(broker=environment.bootstrap, spans=traced, admin_port=0 if traced else None)
             async with WorkerRuntime(settings, tier="retrieval") as mesh:
                 costs = await stages(mesh, settings)
             for stage, cost in costs.items():
                 found.add(stage, name, cost)
-            total = (await noop.once(ground, name, plan.many(noop.MANY)))["cpu"] * 1e6
+            total = (await noop.once(environment, name, plan.scaled(noop.MANY)))["cpu"] * 1e6
             found.add("the loop, aiokafka's fetching, commits and spans' sending", name, total - sum(costs.values()))
             found.add("all of it, in place", name, total)
-        bare = (await noop.once(ground, noop.BARE, plan.many(noop.MANY)))["cpu"] * 1e6
+        bare = (await noop.once(environment, noop.BARE, plan.scaled(noop.MANY)))["cpu"] * 1e6
         found.add("all of it, in place", noop.BARE, bare)
-    return Outcome("stages", found.figures(), [], ["CPU µs for a message of 1 KB whose handler does nothing."])
+    return ScenarioResult("stages", found.figures(), [], ["CPU µs for a message of 1 KB whose handler does nothing."])
 
 
 async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float]:
-    """Microseconds by stage, in the order of a message's life."""
+    """Return microseconds by stage, in the order of a message's life."""
     asked = request()
     body = asked.encode()
     raw: Any = ConsumerRecord(
@@ -129,20 +129,20 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
 
 
 async def nothing(_request: Any, _context: Context) -> Message | None:
-    """The handler."""
+    """Handle a message by doing nothing."""
     return NOTHING
 
 
 @contextmanager
 def timed(costs: list[float]) -> Iterator[None]:
-    """Add the CPU time of the block, µs a round."""
+    """Append the CPU time of the block in µs for each round."""
     began = time.process_time()
     yield
     costs.append((time.process_time() - began) / ROUNDS * 1e6)
 
 
 def each(stage: Callable[[], object]) -> float:
-    """Microseconds of a stage, the least of three loops: what disturbs only adds."""
+    """Return microseconds of a stage, the minimum of three loops, as interference only adds time."""
     costs: list[float] = []
     for _ in range(3):
         with timed(costs):

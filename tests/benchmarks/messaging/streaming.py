@@ -1,4 +1,4 @@
-"""Streaming: how long a first word takes, and how many words go through one core."""
+"""Streaming: the time to the first word, and the words a second on one core."""
 
 import asyncio
 import time
@@ -8,9 +8,9 @@ from poise.contracts.generate import ChatMessage, Generate
 from poise.contracts.topics import INFERENCE_INTERACTIVE
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
-from tests.benchmarks.messaging.ground import Ground, paced
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, Ratio, ScenarioResult, percentile
+from tests.benchmarks.messaging.environment import Environment, paced
 from tests.benchmarks.messaging.job import Job
 
 RATE, SECONDS = 20.0, 3.0
@@ -19,30 +19,30 @@ STREAMER: Final = "poise, streaming"
 FIRST: Final = "ms from the handler's first word to its reader"
 
 
-async def run(ground: Ground, plan: Plan) -> Outcome:
-    """First words at low load, then as many words as go."""
+async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult:
+    """Measure first words at low load, then the maximum throughput."""
     if not hasattr(WorkerRuntime, "stream"):
-        return Outcome("streaming", [], [], ["Not measured: this version has no streams."])
-    found = Collected()
+        return ScenarioResult("streaming", [], [], ["Not measured: this version has no streams."])
+    found = FigureCollector()
     topic = INFERENCE_INTERACTIVE.name
-    job = Job(STREAMER, ground.bootstrap, topic, topic, expect=1 << 60)
+    job = Job(STREAMER, environment.bootstrap, topic, topic, expect=1 << 60)
     for _ in range(plan.repetitions):
         async with (
-            ground.worker(job) as worker,
-            WorkerRuntime(MeshSettings(broker=ground.bootstrap, spans=False), tier="gateway") as mesh,
+            environment.worker(job) as worker,
+            WorkerRuntime(MeshSettings(broker=environment.bootstrap, spans=False), tier="gateway") as mesh,
         ):
             await first_words(mesh, 1.0)
             delays = await first_words(mesh, SECONDS * plan.scale)
             for label, share in (("p50", 0.5), ("p99", 0.99)):
                 found.add(f"{label} {FIRST}", "poise", percentile(delays, share) * 1_000)
             await worker.ask()
-            tokens = plan.many(TOKENS)
+            tokens = plan.scaled(TOKENS)
             async with asyncio.TaskGroup() as group:
                 for _number in range(STREAMS):
                     group.create_task(words(mesh, tokens))
             report = await worker.ask()
             found.add("tokens per CPU second of the worker", "poise", tokens * STREAMS / report["spent"])
-    return Outcome(
+    return ScenarioResult(
         "streaming",
         found.figures(),
         [
@@ -59,7 +59,7 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
 
 
 async def first_words(mesh: WorkerRuntime, seconds: float) -> list[float]:
-    """Seconds from the handler's writing its first word (which says when) until it is here."""
+    """Return the seconds from the time in the first word, when the handler wrote it, until its arrival."""
     delays: list[float] = []
 
     async def one() -> None:
@@ -82,5 +82,5 @@ async def words(mesh: WorkerRuntime, tokens: int) -> None:
 
 
 def streamed(mesh: Any, tokens: int) -> Any:
-    """A stream of that many tokens."""
+    """Start a stream of that many tokens."""
     return mesh.rpc.stream(Generate(messages=(ChatMessage(role="user", content="x" * 900),), max_tokens=tokens))

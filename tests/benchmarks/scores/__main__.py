@@ -1,10 +1,9 @@
 # ruff: noqa: T201 - a benchmark prints what it found
-"""How well each score tells right answers from wrong ones: `python -m tests.benchmarks.scores [--plots FOLDER]`.
+"""How well each score separates right from wrong answers: `python -m tests.benchmarks.scores [--plots FOLDER]`.
 
-On two labelled sets: answers made from the demo's corpus by stated, seeded edits, and answers of the built-in model
-that were judged one by one (the rule is in tests/benchmarks/answers.md). For each score its AUC, with a 95 %
-interval by resampling questions, and whether it means what it says; that of `quality` by coefficients that were fitted
-on other questions. Then what each score costs.
+There are two labelled sets: answers made from the demo's corpus by seeded edits, and answers of the built-in model that
+were labelled one by one (by the rule in tests/benchmarks/answers.md). The report has the AUC of each score with a 95 %
+interval by resampling questions, its calibration, and its cost. `quality` uses coefficients fitted on other questions.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from poise.scoring import Embed
 from poise.scoring.quality import LEXICAL, SEMANTIC
 from tests.benchmarks.scores import cost, measured, semantic
 from tests.benchmarks.scores.edits import GOOD, edited
-from tests.benchmarks.scores.fit import EDITS_COUNT, Told, all_told, fit, held_out, qualities
+from tests.benchmarks.scores.fit import EDITS_COUNT, TrainingExample, fit, held_out, qualities, training_examples
 from tests.benchmarks.scores.labelled import Case, asked, judged, scored
 from tests.benchmarks.scores.plot import reliability_svg
 from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
@@ -30,11 +29,11 @@ Set = tuple[Sequence[Case], Sequence[dict[str, float]]]
 
 
 def main() -> None:
-    """Measure, print, and write what was asked for."""
+    """Measure, print, and write the requested files."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--plots", type=Path, help="a folder for the reliability plots, as SVG")
     made.add_argument("--write", action="store_true", help=f"write {measured.FILE.name}")
-    made.add_argument("--fit", action="store_true", help="fit the coefficients of quality anew, and print them")
+    made.add_argument("--fit", action="store_true", help="fit the coefficients of quality again, and print them")
     made.add_argument("--embedding", action="store_true", help="only compare quality by words with that by meaning")
     arguments = made.parse_args()
     real, made_up = judged(), edited()
@@ -54,13 +53,13 @@ def main() -> None:
         measured.FILE.write_text("\n".join([measured.HEAD, *tables]))
 
 
-def to_fit(sets: dict[str, Set], embed: Embed | None = None) -> list[Told]:
-    """What the coefficients of quality are fitted on."""
-    return all_told(*sets["real"], 1.0, embed) + all_told(*sets["edits"], EDITS_COUNT, embed)
+def to_fit(sets: dict[str, Set], embed: Embed | None = None) -> list[TrainingExample]:
+    """Return the answers to fit the coefficients of quality on."""
+    return training_examples(*sets["real"], 1.0, embed) + training_examples(*sets["edits"], EDITS_COUNT, embed)
 
 
 def separations(sets: dict[str, Set], plots: Path | None) -> list[str]:
-    """Each score on each set."""
+    """Print and return the statistics of each score on each set."""
     tables = []
     for name, (cases, values) in sets.items():
         of_others = qualities(cases, values, held_out(to_fit(sets))) if name == "real" else None
@@ -86,13 +85,13 @@ def separations(sets: dict[str, Set], plots: Path | None) -> list[str]:
     cases, values = sets["real"]
     for name, holds in parts.items():
         some = [(case, found) for case, found in zip(cases, values, strict=True) if holds(case)]
-        told = {score: _auc([(case.right, found.get(score, 0.0)) for case, found in some]) for score in SCORES}
-        print(f"  {name} ({len(some)}): " + ", ".join(f"{score} {value:.2f}" for score, value in told.items()))
+        aucs = {score: _auc([(case.right, found.get(score, 0.0)) for case, found in some]) for score in SCORES}
+        print(f"  {name} ({len(some)}): " + ", ".join(f"{score} {value:.2f}" for score, value in aucs.items()))
     return tables
 
 
 def mixes() -> list[str]:
-    """What a stream of answers brings, with passages and without."""
+    """Print and return the statistics of a stream of answers, with and without passages."""
     tables = []
     print("\nquality of what one question after another brings")
     for name in MIXES:
@@ -108,7 +107,7 @@ def mixes() -> list[str]:
 
 
 def flags(sets: dict[str, Set]) -> None:
-    """What is 0 or 1: how often it is 1."""
+    """Print how often each flag is 1."""
     print("\nshare of answers with it, right and wrong")
     for name, (cases, values) in sets.items():
         for flag in FLAGS:
@@ -118,7 +117,7 @@ def flags(sets: dict[str, Set]) -> None:
 
 
 def by_edit(cases: Sequence[Case], values: Sequence[dict[str, float]]) -> None:
-    """AUC of each score for each edit, against right sentences and against right answers in other words."""
+    """Print the AUC of each score for each edit, against right sentences and against paraphrases."""
     print("\nAUC by edit, against the reference's sentences / against other words")
     print(f"  {'':18}" + "".join(f"{score:>18}" for score in SCORES))
     for kind in dict.fromkeys(case.kind for case in cases if not case.right):

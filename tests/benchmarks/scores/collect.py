@@ -1,7 +1,7 @@
-# ruff: noqa: T201 - it says how far it has come
-"""Collect: what retrieval finds, and what the built-in model writes: `python -m tests.benchmarks.scores.collect OUT`.
+# ruff: noqa: T201 - it prints its progress
+"""Collects what retrieval finds and what the built-in model writes: `python -m tests.benchmarks.scores.collect OUT`.
 
-Answers that nobody has judged yet go to the file OUT, one JSON object a line, to be judged by the rule of ../answers.md
+Answers without a label are written to the file OUT, one JSON object a line, to be labelled by the rule of ../answers.md
 and then added to ../answers.jsonl.
 """
 
@@ -32,7 +32,7 @@ QUESTIONS: Final = ANSWERS.with_name("answers.toml")
 PASSAGES: Final = 6
 CANDIDATES: Final = 50
 WITHIN: Final = 300.0
-"""Seconds for one answer."""
+"""The timeout of one answer in seconds."""
 PROMPTS: Final[Mapping[str, Callable[[str, Evidence], Sequence[ChatMessage]]]] = {
     "production": lambda asked, evidence: build_prompt(asked, evidence, 2, ""),
     "3 sentences": lambda asked, evidence: build_prompt(asked, evidence, 3, ""),
@@ -49,7 +49,7 @@ def closed_book(question: str) -> Sequence[ChatMessage]:
 
 
 async def find(questions: Sequence[str]) -> dict[str, list[str]]:
-    """By question, the ids of the passages that retrieval finds, best first."""
+    """Return the ids of the passages that retrieval finds, best first, by question."""
     with tempfile.TemporaryDirectory() as folder:
         async with MiniLm(embedding_threads=2) as embedder:
             index = Index(Path(folder), embedder.model)
@@ -79,7 +79,7 @@ async def find(questions: Sequence[str]) -> dict[str, list[str]]:
 
 
 def write(backend: Mapping[str, str], messages: Sequence[ChatMessage]) -> tuple[str, str]:
-    """What the model writes, and why it ended."""
+    """Return the model's text and its finish reason."""
     body = {
         "model": backend["model"],
         "messages": [message.model_dump() for message in messages],
@@ -94,17 +94,17 @@ def write(backend: Mapping[str, str], messages: Sequence[ChatMessage]) -> tuple[
 
 
 async def main(out: Path) -> None:
-    """Ask everything with every prompt."""
+    """Ask all questions with every prompt."""
     questions = [entry["ask"] for entry in tomllib.loads(QUESTIONS.read_text())["question"]]
     if (found := await find(questions)) != json.loads(FOUND.read_text())["found"]:
-        print(f"retrieval finds other passages than {FOUND.name} has: keep these instead, and fit anew")
+        print(f"retrieval finds other passages than {FOUND.name} has: use these instead, and fit again")
         out.with_suffix(".passages.json").write_text(json.dumps(found, indent=0))
     known = {(case.ask, case.text) for case in judged()}
     with tempfile.TemporaryDirectory() as folder, out.open("w") as lines:
         async with ModelServer(Path(folder)) as server:
-            for name, told in PROMPTS.items():
+            for name, build in PROMPTS.items():
                 for asked in questions:
-                    messages = told(asked, Evidence(passages()[asked]))
+                    messages = build(asked, Evidence(passages()[asked]))
                     text, finish = await asyncio.to_thread(write, server.backend, messages)
                     if (asked, text) not in known:
                         known.add((asked, text))

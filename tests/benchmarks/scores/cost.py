@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - a benchmark prints what it found
-"""Cost: what each score takes of a core, and how many runs a second a worker could score."""
+"""The CPU time of each score, and how many runs a second a worker could score."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,24 +22,24 @@ from poise_services.evaluation import run_scores
 from tests.benchmarks.scores.labelled import Case, passages, record
 
 TIMES: Final = 3
-"""Of which the least counts: the machine has other things to do."""
+"""Number of measurements; the minimum counts, as other load only adds time."""
 
 
 def show(first: Sequence[Case], then: Sequence[Case]) -> None:
-    """Print it, in µs of CPU.
+    """Print the cost in µs of CPU.
 
     Args:
-        first: Answers on passages that were never seen.
+        first: Answers on new passages.
         then: Other answers on the same passages.
     """
     print("\ncost, µs of CPU for each run of 6 passages")
     evidences = {case.ask: Evidence(passages()[case.ask]) for case in first}
-    borne = Groundedness(0.9, (), ())
+    supported = Groundedness(0.9, (), ())
     of_each: dict[str, Callable[[Case], object]] = {
         "evidence, passages seen before": lambda case: Evidence(passages()[case.ask]),
         "groundedness": lambda case: groundedness(case.text, evidences[case.ask], question=case.ask),
         "relevance": lambda case: relevance(case.text, evidences[case.ask], case.ask),
-        "quality, of both": lambda case: quality(case.text, borne, 0.5),
+        "quality, of both": lambda case: quality(case.text, supported, 0.5),
         "is_empty, degenerate, is_truncated, is_refusal": lambda case: (
             is_empty(case.text),
             is_looping(case.text),

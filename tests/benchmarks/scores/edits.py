@@ -1,7 +1,7 @@
-"""Edits: good and bad answers made from right ones, by stated, seeded edits.
+"""Good and bad answers made from right ones by seeded edits.
 
-`right.toml` has sentences of the language reference that answer a question, and the same fact in other words. Good
-are the sentence, the sentence lightly reworded, and those own words. Bad is each of `BAD`.
+`right.toml` has sentences of the language reference that answer a question, and the same fact in other words. Good are
+the sentence, the sentence lightly reworded, and the other words. Bad are the results of the edits in `BAD`.
 """
 
 import random
@@ -17,7 +17,7 @@ from tests.benchmarks.scores.labelled import Case
 SEED: Final = 6
 RIGHT: Final = Path(__file__).with_name("right.toml")
 GOOD: Final = ("the sentence", "lightly reworded")
-"""What edits are compared with; own words are told apart."""
+"""The kinds that edits are compared with; paraphrases are reported separately."""
 NAMES: Final = ("Frobnicator", "ZaphodError", "quux_table", "Blorptown")
 ALIKE: Final = (
     ("is executed", "runs"),
@@ -56,31 +56,31 @@ class Right:
 
 
 def right() -> list[Right]:
-    """All of them."""
+    """Return all right answers."""
     return [Right(**entry) for entry in tomllib.loads(RIGHT.read_text())["answer"]]
 
 
 def lightly_reworded(sentence: str) -> str:
-    """Up to all of the words of `ALIKE` replaced, and "In Python," before it."""
+    """Return the sentence with the words of `ALIKE` replaced, after "In Python,"."""
     for said, other in ALIKE:
         sentence = re.sub(rf"\b{said}\b", other, sentence, flags=re.IGNORECASE)
     return f"In Python, {sentence[0].lower()}{sentence[1:]}"
 
 
 def another_answer(all_of_them: list[Right], at: int, _dice: random.Random) -> Case:
-    """The right answer to another question."""
+    """Return the right answer to another question."""
     return _bad(all_of_them[at], all_of_them[(at + 23) % len(all_of_them)].says, "another's answer")
 
 
 def changed_number(all_of_them: list[Right], at: int, dice: random.Random) -> Case:
-    """Its first number is another one; if it has none, one is added."""
+    """Return the answer with its first number changed, or one added if it has none."""
     says, other = all_of_them[at].says, str(dice.randrange(11, 99))
     changed = re.sub(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)", other, says, count=1)
     return _bad(all_of_them[at], changed if changed != says else f"{_bare(says)}, {other} times.", "changed number")
 
 
 def negated(all_of_them: list[Right], at: int, _dice: random.Random) -> Case:
-    """It denies what the reference affirms, or the other way about."""
+    """Return the answer with its statement negated."""
     says = all_of_them[at].says
     if DENIES.search(says):
         return _bad(all_of_them[at], DENIES.sub("", says, count=1), "negated")
@@ -89,30 +89,30 @@ def negated(all_of_them: list[Right], at: int, _dice: random.Random) -> Case:
 
 
 def invented_name(all_of_them: list[Right], at: int, dice: random.Random) -> Case:
-    """Its longest word but the first is a name that nobody has heard of."""
+    """Return the answer with its longest word, except for the first, replaced by an invented name."""
     said = all_of_them[at].says.split()
     longest = max(range(1, len(said)), key=lambda place: len(said[place]))
     return _bad(all_of_them[at], " ".join([*said[:longest], dice.choice(NAMES), *said[longest + 1 :]]), "invented name")
 
 
 def truncated(all_of_them: list[Right], at: int, _dice: random.Random) -> Case:
-    """Its first half; the model says that it was cut off."""
+    """Return the first half of the answer, with the finish reason of a truncation."""
     said = all_of_them[at].says.split()
     return _bad(all_of_them[at], " ".join(said[: max(2, len(said) // 2)]).rstrip("."), "truncated", "length")
 
 
 def looping(all_of_them: list[Right], at: int, _dice: random.Random) -> Case:
-    """Its first six words, again and again."""
+    """Return the first six words of the answer, repeated."""
     return _bad(all_of_them[at], " ".join(all_of_them[at].says.split()[:6] * 8), "looping", "length")
 
 
 def empty(all_of_them: list[Right], at: int, _dice: random.Random) -> Case:
-    """Nothing."""
+    """Return an empty answer."""
     return _bad(all_of_them[at], "", "empty")
 
 
 def refusal(all_of_them: list[Right], at: int, dice: random.Random) -> Case:
-    """It declines, though the passages tell."""
+    """Return a refusal, although the passages have the answer."""
     ways = ("I'm sorry, I cannot answer that.", "The text does not mention this.", "As an AI, I do not know.")
     return _bad(all_of_them[at], dice.choice(ways), "refusal")
 
@@ -138,7 +138,7 @@ def _bare(sentence: str) -> str:
 
 
 def edited() -> list[Case]:
-    """All good and bad answers, the same ones each time."""
+    """Return all good and bad answers, the same each time."""
     dice, them, cases = random.Random(SEED), right(), list[Case]()
     for at, one in enumerate(them):
         cases.append(Case(one.ask, one.says, right=True, kind="the sentence"))
@@ -149,7 +149,7 @@ def edited() -> list[Case]:
 
 
 def edited_own_words() -> list[Case]:
-    """Right answers in other words, made wrong; nothing is fitted on them. Of a single word, none is made."""
+    """Return edited paraphrases of right answers, except for single words. Nothing is fitted on them."""
     dice, them = random.Random(SEED), [replace(one, says=one.reworded) for one in right()]
     edits = (another_answer, changed_number, negated, invented_name)
     return [edit(them, at, dice) for at, one in enumerate(them) if " " in one.says for edit in edits]

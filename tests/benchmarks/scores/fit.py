@@ -1,4 +1,4 @@
-"""Fit: the coefficients of `poise.scoring.quality`, by logistic regression on judged and on edited answers."""
+"""Fits the coefficients of `poise.scoring.quality` by logistic regression on labelled and on edited answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,36 +13,36 @@ from poise.scoring.quality import LEXICAL, Coefficients, Features
 from tests.benchmarks.scores.labelled import Case, passages
 
 RIDGE: Final = 1.0
-"""The penalty on squared coefficients: it keeps those of few answers small (Hoerl and Kennard, 1970)."""
+"""The penalty on squared coefficients, which limits those based on few answers (Hoerl and Kennard, 1970)."""
 STEPS: Final = 50
 FOLDS: Final = 10
 SEED: Final = 3
 
 EDITS_COUNT: Final = 0.3
-"""How much an edited answer counts beside a judged one: the small model seldom gets a number or a name wrong in an
-answer that is right otherwise, and other models do."""
+"""The weight of an edited answer relative to a labelled one. The small model rarely writes a wrong number or name in an
+otherwise right answer; other models do."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An answer to fit on."""
+class TrainingExample:
+    """An answer to fit on, with its weight."""
 
     case: Case
     found: Features
     counts: float = 1.0
 
 
-def all_told(
+def training_examples(
     cases: Sequence[Case], values: Sequence[dict[str, float]], counts: float, embed: Embed | None
-) -> list[Told]:
-    """Those of some answers that can be fitted on; without what makes vectors, for a fit by words."""
-    return [Told(cases[at], found_in(cases[at], embed), counts) for at in usable(values)]
+) -> list[TrainingExample]:
+    """Return the usable answers with their features; without `embed`, those of a lexical fit."""
+    return [TrainingExample(cases[at], features_of(cases[at], embed), counts) for at in usable(values)]
 
 
-def found_in(case: Case, embed: Embed | None) -> Features:
-    """What evaluation tells an answer's quality from."""
+def features_of(case: Case, embed: Embed | None) -> Features:
+    """Return the features from which evaluation estimates quality."""
     text, evidence = case.text.strip(), _evidence(case.ask)
     return quality_features(
         text,
@@ -58,17 +58,17 @@ def _evidence(ask: str) -> Evidence:
 
 
 def usable(values: Sequence[dict[str, float]]) -> list[int]:
-    """Those that quality is worked out for: what is no answer has 0 by rule."""
+    """Return the indices of the answers whose quality is estimated; degenerate answers always have 0."""
     flaws = ("empty", "degenerate", "truncated", "refused")
     return [at for at, found in enumerate(values) if "quality" in found and not any(found[name] for name in flaws)]
 
 
-def fit(told: Sequence[Told], like: Coefficients = LEXICAL) -> Coefficients:
-    """The coefficients for these answers, by Newton's method, of those features that count in others."""
+def fit(examples: Sequence[TrainingExample], like: Coefficients = LEXICAL) -> Coefficients:
+    """Fit the nonzero coefficients of `like` to these answers by Newton's method."""
     names = [name for name in Features._fields if getattr(like, name)]
-    columns = np.array([[1.0, *(getattr(one.found, name) for name in names)] for one in told])
-    right = np.array([float(one.case.right) for one in told])
-    counts = np.array([one.counts for one in told])
+    columns = np.array([[1.0, *(getattr(one.found, name) for name in names)] for one in examples])
+    right = np.array([float(one.case.right) for one in examples])
+    counts = np.array([one.counts for one in examples])
     penalty = RIDGE * np.diag([0.0, *[1.0] * len(names)])
     weights: Floats = np.zeros(columns.shape[1])
     for _ in range(STEPS):
@@ -79,12 +79,12 @@ def fit(told: Sequence[Told], like: Coefficients = LEXICAL) -> Coefficients:
     return Coefficients(rounded[0], **dict(zip(names, rounded[1:], strict=True)))
 
 
-def held_out(told: Sequence[Told], like: Coefficients = LEXICAL) -> Callable[[str], Coefficients]:
-    """By question, the coefficients that were fitted on the answers to other questions."""
-    questions = sorted({one.case.ask for one in told})
+def held_out(examples: Sequence[TrainingExample], like: Coefficients = LEXICAL) -> Callable[[str], Coefficients]:
+    """Return, by question, the coefficients fitted on the answers to other questions."""
+    questions = sorted({one.case.ask for one in examples})
     order = np.random.default_rng(SEED).permutation(len(questions))
     fold = {questions[place]: number % FOLDS for number, place in enumerate(order)}
-    by_fold = [fit([one for one in told if fold[one.case.ask] != number], like) for number in range(FOLDS)]
+    by_fold = [fit([one for one in examples if fold[one.case.ask] != number], like) for number in range(FOLDS)]
     return lambda ask: by_fold[fold[ask]]
 
 
@@ -94,8 +94,8 @@ def qualities(
     of: Callable[[str], Coefficients],
     embed: Embed | None = None,
 ) -> list[float]:
-    """The quality of each by coefficients that depend on the question."""
+    """Return the quality of each answer by coefficients that depend on the question."""
     found = [0.0] * len(cases)
     for at in usable(values):
-        found[at] = of(cases[at].ask)(found_in(cases[at], embed))
+        found[at] = of(cases[at].ask)(features_of(cases[at], embed))
     return found

@@ -1,4 +1,4 @@
-"""Labelled: answers that were judged one by one, and the passages that evaluation sees beside each of them."""
+"""Labelled answers, and the passages that evaluation has for each of them."""
 
 import hashlib
 import json
@@ -16,33 +16,33 @@ from poise_services.retrieval.passages import passage_record_key, split_document
 
 ANSWERS: Final = Path(__file__).parents[1] / "answers.jsonl"
 FOUND: Final = Path(__file__).with_name("passages.json")
-"""By question, the ids of what the retrieval tier found for it, best first."""
+"""The ids of the passages that retrieval found, best first, by question."""
 WITHOUT: Final = ("closed book", "empty text")
-"""Prompts that hold no passages."""
+"""Prompts without passages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One answer, and whether it is right."""
+    """One answer and its label."""
 
     ask: str
     text: str
     right: bool
     kind: str
-    """Whose it is: the model's, or the edit that it was made by."""
+    """`the model's`, or the name of its edit."""
     finish: str = "stop"
     doubtful: bool = False
     prompts: tuple[str, ...] = ()
-    """Those that the model wrote it to; none for those that were collected before prompts were written down."""
+    """The prompts of the answer; none if it was collected before prompts were recorded."""
 
     @property
     def with_passages(self) -> bool:
-        """Whether the model was given any."""
+        """Return whether the prompt had passages."""
         return not self.prompts or any(prompt not in WITHOUT for prompt in self.prompts)
 
 
 def judged() -> list[Case]:
-    """The answers of the small model that were judged, each text to a question once."""
+    """Return the labelled answers of the small model, each text to a question once."""
     return [
         Case(
             ask=line["ask"],
@@ -58,13 +58,13 @@ def judged() -> list[Case]:
 
 
 def asked(prompt: str) -> list[Case]:
-    """The answers to one prompt, one for each question that was asked with it."""
+    """Return the answers to one prompt, one for each question."""
     return [case for case in judged() if prompt in case.prompts]
 
 
 @cache
 def passages() -> Mapping[str, tuple[Passage, ...]]:
-    """By question, what retrieval found, as a run's record has it."""
+    """Return the passages by question as in a run record."""
     parts = {
         passage_record_key(name, number): (document.source, body)
         for name, document in corpus().items()
@@ -87,12 +87,12 @@ def passages() -> Mapping[str, tuple[Passage, ...]]:
 
 
 def digest(found: Iterable[tuple[Passage, ...]]) -> str:
-    """What tells the passages of one Python's reference from another's."""
+    """Return a digest that identifies the passages of one version of Python's reference."""
     return hashlib.sha256("\x00".join(one.text for some in found for one in some).encode()).hexdigest()[:16]
 
 
 def record(case: Case) -> RunRecord:
-    """The record of a run that the answer is of."""
+    """Return the record of a run with this answer."""
     draw = Draw(
         variant="small", probability=1.0, policy="answer", policy_version=1, raw=case.text, finish_reason=case.finish
     )
@@ -109,5 +109,5 @@ def record(case: Case) -> RunRecord:
 
 
 def scored(cases: Iterable[Case]) -> list[dict[str, float]]:
-    """What evaluation thinks of each of them."""
+    """Return the scores of evaluation for each answer."""
     return [score_run(record(case)).values for case in cases]

@@ -1,4 +1,4 @@
-"""Measured: what is kept in `measured.toml`, so that delays of detection can be worked out from it."""
+"""Writes the measured scores to `measured.toml`, for the benchmark of detection delays."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ HEAD: Final = """\
 
 
 def table(name: str, values: Mapping[str, object]) -> str:
-    """One table of the file."""
+    """Format one table of the file."""
     return "\n".join([f"[{name}]", *(f"{key} = {_value(value)}" for key, value in values.items()), ""])
 
 
 def of_score(found: Separation, bins: Sequence[Bin]) -> dict[str, object]:
-    """What is kept of a score."""
+    """Return the stored values of a score."""
     return asdict(found) | {
         "n": found.right + found.wrong,
         "base_rate": found.right / (found.right + found.wrong),
@@ -33,7 +33,7 @@ def of_score(found: Separation, bins: Sequence[Bin]) -> dict[str, object]:
 
 
 def of_mix(judgements: Sequence[Judgement]) -> dict[str, object]:
-    """What a stream of answers brings."""
+    """Return the stored values of a stream of answers."""
     scores = [one.score for one in judgements]
     found = separation(judgements)
     return {

@@ -1,4 +1,4 @@
-"""Plot: the reliability of a score, as an SVG that is drawn by hand."""
+"""The reliability diagram of a score as an SVG."""
 
 from collections.abc import Sequence
 from html import escape
@@ -11,7 +11,7 @@ EDGE: Final = 40
 
 
 def reliability_svg(name: str, bins: Sequence[Bin]) -> str:
-    """What share was right, by what the score said; on the dashed line it means what it says."""
+    """Return a plot of the share of right answers by score; a calibrated score is on the dashed line."""
     span = SIZE - 2 * EDGE
 
     def at(score: float, share: float) -> tuple[float, float]:

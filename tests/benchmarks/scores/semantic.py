@@ -1,8 +1,8 @@
 # ruff: noqa: T201 - a benchmark prints what it found
-"""Meaning: quality told by words and by meaning, side by side: `python -m tests.benchmarks.scores --embedding`.
+"""Compares lexical with semantic quality: `python -m tests.benchmarks.scores --embedding`.
 
-All by coefficients that were fitted on other questions. Beside the two that are in use stands one for which denials and
-unknown names count in groundedness alone: what it brings that they count by themselves, without a vector.
+All coefficients are fitted on other questions. In the first column, denials and unknown names count only in
+groundedness: it shows the effect of their own coefficients in the lexical score.
 """
 
 import time
@@ -17,7 +17,7 @@ from poise.scoring.quality import LEXICAL, SEMANTIC, Coefficients
 from poise.scoring.tokenization import sentences
 from poise_services.evaluation.run_scores import score_run
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
-from tests.benchmarks.scores.fit import EDITS_COUNT, all_told, held_out, qualities
+from tests.benchmarks.scores.fit import EDITS_COUNT, held_out, qualities, training_examples
 from tests.benchmarks.scores.labelled import Case, passages, record, scored
 from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
 
@@ -26,7 +26,7 @@ MEASURES: Final[Mapping[str, Coefficients]] = {
     "by words": LEXICAL,
     "by meaning": SEMANTIC,
 }
-"""Only which of their coefficients are 0 counts: they are fitted anew."""
+"""Only which coefficients are 0 matters: the others are fitted again."""
 EDITS: Final = ("another's answer", "changed number", "negated", "invented name")
 
 Set = tuple[Sequence[Case], Sequence[dict[str, float]]]
@@ -39,7 +39,10 @@ def show(sets: Mapping[str, Set], embed: Embed) -> None:
     all_sets = {**sets, "own words, edited": (own, scored(own))}
     rows: Rows = defaultdict(dict)
     for name, like in MEASURES.items():
-        of = held_out([*all_told(*sets["real"], 1.0, embed), *all_told(*sets["edits"], EDITS_COUNT, embed)], like)
+        of = held_out(
+            [*training_examples(*sets["real"], 1.0, embed), *training_examples(*sets["edits"], EDITS_COUNT, embed)],
+            like,
+        )
         found = {kind: (cases, qualities(cases, values, of, embed)) for kind, (cases, values) in all_sets.items()}
         _real(rows, name, *found["real"])
         _edits(rows, name, _by_kind(*found["edits"]), _by_kind(*found["own words, edited"]))
@@ -81,10 +84,10 @@ def _by_kind(cases: Sequence[Case], found: Sequence[float]) -> Mapping[str, list
 
 
 def _cost(first: Sequence[Case], then: Sequence[Case]) -> None:
-    """In ms of CPU: what a worker scores a run in that compares by meaning.
+    """Print the ms of CPU to score a run with semantic comparison.
 
     Args:
-        first: Answers on passages that were never seen, one to a question.
+        first: Answers on new passages, one to a question.
         then: Other answers on the same passages.
     """
     embed = EmbeddingModel().embed

@@ -1,4 +1,4 @@
-"""Separation: how well a score tells good answers from bad ones, and whether it means what it says."""
+"""How well a score separates right from wrong answers, and whether it is calibrated."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 POINTS: Final = 21
-"""Quantiles of a score that are kept, from the least to the most."""
+"""The number of stored quantiles of a score."""
 RESAMPLES: Final = 500
 SEED: Final = 1
 BINS: Final = 8
@@ -23,29 +23,29 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Answers of about the same score."""
+    """Answers with similar scores."""
 
     mean: float
-    """Of their scores."""
+    """The mean of their scores."""
     right: float
-    """Their share that is right."""
+    """The share of right answers."""
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """What there is to say of a score."""
+    """The statistics of a score."""
 
     auc: float
     low: float
     """The ends of the 95 % interval of the AUC, by resampling questions (Efron, 1979; as clusters)."""
     high: float
     threshold: float
-    """Where sensitivity and specificity together are highest (Youden, 1950): below it is taken for wrong."""
+    """The threshold with the highest sum of sensitivity and specificity (Youden, 1950); below it counts as wrong."""
     sensitivity: float
-    """The share of the wrong answers that are below."""
+    """The share of the wrong answers below the threshold."""
     specificity: float
-    """The share of the right ones that are not."""
+    """The share of the right answers at or above the threshold."""
     right: int
     wrong: int
     good: tuple[float, ...]
@@ -54,7 +54,7 @@ class Separation:
 
 
 def auc(good: Sequence[float], bad: Sequence[float]) -> float:
-    """The chance that a right answer scores above a wrong one (Mann and Whitney, 1947); ties count for half."""
+    """Return the probability that a right answer scores above a wrong one (Mann and Whitney, 1947); ties count half."""
     order = sorted([(score, True) for score in good] + [(score, False) for score in bad])
     wins, below, at = 0.0, 0, 0
     while at < len(order):
@@ -66,7 +66,7 @@ def auc(good: Sequence[float], bad: Sequence[float]) -> float:
 
 
 def separation(judgements: Sequence[Judgement]) -> Separation:
-    """Everything of one score."""
+    """Return the statistics of one score."""
     good = sorted(one.score for one in judgements if one.right)
     bad = sorted(one.score for one in judgements if not one.right)
     low, high = _interval(judgements)
@@ -86,7 +86,7 @@ def separation(judgements: Sequence[Judgement]) -> Separation:
 
 
 def quantiles(ordered: Sequence[float]) -> tuple[float, ...]:
-    """The least, the most, and what lies evenly between (linear interpolation)."""
+    """Return evenly spaced quantiles from the minimum to the maximum (linear interpolation)."""
     places = [(len(ordered) - 1) * point / (POINTS - 1) for point in range(POINTS)]
     found = []
     for place in places:
@@ -97,7 +97,7 @@ def quantiles(ordered: Sequence[float]) -> tuple[float, ...]:
 
 
 def reliability(judgements: Sequence[Judgement], bins: int = BINS) -> list[Bin]:
-    """Answers in order of their score, in groups of about the same size; equal scores stay together."""
+    """Group answers by score into bins of similar size; equal scores stay together."""
     ordered = sorted(judgements, key=lambda one: one.score)
     groups: list[list[Judgement]] = [[]]
     for one in ordered:
@@ -111,7 +111,7 @@ def reliability(judgements: Sequence[Judgement], bins: int = BINS) -> list[Bin]:
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error (Naeini, Cooper and Hauskrecht, 2015), over bins of equal size."""
+    """Return the expected calibration error (Naeini, Cooper and Hauskrecht, 2015) over bins of equal size."""
     return sum(one.count * abs(one.mean - one.right) for one in bins) / sum(one.count for one in bins)
 
 

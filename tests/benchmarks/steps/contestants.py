@@ -1,4 +1,4 @@
-"""The contestants: the same workflow under Poise, DBOS and Restate, and what of a step is on disk when it returns."""
+"""The contestants: the same workflow in Poise, DBOS and Restate, and what of a step is on disk when it returns."""
 
 import asyncio
 import os
@@ -23,40 +23,40 @@ from poise.stack.kafka import Kafka
 from poise.stack.managed_process import ManagedProcess
 from poise.stack.valkey import Valkey
 from poise.worker.runtime import WorkerRuntime
-from tests.benchmarks.steps.abroad import Abroad
+from tests.benchmarks.steps.installations import Installations
 from tests.benchmarks.steps.servers import Postgres, Restate, SyncedValkey, spent
-from tests.benchmarks.subject import Worker
+from tests.benchmarks.worker_process import WorkerProcess
 
 LONGEST: Final = 240.0
-"""Seconds that one measurement may take."""
+"""The timeout of one measurement in seconds."""
 
 ABROAD: Final = {"PYTHONPATH": str(Path(__file__).parents[3])}
-"""The benchmark's own modules, and none of our packages."""
+"""The import path of the other systems' workers: the modules of the benchmark, and no package of Poise."""
 
 Begin = Callable[[int], Awaitable[object]]
-"""Has one workflow of so many steps done."""
+"""Runs one workflow with that number of steps."""
 
 
-class Subject:
-    """A contestant at work.
+class RunningContestant:
+    """A contestant with its worker and servers running.
 
     Args:
-        worker: The process in which its workflows are.
-        servers: Those that its steps cost something.
-        begin: How a workflow comes to the worker; None = it begins them itself.
+        worker: The process that runs the workflows.
+        servers: The servers whose CPU time counts for the steps.
+        begin: Starts a workflow from outside; None = the worker starts them itself.
     """
 
-    def __init__(self, worker: Worker, servers: tuple[ManagedProcess, ...], begin: Begin | None = None) -> None:
+    def __init__(self, worker: WorkerProcess, servers: tuple[ManagedProcess, ...], begin: Begin | None = None) -> None:
         self._worker = worker
         self._servers = servers
         self._begin = begin
 
     async def measure(self, workflows: int, steps: int) -> dict[str, Any]:
-        """Have so many workflows of so many steps done at once.
+        """Run workflows concurrently, each with that number of steps.
 
         Returns:
-            `took`: seconds of each step; `wall`: from the first one's begin to the last one's end; `cpu` and `served`:
-            CPU seconds of the worker and of the servers.
+            `took`: seconds of each step; `wall`: from the start of the first to the end of the last; `cpu` and
+            `served`: CPU seconds of the worker and of the servers.
         """
         before = spent(*self._servers)
         if self._begin is None:
@@ -69,11 +69,11 @@ class Subject:
 
 
 @asynccontextmanager
-async def started(*arguments: str | Path, env: dict[str, str] | None = None) -> AsyncIterator[Worker]:
-    """A worker: a Python, the module's name, its arguments; one of the others unless it is given variables."""
+async def started(*arguments: str | Path, env: dict[str, str] | None = None) -> AsyncIterator[WorkerProcess]:
+    """Run a worker, given by a Python, a module and its arguments; by default with the variables of other systems."""
     python, module, *rest = arguments
     command = [python, "-m", f"tests.benchmarks.steps.{module}", *rest]
-    worker = await Worker.start(command, os.environ | (env or ABROAD))
+    worker = await WorkerProcess.start(command, os.environ | (env or ABROAD))
     try:
         yield worker
     finally:
@@ -81,10 +81,10 @@ async def started(*arguments: str | Path, env: dict[str, str] | None = None) -> 
 
 
 def poise(*, synced: bool = False, spans: bool = True) -> "Open":
-    """A tier, as anyone would write it."""
+    """Return Poise: a tier as a user would write it."""
 
     @asynccontextmanager
-    async def run(_abroad: Abroad, folder: Path) -> AsyncIterator[Subject]:
+    async def run(_installations: Installations, folder: Path) -> AsyncIterator[RunningContestant]:
         cache = (SyncedValkey if synced else Valkey)(folder / "valkey")
         async with Kafka(folder / "kafka") as kafka, cache:
             settings = MeshSettings(broker=kafka.bootstrap, spans=False)
@@ -99,51 +99,51 @@ def poise(*, synced: bool = False, spans: bool = True) -> "Open":
                     run = new_run_id(time.time(), SystemRandom())
                     await mesh.rpc.call(Ask(question=str(steps)), CallOptions(run=run, key=run))
 
-                yield Subject(worker, (cache, kafka), begin)
+                yield RunningContestant(worker, (cache, kafka), begin)
 
     return run
 
 
-def dbos(form: str, database: Callable[[Abroad, Path], Postgres | str]) -> "Open":
-    """DBOS, its functions of one form: `plain` or `async`."""
+def dbos(form: str, database: Callable[[Installations, Path], Postgres | str]) -> "Open":
+    """Return DBOS, with functions of one form: `plain` or `async`."""
 
     @asynccontextmanager
-    async def run(abroad: Abroad, folder: Path) -> AsyncIterator[Subject]:
-        found = database(abroad, folder)
+    async def run(installations: Installations, folder: Path) -> AsyncIterator[RunningContestant]:
+        found = database(installations, folder)
         if isinstance(found, str):
-            async with started(abroad.python(), "dbos_worker", found, form) as worker:
-                yield Subject(worker, ())
+            async with started(installations.python(), "dbos_worker", found, form) as worker:
+                yield RunningContestant(worker, ())
             return
-        async with found, started(abroad.python(), "dbos_worker", found.url, form) as worker:
-            yield Subject(worker, (found,))
+        async with found, started(installations.python(), "dbos_worker", found.url, form) as worker:
+            yield RunningContestant(worker, (found,))
 
     return run
 
 
-def sqlite(_abroad: Abroad, folder: Path) -> str:
-    """A file."""
+def sqlite(_installations: Installations, folder: Path) -> str:
+    """Return the URL of a database file."""
     return f"sqlite:///{folder}/dbos.sqlite"
 
 
-def postgres(abroad: Abroad, folder: Path) -> Postgres:
-    """A server."""
-    return Postgres(abroad.postgres(), folder / "postgres", synced=True)
+def postgres(installations: Installations, folder: Path) -> Postgres:
+    """Return a Postgres server that syncs each commit."""
+    return Postgres(installations.postgres(), folder / "postgres", synced=True)
 
 
-def hasty_postgres(abroad: Abroad, folder: Path) -> Postgres:
-    """A server that answers before it has written."""
-    return Postgres(abroad.postgres(), folder / "postgres", synced=False)
+def unsynced_postgres(installations: Installations, folder: Path) -> Postgres:
+    """Return a Postgres server that acknowledges a commit before it is on disk."""
+    return Postgres(installations.postgres(), folder / "postgres", synced=False)
 
 
 def restate(*, synced: bool = True) -> "Open":
-    """Restate: its server calls the worker."""
+    """Return Restate, whose server calls the worker."""
 
     @asynccontextmanager
-    async def run(abroad: Abroad, folder: Path) -> AsyncIterator[Subject]:
+    async def run(installations: Installations, folder: Path) -> AsyncIterator[RunningContestant]:
         port = str(probe.free_port())
         async with (
-            Restate(abroad.restate(), folder / "restate", synced=synced) as server,
-            started(abroad.python(), "restate_worker", port) as worker,
+            Restate(installations.restate(), folder / "restate", synced=synced) as server,
+            started(installations.python(), "restate_worker", port) as worker,
             httpx2.AsyncClient(timeout=LONGEST) as http,
         ):
             await server.register(f"http://{probe.LOOPBACK}:{port}")
@@ -152,22 +152,22 @@ def restate(*, synced: bool = True) -> "Open":
                 answer = await http.post(f"{server.ingress}/bench/follow", json=steps)
                 answer.raise_for_status()
 
-            yield Subject(worker, (server,), begin)
+            yield RunningContestant(worker, (server,), begin)
 
     return run
 
 
-Open = Callable[[Abroad, Path], AbstractAsyncContextManager[Subject]]
-"""Starts a contestant, with its servers' data in a folder of its own."""
+Open = Callable[[Installations, Path], AbstractAsyncContextManager[RunningContestant]]
+"""Starts a contestant with the data of its servers in its own folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One row."""
+    """A contestant: one row of the report."""
 
     name: str
     open: Open
-    kept: str
+    durability: str
     """What is on disk when a step returns."""
 
 
@@ -187,7 +187,7 @@ CONTESTANTS: Final = (
     Contestant(POSTGRES_ASYNC, dbos("async", postgres), "The same."),
     Contestant(
         POSTGRES_HASTY,
-        dbos("plain", hasty_postgres),
+        dbos("plain", unsynced_postgres),
         "`synchronous_commit=off`: all but the last 0.6 s (thrice `wal_writer_delay`).",
     ),
     Contestant(RESTATE, restate(), "Everything: Restate's default, its log's RocksDB syncs its own log."),

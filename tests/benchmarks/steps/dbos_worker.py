@@ -1,4 +1,4 @@
-"""A worker of DBOS: `python -m tests.benchmarks.steps.dbos_worker URL plain|async`, in the others' environment."""
+"""A worker of DBOS: `python -m tests.benchmarks.steps.dbos_worker URL plain|async`, in its own environment."""
 
 import asyncio
 import sys
@@ -8,11 +8,11 @@ from typing import Any
 
 from dbos import DBOS
 
-from tests.benchmarks.steps.watch import RESULT, Watch, serve
+from tests.benchmarks.steps.step_timer import RESULT, StepTimer, serve
 
 
-def plain(watch: Watch) -> Callable[[int], Any]:
-    """A workflow of plain functions, which DBOS runs in threads: its faster form."""
+def plain(timer: StepTimer) -> Callable[[int], Any]:
+    """Return a workflow of plain functions, which DBOS runs in threads: its faster form."""
 
     def nothing() -> dict[str, str]:
         return RESULT
@@ -23,14 +23,14 @@ def plain(watch: Watch) -> Callable[[int], Any]:
         for _ in range(steps):
             began = time.perf_counter()
             step()
-            watch.note(began)
+            timer.record(began)
 
     workflow = DBOS.workflow()(follow)
     return lambda steps: asyncio.to_thread(DBOS.start_workflow, workflow, steps)
 
 
-def coroutines(watch: Watch) -> Callable[[int], Any]:
-    """A workflow of async functions."""
+def coroutines(timer: StepTimer) -> Callable[[int], Any]:
+    """Return a workflow of async functions."""
 
     async def nothing() -> dict[str, str]:
         return RESULT
@@ -38,16 +38,16 @@ def coroutines(watch: Watch) -> Callable[[int], Any]:
     step = DBOS.step()(nothing)
 
     async def follow(steps: int) -> None:
-        await watch.follow(steps, step)
+        await timer.run_steps(steps, step)
 
     workflow = DBOS.workflow()(follow)
     return lambda steps: DBOS.start_workflow_async(workflow, steps)
 
 
 async def main(url: str, form: str) -> None:
-    """Run workflows as the lines of standard input ask for them."""
-    watch = Watch()
-    begin = {"plain": plain, "async": coroutines}[form](watch)
+    """Run workflows as requested by the lines of standard input."""
+    timer = StepTimer()
+    begin = {"plain": plain, "async": coroutines}[form](timer)
 
     async def run(workflows: int, steps: int) -> None:
         handles = await asyncio.gather(*(begin(steps) for _ in range(workflows)))
@@ -56,7 +56,7 @@ async def main(url: str, form: str) -> None:
 
     DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
     DBOS.launch()
-    await serve(watch, run)
+    await serve(timer, run)
     DBOS.destroy()
 
 

@@ -1,4 +1,4 @@
-"""A worker of Restate: `python -m tests.benchmarks.steps.restate_worker PORT`, in the others' environment."""
+"""A worker of Restate: `python -m tests.benchmarks.steps.restate_worker PORT`, in its own environment."""
 
 import asyncio
 import logging
@@ -9,18 +9,18 @@ import restate
 from hypercorn.asyncio import serve as hypercorn
 from hypercorn.config import Config
 
-from tests.benchmarks.steps.watch import RESULT, Watch, serve
+from tests.benchmarks.steps.step_timer import RESULT, StepTimer, serve
 
 
 async def main(port: str) -> None:
     """Serve workflows until standard input ends."""
-    watch, stop = Watch(), asyncio.Event()
+    timer, stop = StepTimer(), asyncio.Event()
 
     async def nothing() -> dict[str, str]:
         return RESULT
 
     async def follow(context: Any, steps: int) -> None:
-        await watch.follow(steps, lambda: context.run_typed("nothing", nothing))
+        await timer.run_steps(steps, lambda: context.run_typed("nothing", nothing))
 
     service = restate.Service("bench")
     follow.__annotations__["context"] = restate.Context
@@ -29,7 +29,7 @@ async def main(port: str) -> None:
     config.bind = [f"127.0.0.1:{port}"]
     config.loglevel = "ERROR"
     server = asyncio.create_task(hypercorn(restate.app([service]), config, shutdown_trigger=stop.wait))
-    await serve(watch)
+    await serve(timer)
     stop.set()
     await server
 

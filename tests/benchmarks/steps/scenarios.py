@@ -1,12 +1,12 @@
-"""The scenarios: what the workflows do, what is taken from it, and what is aimed at."""
+"""The scenarios: their workflows, measures and targets."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.benchmarks.command import Plan
-from tests.benchmarks.figures import Collected, Ratio, percentile
+from tests.benchmarks.command import MeasurementPlan
+from tests.benchmarks.figures import FigureCollector, Ratio, percentile
 from tests.benchmarks.steps.contestants import (
     OURS,
     OURS_SYNCED,
@@ -15,12 +15,12 @@ from tests.benchmarks.steps.contestants import (
     RESTATE,
     RESTATE_HASTY,
     SQLITE,
-    Subject,
+    RunningContestant,
 )
-from tests.benchmarks.steps.watch import SIZE
+from tests.benchmarks.steps.step_timer import SIZE
 
 SEQUENTIAL, AT_ONCE, EACH, EMPTY = 500, 32, 50, 50
-"""Steps of the lone workflow; workflows at once, and the steps of each; workflows without steps."""
+"""Steps of the single workflow; concurrent workflows, and the steps of each; workflows without steps."""
 
 PAIRS: Final = (
     (OURS_SYNCED, SQLITE),
@@ -31,25 +31,25 @@ PAIRS: Final = (
     (OURS, POSTGRES),
     (OURS, RESTATE),
 )
-"""Ours and another: first where as much is on disk, last as each comes."""
+"""Pairs of Poise and another system: first with equal durability, last with the defaults of each."""
 
 Sample = dict[str, float]
-"""A contestant's values of one repetition, by measure."""
+"""The values of a contestant in one repetition, by measure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One of them."""
+    """A scenario."""
 
     about: str
-    measure: Callable[[Subject, Plan], Awaitable[Sample]]
+    measure: Callable[[RunningContestant, MeasurementPlan], Awaitable[Sample]]
     measures: tuple[str, ...]
     aimed: tuple[str, ...]
-    """Of the measures, those with an aim: rates where more is better, else less is."""
+    """The measures with a target: for a rate more is better, otherwise less is."""
 
 
-def ratios(found: Collected, names: Sequence[str], measures: Sequence[str]) -> list[Ratio]:
-    """How many times faster ours is, for each pair that was measured."""
+def ratios(found: FigureCollector, names: Sequence[str], measures: Sequence[str]) -> list[Ratio]:
+    """Return how many times faster Poise is, for each measured pair."""
     return [
         Ratio(f"{measure}: {ours} beside {other}", _faster(found, measure, ours, other), 1.0)
         for ours, other in PAIRS
@@ -58,15 +58,15 @@ def ratios(found: Collected, names: Sequence[str], measures: Sequence[str]) -> l
     ]
 
 
-def _faster(found: Collected, measure: str, ours: str, other: str) -> list[float]:
+def _faster(found: FigureCollector, measure: str, ours: str, other: str) -> list[float]:
     if measure.endswith("/s"):
         return found.ratio(measure, ours, other)
     return found.ratio(measure, other, ours)
 
 
-async def sequential(subject: Subject, plan: Plan) -> Sample:
-    """One workflow."""
-    report = await subject.measure(1, plan.many(SEQUENTIAL))
+async def sequential(subject: RunningContestant, plan: MeasurementPlan) -> Sample:
+    """Measure one workflow."""
+    report = await subject.measure(1, plan.scaled(SEQUENTIAL))
     steps = len(report["took"])
     return {
         "p50 ms": percentile(report["took"], 0.5) * 1_000,
@@ -76,9 +76,9 @@ async def sequential(subject: Subject, plan: Plan) -> Sample:
     }
 
 
-async def concurrent(subject: Subject, plan: Plan) -> Sample:
-    """Many workflows."""
-    report = await subject.measure(AT_ONCE, plan.many(EACH, least=1))
+async def concurrent(subject: RunningContestant, plan: MeasurementPlan) -> Sample:
+    """Measure concurrent workflows."""
+    report = await subject.measure(AT_ONCE, plan.scaled(EACH, least=1))
     steps = len(report["took"])
     return {
         "steps/s": steps / report["wall"],
@@ -89,10 +89,10 @@ async def concurrent(subject: Subject, plan: Plan) -> Sample:
     }
 
 
-async def empty(subject: Subject, plan: Plan) -> Sample:
-    """Workflows without a step."""
+async def empty(subject: RunningContestant, plan: MeasurementPlan) -> Sample:
+    """Measure workflows without steps."""
     took = []
-    for _ in range(plan.many(EMPTY, least=10)):
+    for _ in range(plan.scaled(EMPTY, least=10)):
         began = time.perf_counter()
         await subject.measure(1, 0)
         took.append(time.perf_counter() - began)
@@ -126,4 +126,4 @@ SCENARIOS: Final = {
         (),
     ),
 }
-"""By name."""
+"""The scenarios by name."""

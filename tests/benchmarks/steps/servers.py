@@ -1,4 +1,4 @@
-"""The servers that keep a journal: Valkey, Postgres and Restate, as they come or told to sync more or less."""
+"""The servers that store a journal: Valkey, Postgres and Restate, with default or other fsync settings."""
 
 import asyncio
 import contextlib
@@ -18,23 +18,23 @@ from poise.stack.valkey import Valkey
 from tests.benchmarks.startup import cpu
 
 NOBODY: Final = 65_534
-"""Who Postgres runs as when we are root, which it refuses to be."""
+"""The user id of Postgres if the benchmark runs as root, which Postgres refuses."""
 
 
 class SyncedValkey(Valkey):
-    """Valkey that answers a write when it is on disk; `poise up` has it written there once a second."""
+    """Valkey that acknowledges a write when it is on disk; that of `poise up` syncs once a second."""
 
     async def _command(self) -> list[str]:
         return [*await super()._command(), "--appendfsync", "always"]
 
 
 class Postgres(ManagedProcess):
-    """Postgres with the settings that it comes with.
+    """Postgres with its default settings.
 
     Args:
         programs: The folder of its programs.
-        directory: Where it keeps its data.
-        synced: False: a commit is answered before it is on disk (`synchronous_commit=off`).
+        directory: The folder of its data.
+        synced: False: a commit is acknowledged before it is on disk (`synchronous_commit=off`).
     """
 
     start_timeout: ClassVar[float] = 30.0
@@ -48,7 +48,7 @@ class Postgres(ManagedProcess):
 
     @property
     def url(self) -> str:
-        """Its address as SQLAlchemy writes it."""
+        """Return the SQLAlchemy URL of the database."""
         return f"postgresql+psycopg://postgres@{self.address}/postgres"
 
     async def _command(self) -> list[str]:
@@ -76,12 +76,12 @@ def _as_nobody() -> list[str]:
 
 
 class Restate(ManagedProcess):
-    """Restate's server, one node with the settings that it comes with.
+    """Restate's server: one node with its default settings.
 
     Args:
-        program: Its program.
-        directory: Where it keeps its data.
-        synced: False: what it logs is written to the operating system, and not further before it is acted upon.
+        program: The path of its program.
+        directory: The folder of its data.
+        synced: False: its log is written without fsync.
     """
 
     start_timeout: ClassVar[float] = 60.0
@@ -95,14 +95,14 @@ class Restate(ManagedProcess):
         self._node = probe.free_port(self._ingress)
 
     async def register(self, url: str) -> None:
-        """Tell it of a worker."""
+        """Register a worker."""
         async with httpx2.AsyncClient() as http:
             answer = await http.post(f"http://{self.address}/deployments", json={"uri": url}, timeout=30.0)
             answer.raise_for_status()
 
     @property
     def ingress(self) -> str:
-        """Where its services are called."""
+        """Return the URL at which its services are called."""
         return f"http://{probe.LOOPBACK}:{self._ingress}"
 
     async def _command(self) -> list[str]:
@@ -130,7 +130,7 @@ def completed(command: Sequence[str], directory: Path) -> None:
     """Run a command to its end.
 
     Raises:
-        SetupError: It failed; with the end of what it said.
+        SetupError: The command failed; with its last lines of output.
     """
     done = subprocess.run(
         command,
@@ -147,7 +147,7 @@ def completed(command: Sequence[str], directory: Path) -> None:
 
 
 def spent(*parts: ManagedProcess) -> float:
-    """CPU seconds that servers and their children have used."""
+    """Return the CPU seconds of servers and their child processes."""
     return sum(cpu(pid) or 0.0 for part in parts for pid in _family(part.child.pid))
 
 

@@ -34,16 +34,16 @@ async def test_no_answer_older_than_a_change_is_sent_unmarked(
     ):
         corpus = Corpus(poise, texts(name))
         reader.said |= corpus.texts.keys()
-        await corpus.begin()
+        await corpus.ingest_all()
         questions = [f"What does the {keeper} lamp of {name} burn?" for keeper in KEEPERS]
-        changing = asyncio.create_task(corpus.go_on(chance, every=0.2))
+        changing = asyncio.create_task(corpus.change_at_random(chance, every=0.2))
         served: list[Served] = []
         while len(served) < 400 or corpus.changes <= len(KEEPERS) + 3:  # a fast machine has read before much changes
             served += await read(poise, zipf(questions, 100, 1.1, chance), readers=8)
         changing.cancel()
         await asyncio.wait({changing})
-    verdict = corpus.audit.judge(served)
-    assert verdict.violations == []
-    assert verdict.told > 300
+    audit = corpus.audit.check(served)
+    assert audit.violations == []
+    assert audit.identified > 300
     assert sum(one.answer.cached for one in served) > 40
     assert len(model.asked) < len(served)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.benchmarks.figures import Collected, Ratio, percentile
+from tests.benchmarks.figures import FigureCollector, Ratio, percentile
 from tests.benchmarks.steps.scenarios import ratios
-from tests.benchmarks.steps.watch import summary
+from tests.benchmarks.steps.step_timer import summary
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 101), (0.99, 199), (1.0, 200)])
@@ -24,7 +24,7 @@ def test_summary_of_no_workflows_is_zero() -> None:
 
 
 def test_ratio_is_the_median_of_the_ratios_of_each_repetition() -> None:
-    found = Collected()
+    found = FigureCollector()
     for ours, other in ((1.0, 2.0), (2.0, 8.0), (4.0, 4.0)):
         found.add("p50 ms", "ours", ours)
         found.add("p50 ms", "other", other)
@@ -37,7 +37,7 @@ def test_ratio_above_one_means_that_poise_is_faster(
     measure: str, ours: float, other: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.benchmarks.steps.scenarios.PAIRS", (("ours", "other"), ("ours", "absent")))
-    found = Collected()
+    found = FigureCollector()
     found.add(measure, "ours", ours)
     found.add(measure, "other", other)
     (ratio,) = ratios(found, ["ours", "other"], (measure,))

@@ -17,7 +17,7 @@ LIST = [Jar("org", name, "1.0", len(body), hashlib.sha256(body).hexdigest()) for
 
 
 class Repository:
-    """Stands in for the repository: writes what is asked for, and remembers it."""
+    """A fake repository: writes the requested jars and records the requests."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

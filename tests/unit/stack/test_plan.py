@@ -1,4 +1,4 @@
-"""Which parts a stack's options call for, where they will listen, and what the workers are told."""
+"""The parts of a stack by its options, their ports, and the environment of the workers."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ def make(options: StackOptions) -> StartPlan:
     return plan.make_plan(options, on_progress=lambda _line: None)
 
 
-def told(made: StartPlan, instance: str) -> dict[str, str]:
+def environment_of(made: StartPlan, instance: str) -> dict[str, str]:
     return dict(next(worker for worker in made.workers if worker.instance == instance)._environment())
 
 
@@ -47,9 +47,9 @@ def test_every_part_has_its_own_port(tmp_path: Path) -> None:
     made = make(StackOptions(tmp_path, {**ONE_WORKER_PER_TIER, "gateway": 3, "inference": 20}, Ports(gateway=0)))
 
     ports = [part.port for part in (*made.servers, *made.workers)]
-    ports += [int(told(made, f"gateway-{number}")["POISE_GATEWAY_PORT"]) for number in (1, 2, 3)]
+    ports += [int(environment_of(made, f"gateway-{number}")["POISE_GATEWAY_PORT"]) for number in (1, 2, 3)]
     assert len(ports) == len(set(ports)) == 33
-    assert made.addresses.gateway_url == f"http://127.0.0.1:{told(made, 'gateway-1')['POISE_GATEWAY_PORT']}"
+    assert made.addresses.gateway_url == f"http://127.0.0.1:{environment_of(made, 'gateway-1')['POISE_GATEWAY_PORT']}"
 
 
 def test_workers_get_the_same_variables_for_embedded_and_external_servers(tmp_path: Path) -> None:
@@ -65,19 +65,19 @@ def test_workers_get_the_same_variables_for_embedded_and_external_servers(tmp_pa
     )
 
     assert theirs.servers == ()
-    assert told(ours, "retrieval-1")["POISE_BROKER"] == ours.addresses.broker
-    assert told(theirs, "retrieval-1")["POISE_BROKER"] == "kafka.example:9092"
-    assert told(theirs, "retrieval-1")["POISE_REDIS_URL"] == "redis://redis.example:6379/3"
+    assert environment_of(ours, "retrieval-1")["POISE_BROKER"] == ours.addresses.broker
+    assert environment_of(theirs, "retrieval-1")["POISE_BROKER"] == "kafka.example:9092"
+    assert environment_of(theirs, "retrieval-1")["POISE_REDIS_URL"] == "redis://redis.example:6379/3"
     assert ours.model is not None
-    assert json.loads(told(ours, "inference-1")[plan.BACKENDS_VARIABLE]) == {"default": ours.model.backend}
-    backends = json.loads(told(theirs, "inference-1")[plan.BACKENDS_VARIABLE])
+    assert json.loads(environment_of(ours, "inference-1")[plan.BACKENDS_VARIABLE]) == {"default": ours.model.backend}
+    backends = json.loads(environment_of(theirs, "inference-1")[plan.BACKENDS_VARIABLE])
     assert backends == {"default": {"url": "https://models.example", "model": "gpt-x"}}
 
 
 def test_each_worker_has_its_own_name_port_and_folder(tmp_path: Path) -> None:
     made = make(StackOptions(tmp_path, {"inference": 2}))
 
-    first, second = told(made, "inference-1"), told(made, "inference-2")
+    first, second = environment_of(made, "inference-1"), environment_of(made, "inference-2")
     assert (first["POISE_INSTANCE"], second["POISE_INSTANCE"]) == ("inference-1", "inference-2")
     assert first["POISE_ADMIN_PORT"] != second["POISE_ADMIN_PORT"]
     assert first["POISE_STATE_DIR"] == str(tmp_path / "state" / "inference-1")
@@ -88,7 +88,7 @@ def test_model_servers_of_the_environment_are_preserved(tmp_path: Path, monkeypa
     large = {"url": "http://127.0.0.1:1", "model": "large"}
     monkeypatch.setenv(plan.BACKENDS_VARIABLE, json.dumps({"large": large}))
     both = make(StackOptions(tmp_path, NO_GATEWAY))
-    assert json.loads(told(both, "inference-1")[plan.BACKENDS_VARIABLE])["large"] == large
+    assert json.loads(environment_of(both, "inference-1")[plan.BACKENDS_VARIABLE])["large"] == large
     assert both.model is not None
 
     monkeypatch.setenv(plan.BACKENDS_VARIABLE, json.dumps({"default": large}))
@@ -112,7 +112,7 @@ def test_api_key_of_the_model_server_is_read_from_the_environment(
         make(options)
 
     monkeypatch.setenv("KEY_OF_M", "secret")
-    backend = json.loads(told(make(options), "inference-1")[plan.BACKENDS_VARIABLE])["default"]
+    backend = json.loads(environment_of(make(options), "inference-1")[plan.BACKENDS_VARIABLE])["default"]
     assert backend["api_key"] == "secret"
 
 

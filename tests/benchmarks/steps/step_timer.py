@@ -1,4 +1,4 @@
-"""Watch: times steps from inside a workflow. Of the standard library alone, for it runs in others' environments too."""
+"""Times steps from inside a workflow. Uses only the standard library, as it also runs in other environments."""
 
 import asyncio
 import json
@@ -8,54 +8,54 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from tests.benchmarks.subject import say
+from tests.benchmarks.worker_process import say
 
 RESULT: Final = {"result": "x" * 186}
-"""What every step returns."""
+"""The result of every step."""
 SIZE: Final = len(json.dumps(RESULT))
-"""Bytes."""
+"""Its size in bytes."""
 
 
-class Watch:
-    """What a worker's workflows do, and how long it took."""
+class StepTimer:
+    """Collects the durations of the steps of a worker's workflows."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Discard all durations."""
         self._steps: list[tuple[float, float]] = []
         self._cpu = time.process_time()
 
-    async def follow(self, steps: int, step: Callable[[], Awaitable[Any]]) -> None:
-        """Do so many steps, one after another."""
+    async def run_steps(self, steps: int, step: Callable[[], Awaitable[Any]]) -> None:
+        """Run that number of steps, one after another."""
         for _ in range(steps):
             began = time.perf_counter()
             await step()
-            self.note(began)
+            self.record(began)
 
-    def note(self, began: float) -> None:
-        """A step that has just ended; any thread may say so."""
+    def record(self, began: float) -> None:
+        """Record a step that has just ended; safe in any thread."""
         self._steps.append((began, time.perf_counter()))
 
     def report(self) -> None:
-        """Tell, and begin anew."""
+        """Write the report and reset the timer."""
         say("report", **summary(self._steps), cpu=time.process_time() - self._cpu)
         self.reset()
 
 
 def summary(steps: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """What each step took, and the time from the first one's begin to the last one's end, seconds."""
+    """Return the seconds of each step, and those from the start of the first to the end of the last."""
     wall = max((ended for _, ended in steps), default=0.0) - min((began for began, _ in steps), default=0.0)
     return {"took": [ended - began for began, ended in steps], "wall": wall}
 
 
-async def serve(watch: Watch, run: Callable[[int, int], Awaitable[None]] | None = None) -> None:
-    """Do what the lines of standard input say until they end.
+async def serve(timer: StepTimer, run: Callable[[int, int], Awaitable[None]] | None = None) -> None:
+    """Execute the lines of standard input until it ends.
 
     Args:
-        watch: What is reported after each.
-        run: What a line `workflows steps` has done first; None = that comes to the worker another way.
+        timer: Reports after each line.
+        run: Runs the workflows of a line `workflows steps`; None = they are started from outside.
     """
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -71,4 +71,4 @@ async def serve(watch: Watch, run: Callable[[int, int], Awaitable[None]] | None 
         if run is not None:
             workflows, steps = (int(word) for word in line.split())
             await run(workflows, steps)
-        watch.report()
+        timer.report()

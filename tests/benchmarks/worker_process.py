@@ -1,4 +1,4 @@
-"""Subject: a worker under test, a process of its own that speaks in lines of JSON. Of the standard library alone."""
+"""A worker under test: a separate process that writes JSON lines. Uses only the standard library."""
 
 import asyncio
 import json
@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 WITHIN: Final = 60.0
-"""Seconds until a line has to come."""
+"""Seconds to wait for a line."""
 
 
 def say(event: str, **figures: Any) -> None:
-    """One line of JSON for the runner."""
+    """Write one line of JSON for the runner."""
     sys.stdout.write(json.dumps({"event": event, **figures}) + "\n")
     sys.stdout.flush()
 
 
-class Worker:
-    """One worker under test."""
+class WorkerProcess:
+    """The process of a worker under test."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
     async def start(cls, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Self:
-        """Start it, and return when it is ready."""
+        """Start the process and wait until it is ready."""
         process = await asyncio.create_subprocess_exec(
             *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=64 * 1024 * 1024, env=env
         )
@@ -39,17 +39,17 @@ class Worker:
         return worker
 
     async def report(self, *, within: float = WITHIN) -> dict[str, Any]:
-        """Its next report."""
+        """Return the next report of the worker."""
         return await self._line("report", within)
 
     async def ask(self, what: str = "report", *, within: float = WITHIN) -> dict[str, Any]:
-        """A report of what it has done by now, or of what it is told to do."""
+        """Send a line to the worker, by default the request for a report, and return its report."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{what}\n".encode())
         return await self.report(within=within)
 
     async def stop(self) -> None:
-        """Stop it; by force after a while."""
+        """Stop the process; kill it after a timeout."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:

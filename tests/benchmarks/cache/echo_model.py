@@ -1,4 +1,4 @@
-"""A model server that stands in for a real one: it answers with the text that it is given, after a stated time."""
+"""A fake model server: returns the text of the prompt after a fixed time."""
 
 import asyncio
 import json
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 
 @dataclass
-class StandIn:
+class EchoModelServer:
     """An OpenAI-compatible server on loopback.
 
     Args:
-        takes: Seconds from a request to its answer.
+        takes: Seconds from a request to its response.
     """
 
     takes: float
     asked: int = 0
-    """Completions that were asked for."""
+    """Number of requested completions."""
     url: str = ""
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -26,7 +26,7 @@ class StandIn:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 lines = dict(line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:] if line)
                 length = int(lines.get("content-length", 0))
-                if not length:  # somebody asks whether it is there
+                if not length:  # a readiness probe
                     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                     continue
                 body = json.loads(await reader.readexactly(length))
@@ -50,9 +50,9 @@ def _response(prompt: str) -> bytes:
 
 
 @asynccontextmanager
-async def stand_in(takes: float) -> AsyncIterator[StandIn]:
-    """The server, serving."""
-    model = StandIn(takes)
+async def echo_model_server(takes: float) -> AsyncIterator[EchoModelServer]:
+    """Run the server during the block."""
+    model = EchoModelServer(takes)
     server = await asyncio.start_server(model.connected, "127.0.0.1", 0)
     model.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
