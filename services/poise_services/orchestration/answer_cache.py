@@ -49,7 +49,7 @@ class AnswerCache:
     """The answer cache of a worker.
 
     Args:
-        runtime: The worker's Redis and producer.
+        runtime: Provides the worker's Redis, leases and producer.
         settings: The tier's settings.
         versions: The documents' versions.
         policy_follower: Has the policy in force; None = the settings' weights.

@@ -75,9 +75,9 @@ class Context:
     """From 1."""
     lane: Lane
     rpc: RpcCaller
-    """Calls other tiers."""
+    """The client behind `call`. A call made directly on it holds the handling slot while it waits."""
     producer: MessagePublisher
-    """Publishes messages."""
+    """The producer behind `publish`."""
     redis: RedisClient
     """Stores the journals of runs, if it is configured."""
     stream_writer: StreamWriter | None = None
