@@ -36,10 +36,10 @@ _T = TypeVar("_T")
 class Corpus:
     """`async with Corpus(mesh, settings, model) as corpus`: entered when the index has reached the end of the log.
 
-    One thread applies the log, so that it needs no lock; searches have their own threads.
+    One thread applies the log and reads the metadata, so they need no lock; searches have their own threads.
 
     Args:
-        mesh: The connection.
+        mesh: The connection to the broker.
         settings: The tier's settings.
         model: The embedding model's id.
 
@@ -72,8 +72,9 @@ class Corpus:
             stack.callback(self._searchers.shutdown)
             slot = stack.enter_context(IndexSlot(self._mesh.settings.state_dir / "index"))
             await stack.enter_async_context(self._epochs)
-            every, origin = self._settings.checkpoint_interval, await self._origin()
-            self._store = await self._write(partial(slot.open, origin, checkpoint_interval=every))
+            origin = await self._current_origin()
+            open_store = partial(slot.open, origin, checkpoint_interval=self._settings.checkpoint_interval)
+            self._store = await self._run_in_writer(open_store)
             stack.push_async_callback(self._close)
             stack.callback(
                 observe(semconv.INDEX_PASSAGES, lambda: 0 if self._store is None else len(self._store.index))
@@ -84,7 +85,7 @@ class Corpus:
                 self._apply,
                 start=dict(self._store.next_offsets),
                 on_reset=partial(self._rebuild, slot),
-                run_batch=self._write,
+                run_batch=self._run_in_writer,
             )
             await stack.enter_async_context(reader)
             stack.callback(observe(semconv.INDEX_LAG, lambda: reader.lag))
@@ -92,8 +93,8 @@ class Corpus:
             stack.callback(identities.unwatch, DOCUMENTS.name, self._documents_recreated)
             await reader.wait_until(reader.at_end)
             self._stack = stack.pop_all()
-        passages, took = len(self._open_store.index), time.perf_counter() - started
-        log.info("index %s is ready after %.2f s: %d passages", slot.folder, took, passages)
+        seconds = time.perf_counter() - started
+        log.info("index %s is ready after %.2f s: %d passages", slot.folder, seconds, len(self._open_store.index))
         return self
 
     async def __aexit__(
@@ -102,7 +103,7 @@ class Corpus:
         """Stop reading and close the store cleanly."""
         return await self._stack.__aexit__(kind, error, traceback)
 
-    async def _origin(self) -> StoreOrigin:
+    async def _current_origin(self) -> StoreOrigin:
         return StoreOrigin(
             documents=await self.logs.topic_id(DOCUMENTS.name),
             passages=await self.logs.topic_id(PASSAGES.name),
@@ -112,7 +113,7 @@ class Corpus:
     async def _close(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            await self._write(store.close)
+            await self._run_in_writer(store.close)
 
     def _apply(self, record: Record) -> None:
         self._open_store.apply(record)
@@ -127,12 +128,17 @@ class Corpus:
         Raises:
             UnavailableError: Only `poise.documents` was recreated; an operator must decide about the passages.
         """
-        store, now = self._open_store, await self._origin()
-        if store.origin.passages == now.passages and store.origin.documents != now.documents and store.next_offsets:
+        store = self._open_store
+        current = await self._current_origin()
+        if (
+            store.origin.passages == current.passages
+            and store.origin.documents != current.documents
+            and store.next_offsets
+        ):
             raise UnavailableError(DOCUMENTS_RECREATED)
         self._store = None
-        recreated = partial(slot.recreate, store, now, checkpoint_interval=self._settings.checkpoint_interval)
-        self._store = await self._write(recreated)
+        recreated = partial(slot.recreate, store, current, checkpoint_interval=self._settings.checkpoint_interval)
+        self._store = await self._run_in_writer(recreated)
 
     # -- queries --------------------------------------------------------------------------------------------------
 
@@ -143,7 +149,8 @@ class Corpus:
 
     async def search(self, text: str, vector: "NDArray[np.float32] | None", limit: int) -> list[SearchHit]:
         """Return the most relevant passages, best first; see `Index.search`."""
-        store, candidates = self._open_store, self._settings.candidates
+        store = self._open_store
+        candidates = self._settings.candidates
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(
@@ -156,49 +163,53 @@ class Corpus:
 
     async def visible_version(self, document: str) -> VersionState:
         """Return the visible version of a document."""
-        return await self._write(lambda: self._open_store.metadata.version_of(document))
+        return await self._run_in_writer(lambda: self._open_store.metadata.version_of(document))
 
-    async def expired_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+    async def expired_deletions(
+        self, partition: int, *, before: float, max_retained: int, limit: int
+    ) -> list[tuple[str, int]]:
         """Return expired deletions of documents that never existed; see `IndexMetadata.expired_deletions`."""
-        return await self._write(
-            lambda: self._open_store.metadata.expired_deletions(partition, before=before, most=most, limit=limit)
+        return await self._run_in_writer(
+            lambda: self._open_store.metadata.expired_deletions(
+                partition, before=before, max_retained=max_retained, limit=limit
+            )
         )
 
     async def expired_copied_deletions(
-        self, partition: int, *, before: float, most: int, limit: int
+        self, partition: int, *, before: float, max_retained: int, limit: int
     ) -> list[tuple[str, int]]:
         """Return expired deletions that were copied; see `IndexMetadata.expired_copied_deletions`."""
         metadata = self._open_store.metadata
-        return await self._write(
-            lambda: metadata.expired_copied_deletions(partition, before=before, most=most, limit=limit)
+        return await self._run_in_writer(
+            lambda: metadata.expired_copied_deletions(partition, before=before, max_retained=max_retained, limit=limit)
         )
 
     async def copied_records(self, document: str) -> dict[int, CopiedRecord]:
         """Return the copied records of a document, by the partition that they were copied from."""
-        return await self._write(lambda: self._open_store.metadata.copied_records(document))
+        return await self._run_in_writer(lambda: self._open_store.metadata.copied_records(document))
 
     async def stored_passages(self, document: str) -> list[StoredPassage]:
         """Return the passages of the visible version of a document, in order."""
         store = self._open_store
-        return await self._write(
+        return await self._run_in_writer(
             lambda: store.index.get_passages(document, store.metadata.version_of(document).passage_count)
         )
 
     async def wait_applied(self, position: Position) -> None:
-        """Wait until a record of `poise.passages`, and each before it in its partition, is applied."""
-        await self._until(lambda: self._open_store.next_offsets.get(position.partition, 0) > position.offset)
+        """Wait until a record of `poise.passages`, and all before it in its partition, are applied."""
+        await self._wait_until(lambda: self._open_store.next_offsets.get(position.partition, 0) > position.offset)
 
     async def check_epoch(self, epoch: Epoch) -> None:
-        """Return if the index may reach an epoch.
+        """Check that the index can reach an epoch.
 
         Raises:
-            InvalidMessageError: It never will.
+            InvalidMessageError: It never can.
         """
         await self._epochs.validate(epoch)
 
     async def wait_for_epoch(self, epoch: Epoch) -> None:
         """Wait until the index has reached an epoch."""
-        await self._until(lambda: self.epoch.reached(epoch))
+        await self._wait_until(lambda: self.epoch.reached(epoch))
 
     # -- waiting and threads --------------------------------------------------------------------------------------
 
@@ -208,10 +219,10 @@ class Corpus:
             raise RetryableError(INDEX_REBUILDING)
         return self._store
 
-    async def _until(self, check: Callable[[], bool]) -> None:
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
         if self._reader is None:
             raise RetryableError(INDEX_REBUILDING)
-        await self._reader.wait_until(check)
+        await self._reader.wait_until(condition)
 
-    async def _write(self, work: Callable[[], _T]) -> _T:
+    async def _run_in_writer(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)

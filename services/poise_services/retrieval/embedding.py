@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH_SIZE: Final = 8
-"""Texts embedded at a time; between batches, a document can be interrupted and others get a turn."""
+"""Texts embedded at a time. Between batches, a document can be interrupted, and others are embedded."""
 LOAD_RETRY_INTERVAL: Final = 5.0
 """Seconds between attempts to load the model."""
 
 
 class Embedder(Protocol):
-    """Embeds texts; implemented by the built-in model, and open to other models or servers."""
+    """Embeds texts; implemented by the built-in model."""
 
     @property
     def model(self) -> str:
@@ -136,16 +136,16 @@ class MiniLm:
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         vectors: list[Vector] = []
-        slices = [texts[first : first + BATCH_SIZE] for first in range(0, len(texts), BATCH_SIZE)]
-        for first in range(0, len(slices), self._threads):
-            turn = slices[first : first + self._threads]
+        batches = [texts[first : first + BATCH_SIZE] for first in range(0, len(texts), BATCH_SIZE)]
+        for first in range(0, len(batches), self._threads):
+            group = batches[first : first + self._threads]
             try:
-                done = await asyncio.gather(
-                    *(loop.run_in_executor(self._documents, model.embed_all, some) for some in turn)
+                results = await asyncio.gather(
+                    *(loop.run_in_executor(self._documents, model.embed_all, batch) for batch in group)
                 )
             except Exception as error:
                 raise EmbedderError(f"the embedding model failed: {error_with_type(error)}") from error
-            vectors += chain.from_iterable(done)
+            vectors += chain.from_iterable(results)
         measure(semconv.EMBED_DURATION, time.perf_counter() - started, {semconv.EMBED_OF: "passages"})
         return vectors
 
@@ -156,7 +156,7 @@ class MiniLm:
             SetupError: Its packages are not installed.
         """
         while self._model is None:
-            await self._until(self._loaded)
+            await self._wait_for(self._loaded)
         return self._model
 
     async def wait_load_attempted(self) -> None:
@@ -165,9 +165,9 @@ class MiniLm:
         Raises:
             SetupError: Its packages are not installed.
         """
-        await self._until(self._load_attempted)
+        await self._wait_for(self._load_attempted)
 
-    async def _until(self, event: asyncio.Event) -> None:
+    async def _wait_for(self, event: asyncio.Event) -> None:
         if self._task is None:
             raise SetupError("the embedding model is not loaded: use it inside `async with`")
         waiting = asyncio.ensure_future(event.wait())

@@ -16,7 +16,8 @@ def handlers(
     settings: RetrievalSettings, embedder: Embedder, corpus: Corpus, executor: LimitedExecutor | None = None
 ) -> Mapping[type[Message], Handler]:
     """Return the handlers by message type; large documents are split in the executor's process."""
-    searcher, publisher = Searcher(settings, embedder, corpus), PassagePublisher(embedder, corpus, executor)
+    searcher = Searcher(settings, embedder, corpus)
+    publisher = PassagePublisher(embedder, corpus, executor)
     return {
         Retrieve: searcher.search,
         Document: publisher.publish,

@@ -44,7 +44,11 @@ class _TitleStyles:
 def split_sections(text: str, form: Literal["text", "markdown"]) -> list[Section]:
     """Return the sections of a text in order, including those without blocks."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    styles, path, found, body, fence = _TitleStyles(), list[tuple[int, str]](), list[Section](), list[str](), ""
+    styles = _TitleStyles()
+    path: list[tuple[int, str]] = []  # the level and text of each title above the current section
+    sections: list[Section] = []
+    body: list[str] = []
+    fence = ""
     index = 0
     while index < len(lines):
         fence = open_fence(lines[index], fence) if form == "markdown" else ""
@@ -53,11 +57,12 @@ def split_sections(text: str, form: Literal["text", "markdown"]) -> list[Section
             body.append(lines[index])
             index += 1
             continue
-        found.append(Section(tuple(name for _, name in path), tuple(_blocks(body, form))))
+        sections.append(Section(tuple(name for _, name in path), tuple(_blocks(body, form))))
         path = [*((level, name) for level, name in path if level < title.level), (title.level, title.text)]
-        body, index = [], index + title.lines
-    found.append(Section(tuple(name for _, name in path), tuple(_blocks(body, form))))
-    return found if found[0].blocks or found[0].heading or len(found) == 1 else found[1:]
+        body = []
+        index += title.lines
+    sections.append(Section(tuple(name for _, name in path), tuple(_blocks(body, form))))
+    return sections if sections[0].blocks or sections[0].heading or len(sections) == 1 else sections[1:]
 
 
 def _title(lines: list[str], index: int, form: str, styles: _TitleStyles) -> _Title | None:

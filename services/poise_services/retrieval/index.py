@@ -30,7 +30,7 @@ _SPARSE: Final = "words"
 _RRF_K: Final = 60
 """The constant k of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)."""
 _OVERFETCH: Final = 3
-"""Hits fetched per requested hit, because duplicate texts are dropped."""
+"""Hits fetched per requested hit, because hits with the same text are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Index:
         model: The embedding model; passages of another model are found by sparse search only.
 
     Raises:
-        Exception: The folder is damaged; Qdrant raises bare exceptions, or panics, which are BaseExceptions.
+        BaseException: The folder is damaged; Qdrant raises bare exceptions, and panics are BaseExceptions.
     """
 
     def __init__(self, path: Path, model: str) -> None:
@@ -107,16 +107,16 @@ class Index:
             limit: Maximum number of passages.
             candidates: Number of candidates of each of the two searches.
         """
-        wanted = limit * _OVERFETCH
+        fetched = limit * _OVERFETCH
         queries: dict[str, Any] = {_SPARSE: self._sparse_encoder.encode_query(text)}
         if vector is not None:
             queries[_DENSE] = vector.tolist()
         searches = [
-            qdrant.Prefetch(limit=max(candidates, wanted), query=qdrant.Query.Nearest(query, using=using))
+            qdrant.Prefetch(limit=max(candidates, fetched), query=qdrant.Query.Nearest(query, using=using))
             for using, query in queries.items()
         ]
         request = qdrant.QueryRequest(
-            limit=wanted,
+            limit=fetched,
             query=qdrant.Fusion.Rrf(k=_RRF_K),  # type: ignore[arg-type]  # the stubs do not say that it is a Fusion
             prefetches=searches,
             with_payload=True,
@@ -190,9 +190,9 @@ def _to_hit(point: qdrant.ScoredPoint) -> SearchHit:
     )
 
 
-def _distinct_texts(found: Iterator[SearchHit]) -> Iterator[SearchHit]:
-    texts = set[str]()
-    for passage in found:
-        if passage.text not in texts:
-            texts.add(passage.text)
-            yield passage
+def _distinct_texts(hits: Iterator[SearchHit]) -> Iterator[SearchHit]:
+    seen = set[str]()
+    for hit in hits:
+        if hit.text not in seen:
+            seen.add(hit.text)
+            yield hit

@@ -68,7 +68,7 @@ class CopiedRecord:
 
 
 class IndexMetadata:
-    """Opens the database. Used by one thread at a time.
+    """The database of an index, opened. Use it in one thread at a time.
 
     Raises:
         sqlite3.Error: The file is damaged.
@@ -115,8 +115,8 @@ class IndexMetadata:
 
         Args:
             version: The version.
-            now: Unix seconds. The retention of a deletion of a document that never existed starts here, not when it was
-                written: it may have waited longer than its retention to be handled, and so may what it deletes.
+            now: Unix seconds. If the version deletes a document that never existed, its retention starts now, not when
+                it was written: it, or a document that it deletes, may have waited longer than that to be handled.
         """
         self._db.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
@@ -135,14 +135,16 @@ class IndexMetadata:
             (partition, offset, at),
         )
 
-    def forget_deletion(self, document: str, number: int) -> None:
+    def remove_deletion(self, document: str, number: int) -> None:
         """Remove the deletion of a document that never existed, if that deletion is the visible version."""
         self._db.execute(
             "DELETE FROM documents WHERE id = ? AND version = ? AND id IN (SELECT id FROM absent)", (document, number)
         )
         self._db.execute("DELETE FROM absent WHERE id = ? AND version = ?", (document, number))
 
-    def expired_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+    def expired_deletions(
+        self, partition: int, *, before: float, max_retained: int, limit: int
+    ) -> list[tuple[str, int]]:
         """Return expired deletions of documents that never existed: id and version, oldest first.
 
         The last one of a partition never expires, because it shows how far the index has come.
@@ -150,7 +152,7 @@ class IndexMetadata:
         Args:
             partition: The partition.
             before: Unix seconds; deletions recorded earlier have expired.
-            most: Number of deletions to retain; beyond it, the oldest have expired too.
+            max_retained: Number of deletions to retain; beyond it, the oldest have expired too.
             limit: Maximum number of deletions to return.
         """
         count: int = self._db.execute("SELECT count(*) FROM absent WHERE partition = ?", (partition,)).fetchone()[0]
@@ -159,8 +161,12 @@ class IndexMetadata:
             "AND version < (SELECT max(version) FROM absent WHERE partition = ?) ORDER BY version LIMIT ?",
             (partition, partition, limit),
         ).fetchall()
-        surplus = count - most
-        return [(name, version) for index, (name, version, at) in enumerate(rows) if at < before or index < surplus]
+        surplus = count - max_retained
+        return [
+            (document, version)
+            for index, (document, version, noted) in enumerate(rows)
+            if noted < before or index < surplus
+        ]
 
     def copied_records(self, document: str) -> dict[int, CopiedRecord]:
         """Return the copied records of a document, by the partition that they were copied from."""
@@ -178,38 +184,39 @@ class IndexMetadata:
             (*row, bool(note.deletion), now),
         )
 
-    def forget_copy(self, document: str, partition: int, offset: int) -> None:
+    def remove_copy(self, document: str, partition: int, offset: int) -> None:
         """Remove the note that a record was copied, unless a later one was copied since."""
         self._db.execute(
             "DELETE FROM moved WHERE id = ? AND partition = ? AND offset <= ?", (document, partition, offset)
         )
 
     def expired_copied_deletions(
-        self, partition: int, *, before: float, most: int, limit: int
+        self, partition: int, *, before: float, max_retained: int, limit: int
     ) -> list[tuple[str, int]]:
         """Return expired deletions that were copied from a partition, of documents that never existed.
 
         Arguments and order are those of `expired_deletions`; the last copied record never expires here either.
-        Deletions of documents that existed are retained for good, as are the documents: they are checked only once.
+        Deletions of documents that existed never expire, and are checked only once.
 
         Returns:
             Their ids and offsets.
         """
-        of = "FROM moved WHERE partition = ? AND deletion"
-        count: int = self._db.execute(f"SELECT count(*) {of}", (partition,)).fetchone()[0]
+        deletions = "FROM moved WHERE partition = ? AND deletion"
+        count: int = self._db.execute(f"SELECT count(*) {deletions}", (partition,)).fetchone()[0]
         last = "SELECT max(offset) FROM moved WHERE partition = ?"
         rows = self._db.execute(
             "SELECT id, offset, noted, id IN (SELECT id FROM documents) AND id NOT IN (SELECT id FROM absent) "  # noqa: S608 - constants
-            f"{of} AND applied AND offset < ({last}) ORDER BY offset LIMIT ?",
+            f"{deletions} AND applied AND offset < ({last}) ORDER BY offset LIMIT ?",
             (partition, partition, limit),
         ).fetchall()
-        surplus, found = count - most, []
+        surplus = count - max_retained
+        expired: list[tuple[str, int]] = []
         for index, (document, offset, noted, existed) in enumerate(rows):
             if existed:
                 self._db.execute("UPDATE moved SET deletion = 0 WHERE id = ? AND partition = ?", (document, partition))
             elif noted < before or index < surplus:
-                found.append((document, offset))
-        return found
+                expired.append((document, offset))
+        return expired
 
     def apply_copies(self, key_partition: int) -> dict[int, tuple[int, float]]:
         """Mark offsets as applied whose copies in a partition are applied.
@@ -217,14 +224,15 @@ class IndexMetadata:
         Returns:
             By partition, the highest of them and its time.
         """
-        reached = self._db.execute("SELECT offset FROM applied WHERE partition = ?", (key_partition,)).fetchone()
-        waiting = "home = ? AND version <= ? AND NOT applied"
-        found = (key_partition, reached[0] if reached else -1)
-        rows = self._db.execute(f"SELECT partition, offset, published FROM moved WHERE {waiting}", found).fetchall()  # noqa: S608 - a constant
+        applied = self._db.execute("SELECT offset FROM applied WHERE partition = ?", (key_partition,)).fetchone()
+        not_applied = "home = ? AND version <= ? AND NOT applied"
+        parameters = (key_partition, applied[0] if applied else -1)
+        query = f"SELECT partition, offset, published FROM moved WHERE {not_applied}"  # noqa: S608 - a constant
+        rows = self._db.execute(query, parameters).fetchall()
         for partition, offset, published in rows:
             self._apply(partition, offset, published)
         if rows:
-            self._db.execute(f"UPDATE moved SET applied = 1 WHERE {waiting}", found)  # noqa: S608 - a constant
+            self._db.execute(f"UPDATE moved SET applied = 1 WHERE {not_applied}", parameters)  # noqa: S608 - a constant
         return {partition: (offset, published) for partition, offset, published in sorted(rows)}
 
     def epoch(self, topic_id: str) -> Epoch:

@@ -43,8 +43,8 @@ def content_digest(source: str, contents: Sequence[PassageContent]) -> str:
 
     It covers the passages, not the document's text, because a different splitter makes different answers.
     """
-    whole = json.dumps([source, *([content.heading, content.text] for content in contents)], ensure_ascii=False)
-    return hashlib.sha256(whole.encode()).hexdigest()
+    content_json = json.dumps([source, *([content.heading, content.text] for content in contents)], ensure_ascii=False)
+    return hashlib.sha256(content_json.encode()).hexdigest()
 
 
 def copy_note_key(document: str) -> str:

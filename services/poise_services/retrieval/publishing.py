@@ -19,13 +19,13 @@ Failures, and what holds after them:
 - The worker dies before 5: readers still see the previous version. The document is redelivered, and 2 to 6 are repeated
   with the same version number. A reader that starts with a compacted log in between lacks the document until then.
 - It dies between 5 and the commit of the offset: the redelivered document is skipped at 1.
-- An old version is delivered late (a retry, a redelivery): it is skipped at 1.
+- An old version is delivered late, by a retry or a redelivery: it is skipped at 1.
 - Two versions in quick succession are handled one after the other, by key, in one worker. If a rebalance lets one
   worker finish the older while another handles the newer, readers ignore the older, but compaction would keep its
   records instead of the newer ones. The worker of the older version detects this at 3 or 6, and writes the newer
   version again from its index.
-- The manifest of a deletion stays in the log for good, some 150 bytes: old versions are compared with it. So no reader
-  depends on a tombstone alone, and a reader that was offline for long can resume.
+- The manifest of a deletion, some 150 bytes, is never removed, and old versions are compared with it. So no reader
+  depends on a tombstone alone, and a reader that was offline for a long time can resume.
 
 A deletion of a document that does not exist is not announced, because no answer depends on it, and its manifest says
 `absent`. The manifest is retained for `ABSENT_RETENTION` after it was handled, so that an older version that is still
@@ -80,14 +80,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ID: Final = TypeAdapter[str](DocumentId)
-_ROUND_TRIP_TIMEOUT: Final = 30.0
+_APPLY_TIMEOUT: Final = 30.0
 """Seconds within which this worker's index must have applied a record that the worker wrote."""
 ABSENT_RETENTION: Final = HOUR
 """Seconds to retain the manifest of a deletion of a document that never existed; longer than any retry."""
 MAX_ABSENT: Final = 20_000
 """Such manifests retained per partition, some 150 bytes each."""
-_FORGET_LIMIT: Final = 2
-"""Manifests removed per handled document."""
+_MAX_TOMBSTONES: Final = 2
+"""Expired manifests that are removed per handled document."""
 
 
 class PassagePublisher:
@@ -107,13 +107,14 @@ class PassagePublisher:
             WorkLimitError: Splitting it took too much time or memory.
             RetryableError: This worker's index does not keep up with the log.
         """
-        record, name = context.record, _document_id(context)
-        if await self._copy_if_misplaced(name, context):
+        record = context.record
+        document_id = _document_id(context)
+        if await self._copy_if_misplaced(document_id, context):
             return
         with span(semconv.SPLIT) as current:
             contents = await self._split(document)
             current.set_attribute(semconv.PASSAGES, len(contents))
-        version = PublishableVersion(name, record.offset, written_at(record), document.source, contents)
+        version = PublishableVersion(document_id, record.offset, written_at(record), document.source, contents)
         await self._publish_in_order(version, context)
         count(semconv.DOCUMENTS_EMBEDDED)
 
@@ -130,11 +131,12 @@ class PassagePublisher:
             InvalidMessageError: Its key is not a document id, or it is a copy in the wrong partition.
             RetryableError: This worker's index does not keep up with the log.
         """
-        record, name = context.record, _document_id(context)
-        if await self._copy_if_misplaced(name, context):
+        record = context.record
+        document_id = _document_id(context)
+        if await self._copy_if_misplaced(document_id, context):
             return
-        await self._publish_in_order(PublishableVersion(name, record.offset, written_at(record)), context)
-        await tombstone_sources(name, context, self._corpus)
+        await self._publish_in_order(PublishableVersion(document_id, record.offset, written_at(record)), context)
+        await tombstone_sources(document_id, context, self._corpus)
 
     async def _copy_if_misplaced(self, document: str, context: Context) -> bool:
         """Copy a record to its key's partition if it is in another and was not copied yet; return whether it is."""
@@ -150,11 +152,11 @@ class PassagePublisher:
                 "its producer must partition by murmur2 (librdkafka: partitioner=murmur2_random)"
             )
         async with self._partition_locks[record.partition]:  # so that the epoch reaches it after the records before it
-            noted = await copy_to_key_partition(document, key_partition, context, self._corpus)
-            if noted is not None:
-                await self._round_trip(noted)
+            note_position = await copy_to_key_partition(document, key_partition, context, self._corpus)
+            if note_position is not None:
+                await self._wait_applied(note_position)
                 count(semconv.DOCUMENTS_MOVED)
-            await self._forget_absent(context)
+            await self._tombstone_expired_deletions(context)
         return True
 
     async def _publish_in_order(self, version: PublishableVersion, context: Context) -> None:
@@ -165,7 +167,7 @@ class PassagePublisher:
                 if is_copied_record(record):
                     announced = await self._announce_unless_absent(version, context)
                 await self._publish(version, context, announced=announced)
-            await self._forget_absent(context)
+            await self._tombstone_expired_deletions(context)
 
     async def _announce_unless_absent(self, version: PublishableVersion, context: Context) -> bool:
         """Announce a version unless it deletes a document that does not exist; return whether it was announced."""
@@ -178,18 +180,18 @@ class PassagePublisher:
         """Return whether a version is from a copy older than the visible one; if so, publish that again after it."""
         if not is_copied_record(context.record):
             return False
-        seen = await self._corpus.visible_version(version.document)
-        if seen.version >= version.number:
+        visible = await self._corpus.visible_version(version.document)
+        if visible.version >= version.number:
             return False
-        if not is_older(version.document_written_at, seen.document_written_at):
+        if not is_older(version.document_written_at, visible.document_written_at):
             return False
-        await republish_newer(self._corpus, context.record, seen.version, seen.document_written_at)
+        await republish_newer(self._corpus, context.record, visible.version, visible.document_written_at)
         return True
 
     async def _announce(self, version: PublishableVersion, context: Context) -> None:
         """Announce a version on `poise.versions`; if a newer one is visible, announce that one."""
-        seen = await self._corpus.visible_version(version.document)
-        if seen.version > version.number:
+        visible = await self._corpus.visible_version(version.document)
+        if visible.version > version.number:
             version = await self._visible_version(version.document)
         digest = content_digest(version.source, version.contents) if version.contents else None
         await context.publish(
@@ -205,81 +207,82 @@ class PassagePublisher:
             return
         writer = VersionWriter(version, context)
         vectors = await self._embed(version.contents, await self._corpus.stored_passages(version.document))
-        await self._round_trip(await writer.write_passages(vectors, self._embedder.model))
-        if await self._republish_if_superseded(version, context):  # by another worker in the meantime
+        await self._wait_applied(await writer.write_passages(vectors, self._embedder.model))
+        if await self._republish_if_superseded(version, context):  # another worker published a newer one meanwhile
             await self._republish_visible(version, context)
             return
-        seen = await self._corpus.visible_version(version.document)
-        absent = not announced and not _existed(seen)
+        visible = await self._corpus.visible_version(version.document)
+        absent = not announced and not _existed(visible)
         if not announced and not absent:
             await self._announce(version, context)
-        if seen.version < version.number:
-            await writer.write_tombstones(seen.passage_count)
-            await self._round_trip(await writer.write_manifest(absent=absent))
-            seen = await self._corpus.visible_version(version.document)
-        if seen.version > version.number:
+        if visible.version < version.number:
+            await writer.write_tombstones(visible.passage_count)
+            await self._wait_applied(await writer.write_manifest(absent=absent))
+            visible = await self._corpus.visible_version(version.document)
+        if visible.version > version.number:
             await self._republish_visible(version, context)
 
-    async def _forget_absent(self, context: Context) -> None:
+    async def _tombstone_expired_deletions(self, context: Context) -> None:
         """Write tombstones for a few expired deletions of documents that never existed."""
         partition = context.record.partition
         before = time.time() - ABSENT_RETENTION
-        limits = {"most": MAX_ABSENT, "limit": _FORGET_LIMIT}
-        over = await self._corpus.expired_deletions(partition, before=before, **limits)
-        versions = [PublishableVersion(document, number, 0.0) for document, number in over]
-        for version in versions:
-            await self._round_trip(await VersionWriter(version, context).tombstone_manifest())
+        limits = {"max_retained": MAX_ABSENT, "limit": _MAX_TOMBSTONES}
+        for document, number in await self._corpus.expired_deletions(partition, before=before, **limits):
+            version = PublishableVersion(document, number, 0.0)
+            await self._wait_applied(await VersionWriter(version, context).tombstone_manifest())
             if (await self._corpus.visible_version(version.document)).version > version.number:
                 await self._republish_visible(version, context)
         async for position in tombstone_copy_notes(context, self._corpus, before=before, **limits):
-            await self._round_trip(position)
+            await self._wait_applied(position)
 
-    async def _republish_visible(self, overtaken: PublishableVersion, context: Context) -> None:
+    async def _republish_visible(self, superseded: PublishableVersion, context: Context) -> None:
         """Write the visible version of a document again, because an older one overwrote it."""
-        await self._announce(overtaken, context)
-        newer = await self._visible_version(overtaken.document)
-        stored = await self._corpus.stored_passages(overtaken.document)
+        await self._announce(superseded, context)
+        newer = await self._visible_version(superseded.document)
+        stored = await self._corpus.stored_passages(superseded.document)
         writer = VersionWriter(newer, context)
         await writer.write_passages(await self._embed(newer.contents, stored), self._embedder.model)
-        await writer.write_tombstones(len(overtaken.contents))
-        absent = (await self._corpus.visible_version(overtaken.document)).absent
-        await self._round_trip(await writer.write_manifest(absent=absent))
+        await writer.write_tombstones(len(superseded.contents))
+        absent = (await self._corpus.visible_version(superseded.document)).absent
+        await self._wait_applied(await writer.write_manifest(absent=absent))
 
     async def _visible_version(self, document: str) -> PublishableVersion:
         """Return the visible version of a document, as it was published."""
-        seen = await self._corpus.visible_version(document)
+        visible = await self._corpus.visible_version(document)
         stored = await self._corpus.stored_passages(document)
         return PublishableVersion(
             document=document,
-            number=seen.version,
-            document_written_at=seen.document_written_at,
+            number=visible.version,
+            document_written_at=visible.document_written_at,
             source=stored[0].source if stored else "",
             contents=[passage.content for passage in stored],
         )
 
     async def _embed(self, contents: Sequence[PassageContent], stored: Sequence[StoredPassage]) -> list[str]:
         """Return the encoded vectors of contents, in order; reuse the stored vectors of unchanged ones."""
-        known: dict[PassageContent, NDArray[np.float32]] = {p.content: p.vector for p in stored if p.vector is not None}
-        new = list(dict.fromkeys(content for content in contents if content not in known))
+        vectors: dict[PassageContent, NDArray[np.float32]] = {
+            p.content: p.vector for p in stored if p.vector is not None
+        }
+        new = list(dict.fromkeys(content for content in contents if content not in vectors))
         if new:
             with span(semconv.EMBED_PASSAGES, attributes={semconv.PASSAGES: len(new)}):
-                vectors = await self._embedder.embed_texts([content.embedding_text for content in new])
-            known |= dict(zip(new, vectors, strict=True))
-        return [encode_vector(known[content]) for content in contents]
+                embedded = await self._embedder.embed_texts([content.embedding_text for content in new])
+            vectors |= dict(zip(new, embedded, strict=True))
+        return [encode_vector(vectors[content]) for content in contents]
 
-    async def _round_trip(self, position: Position) -> None:
+    async def _wait_applied(self, position: Position) -> None:
         try:
-            async with asyncio.timeout(_ROUND_TRIP_TIMEOUT):
+            async with asyncio.timeout(_APPLY_TIMEOUT):
                 await self._corpus.wait_applied(position)
         except TimeoutError as error:
             raise RetryableError(
-                f"this worker's index did not apply {position} within {_ROUND_TRIP_TIMEOUT:.0f} s"
+                f"this worker's index did not apply {position} within {_APPLY_TIMEOUT:.0f} s"
             ) from error
 
 
-def _existed(seen: VersionState) -> bool:
+def _existed(visible: VersionState) -> bool:
     """Return whether the document exists or existed, so that an answer may depend on it."""
-    return seen.version >= 0 and not seen.absent
+    return visible.version >= 0 and not visible.absent
 
 
 def _document_id(context: Context) -> str:
@@ -290,16 +293,16 @@ def _document_id(context: Context) -> str:
     """
     record = context.record
     try:
-        name = (record.key or b"").decode()
+        document_id = (record.key or b"").decode()
     except UnicodeDecodeError as error:
         raise _invalid_key("is not UTF-8: it must be the document's id") from error
-    if not name:
+    if not document_id:
         raise _invalid_key("is missing: it must be the document's id")
     try:
-        _ID.validate_python(name)
+        _ID.validate_python(document_id)
     except ValidationError as error:
         raise _invalid_key(f"is not a document id: {error.errors()[0]['msg']}") from error
-    return name
+    return document_id
 
 
 def _invalid_key(detail: str) -> InvalidMessageError:

@@ -40,6 +40,7 @@ from poise_services.retrieval.passages import copy_note_key
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT: Final = 10.0
+"""Maximum seconds to read one record of `poise.documents`."""
 
 
 def is_copied_record(record: Record) -> bool:
@@ -54,13 +55,13 @@ def is_compaction_tombstone(record: Record) -> bool:
 
 def written_at(record: Record) -> float:
     """Return when a document was written, unix seconds. For a copy: when its source was, but not after the copy."""
-    at = record.int_header(MOVED_WRITTEN) if is_copied_record(record) else None
-    return record.timestamp if at is None else min(at / 1_000, record.timestamp)
+    written_ms = record.int_header(MOVED_WRITTEN) if is_copied_record(record) else None
+    return record.timestamp if written_ms is None else min(written_ms / 1_000, record.timestamp)
 
 
-def is_older(document_written_at: float, seen: float) -> bool:
+def is_older(document_written_at: float, visible: float) -> bool:
     """Return whether a copy was written before the visible version, compared in milliseconds as headers have them."""
-    return round(document_written_at * 1_000) < round(seen * 1_000)
+    return round(document_written_at * 1_000) < round(visible * 1_000)
 
 
 async def copy_to_key_partition(document: str, key_partition: int, context: Context, corpus: Corpus) -> Position | None:
@@ -70,25 +71,27 @@ async def copy_to_key_partition(document: str, key_partition: int, context: Cont
         The position of the note; None if the record was copied before.
     """
     record = context.record
-    before = (await corpus.copied_records(document)).get(record.partition)
-    if before is not None and before.offset >= record.offset:
+    previous = (await corpus.copied_records(document)).get(record.partition)
+    if previous is not None and previous.offset >= record.offset:
         return None
-    at = max(record.timestamp, before.document_written_at if before else 0.0)
+    copy_written_at = max(record.timestamp, previous.document_written_at if previous else 0.0)
     copy = await corpus.producer.records.send(
-        DOCUMENTS.name, record.value, key=record.key, headers=_headers(record, at), partition=key_partition
+        DOCUMENTS.name, record.value, key=record.key, headers=_headers(record, copy_written_at), partition=key_partition
     )
-    deletion = record.value is None or None
-    noted = CopyNote(document=document, partition=key_partition, version=copy.offset, published=at, deletion=deletion)
+    deletion = True if record.value is None else None
+    note = CopyNote(
+        document=document, partition=key_partition, version=copy.offset, published=copy_written_at, deletion=deletion
+    )
     return await context.publish(
-        PASSAGES, noted, key=copy_note_key(document), partition=record.partition, doc_version=record.offset
+        PASSAGES, note, key=copy_note_key(document), partition=record.partition, doc_version=record.offset
     )
 
 
-async def republish_newer(corpus: Corpus, overtaken: Record, version: int, document_written_at: float) -> None:
+async def republish_newer(corpus: Corpus, superseded: Record, version: int, document_written_at: float) -> None:
     """Publish a version again after a copy that is older, because compaction keeps the last record of a key."""
-    newer = await _read_at(corpus.logs, overtaken.partition, version)
-    if newer is None or newer.key != overtaken.key:
-        log.warning("%s is older than version %d, which compaction has removed", overtaken.position, version)
+    newer = await _read_at(corpus.logs, superseded.partition, version)
+    if newer is None or newer.key != superseded.key:
+        log.warning("%s is older than version %d, which compaction has removed", superseded.position, version)
         return
     await corpus.producer.records.send(
         DOCUMENTS.name,
@@ -108,7 +111,7 @@ async def tombstone_sources(document: str, context: Context, corpus: Corpus) -> 
 
 
 async def tombstone_copy_notes(
-    context: Context, corpus: Corpus, *, before: float, most: int, limit: int
+    context: Context, corpus: Corpus, *, before: float, max_retained: int, limit: int
 ) -> AsyncIterator[Position]:
     """Write tombstones for the notes of expired copied deletions of documents that never existed.
 
@@ -118,22 +121,24 @@ async def tombstone_copy_notes(
         The position of each record in `poise.passages`; the caller resumes this once the index has applied it.
     """
     partition = context.record.partition
-    for document, offset in await corpus.expired_copied_deletions(partition, before=before, most=most, limit=limit):
+    for document, offset in await corpus.expired_copied_deletions(
+        partition, before=before, max_retained=max_retained, limit=limit
+    ):
         key = copy_note_key(document)
         yield await context.publish(PASSAGES, None, key=key, partition=partition, doc_version=offset)
         newer = (await corpus.copied_records(document)).get(partition)
         if newer is not None:
-            noted = CopyNote(
+            note = CopyNote(
                 document=document,
                 partition=newer.key_partition,
                 version=newer.version,
                 published=newer.document_written_at,
                 deletion=newer.deletion or None,
             )
-            yield await context.publish(PASSAGES, noted, key=key, partition=partition, doc_version=newer.offset)
+            yield await context.publish(PASSAGES, note, key=key, partition=partition, doc_version=newer.offset)
 
 
-def _headers(record: Record, at: float) -> Headers:
+def _headers(record: Record, written_at: float) -> Headers:
     """Return the headers of a copy: the client's, and the position of its source."""
     dropped = {*TRACE_HEADERS, *MOVED_HEADERS}
     headers: list[tuple[str, bytes | None]] = [item for item in record.headers if item[0] not in dropped]
@@ -142,7 +147,7 @@ def _headers(record: Record, at: float) -> Headers:
     return [
         *headers,
         (MOVED_FROM, str(record.position).encode()),
-        (MOVED_WRITTEN, str(max(0, round(at * 1_000))).encode()),
+        (MOVED_WRITTEN, str(max(0, round(written_at * 1_000))).encode()),
     ]
 
 
@@ -151,9 +156,9 @@ async def _read_at(logs: Logs, partition: int, offset: int) -> Record | None:
     try:
         async with (
             asyncio.timeout(READ_TIMEOUT),
-            logs.open_stream(DOCUMENTS.name, start={partition: offset}, partitions=[partition]) as follower,
+            logs.open_stream(DOCUMENTS.name, start={partition: offset}, partitions=[partition]) as stream,
         ):
-            async for records in follower:
+            async for records in stream:
                 return records[0] if records[0].offset == offset else None
     except TimeoutError as error:
         raise RetryableError(f"{DOCUMENTS.name} could not be read within {READ_TIMEOUT:.0f} s") from error

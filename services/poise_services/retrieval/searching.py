@@ -37,10 +37,10 @@ class Searcher:
         self._settings = settings
         self._query_embedder = QueryEmbedder(embedder)
         self._corpus = corpus
-        self._waits = 0
+        self._epoch_waiters = 0
 
     async def search(self, request: Retrieve, context: Context) -> Passages:
-        """Find passages in an index that has reached the request's epoch; without a vector, by sparse search only.
+        """Find the passages most relevant to a query, once the index has reached the requested epoch.
 
         Raises:
             InvalidMessageError: The epoch is malformed, or the index can never reach it.
@@ -52,28 +52,30 @@ class Searcher:
             if not self._corpus.epoch.reached(epoch):
                 async with parked():
                     await self._corpus.check_epoch(epoch)
-                await self._wait_for(epoch, context)
+                await self._wait_for_epoch(epoch, context)
         vector, embedding_error = await self._query_embedder.embed(
             request.query, context.remaining() * self._settings.embedding_budget
         )
         started = time.perf_counter()
         with span(semconv.SEARCH) as current:
             epoch = self._corpus.epoch
-            found = await self._corpus.search(request.query, vector, request.limit)
-            current.set_attribute(semconv.PASSAGES, len(found))
-        mode: SearchMode = "none" if not found else "hybrid" if embedding_error is None else "lexical"
+            hits = await self._corpus.search(request.query, vector, request.limit)
+            current.set_attribute(semconv.PASSAGES, len(hits))
+        mode: SearchMode = "none" if not hits else "hybrid" if embedding_error is None else "lexical"
         measure(semconv.SEARCH_DURATION, time.perf_counter() - started, {semconv.MODE: mode})
         now = time.time()
-        passages = tuple(_passage(one, now) for one in found)
+        passages = tuple(_passage(hit, now) for hit in hits)
         reason = None if embedding_error is None else f"sparse search only: {embedding_error}"
         reply = Passages(passages=passages, epoch=epoch.encode(), mode=mode, reason=reason)
         return fit_to_size(reply, await context.max_body_bytes())
 
-    async def _wait_for(self, epoch: Epoch, context: Context) -> None:
-        """Wait, until just before the deadline: the epoch of a document that became a dead letter is never reached."""
-        if self._waits >= self._settings.max_epoch_waiters:
-            raise TooManyEpochWaitsError(f"{self._waits} requests already wait for their epochs, which is the maximum")
-        self._waits += 1
+    async def _wait_for_epoch(self, epoch: Epoch, context: Context) -> None:
+        """Wait until just before the deadline; the epoch of a document that became a dead letter is never reached."""
+        if self._epoch_waiters >= self._settings.max_epoch_waiters:
+            raise TooManyEpochWaitsError(
+                f"{self._epoch_waiters} requests already wait for their epochs, which is the maximum"
+            )
+        self._epoch_waiters += 1
         try:
             with span(semconv.WAIT_EPOCH):
                 async with asyncio.timeout(max(0.0, context.remaining() - self._settings.reply_margin)), parked():
@@ -85,26 +87,26 @@ class Searcher:
                 "could not be handled and is a dead letter (`poise dlq ls`)"
             ) from error
         finally:
-            self._waits -= 1
+            self._epoch_waiters -= 1
 
 
-def _describe_missing(now: Epoch, wanted: Epoch) -> str:
-    if now.topic_id != wanted.topic_id:
+def _describe_missing(current: Epoch, requested: Epoch) -> str:
+    if current.topic_id != requested.topic_id:
         return f"its epoch belongs to another {DOCUMENTS.name}"
     return ", ".join(
-        f"partition {partition} is at {now.partitions.get(partition, ('none', 0))[0]}, "
-        f"not at {wanted.partitions[partition][0]}"
-        for partition in now.missing(wanted)
+        f"partition {partition} is at {current.partitions.get(partition, ('none', 0))[0]}, "
+        f"not at {requested.partitions[partition][0]}"
+        for partition in current.missing(requested)
     )
 
 
-def _passage(found: SearchHit, now: float) -> Passage:
+def _passage(hit: SearchHit, now: float) -> Passage:
     return Passage(
-        id=passage_record_key(found.document, found.number),
-        source=found.source,
-        heading=found.heading,
-        text=found.text,
-        score=found.score,
-        age=max(0.0, now - found.document_written_at),
-        version=found.version,
+        id=passage_record_key(hit.document, hit.number),
+        source=hit.source,
+        heading=hit.heading,
+        text=hit.text,
+        score=hit.score,
+        age=max(0.0, now - hit.document_written_at),
+        version=hit.version,
     )

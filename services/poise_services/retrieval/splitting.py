@@ -92,8 +92,8 @@ def _chunks_of(sections: Sequence[Section]) -> "list[_Chunk]":
 
 def _nearest_titles(heading: tuple[str, ...]) -> tuple[str, ...]:
     """Return the innermost titles of a heading, up to `MAX_HEADING_CHARS`."""
-    first, left = len(heading), MAX_HEADING_CHARS
-    while first and (left := left - len(heading[first - 1])) >= 0:
+    first, remaining = len(heading), MAX_HEADING_CHARS
+    while first and (remaining := remaining - len(heading[first - 1])) >= 0:
         first -= 1
     return heading[first:]
 

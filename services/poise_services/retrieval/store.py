@@ -61,7 +61,7 @@ class _UnusableStoreError(Exception):
 
 
 class IndexStore:
-    """An open store. Used by one thread, except for `index.search` and `epoch`.
+    """An open store. Use it in one thread, except for `index.search` and `epoch`.
 
     Args:
         folder: The folder of this store only; created if missing.
@@ -87,8 +87,8 @@ class IndexStore:
             raise
         self.origin = origin
         self._assembler = VersionAssembler()
-        self._checkpoint_every = checkpoint_interval
-        self._checkpointed = time.monotonic()
+        self._checkpoint_interval = checkpoint_interval
+        self._last_checkpoint = time.monotonic()
         self.metadata.set_properties(origin.properties())
         self.metadata.commit()
         self.next_offsets = self.metadata.next_offsets()
@@ -109,18 +109,18 @@ class IndexStore:
             raise
         try:
             if message is not None:
-                self._add(record, *message)
+                self._apply_message(record, *message)
             else:
                 self._apply_tombstone(record)
             self.next_offsets[record.partition] = record.offset + 1
-            if time.monotonic() - self._checkpointed >= self._checkpoint_every:
+            if time.monotonic() - self._last_checkpoint >= self._checkpoint_interval:
                 self.checkpoint()
         except Exception as error:
             raise SetupError(
                 f"the index cannot be written ({error_message(error)}): is the disk of POISE_STATE_DIR full?"
             ) from error
 
-    def _add(self, record: Record, number: int, message: PassageRecord | Manifest | CopyNote) -> None:
+    def _apply_message(self, record: Record, number: int, message: PassageRecord | Manifest | CopyNote) -> None:
         if isinstance(message, CopyNote):
             self.metadata.record_copy(message, record.partition, number, time.time())
             self._apply_copies(message.partition)
@@ -144,13 +144,14 @@ class IndexStore:
 
     def _apply_tombstone(self, record: Record) -> None:
         """Remove the metadata that a tombstone deletes: an absent deletion, or the note of a copy."""
-        key, number = (record.key or b"").decode(errors="replace"), Envelope.read(record.headers).doc_version
+        key = (record.key or b"").decode(errors="replace")
+        number = Envelope.read(record.headers).doc_version
         if number is None:
             return
         if (document := document_of_manifest(key)) is not None:
-            self.metadata.forget_deletion(document, number)
+            self.metadata.remove_deletion(document, number)
         elif (document := document_of_copy_note(key)) is not None:
-            self.metadata.forget_copy(document, record.partition, number)
+            self.metadata.remove_copy(document, record.partition, number)
 
     def _apply_copies(self, key_partition: int) -> None:
         """Count copied records as applied if their copies in a partition are applied."""
@@ -162,7 +163,7 @@ class IndexStore:
         self.index.flush()
         self.metadata.set_next_offsets(self._assembler.resume_offsets(self.next_offsets))
         self.metadata.commit()
-        self._checkpointed = time.monotonic()
+        self._last_checkpoint = time.monotonic()
 
     def close(self) -> None:
         """Close cleanly."""
@@ -247,8 +248,8 @@ def _lock_first_free(root: Path) -> tuple[Path, IO[bytes]]:
 
 
 def _check_origin(properties: dict[str, str], origin: StoreOrigin, *, empty: bool) -> None:
-    wanted = origin.properties()
-    differing = [name for name in wanted if properties and properties.get(name) != wanted[name]]
+    expected = origin.properties()
+    differing = [name for name in expected if properties and properties.get(name) != expected[name]]
     if differing == ["documents"] and not empty:
         raise SetupError(DOCUMENTS_RECREATED)
     if differing:

@@ -8,7 +8,7 @@ the visible one. So a search never finds half a document, and a late record neve
 - Tombstones carry no information here (the manifest does). They let compaction remove surplus passages. A manifest's
   tombstone removes the deletion of a document that never existed from the metadata.
 
-Incomplete versions are held in memory. After a restart, reading resumes at their earliest record.
+Incomplete versions are kept in memory only. After a restart, reading resumes at their earliest record.
 """
 
 from collections.abc import Mapping
@@ -105,8 +105,8 @@ class VersionAssembler:
         return sum(map(len, self._incomplete.values()))
 
     def _drop(self, document: str, up_to: int) -> None:
-        kept = {number: version for number, version in self._incomplete[document].items() if number > up_to}
-        if kept:
-            self._incomplete[document] = kept
+        newer = {number: version for number, version in self._incomplete[document].items() if number > up_to}
+        if newer:
+            self._incomplete[document] = newer
         else:
             del self._incomplete[document]

@@ -26,7 +26,7 @@ def deleted(name: str, number: int, *, published: float = NOW, absent: bool = Tr
 
 
 def to_forget(metadata: IndexMetadata, before: float, most: int = MOST) -> list[tuple[str, int]]:
-    return metadata.expired_deletions(0, before=before, most=most, limit=10)
+    return metadata.expired_deletions(0, before=before, max_retained=most, limit=10)
 
 
 def test_an_absent_deletion_is_retained_from_when_it_was_handled(metadata: IndexMetadata) -> None:
@@ -35,7 +35,7 @@ def test_an_absent_deletion_is_retained_from_when_it_was_handled(metadata: Index
         metadata.record_version(deleted(name, number, published=NOW - 5 * HOUR), NOW)
     assert to_forget(metadata, before=NOW) == []
     assert to_forget(metadata, before=NOW + 1) == [("a", 0)]
-    assert to_forget(metadata, before=NOW, most=1) == [("a", 0)]
+    assert to_forget(metadata, before=NOW, max_retained=1) == [("a", 0)]
 
 
 def test_the_last_absent_deletion_is_retained(metadata: IndexMetadata) -> None:
@@ -64,7 +64,7 @@ def handle(metadata: IndexMetadata, name: str, number: int, *, absent: bool = Tr
 
 
 def moves_to_forget(metadata: IndexMetadata, before: float = NOW + 1, most: int = MOST) -> list[tuple[str, int]]:
-    return metadata.expired_copied_deletions(0, before=before, most=most, limit=10)
+    return metadata.expired_copied_deletions(0, before=before, max_retained=most, limit=10)
 
 
 def test_notes_of_moved_absent_deletions_expire_except_the_last(
@@ -73,15 +73,15 @@ def test_notes_of_moved_absent_deletions_expire_except_the_last(
     for offset, name in enumerate("abc"):
         move(metadata, name, offset)
         handle(metadata, name, offset)
-    metadata.forget_deletion("a", 0)  # the deletion itself may expire first
+    metadata.remove_deletion("a", 0)  # the deletion itself may expire first
     assert moves_to_forget(metadata, before=NOW) == []
     assert moves_to_forget(metadata) == [("a", 0), ("b", 1)]
-    assert moves_to_forget(metadata, before=NOW, most=2) == [("a", 0)]
-    metadata.forget_copy("a", 0, 0)
+    assert moves_to_forget(metadata, before=NOW, max_retained=2) == [("a", 0)]
+    metadata.remove_copy("a", 0, 0)
     assert metadata.copied_records("a") == {}
     assert moves_to_forget(metadata) == [("b", 1)]
     move(metadata, "b", 7)
-    metadata.forget_copy("b", 0, 1)
+    metadata.remove_copy("b", 0, 1)
     assert metadata.copied_records("b")[0].offset == 7
 
 
