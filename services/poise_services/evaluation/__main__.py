@@ -17,13 +17,13 @@ async def main() -> None:
     """Score finished runs and decide on policies until stopped."""
     mesh_settings, settings = MeshSettings.load(), EvaluationSettings.load()
     async with (
-        embedding_scorer(settings) as vectors,
+        embedding_scorer(settings) as scorer,
         WorkerRuntime(mesh_settings, tier="evaluation") as runtime,
         policy_worker(runtime, settings),
         LimitedExecutor() as executor,
     ):
         run_log = RunLog(runtime.logs, mesh_settings.clock_skew)
-        await runtime.serve(Tier("evaluation", handlers(run_log, vectors, executor)))
+        await runtime.serve(Tier("evaluation", handlers(run_log, scorer, executor)))
 
 
 if __name__ == "__main__":

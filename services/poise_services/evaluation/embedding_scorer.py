@@ -60,8 +60,8 @@ class EmbeddingScorer:
         try:
             return self._embed(text)
         except Exception as error:
-            told = f"an answer could not be embedded: {error_with_type(error)}"
-            raise RetryableError(told) from error
+            message = f"an answer could not be embedded: {error_with_type(error)}"
+            raise RetryableError(message) from error
 
 
 @asynccontextmanager
@@ -76,14 +76,14 @@ async def embedding_scorer(settings: EvaluationSettings) -> AsyncIterator[Embedd
         return
     thread = ThreadPoolExecutor(1, "compare", initializer=lower_thread_priority)
     try:
-        yield EmbeddingScorer((await _loaded(thread)).embed, thread)
+        yield EmbeddingScorer((await _load_model(thread)).embed, thread)
     finally:
         thread.shutdown(cancel_futures=True)
 
 
-async def _loaded(thread: ThreadPoolExecutor) -> EmbeddingModel:
+async def _load_model(thread: ThreadPoolExecutor) -> EmbeddingModel:
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, EmbeddingModel)
     except ModelLoadError as error:
-        told = f"the embedding model cannot be loaded ({error}): POISE_EVALUATION_EMBEDDING=false does without"
-        raise SetupError(told) from error
+        message = f"the embedding model cannot be loaded ({error}): POISE_EVALUATION_EMBEDDING=false does without"
+        raise SetupError(message) from error

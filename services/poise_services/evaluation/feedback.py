@@ -31,14 +31,15 @@ from poise.worker.context import Context
 log = logging.getLogger(__name__)
 
 RECORD_RETENTION: Final = RECORDS.retention or 0.0
+"""Seconds for which the records of runs are retained."""
 CONCURRENT_LOOKUPS: Final = 4
 """Runs that a worker looks up at the same time."""
 EARLY_RATE: Final = (5.0, 2_000.0)
 """Early feedback that a worker accepts for a retry: per second, and burst; at most 5,400 messages wait at a time."""
 DEAD_RATE: Final = (20 / HOUR, 200.0)
-"""Feedback of one outcome that a worker dead-letters: per second, and burst."""
+"""Feedback of each of the last three outcomes that a worker dead-letters: per second, and burst."""
 MAX_RATING: Final = 5
-"""The highest rating; 1 is the lowest."""
+"""The best rating; 1 is the worst."""
 
 
 class FeedbackHandler:
@@ -89,7 +90,7 @@ class FeedbackHandler:
 
     async def _publish(self, feedback: Feedback, record: RunRecord, context: Context) -> None:
         score = score_of(feedback, record, context.written)
-        # The envelope of the record: anyone may write the one of the message.
+        # Run and tenant are those of the record: any client may write the envelope of the feedback.
         envelope = Envelope(run=score.run_id, tenant=score.tenant)
         await context.producer.publish(SCORES, score, key=score.policy, envelope=envelope)
         count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "joined"})
@@ -97,7 +98,7 @@ class FeedbackHandler:
             measure(semconv.SCORES, value, {semconv.SCORE: name, semconv.VARIANT: score.variant})
 
     def _exceeds_rate(self, outcome: str, run: str) -> bool:
-        """Return whether to skip feedback because there was too much of its outcome; log that now and then."""
+        """Return whether the feedback of an outcome exceeds its rate and is skipped; log that, ever more rarely."""
         if not self._rates[outcome].take(self._clock()):
             return False
         count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "skipped"})
@@ -107,13 +108,13 @@ class FeedbackHandler:
         return True
 
 
-def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
+def score_of(feedback: Feedback, record: RunRecord, given_at: float) -> Score:
     """Return feedback as a score of its run, with the draw of that run's variant.
 
     Args:
         feedback: A person's opinion of the answer.
         record: The run.
-        given: When the feedback was given, unix seconds.
+        given_at: Unix seconds.
     """
     values: dict[str, float] = {}
     if feedback.thumb is not None:
@@ -132,7 +133,7 @@ def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
         variant=draw.variant if draw else "none",
         probability=draw.probability if draw else 1.0,
         rung=record.answer.rung if record.answer is not None else "none",
-        at=given,
+        at=given_at,
         feedback=feedback.id or record.run_id,
         values=values,
     )
@@ -140,25 +141,25 @@ def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
 
 def is_late(run: str, now: float) -> bool:
     """Return whether a run is known to be older than the retained records."""
-    began = run_started_at(run)
-    return began is not None and began < now - RECORD_RETENTION
+    start_time = run_started_at(run)
+    return start_time is not None and start_time < now - RECORD_RETENTION
 
 
-def classify_missing(run: str, given: float, now: float) -> tuple[str, PoiseError]:
+def classify_missing(run: str, given_at: float, now: float) -> tuple[str, PoiseError]:
     """Return the outcome of feedback on a run without a record, and its error.
 
     Args:
         run: The run id.
-        given: When the feedback was given, unix seconds.
+        given_at: Unix seconds.
         now: Unix seconds.
     """
-    began = run_started_at(run)
+    start_time = run_started_at(run)
     if is_late(run, now):
         return "late", TerminalError(f"run {run} is too old: records are retained for {RECORD_RETENTION / DAY:g} days")
-    if began is not None and began > now + HOUR:
+    if start_time is not None and start_time > now + HOUR:
         return "unknown", TerminalError(f"run {run} is unknown: by its id it starts in the future")
-    ended = began is not None and began < now - MAX_DELAY
-    if ended or now - given >= sum(RETRY_DELAYS):
-        reason = f"run {run} is unknown: it has no record {now - given:.0f} s after the feedback was given"
+    ended = start_time is not None and start_time < now - MAX_DELAY
+    if ended or now - given_at >= sum(RETRY_DELAYS):
+        reason = f"run {run} is unknown: it has no record {now - given_at:.0f} s after the feedback was given"
         return "unknown", TerminalError(reason)
     return "early", RetryableError(f"run {run} has no record yet", retry_after=RETRY_DELAYS[0])

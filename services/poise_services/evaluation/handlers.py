@@ -13,20 +13,23 @@ from poise_services.evaluation.feedback import FeedbackHandler
 from poise_services.evaluation.run_scores import score_run, scoring_size
 
 LATENCY_PREFIX = "latency_ms."
+"""Prefix of the values that are a step's latency."""
 UNBOUNDED_VALUES = ("raw_ms", "raw_cost")
-"""Values that are not 0 to 1, which the metric of scores requires."""
+"""Values that are not from 0 to 1, and so are not recorded in the metric of scores."""
 
 
 class Scorer:
     """Handles `RunRecord`.
 
     Args:
-        vectors: Scores with embeddings; None = quality is scored lexically.
+        embedding_scorer: Scores with embeddings; None = quality is scored lexically.
         executor: Scores large records in a child process; None = a new one.
     """
 
-    def __init__(self, vectors: EmbeddingScorer | None = None, executor: LimitedExecutor | None = None) -> None:
-        self._vectors = vectors
+    def __init__(
+        self, embedding_scorer: EmbeddingScorer | None = None, executor: LimitedExecutor | None = None
+    ) -> None:
+        self._embedding_scorer = embedding_scorer
         self._executor = executor or LimitedExecutor()
 
     async def score(self, record: RunRecord, context: Context) -> None:
@@ -45,9 +48,9 @@ class Scorer:
 
     async def _score(self, record: RunRecord) -> Score:
         size = scoring_size(record)
-        if self._vectors is not None and not self._executor.is_large(size):
-            return await self._vectors.score(record)
-        function = score_run if self._vectors is None else score_with_embeddings
+        if self._embedding_scorer is not None and not self._executor.is_large(size):
+            return await self._embedding_scorer.score(record)
+        function = score_run if self._embedding_scorer is None else score_with_embeddings
         return await self._executor.run(function, record, size=size)
 
 
@@ -62,7 +65,7 @@ def record_metrics(score: Score) -> None:
 
 
 def handlers(
-    run_log: RunLog, vectors: EmbeddingScorer | None = None, executor: LimitedExecutor | None = None
+    run_log: RunLog, embedding_scorer: EmbeddingScorer | None = None, executor: LimitedExecutor | None = None
 ) -> Mapping[type[Message], Handler]:
-    """Return the handlers by message type; with vectors, runs are also scored with embeddings."""
-    return {RunRecord: Scorer(vectors, executor).score, Feedback: FeedbackHandler(run_log).join}
+    """Return the handlers by message type; with an embedding scorer, runs are also scored with embeddings."""
+    return {RunRecord: Scorer(embedding_scorer, executor).score, Feedback: FeedbackHandler(run_log).join}

@@ -1,4 +1,4 @@
-"""The deciders of one partition: records of scores and commands in, the records of one transaction out."""
+"""The deciders of one partition: apply scores and commands, and return the records of the next transaction."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,18 +27,18 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class SourceTopics:
-    """The topics that offsets belong to, by Kafka's ids: a recreated topic has new offsets."""
+    """The ids of the topics that offsets belong to: a recreated topic has another id and new offsets."""
 
-    scores: str | None = None
-    commands: str | None = None
+    scores_id: str | None = None
+    commands_id: str | None = None
 
     def scores_offset(self, state: PolicyState) -> int:
         """Return the next offset of `poise.scores` of a snapshot; 0 if it belongs to another topic."""
-        return state.scores if state.scores_id in {None, self.scores} else 0
+        return state.scores if state.scores_id in {None, self.scores_id} else 0
 
     def commands_offset(self, state: PolicyState) -> int:
         """Return the next offset of `poise.policy.commands`, likewise."""
-        return state.commands if state.commands_id in {None, self.commands} else 0
+        return state.commands if state.commands_id in {None, self.commands_id} else 0
 
 
 class PartitionDeciders:
@@ -50,21 +50,21 @@ class PartitionDeciders:
     Args:
         partition: The partition's number.
         belongs: Returns whether a policy of a name belongs to this partition.
-        origin: The topics that scores and commands are read from.
+        sources: The topics that scores and commands are read from.
     """
 
-    def __init__(self, partition: int, belongs: Callable[[str], bool], origin: SourceTopics = SourceTopics()) -> None:
+    def __init__(self, partition: int, belongs: Callable[[str], bool], sources: SourceTopics = SourceTopics()) -> None:
         self.partition = partition
         self.deciders: dict[str, Decider] = {}
-        self.scores: int | None = None
+        self.next_score_offset: int | None = None
         """The next offset of the partition of `poise.scores`; None = no policy was ever set here."""
-        self.commands: int | None = None
+        self.next_command_offset: int | None = None
         self.pending: list[tuple[Decision, Policy | None]] = []
         """Decisions not yet written, each with the policy that it put in force, if any."""
-        self.missing: list[Policy] = []
+        self.missing_policies: list[Policy] = []
         """Policies in force that are no longer in the log, and are written again."""
         self._belongs = belongs
-        self._origin = origin
+        self._sources = sources
         self._dirty: set[str] = set()
 
     @property
@@ -82,11 +82,10 @@ class PartitionDeciders:
             since.
         """
         for record in reversed(records):
-            if (
-                record.value is None
-                or name_of(record) in self.deciders
-                or (state := _read(record, PolicyState)) is None
-            ):
+            if record.value is None or name_of(record) in self.deciders:
+                continue
+            state = _read(record, PolicyState)
+            if state is None:
                 continue
             try:
                 if state.name != name_of(record):
@@ -94,36 +93,40 @@ class PartitionDeciders:
                 self.deciders[state.name] = Decider.restore(state.decider)
             except NewerSnapshotError as error:
                 raise SetupError(f"{record.position}, the state of a policy, cannot be read: {error}") from error
-            except Exception as error:  # noqa: BLE001 - an earlier snapshot, or the policy log, can still be read
+            except Exception as error:  # noqa: BLE001 - an earlier snapshot or the policy log may be readable
                 _skip(record, repr(error))
                 continue
-            self._advance_to(self._origin.scores_offset(state), self._origin.commands_offset(state))
+            self._advance_to(self._sources.scores_offset(state), self._sources.commands_offset(state))
 
     def compare(self, records: Iterable[Record]) -> Mapping[str, Sequence[Policy]]:
         """Compare the restored state with `poise.policy`.
 
-        A policy in force that is missing there is written again: the topic was recreated. Return the policies in force
-        that have no snapshot, or an older one; `resume` continues from them.
+        A restored policy that is missing there is written again, because the topic was recreated.
+
+        Returns:
+            The policies in the log that have no snapshot, or an older one, for `resume`: their versions, oldest first.
 
         Args:
             records: All records of `poise.policy`.
         """
-        found: dict[str, dict[int, Policy]] = {}
+        versions_by_name: dict[str, dict[int, Policy]] = {}
         for record in records:
             if self._belongs(name := name_of(record)) and record.value is not None:
                 policy = _read(record, Policy)
                 if policy is not None and policy.name == name:
-                    found.setdefault(name, {})[policy.version] = policy
-        self.missing = []
+                    versions_by_name.setdefault(name, {})[policy.version] = policy
+        self.missing_policies = []
         for name, decider in self.deciders.items():
-            if decider.policy is not None and max(found.get(name, {}), default=0) < decider.policy.version:
+            if decider.policy is not None and max(versions_by_name.get(name, {}), default=0) < decider.policy.version:
                 log.warning("policy %s is no longer in %s and is written again", name, POLICY.name)
-                self.missing.append(decider.policy)
-        known = {name: one.policy.version if one.policy else 0 for name, one in self.deciders.items()}
+                self.missing_policies.append(decider.policy)
+        restored_versions = {
+            name: decider.policy.version if decider.policy else 0 for name, decider in self.deciders.items()
+        }
         return {
             name: [versions[version] for version in sorted(versions)]
-            for name, versions in found.items()
-            if max(versions) > known.get(name, 0)
+            for name, versions in versions_by_name.items()
+            if max(versions) > restored_versions.get(name, 0)
         }
 
     def resume(self, policies: Sequence[Policy], decisions: Sequence[Record]) -> None:
@@ -134,23 +137,23 @@ class PartitionDeciders:
             decisions: The records of its decisions, oldest first.
         """
         name = policies[-1].name
-        made = [decision for record in decisions if (decision := _read(record, Decision)) is not None]
-        self.deciders[name] = Decider.resume(policies, made)
+        past_decisions = [decision for record in decisions if (decision := _read(record, Decision)) is not None]
+        self.deciders[name] = Decider.resume(policies, past_decisions)
         self._dirty.add(name)
-        self._advance_to(made[-1].scores if made else 0, None)
+        self._advance_to(past_decisions[-1].scores if past_decisions else 0, None)
         log.warning("the state of policy %s is lost: it stays in force, and its answers are counted from 0", name)
 
     def _advance_to(self, scores: int, commands: int | None) -> None:
-        self.scores = max(self.scores or 0, scores)
+        self.next_score_offset = max(self.next_score_offset or 0, scores)
         if commands is not None:
-            self.commands = max(self.commands or 0, commands)
+            self.next_command_offset = max(self.next_command_offset or 0, commands)
 
     # -- input ------------------------------------------------------------------------------------------------
 
     def apply_scores(self, records: Iterable[Record]) -> None:
         """Apply scores in the order of their offsets."""
         for record in records:
-            self.scores = record.offset + 1
+            self.next_score_offset = record.offset + 1
             name = name_of(record)
             decider = self.deciders.get(name)
             if decider is None or (score := _read(record, Score)) is None:
@@ -165,7 +168,7 @@ class PartitionDeciders:
     def apply_commands(self, records: Iterable[Record]) -> None:
         """Apply commands in the order of their offsets."""
         for record in records:
-            self.commands = record.offset + 1
+            self.next_command_offset = record.offset + 1
             name = name_of(record)
             if not self._belongs(name):
                 log.warning("%s: policy %r belongs to another partition: skipped", record.position, name)
@@ -173,7 +176,7 @@ class PartitionDeciders:
                 continue
             if (command := _read(record, PolicyCommand)) is None:
                 continue
-            decider = self.deciders.get(name) or Decider(name, self.scores or 0)
+            decider = self.deciders.get(name) or Decider(name, self.next_score_offset or 0)
             try:
                 self._add_pending(decider, decider.apply_command(command, record.timestamp))
             except Exception:
@@ -191,8 +194,8 @@ class PartitionDeciders:
 
     def transaction_records(self) -> Iterator[ProducerRecord]:
         """Yield the records of the next transaction: policies and decisions in order, then the snapshots."""
-        for lost in self.missing:
-            yield _record_of(POLICY, lost, lost.name)
+        for missing in self.missing_policies:
+            yield _record_of(POLICY, missing, missing.name)
         for decision, policy in self.pending:
             if policy is not None:
                 yield _record_of(POLICY, policy, policy.name)
@@ -200,30 +203,31 @@ class PartitionDeciders:
         for name in sorted(self._dirty):
             state = PolicyState(
                 name=name,
-                scores=self.scores or 0,
-                commands=self.commands or 0,
-                scores_id=self._origin.scores,
-                commands_id=self._origin.commands,
+                scores=self.next_score_offset or 0,
+                commands=self.next_command_offset or 0,
+                scores_id=self._sources.scores_id,
+                commands_id=self._sources.commands_id,
                 decider=self.deciders[name].snapshot(),
             )
             yield _record_of(POLICY_STATE, state, name, self.partition)
 
     def mark_written(self) -> None:
-        """Report the committed decisions: those of a fenced worker are not committed and must not be reported."""
+        """Mark all state as written, and report the decisions; those of a fenced worker must not be reported."""
         for decision, _ in self.pending:
             _report(decision)
-        self.pending, self.missing = [], []
+        self.pending = []
+        self.missing_policies = []
         self._dirty = set()
 
 
 def _report(decision: Decision) -> None:
-    """Log and count a decision; an incident is a warning, even if the share stays."""
+    """Log and count a decision; one about an incident is a warning, even if the weights stay."""
     incident = decision.command is None and decision.action != "promote"
     acted = "" if decision.acted else " (not acted)"
     level = logging.WARNING if incident else logging.INFO
     log.log(level, "%s %s%s: %s", decision.policy, decision.action, acted, decision.reason)
-    what = {semconv.POLICY: decision.policy, semconv.ACTION: decision.action}
-    count(semconv.DECISIONS, 1, {**what, semconv.ACTED: decision.acted})
+    labels = {semconv.POLICY: decision.policy, semconv.ACTION: decision.action}
+    count(semconv.DECISIONS, 1, {**labels, semconv.ACTED: decision.acted})
 
 
 def name_of(record: Record) -> str:
@@ -231,21 +235,21 @@ def name_of(record: Record) -> str:
     return (record.key or b"").decode(errors="replace")
 
 
-def _read(record: Record, kind: type[MessageT]) -> MessageT | None:
+def _read(record: Record, message_type: type[MessageT]) -> MessageT | None:
     """Return the message; None = it cannot be decoded."""
-    actual = record.header(KIND) or kind.kind
-    why = f"it is a {actual}, not a {kind.kind}"
-    if actual == kind.kind:
+    kind = record.header(KIND) or message_type.kind
+    reason = f"it is a {kind}, not a {message_type.kind}"
+    if kind == message_type.kind:
         try:
-            return kind.parse(record.value or b"")
+            return message_type.parse(record.value or b"")
         except ValidationError as error:
-            why = str(error)
-    _skip(record, why)
+            reason = str(error)
+    _skip(record, reason)
     return None
 
 
-def _skip(record: Record, why: str) -> None:
-    log.warning("%s cannot be read and is skipped: %s", record.position, why)
+def _skip(record: Record, reason: str) -> None:
+    log.warning("%s cannot be read and is skipped: %s", record.position, reason)
     count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
 
 

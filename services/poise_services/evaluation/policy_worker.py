@@ -31,6 +31,7 @@ SNAPSHOT_INTERVAL: Final = 5.0
 BATCH_SIZE: Final = 200
 """Scores applied before the event loop runs other tasks."""
 READ_TIMEOUT: Final = 30.0
+"""Maximum seconds to read the snapshots of a partition."""
 
 
 class PolicyWorker:
@@ -64,12 +65,12 @@ class PolicyWorker:
         """Decide on the policies of a partition until cancelled or failed.
 
         1. Opening the transactions fences the previous owner; what it committed can be read.
-        2. The snapshots are read to their end, and the policies in force: from here on no other worker writes any. If
-           one of the two is lost, deciding continues from the other.
+        2. The snapshots and the policies in force are read to their end; from here on no other worker writes any. If
+           one of the two is lost, this worker continues from the other.
         3. Scores and commands are followed from the offsets of the snapshots.
         4. Decisions are written together with the snapshots, in one transaction.
 
-        A failure, a commit with an unknown result, or a recreated topic ends the work; the next owner starts at 1.
+        A failure, a commit with an unknown result, or a recreated topic ends this; the next owner starts at 1.
         """
         async with self._recreation_check() as check:
             progress = _PollProgress(component, check)
@@ -77,13 +78,15 @@ class PolicyWorker:
             async with TransactionalProducer(
                 self._mesh.connection, f"{TRANSACTIONAL_ID_PREFIX}{partition}"
             ) as transactions:
-                deciders = await self._restored(partition)
-                start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
+                deciders = await self._restore(partition)
+                start: Start = (
+                    "beginning" if deciders.next_command_offset is None else {partition: deciders.next_command_offset}
+                )
                 async with self._mesh.logs.open_stream(COMMANDS.name, start=start, partitions=[partition]) as commands:
                     backlog = [record async for batch in commands.read_to_end() for record in batch]
-                    start = _scores_start(partition, deciders.scores, backlog)
+                    start = _scores_start(partition, deciders.next_score_offset, backlog)
                     async with self._mesh.logs.open_stream(SCORES.name, start=start, partitions=[partition]) as scores:
-                        deciders.scores = scores.position(partition)
+                        deciders.next_score_offset = scores.position(partition)
                         # Commands sent while no worker was deciding apply to the scores since then.
                         deciders.apply_commands(backlog)
                         self._partitions[partition] = deciders, scores
@@ -98,7 +101,7 @@ class PolicyWorker:
         recreated: list[str] = []
         identities = self._mesh.topic_identities
         names = [topic.name for topic in (POLICY, POLICY_STATE, COMMANDS, SCORES)]
-        known = await self._mesh.admin.describe(names)
+        topics = await self._mesh.admin.describe(names)
         watched = {name: partial(_append_name, recreated, name) for name in names}
 
         def check() -> None:
@@ -106,7 +109,7 @@ class PolicyWorker:
                 raise UnavailableError(f"topic {recreated[0]} was deleted and recreated")
 
         for name, callback in watched.items():
-            identities.watch(name, callback, known=known[name].id if name in known else None)
+            identities.watch(name, callback, known=topics[name].id if name in topics else None)
         try:
             yield check
         finally:
@@ -114,7 +117,7 @@ class PolicyWorker:
                 identities.unwatch(name, callback)
 
     async def _wait_for_policy(self, partition: int, progress: "_PollProgress") -> None:
-        """Wait until there is a policy or a command: most partitions have none, and need nothing else."""
+        """Wait until the partition has a policy or a command: most have none, and need no transactional producer."""
         async with self._mesh.logs.open_stream(POLICY_STATE.name, partitions=[partition]) as states:
             async for _ in states.read_to_end():
                 return
@@ -133,11 +136,11 @@ class PolicyWorker:
         partitions = await self._mesh.admin.partitions(COMMANDS.name) or COMMANDS.partitions
         return lambda name: partition_for(name.encode(), partitions) == partition
 
-    async def _restored(self, partition: int) -> PartitionDeciders:
-        origin = SourceTopics(
+    async def _restore(self, partition: int) -> PartitionDeciders:
+        sources = SourceTopics(
             await self._mesh.logs.topic_id(SCORES.name), await self._mesh.logs.topic_id(COMMANDS.name)
         )
-        deciders = PartitionDeciders(partition, await self._belongs_to(partition), origin)
+        deciders = PartitionDeciders(partition, await self._belongs_to(partition), sources)
         async with self._mesh.logs.open_stream(POLICY_STATE.name, partitions=[partition]) as states:
             deciders.restore(await read_all(states, within=READ_TIMEOUT))
         for name, policies in deciders.compare(await self._mesh.logs.read_topic(POLICY.name)).items():
@@ -146,13 +149,13 @@ class PolicyWorker:
 
     async def _decisions(self, name: str) -> Sequence[Record]:
         """Return the last decisions about a policy: as many as a decider remembers commands."""
-        found: deque[Record] = deque(maxlen=MAX_COMMANDS)
-        number = await self._mesh.logs.partition_of(DECISIONS.name, name.encode())
-        async with aclosing(self._mesh.logs.lookups.scan(DECISIONS.name, partitions=[number])) as records:
+        decisions: deque[Record] = deque(maxlen=MAX_COMMANDS)
+        partition = await self._mesh.logs.partition_of(DECISIONS.name, name.encode())
+        async with aclosing(self._mesh.logs.lookups.scan(DECISIONS.name, partitions=[partition])) as records:
             async for record in records:
                 if record.key == name.encode():
-                    found.append(record)
-        return found
+                    decisions.append(record)
+        return decisions
 
     async def _run(
         self,
@@ -162,29 +165,26 @@ class PolicyWorker:
     ) -> None:
         """Apply commands and scores as they arrive, commands first; write decisions at once, snapshots regularly."""
         loop = asyncio.get_running_loop()
-        saved = loop.time()
-        reads = [asyncio.ensure_future(anext(reader)) for reader in readers]
+        written_at = loop.time()
+        pending_reads = [asyncio.ensure_future(anext(reader)) for reader in readers]
         try:
             while True:
-                if (
-                    deciders.pending
-                    or deciders.missing
-                    or (deciders.dirty and loop.time() - saved >= SNAPSHOT_INTERVAL)
-                ):
+                snapshot_due = deciders.dirty and loop.time() - written_at >= SNAPSHOT_INTERVAL
+                if deciders.pending or deciders.missing_policies or snapshot_due:
                     async with transactions.transaction() as transaction:
                         await transaction.send(list(deciders.transaction_records()))
                     deciders.mark_written()
-                    saved = loop.time()
-                wait = max(0.0, saved + SNAPSHOT_INTERVAL - loop.time()) if deciders.dirty else None
-                await asyncio.wait(reads, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-                for number, apply in enumerate((deciders.apply_commands, deciders.apply_scores)):
-                    if reads[number].done():
-                        await _apply_in_batches(apply, reads[number].result())
-                        reads[number] = asyncio.ensure_future(anext(readers[number]))
+                    written_at = loop.time()
+                wait = max(0.0, written_at + SNAPSHOT_INTERVAL - loop.time()) if deciders.dirty else None
+                await asyncio.wait(pending_reads, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                for index, apply in enumerate((deciders.apply_commands, deciders.apply_scores)):
+                    if pending_reads[index].done():
+                        await _apply_in_batches(apply, pending_reads[index].result())
+                        pending_reads[index] = asyncio.ensure_future(anext(readers[index]))
         finally:
-            for read in reads:
-                read.cancel()
-            await asyncio.gather(*reads, return_exceptions=True)
+            for pending in pending_reads:
+                pending.cancel()
+            await asyncio.gather(*pending_reads, return_exceptions=True)
 
     # -- metrics -----------------------------------------------------------------------------------------------
 
@@ -238,10 +238,10 @@ async def _apply_in_batches(apply: Callable[[Sequence[Record]], None], records: 
         await asyncio.sleep(0)
 
 
-def _scores_start(partition: int, known: int | None, backlog: Sequence[Record]) -> Start:
+def _scores_start(partition: int, next_offset: int | None, backlog: Sequence[Record]) -> Start:
     """Return where to start reading scores: no policy existed for scores older than the first command."""
-    if known is not None:
-        return {partition: known}
+    if next_offset is not None:
+        return {partition: next_offset}
     return float(backlog[0].timestamp) if backlog else "end"
 
 

@@ -23,10 +23,10 @@ from poise.scoring import (
 
 _CACHE_SIZE: Final = 256
 """Entries of each cache: passages and answers of runs; about 100 kB each."""
-_PASSAGE_CHARACTERS: Final = 20
-"""Characters of passages that cost as much time as one character of an answer."""
+PASSAGE_CHARS_PER_ANSWER_CHAR: Final = 20
+"""Characters of passages whose processing costs as much as that of one character of an answer."""
 _DIGEST_LENGTH: Final = 16
-"""Hexadecimal digits of a question's digest: of a million questions, two share one in 1 of 30 million cases."""
+"""Hexadecimal digits of a question's digest: among a million questions, two have the same with probability 3e-8."""
 
 
 def score_run(record: RunRecord, embed: Embed | None = None) -> Score:
@@ -40,7 +40,9 @@ def score_run(record: RunRecord, embed: Embed | None = None) -> Score:
     values = {"error": float(record.fault is not None)}
     values |= {f"latency_ms.{step}": ms for step, ms in longest_by_step(record.steps).items()}
     values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
-    evidence = _evidence(tuple((one.id, one.source, one.heading, one.text) for one in record.passages))
+    evidence = _evidence(
+        tuple((passage.id, passage.source, passage.heading, passage.text) for passage in record.passages)
+    )
     complete = record.answer is not None and record.answer.rung != "canned" and not _is_shortened(record, "answer")
     if record.answer is not None and complete and (record.passages or not _is_cached(record)):
         values["groundedness"] = _grounded(record.answer.text.strip(), evidence, record.question).score
@@ -67,16 +69,20 @@ def scoring_size(record: RunRecord) -> int:
     """Return the size of the work in characters; those of the answer and the output count several times."""
     sent = len(record.answer.text) if record.answer is not None else 0
     raw = len(record.draw.raw or "") if record.draw is not None else 0
-    return sum(len(one.text) for one in record.passages) + len(record.question) + _PASSAGE_CHARACTERS * (sent + raw)
+    return (
+        sum(len(passage.text) for passage in record.passages)
+        + len(record.question)
+        + PASSAGE_CHARS_PER_ANSWER_CHAR * (sent + raw)
+    )
 
 
 @lru_cache(_CACHE_SIZE)
-def _evidence(said: tuple[tuple[str, str, str | None, str], ...]) -> Evidence:
+def _evidence(passages: tuple[tuple[str, str, str | None, str], ...]) -> Evidence:
     """Return the evidence of passages, cached: many runs have the same ones; age and rank do not matter here."""
     return Evidence(
         [
             Passage(id=key, source=source, heading=heading, text=text, score=0.0, age=0.0)
-            for key, source, heading, text in said
+            for key, source, heading, text in passages
         ]
     )
 
@@ -111,12 +117,14 @@ def _draw_values(draw: Draw, record: RunRecord, evidence: Evidence, embed: Embed
     """Return the scores of the drawn variant's output, whether or not it was sent.
 
     A variant must not profit from the fallbacks below it. A variant that was not called, because it was skipped or the
-    answer was cached, has none: that is a censored observation, neither good nor bad.
+    answer was cached, has no scores: that is a censored observation, neither good nor bad.
     """
-    spent = {"raw_ms": draw.ms, "raw_cost": draw.cost}
-    values = {name: value for name, value in spent.items() if value is not None}
+    costs = {"raw_ms": draw.ms, "raw_cost": draw.cost}
+    values = {name: value for name, value in costs.items() if value is not None}
     if draw.raw is None:
-        fault = any(tried.variant == draw.variant and tried.fault is not None for tried in record.generations)
+        fault = any(
+            generation.variant == draw.variant and generation.fault is not None for generation in record.generations
+        )
         return values | {"raw_fault": float(fault)} | ({"quality": 0.0} if fault else {})
     if _is_shortened(record, "draw"):
         return values | {"raw_fault": 0.0}

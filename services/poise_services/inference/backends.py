@@ -12,9 +12,9 @@ from poise_services.inference.model_client import ModelClient
 from poise_services.inference.settings import InferenceSettings
 
 _GAUGES: Final[dict[Gauge, Callable[[ModelClient], float | None]]] = {
-    semconv.BACKEND_IN_FLIGHT: lambda server: server.limiter.in_use,
-    semconv.BACKEND_WAITING: lambda server: server.limiter.waiting,
-    semconv.BACKEND_UP: lambda server: server.up,
+    semconv.BACKEND_IN_FLIGHT: lambda client: client.limiter.in_use,
+    semconv.BACKEND_WAITING: lambda client: client.limiter.waiting,
+    semconv.BACKEND_UP: lambda client: client.up,
 }
 
 
@@ -26,17 +26,17 @@ class Backends:
 
     def __init__(self, settings: InferenceSettings) -> None:
         self._clients = {name: ModelClient(name, backend) for name, backend in settings.backends.items()}
-        self._open = AsyncExitStack()
+        self._exit_stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for server in self._clients.values():
-            await self._open.enter_async_context(server)
+        for client in self._clients.values():
+            await self._exit_stack.enter_async_context(client)
         for gauge, read in _GAUGES.items():
-            self._open.callback(observe(gauge, self._reader(read)))
+            self._exit_stack.callback(observe(gauge, self._measurements(read)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._open.aclose()
+        await self._exit_stack.aclose()
 
     def get(self, name: str) -> ModelClient:
         """Return the client of a backend.
@@ -44,15 +44,15 @@ class Backends:
         Raises:
             UnavailableError: It is not configured.
         """
-        server = self._clients.get(name)
-        if server is None:
+        client = self._clients.get(name)
+        if client is None:
             known = ", ".join(self._clients)
             raise UnavailableError(f"there is no backend {name!r}, only {known}: see POISE_INFERENCE_BACKENDS")
-        return server
+        return client
 
-    def _reader(self, read: Callable[[ModelClient], float | None]) -> Callable[[], list[Measurement]]:
+    def _measurements(self, read: Callable[[ModelClient], float | None]) -> Callable[[], list[Measurement]]:
         return lambda: [
-            (value, {semconv.BACKEND: server.name})
-            for server in self._clients.values()
-            if (value := read(server)) is not None
+            (value, {semconv.BACKEND: client.name})
+            for client in self._clients.values()
+            if (value := read(client)) is not None
         ]

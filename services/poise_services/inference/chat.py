@@ -62,8 +62,8 @@ class _ChatCompletion(BaseModel):
     usage: _UsageCounts | None = None
 
 
-def _valid_count(counted: int | None) -> int:
-    return counted if counted is not None and 0 <= counted <= MAX_TOKEN_COUNT else 0
+def _valid_count(count: int | None) -> int:
+    return count if count is not None and 0 <= count <= MAX_TOKEN_COUNT else 0
 
 
 def request_body(request: Generate, backend: Backend, *, stream: bool = False) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def request_body(request: Generate, backend: Backend, *, stream: bool = False) -
     """
     body: dict[str, Any] = {
         "model": backend.model,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
         backend.max_tokens_name: request.max_tokens,
         "temperature": request.temperature,
     }
@@ -87,13 +87,13 @@ def request_body(request: Generate, backend: Backend, *, stream: bool = False) -
     return body
 
 
-def parse_completion(answered: bytes, *, name: str, backend: Backend) -> Completion:
+def parse_completion(body: bytes, *, name: str, backend: Backend) -> Completion:
     """Parse the completion of a response with status 200.
 
     An empty text is a valid completion; the caller decides what to do with it.
 
     Args:
-        answered: The response body.
+        body: The response body.
         name: The backend's name.
         backend: Its settings.
 
@@ -102,26 +102,26 @@ def parse_completion(answered: bytes, *, name: str, backend: Backend) -> Complet
         ContentFilteredError: The provider's content filter removed or truncated it.
     """
     try:
-        check_value_count(answered, "reply")
-        reply = _ChatCompletion.model_validate_json(strip_bom(answered))
+        check_value_count(body, "reply")
+        response = _ChatCompletion.model_validate_json(strip_bom(body))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
-        raise _no_completion(name, f"{where}: {first['msg']}", answered) from error
-    if not reply.choices:
-        raise _no_completion(name, "choices: is empty", answered)
-    choice = reply.choices[0]
+        raise _no_completion(name, f"{where}: {first['msg']}", body) from error
+    if not response.choices:
+        raise _no_completion(name, "choices: is empty", body)
+    choice = response.choices[0]
     _check_not_filtered(choice.finish_reason, name)
     text = choice.message.content
     if text is None:
-        raise _no_completion(name, "choices.0.message.content: is missing", answered)
-    tokens = reply.usage or _UsageCounts()
+        raise _no_completion(name, "choices.0.message.content: is missing", body)
+    counts = response.usage or _UsageCounts()
     return Completion(
         text=text,
-        model=reply.model or backend.model,
+        model=response.model or backend.model,
         backend=name,
         finish_reason=choice.finish_reason or "unknown",
-        usage=tokens.usage(),
+        usage=counts.usage(),
     )
 
 
@@ -136,8 +136,8 @@ class CompletionAssembler:
     def __init__(self, name: str, backend: Backend) -> None:
         self._name = name
         self._model = backend.model
-        self._words: list[str] = []
-        self._tokens = _UsageCounts()
+        self._texts: list[str] = []
+        self._usage_counts = _UsageCounts()
         self._finish_reason: str | None = None
         self.done = False
         """Whether `[DONE]` was received."""
@@ -159,13 +159,13 @@ class CompletionAssembler:
         if chunk.error is not None:
             raise error_for_response(_status_of(chunk.error), data, name=self._name)
         self._model = chunk.model or self._model
-        self._tokens = chunk.usage or self._tokens
-        words = ""
-        for part in chunk.choices[:1]:
-            words = part.delta.content or ""
-            self._words.append(words)
-            self._finish_reason = part.finish_reason or self._finish_reason
-        return words
+        self._usage_counts = chunk.usage or self._usage_counts
+        text = ""
+        for choice in chunk.choices[:1]:
+            text = choice.delta.content or ""
+            self._texts.append(text)
+            self._finish_reason = choice.finish_reason or self._finish_reason
+        return text
 
     def completion(self) -> Completion:
         """Return the completion at the end of the stream.
@@ -175,31 +175,31 @@ class CompletionAssembler:
             ContentFilteredError: The provider's content filter removed or truncated it.
         """
         _check_not_filtered(self._finish_reason, self._name)
-        if self._finish_reason is None and not (self.done and self._words):
-            why = "it was cut off" if self._words else "no choices in it"
-            raise _no_completion(self._name, why, "".join(self._words).encode())
+        if self._finish_reason is None and not (self.done and self._texts):
+            reason = "it was cut off" if self._texts else "no choices in it"
+            raise _no_completion(self._name, reason, "".join(self._texts).encode())
         return Completion(
-            text="".join(self._words),
+            text="".join(self._texts),
             model=self._model,
             backend=self._name,
             finish_reason=self._finish_reason or "unknown",
-            usage=self._tokens.usage(),
+            usage=self._usage_counts.usage(),
         )
 
 
 def _check_not_filtered(finish_reason: str | None, name: str) -> None:
-    """Raise if the completion was filtered; a part of it may have been received."""
+    """Raise if a content filter removed or truncated the completion."""
     if finish_reason == "content_filter":
-        raise ContentFilteredError(f"backend {name} answered 200: its filter kept back what the model wrote")
+        raise ContentFilteredError(f"backend {name} answered 200: its content filter withheld the completion")
 
 
 def _status_of(error: object) -> int:
     """Return the HTTP status of an error inside a stream: its code if that is an error status, else 500."""
     code = error.get("code") if isinstance(error, dict) else None
-    known = isinstance(code, int) and HTTPStatus.BAD_REQUEST <= code <= _MAX_STATUS
-    return code if known and isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
+    valid = isinstance(code, int) and HTTPStatus.BAD_REQUEST <= code <= _MAX_STATUS
+    return code if valid and isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _no_completion(name: str, why: str, answered: bytes) -> RetryableError:
-    quoted = answered[: 4 * MAX_QUOTED_CHARS].decode(errors="replace")[:MAX_QUOTED_CHARS]
-    return RetryableError(f"backend {name} answered 200 without a completion in it ({why}): {quoted!r}")
+def _no_completion(name: str, reason: str, body: bytes) -> RetryableError:
+    quoted = body[: 4 * MAX_QUOTED_CHARS].decode(errors="replace")[:MAX_QUOTED_CHARS]
+    return RetryableError(f"backend {name} answered 200 without a completion in it ({reason}): {quoted!r}")

@@ -12,10 +12,11 @@ def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
     """Return the handlers by message type."""
 
     async def generate(request: Generate, context: Context) -> Completion:
-        server, remaining = backends.get(request.backend), context.remaining()
+        client = backends.get(request.backend)
+        remaining = context.remaining()
         write = context.stream_writer.write if context.stream_writer is not None else None
         try:
-            return await server.complete(request, remaining=remaining, lane=context.lane, write=write)
+            return await client.complete(request, remaining=remaining, lane=context.lane, write=write)
         except RateLimitedError as error:
             raise error.with_max_wait(request.patience) from error.__cause__
 

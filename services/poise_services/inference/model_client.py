@@ -1,4 +1,4 @@
-"""HTTP client of one backend, with a concurrency limiter and its up/down state."""
+"""HTTP client of one backend, with a concurrency limiter and the state up or down."""
 
 import asyncio
 import logging
@@ -74,7 +74,7 @@ class ModelClient:
             request: The chat.
             remaining: Seconds until the deadline.
             lane: The traffic class, for the concurrency limiter.
-            write: Called with text as it is streamed; the completion has the whole text in any case.
+            write: Called with each piece of text as it is streamed; the completion has the whole text.
 
         Raises:
             DeadlineExceededError: The deadline passed.
@@ -85,15 +85,17 @@ class ModelClient:
         budget = min(remaining, self._backend.timeout)
         try:
             async with asyncio.timeout(budget), self.limiter.slot(lane, parked) as waited:
-                with self._telemetry.observe(request, waited=waited) as observed:
+                with self._telemetry.observe(request, waited=waited) as current_span:
                     completion = await self._exchange(request, write if self._backend.stream else None)
-                    self._telemetry.record_completion(completion, observed)
+                    self._telemetry.record_completion(completion, current_span)
         except TimeoutError as error:
             if remaining <= self._backend.timeout:
-                raise DeadlineExceededError(f"backend {self.name} had {remaining:.1f} s, too little") from error
-            slow = RetryableError(f"backend {self.name} did not answer within {budget:g} s: see its timeout")
-            self._update_up(slow)
-            raise slow from error
+                raise DeadlineExceededError(
+                    f"backend {self.name} did not answer within the {remaining:.1f} s until the deadline"
+                ) from error
+            timed_out = RetryableError(f"backend {self.name} did not answer within {budget:g} s: see its timeout")
+            self._update_up(timed_out)
+            raise timed_out from error
         except HandlerError as error:
             self._update_up(error)
             error.args = (redact_addresses(str(error), self._backend.url.host or ""),)  # the caller gets the message
@@ -102,44 +104,44 @@ class ModelClient:
         return completion
 
     async def _exchange(self, request: Generate, write: TextSink | None) -> Completion:
-        body = request_body(request, self._backend, stream=write is not None)
+        request_json = request_body(request, self._backend, stream=write is not None)
         try:
-            async with self._client.stream("POST", self._backend.endpoint, json=body) as response:
+            async with self._client.stream("POST", self._backend.endpoint, json=request_json) as response:
                 streams = response.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
                 if write is not None and streams and response.status_code == HTTPStatus.OK:
                     return await self._read_stream(response, write)
-                answered = await self._read(response)
+                body = await self._read(response)
         except httpx2.RequestError as error:
             why = error_with_type(error)
             raise RetryableError(f"backend {self.name} gave no answer: {why}") from error
         except BodyTooLargeError as error:
             raise RetryableError(f"backend {self.name} answered {error}") from error
         except BodyError as error:
-            raise RetryableError(f"backend {self.name} answered what cannot be read: {error}") from error
+            raise RetryableError(f"backend {self.name} sent a response that cannot be read: {error}") from error
         if response.status_code == HTTPStatus.OK:
-            return parse_completion(answered, name=self.name, backend=self._backend)
+            return parse_completion(body, name=self.name, backend=self._backend)
         retry_after = retry_after_seconds(response.headers, time.time())
-        raise error_for_response(response.status_code, answered, name=self.name, retry_after=retry_after)
+        raise error_for_response(response.status_code, body, name=self.name, retry_after=retry_after)
 
     async def _read_stream(self, response: httpx2.Response, write: TextSink) -> Completion:
         assembler = CompletionAssembler(self.name, self._backend)
         events = iter_event_data(response, MAX_STREAM_BYTES)
         async for data in events:
-            await write(assembler.add_event(self._without_secret(data)))
+            await write(assembler.add_event(self._redact_secret(data)))
             if assembler.done:
                 await _drain(events)
                 break
         return assembler.completion()
 
     async def _read(self, response: httpx2.Response) -> bytes:
-        answered = bytearray()
-        async for piece in iter_body(response, MAX_RESPONSE_BYTES):
-            answered += piece
-        return self._without_secret(bytes(answered))
+        body = bytearray()
+        async for chunk in iter_body(response, MAX_RESPONSE_BYTES):
+            body += chunk
+        return self._redact_secret(bytes(body))
 
-    def _without_secret(self, answered: bytes) -> bytes:
+    def _redact_secret(self, body: bytes) -> bytes:
         # Some servers echo request headers in error messages, which are logged and passed on.
-        return answered.replace(self._secret.encode(), b"***") if self._secret else answered
+        return body.replace(self._secret.encode(), b"***") if self._secret else body
 
     def _update_up(self, error: HandlerError | None) -> None:
         up = isinstance(error, RateLimitedError) or not isinstance(error, RetryableError)
@@ -157,7 +159,7 @@ async def _drain(events: AsyncIterator[bytes]) -> None:
             async for _ in events:
                 pass
     except (TimeoutError, httpx2.RequestError, BodyError):
-        return  # the completion is complete; the connection is closed
+        return  # the completion was received; httpx2 closes the connection
 
 
 def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:

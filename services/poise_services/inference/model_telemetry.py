@@ -14,7 +14,7 @@ class ModelTelemetry:
 
     def __init__(self, name: str, backend: Backend) -> None:
         self._span = semconv.chat_span(backend.model)
-        self._measured: Mapping[str, str] = {
+        self._attributes: Mapping[str, str] = {
             semconv.GEN_AI_OPERATION: "chat",
             semconv.GEN_AI_PROVIDER: "openai",
             semconv.GEN_AI_REQUEST_MODEL: backend.model,
@@ -33,31 +33,31 @@ class ModelTelemetry:
             request: The chat.
             waited: Seconds that it waited for the concurrency limiter.
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         error_type: Mapping[str, str] = {}
         try:
             with span(
                 self._span,
                 kind=SpanKind.CLIENT,
                 attributes={
-                    **self._measured,
+                    **self._attributes,
                     **self._server,
                     semconv.GEN_AI_MAX_TOKENS: request.max_tokens,
                     semconv.GEN_AI_TEMPERATURE: request.temperature,
                     semconv.WAIT_MS: waited * 1_000,
                 },
-            ) as opened:
-                yield opened
+            ) as current:
+                yield current
         except BaseException as error:
             error_type = {semconv.ERROR_TYPE: type(error).__qualname__}
             raise
         finally:
-            measure(semconv.GEN_AI_DURATION, time.perf_counter() - began, {**self._measured, **error_type})
+            measure(semconv.GEN_AI_DURATION, time.perf_counter() - started, {**self._attributes, **error_type})
 
-    def record_completion(self, completion: Completion, observed: Span) -> None:
-        """Record the completion on its span and in the token metrics."""
+    def record_completion(self, completion: Completion, request_span: Span) -> None:
+        """Record the completion in the span of its request and in the token metrics."""
         usage = completion.usage
-        observed.set_attributes(
+        request_span.set_attributes(
             {
                 semconv.GEN_AI_RESPONSE_MODEL: completion.model,
                 semconv.GEN_AI_FINISH_REASONS: [completion.finish_reason],
@@ -66,4 +66,4 @@ class ModelTelemetry:
             }
         )
         for kind, tokens in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
-            measure(semconv.GEN_AI_TOKENS, tokens, {**self._measured, semconv.GEN_AI_TOKEN_TYPE: kind})
+            measure(semconv.GEN_AI_TOKENS, tokens, {**self._attributes, semconv.GEN_AI_TOKEN_TYPE: kind})

@@ -20,7 +20,7 @@ MAX_QUOTED_CHARS: Final = 300
 _TRANSIENT_STATUSES: Final = frozenset({408, 409, 425})
 """Request timeout, conflict, too early: retryable."""
 _RATE_CODES: Final = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests"})
-"""OpenAI's, Anthropic's and Mistral's; a gateway's that names the status."""
+"""OpenAI's, Anthropic's, Mistral's, and one that gateways use."""
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 """OpenAI's, also with status 429: the quota is exhausted, so waiting does not help."""
 _FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
@@ -49,17 +49,17 @@ class ContentFilteredError(TerminalError):
     dead_letter = False  # the caller continues with another variant or down the ladder
 
 
-def error_for_response(status: int, answered: bytes, *, name: str, retry_after: float | None = None) -> PoiseError:
+def error_for_response(status: int, body: bytes, *, name: str, retry_after: float | None = None) -> PoiseError:
     """Return the error for a response other than 200.
 
     Args:
         status: The HTTP status.
-        answered: The response body.
+        body: The response body.
         name: The backend's name.
         retry_after: The seconds of `Retry-After`.
     """
-    said, codes = _message_and_codes(answered)
-    message = f"backend {name} answered {status}: {said or 'without a reason'}"
+    server_message, codes = _message_and_codes(body)
+    message = f"backend {name} answered {status}: {server_message or 'without a reason'}"
     if codes & _QUOTA_CODES:
         return RateLimitedError(message, retry_after=retry_after, max_wait=0.0)
     if codes & _RATE_CODES or status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -70,17 +70,17 @@ def error_for_response(status: int, answered: bytes, *, name: str, retry_after: 
         return ContextTooLongError(message)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
         return RetryableError(message, retry_after=retry_after)
-    return ContextTooLongError(message) if _TOO_LONG_WORDS.search(said) else TerminalError(message)
+    return ContextTooLongError(message) if _TOO_LONG_WORDS.search(server_message) else TerminalError(message)
 
 
-def _message_and_codes(answered: bytes) -> tuple[str, frozenset[str]]:
+def _message_and_codes(body: bytes) -> tuple[str, frozenset[str]]:
     """Return the server's message, truncated to one line, and its error codes."""
     try:
-        check_value_count(answered, "refusal")
-        body = _OBJECT.validate_json(strip_bom(answered))
+        check_value_count(body, "refusal")
+        parsed = _OBJECT.validate_json(strip_bom(body))
     except ValidationError:
-        return _one_line(answered[: 8 * MAX_QUOTED_CHARS].decode(errors="replace")), frozenset()
-    error = body.get("error", body)
+        return _one_line(body[: 8 * MAX_QUOTED_CHARS].decode(errors="replace")), frozenset()
+    error = parsed.get("error", parsed)
     if not isinstance(error, dict):
         return _one_line(str(error)), frozenset()
     message = error.get("message") or error.get("detail") or error

@@ -29,11 +29,11 @@ from poise_services.integration.settings import Api
 from poise_services.integration.template import fill, fill_url
 
 DEADLINE_SHARE: Final = 0.9
-"""Share of the remaining time that a request may take; the rest is for loading a stale response."""
+"""Share of the time until the deadline that a request may take; the rest is for loading a stale response."""
 FAIR_TIMEOUT_SHARE: Final = 0.5
-"""Share of its timeout that an API must have had before a timeout counts as a failure of the API."""
+"""Minimum share of its timeout that a request must have had for its timeout to count as a failure of the API."""
 MAX_OPEN_SECONDS: Final = 300.0
-"""Longest time that the circuit stays open, whatever `Retry-After` says."""
+"""Maximum seconds for which `Retry-After` opens the circuit."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class ApiClient:
         self.breaker = Breaker()
         """Opens after repeated failures."""
         self._limiter = ConcurrencyLimiter(api.concurrency, api.batch_share)
-        self._redacted = tuple(value.encode() for value in api.redacted_values())
+        self._secret_forms = tuple(value.encode() for value in api.redacted_values())
         self._attributes: Mapping[str, str | int] = {
             semconv.HTTP_METHOD: api.method,
             semconv.SERVER_ADDRESS: urlsplit(api.url).hostname or "",
@@ -78,29 +78,29 @@ class ApiClient:
         await self._client.aclose()
 
     async def fetch(self, parameters: Mapping[str, str], *, remaining: float, lane: Lane = "interactive") -> str:
-        """Return the text of its response. Cancelling closes the connection.
+        """Call the API and return the text of its response. Cancelling closes the connection.
 
         Args:
-            parameters: Values of all its placeholders.
+            parameters: Values of the placeholders in its URL and body.
             remaining: Seconds until the deadline.
             lane: The traffic class, for the concurrency limiter.
 
         Raises:
-            PoiseError: See `Fetching.fetch`.
+            PoiseError: See `FetchHandler.fetch`.
         """
         budget = min(self.api.timeout, remaining * DEADLINE_SHARE)
-        with self._addresses_removed(), self._breaker_guard():
+        with self._redact_addresses(), self._breaker_guard():
             try:
                 async with asyncio.timeout(budget), self._limiter.slot(lane, parked):
                     return await self._exchange(parameters)
             except TimeoutError as error:
-                slow = f"integration {self.name} did not answer within {budget:.2g} s"
+                timed_out = f"integration {self.name} did not answer within {budget:.2g} s"
                 if budget < FAIR_TIMEOUT_SHARE * self.api.timeout:
-                    raise DeadlineExceededError(f"{slow}, all that was left") from error
-                raise ApiFailedError(f"{slow}: see its timeout") from error
+                    raise DeadlineExceededError(f"{timed_out}: the deadline allowed no more") from error
+                raise ApiFailedError(f"{timed_out}: see its timeout") from error
 
     @contextmanager
-    def _addresses_removed(self) -> Iterator[None]:
+    def _redact_addresses(self) -> Iterator[None]:
         """Remove addresses from error messages, which reach the caller."""
         try:
             yield
@@ -113,31 +113,31 @@ class ApiClient:
         """Run a request if the breaker allows it, and record its outcome."""
         now = time.monotonic()
         if not self.breaker.allow(now):
-            wait = max(0.0, (self.breaker.retry_at() or now) - now)
-            how_long = f"is skipped for another {wait:.0f} s" if wait else "is being probed by one request"
-            message = f"integration {self.name} failed repeatedly and {how_long}{self.breaker.error_suffix()}"
-            raise CircuitOpenError(message, retry_after=wait)
-        before = self.breaker.state(now)
+            seconds = max(0.0, (self.breaker.retry_at() or now) - now)
+            state = f"is skipped for another {seconds:.0f} s" if seconds else "is being probed by one request"
+            message = f"integration {self.name} failed repeatedly and {state}{self.breaker.error_suffix()}"
+            raise CircuitOpenError(message, retry_after=seconds)
+        state_before = self.breaker.state(now)
         try:
             yield
         except RateLimitedError as error:
             open_for = None if error.retry_after is None else min(error.retry_after, MAX_OPEN_SECONDS)
             self.breaker.record_failure(time.monotonic(), open_for=open_for, admitted_at=now, error=str(error))
-            self._log_transition(before, error)
+            self._log_transition(state_before, error)
             raise
         except ApiFailedError as error:
             self.breaker.record_failure(time.monotonic(), admitted_at=now, error=str(error))
-            self._log_transition(before, error)
+            self._log_transition(state_before, error)
             raise
         except TerminalError:  # the API is available
             self.breaker.record_success(admitted_at=now)
-            self._log_transition(before, None)
+            self._log_transition(state_before, None)
             raise
         except BaseException:
             self.breaker.release(admitted_at=now)
             raise
         self.breaker.record_success(admitted_at=now)
-        self._log_transition(before, None)
+        self._log_transition(state_before, None)
 
     def _log_transition(self, before: str, error: PoiseError | None) -> None:
         after = self.breaker.state(time.monotonic())
@@ -148,51 +148,54 @@ class ApiClient:
 
     async def _exchange(self, parameters: Mapping[str, str]) -> str:
         values = {**parameters, **self.api.secret_values()}
-        body = None if self.api.body is None else json.dumps(fill(self.api.body, values)).encode()
-        headers = None if body is None else {"content-type": "application/json"}
+        content = None if self.api.body is None else json.dumps(fill(self.api.body, values)).encode()
+        headers = None if content is None else {"content-type": "application/json"}
         url = fill_url(self.api.url, values)
-        with self._request_span() as observed:
+        with self._request_span() as request_span:
             try:
-                async with self._client.stream(self.api.method, url, content=body, headers=headers) as response:
-                    observed.set_attribute(semconv.HTTP_STATUS, response.status_code)
-                    answered = await self._read(response)
+                async with self._client.stream(self.api.method, url, content=content, headers=headers) as response:
+                    request_span.set_attribute(semconv.HTTP_STATUS, response.status_code)
+                    body = await self._read(response)
             except (httpx2.RequestError, httpx2.InvalidURL) as error:
-                why = self._without_secrets(error_with_type(error).encode()).decode()
+                why = self._redact_secrets(error_with_type(error).encode()).decode()
                 raise ApiFailedError(f"integration {self.name} gave no answer: {why}") from None
             status = response.status_code
             if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
                 after = retry_after_seconds(response.headers, time.time())
-                raise error_for_status(status, answered, name=self.name, retry_after=after, max_wait=self.api.timeout)
-            text = extract_text(answered, self.api.pointer, name=self.name, status=status)
-            return self._without_secrets(text.encode()).decode()  # a JSON escape can hide a secret until it is decoded
+                raise error_for_status(status, body, name=self.name, retry_after=after, max_wait=self.api.timeout)
+            text = extract_text(body, self.api.pointer, name=self.name, status=status)
+            return self._redact_secrets(text.encode()).decode()  # again: JSON escapes may have hidden a secret
 
     async def _read(self, response: httpx2.Response) -> bytes:
-        answered = bytearray()
+        body = bytearray()
         try:
-            async for piece in iter_body(response, self.api.max_bytes):
-                answered += piece
+            async for chunk in iter_body(response, self.api.max_bytes):
+                body += chunk
         except BodyTooLargeError as error:
             raise ApiRefusedError(f"integration {self.name} answered {error}") from error
         except BodyError as error:
-            raise ApiFailedError(f"integration {self.name} answered what cannot be read: {error}") from error
-        return self._without_secrets(bytes(answered))
+            raise ApiFailedError(f"integration {self.name} sent a response that cannot be read: {error}") from error
+        return self._redact_secrets(bytes(body))
 
-    def _without_secrets(self, answered: bytes) -> bytes:
+    def _redact_secrets(self, body: bytes) -> bytes:
         # Some APIs echo the request's URL and headers in errors and responses, which are passed on.
-        for value in self._redacted:
-            answered = answered.replace(value, b"***")
-        return answered
+        for value in self._secret_forms:
+            body = body.replace(value, b"***")
+        return body
 
     @contextmanager
     def _request_span(self) -> Iterator[Span]:
         """Record span and duration by OpenTelemetry's HTTP conventions, without the URL, which may hold a secret."""
-        began, error_type = time.perf_counter(), ""
+        started = time.perf_counter()
+        error_type = ""
         try:
-            with span(semconv.fetch_span(self.name), kind=SpanKind.CLIENT, attributes=self._attributes) as opened:
-                yield opened
+            with span(semconv.fetch_span(self.name), kind=SpanKind.CLIENT, attributes=self._attributes) as current:
+                yield current
         except BaseException as error:
             error_type = type(error).__qualname__
             raise
         finally:
-            told = {**self._attributes, **({semconv.ERROR_TYPE: error_type} if error_type else {})}
-            measure(semconv.HTTP_CLIENT_DURATION, time.perf_counter() - began, told)
+            attributes = dict(self._attributes)
+            if error_type:
+                attributes[semconv.ERROR_TYPE] = error_type
+            measure(semconv.HTTP_CLIENT_DURATION, time.perf_counter() - started, attributes)

@@ -18,16 +18,16 @@ class ApiClients:
 
     def __init__(self, settings: IntegrationSettings) -> None:
         self._clients = {name: ApiClient(name, api) for name, api in settings.integrations.items()}
-        self._open = AsyncExitStack()
+        self._exit_stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for server in self._clients.values():
-            await self._open.enter_async_context(server)
-        self._open.callback(observe(semconv.INTEGRATION_OPEN, self._resting))
+        for client in self._clients.values():
+            await self._exit_stack.enter_async_context(client)
+        self._exit_stack.callback(observe(semconv.INTEGRATION_OPEN, self._open_gauge))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._open.aclose()
+        await self._exit_stack.aclose()
 
     def get(self, name: str) -> ApiClient:
         """Return the client of an integration.
@@ -35,17 +35,17 @@ class ApiClients:
         Raises:
             UnknownIntegrationError: It is not configured.
         """
-        server = self._clients.get(name)
-        if server is None:
+        client = self._clients.get(name)
+        if client is None:
             known = ", ".join(self._clients)
             raise UnknownIntegrationError(
                 f"there is no integration {name!r}, only {known}: see POISE_INTEGRATION_INTEGRATIONS"
             )
-        return server
+        return client
 
-    def _resting(self) -> list[tuple[float, dict[str, str | int | float | bool]]]:
+    def _open_gauge(self) -> list[tuple[float, dict[str, str | int | float | bool]]]:
         now = time.monotonic()
         return [
-            (float(server.breaker.state(now) != "closed"), {semconv.INTEGRATION: server.name})
-            for server in self._clients.values()
+            (float(client.breaker.state(now) != "closed"), {semconv.INTEGRATION: client.name})
+            for client in self._clients.values()
         ]

@@ -63,19 +63,19 @@ class CircuitOpenError(UnavailableError):
 
 
 def error_for_status(
-    status: int, answered: bytes, *, name: str, retry_after: float | None = None, max_wait: float | None = None
+    status: int, body: bytes, *, name: str, retry_after: float | None = None, max_wait: float | None = None
 ) -> PoiseError:
     """Return the error for a response other than 2xx.
 
     Args:
         status: The HTTP status.
-        answered: The response body, without secrets.
+        body: The response body, without secrets.
         name: The integration's name.
         retry_after: The seconds of `Retry-After`.
         max_wait: Seconds that may be waited for a rate limit.
     """
-    said = " ".join(answered[: 8 * MAX_QUOTED_CHARS].decode(errors="replace").split())[:MAX_QUOTED_CHARS]
-    message = f"integration {name} answered {status}: {said or 'without a reason'}"
+    server_message = " ".join(body[: 8 * MAX_QUOTED_CHARS].decode(errors="replace").split())[:MAX_QUOTED_CHARS]
+    message = f"integration {name} answered {status}: {server_message or 'without a reason'}"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimitedError(message, retry_after=retry_after, max_wait=max_wait)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:

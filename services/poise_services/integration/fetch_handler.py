@@ -24,7 +24,7 @@ class FetchHandler:
         """Call an integration.
 
         Raises:
-            InvalidMessageError: A parameter is missing, or not allowed in its place.
+            InvalidMessageError: A parameter is missing, or is `.` or `..` in the URL's path.
             UnknownIntegrationError: The integration is not configured.
             EmptyResponseError: It answered 200 with empty content.
             CircuitOpenError: It failed repeatedly and is not called for a while.
@@ -40,32 +40,32 @@ class FetchHandler:
         try:
             text = await client.fetch(parameters, remaining=context.remaining(), lane=context.lane)
         except (HandlerError, DeadlineExceededError) as error:
-            last = await self._stale_cache.load(key)
-            _count(client.name, "stale" if last else "empty" if isinstance(error, EmptyResponseError) else "fault")
-            if last is None:
+            stale = await self._stale_cache.load(key)
+            _count(client.name, "stale" if stale else "empty" if isinstance(error, EmptyResponseError) else "fault")
+            if stale is None:
                 raise
-            text, age = last
+            text, age = stale
             return Fetched(integration=client.name, text=text, source=source, age=age, reason=str(error))
         _count(client.name, "ok")
         await self._stale_cache.store(key, text)
         return Fetched(integration=client.name, text=text, source=source)
 
 
-def select_parameters(api: Api, given: Mapping[str, str]) -> dict[str, str]:
-    """Return those of the given parameters that an API takes.
+def select_parameters(api: Api, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that an API has placeholders for.
 
     Raises:
-        InvalidMessageError: One is missing, or not allowed in its place.
+        InvalidMessageError: One is missing, or is `.` or `..` in the URL's path.
     """
-    taken = {name: given[name] for name in sorted(api.parameters) if name in given}
-    wrong = dict.fromkeys(sorted(api.parameters - taken.keys()), "is missing, and the integration takes it")
-    if not wrong:
-        steps = sorted(dot_segment_placeholders(api.url, taken | api.secret_values()))
-        wrong = dict.fromkeys(steps, "stands in an address's path, where it must not be . or ..")
-    if wrong:
-        errors = [FieldError(field=f"parameters.{name}", detail=detail) for name, detail in wrong.items()]
+    selected = {name: parameters[name] for name in sorted(api.parameters) if name in parameters}
+    problems = dict.fromkeys(sorted(api.parameters - selected.keys()), "is missing: the integration requires it")
+    if not problems:
+        dot_segments = sorted(dot_segment_placeholders(api.url, selected | api.secret_values()))
+        problems = dict.fromkeys(dot_segments, "is part of a URL's path: it must not be . or ..")
+    if problems:
+        errors = [FieldError(field=f"parameters.{name}", detail=detail) for name, detail in problems.items()]
         raise InvalidMessageError("; ".join(f"{error.field} {error.detail}" for error in errors), errors)
-    return taken
+    return selected
 
 
 def _count(name: str, outcome: str) -> None:

@@ -1,4 +1,4 @@
-"""Extracts the text of an API's response. Pure.
+"""Extracts the text of an API's response. No clock, no I/O.
 
 An empty response with status 200 is an error here; elsewhere it would go unnoticed.
 """
@@ -13,16 +13,16 @@ from poise.contracts.json_bounds import MAX_VALUES, check_value_count
 from poise_services.integration.api_errors import ApiFailedError, ApiRefusedError, EmptyResponseError
 
 MAX_TEXT_CHARS: Final = 100_000
-"""Characters of a text, so that a reply fits into a record; a character takes six bytes there at most."""
+"""Maximum characters of a text, so that the reply fits into a record; a character takes at most six bytes there."""
 _QUOTED_CHARS: Final = 80
 
 
-def extract_text(answered: bytes, pointer: str | None, *, name: str, status: int = 200) -> str:
+def extract_text(body: bytes, pointer: str | None, *, name: str, status: int = 200) -> str:
     """Return the text of a response.
 
     Args:
-        answered: The response body, without secrets.
-        pointer: The part to extract; None = the whole body, JSON or not.
+        body: The response body, without secrets.
+        pointer: JSON Pointer to the part to extract; None = the whole body, JSON or not.
         name: The integration's name.
         status: The HTTP status.
 
@@ -31,30 +31,32 @@ def extract_text(answered: bytes, pointer: str | None, *, name: str, status: int
         ApiFailedError: There is a pointer, and the body is not JSON or has too many values.
         ApiRefusedError: It is too long for a reply.
     """
-    whole = answered.decode(errors="replace").strip().strip("\ufeff\x00").strip()
+    text = body.decode(errors="replace").strip().strip("\ufeff\x00").strip()
     try:
-        check_value_count(whole, "answer")
-        said: JsonValue = json.loads(whole)
-        empty = is_empty(said)
-    except (ValueError, RecursionError) as error:  # what is nested too deep to be looked into is no JSON to us
-        if pointer is not None and whole:
-            many = f"more than {MAX_VALUES} values" if isinstance(error, ValidationError) else "what is no JSON"
-            quoted = whole[:_QUOTED_CHARS]
-            raise ApiFailedError(f"integration {name} answered {status} with {many}: {quoted!r}") from error
-        said, empty = whole, is_empty(whole)
+        check_value_count(text, "answer")
+        value: JsonValue = json.loads(text)
+        empty = is_empty(value)
+    except (ValueError, RecursionError) as error:  # JSON that is nested too deeply is treated as text
+        if pointer is not None and text:
+            problem = (
+                f"more than {MAX_VALUES} values" if isinstance(error, ValidationError) else "a body that is not JSON"
+            )
+            quoted = text[:_QUOTED_CHARS]
+            raise ApiFailedError(f"integration {name} answered {status} with {problem}: {quoted!r}") from error
+        value, empty = text, is_empty(text)
     if empty:
         raise EmptyResponseError(f"integration {name} answered {status} with nothing in it")
     if pointer is None:
-        return _within_limit(whole, name)
+        return _within_limit(text, name)
     try:
-        part = resolve_pointer(said, pointer)
+        selected = resolve_pointer(value, pointer)
     except JsonPointerException:
-        part = EndOfList([])
-    if isinstance(part, EndOfList):  # what `-` refers to in a list: RFC 6901, section 4
+        selected = EndOfList([])
+    if isinstance(selected, EndOfList):  # what `-` refers to in a list: RFC 6901, section 4
         raise EmptyResponseError(f"integration {name} answered {status} with nothing at {pointer}")
-    if is_empty(part):
+    if is_empty(selected):
         raise EmptyResponseError(f"integration {name} answered {status} with nothing in it at {pointer}")
-    return _within_limit(part if isinstance(part, str) else json.dumps(part, ensure_ascii=False), name)
+    return _within_limit(selected if isinstance(selected, str) else json.dumps(selected, ensure_ascii=False), name)
 
 
 def is_empty(value: JsonValue) -> bool:
@@ -74,7 +76,6 @@ def is_empty(value: JsonValue) -> bool:
 
 def _within_limit(text: str, name: str) -> str:
     if len(text) > MAX_TEXT_CHARS:
-        raise ApiRefusedError(
-            f"integration {name} answered {len(text)} characters, more than {MAX_TEXT_CHARS}: let its pointer choose"
-        )
-    return text.encode(errors="replace").decode().strip()  # JSON can escape half a character, which no reply can hold
+        size = f"{len(text)} characters, more than {MAX_TEXT_CHARS}"
+        raise ApiRefusedError(f"integration {name} answered {size}: select a part by its pointer")
+    return text.encode(errors="replace").decode().strip()  # JSON can escape a lone surrogate, which UTF-8 cannot encode

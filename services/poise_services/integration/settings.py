@@ -77,17 +77,19 @@ class Api(BaseModel):
     @validator(mode="after")
     def _consistent(self) -> Self:
         if self.body is not None and self.method == "GET":
-            raise ValueError('a body goes with method = "POST"')
-        unknown = {place for value in self.headers.values() for place in placeholders(value.get_secret_value())}
-        if unknown := unknown - self.secrets.keys():
-            raise ValueError(f"headers: {', '.join(sorted(unknown))} must be in secrets: a header takes no parameter")
+            raise ValueError('a body requires method = "POST"')
+        used = {name for value in self.headers.values() for name in placeholders(value.get_secret_value())}
+        if unknown := used - self.secrets.keys():
+            raise ValueError(
+                f"headers: {', '.join(sorted(unknown))} must be in secrets: a header cannot have parameters"
+            )
         # Otherwise the HTTP client would reject it at the first request, and quote the secret in its error.
-        wrong = [
+        invalid = [
             name for name, value in self.resolved_headers().items() if not (value.isascii() and value.isprintable())
         ]
-        if wrong:
+        if invalid:
             raise ValueError(
-                f"headers: {', '.join(sorted(wrong))} must be printable ASCII: look for a line feed at a secret's end"
+                f"headers: {', '.join(sorted(invalid))} must be printable ASCII: look for a line feed at a secret's end"
             )
         return self
 
@@ -110,8 +112,8 @@ class Api(BaseModel):
 
     def resolved_headers(self) -> dict[str, str]:
         """Return the headers with their secrets filled in."""
-        known = self.secret_values()
-        return {name: str(fill(value.get_secret_value(), known)) for name, value in self.headers.items()}
+        secrets = self.secret_values()
+        return {name: str(fill(value.get_secret_value(), secrets)) for name, value in self.headers.items()}
 
     def secret_values(self) -> dict[str, str]:
         """Return the secrets as plain text."""
@@ -123,8 +125,8 @@ class Api(BaseModel):
         for name, value in self.resolved_headers().items():
             if name.lower() not in PLAIN_HEADERS:
                 values += [value, value.rpartition(" ")[2]]
-        hidden = {form for value in values for form in _escaped_forms(value) if form}
-        return tuple(sorted(hidden, key=len, reverse=True))
+        redacted = {form for value in values for form in _escaped_forms(value) if form}
+        return tuple(sorted(redacted, key=len, reverse=True))
 
 
 def _escaped_forms(value: str) -> Iterator[str]:

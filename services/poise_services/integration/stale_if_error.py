@@ -38,8 +38,8 @@ class CacheKey:
     def redis_key(self) -> str:
         """The Redis key; it changes with the API's URL, body or pointer."""
         api = self.api
-        asked = [api.method, api.url, api.body, api.pointer, sorted(self.parameters.items())]
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        request = [api.method, api.url, api.body, api.pointer, sorted(self.parameters.items())]
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         return f"poise:fetched:{quote(self.tenant, safe='')}:{self.name}:{digest}"
 
 
@@ -52,17 +52,17 @@ class StaleIfErrorCache:
     async def store(self, key: CacheKey, text: str) -> None:
         """Store a response for the API's `stale_if_error` seconds."""
         if key.api.stale_if_error:
-            kept = _StoredResponse(at=time.time(), text=text).model_dump_json()
-            await self._redis.put(key.redis_key, kept.encode(), key.api.stale_if_error)
+            response = _StoredResponse(at=time.time(), text=text).model_dump_json()
+            await self._redis.put(key.redis_key, response.encode(), key.api.stale_if_error)
 
     async def load(self, key: CacheKey) -> tuple[str, float] | None:
         """Return the last good response and its age in seconds; None if there is none."""
-        found = await self._redis.get(key.redis_key) if key.api.stale_if_error else None
-        if found is None:
+        stored = await self._redis.get(key.redis_key) if key.api.stale_if_error else None
+        if stored is None:
             return None
         try:
-            kept = _StoredResponse.model_validate_json(found)
+            response = _StoredResponse.model_validate_json(stored)
         except ValidationError as error:
             log.warning("the stored response of integration %s cannot be read: %s", key.name, error)
             return None
-        return kept.text, max(_MIN_AGE, time.time() - kept.at)
+        return response.text, max(_MIN_AGE, time.time() - response.at)

@@ -1,4 +1,4 @@
-"""URL and body templates with placeholders such as `{question}`. Pure."""
+"""URL and body templates with placeholders such as `{question}`. No clock, no I/O."""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def fill(template: JsonValue, values: Mapping[str, str]) -> JsonValue:
     """Return the template with its placeholders replaced; a value cannot escape its string."""
     match template:
         case str():
-            return _PLACEHOLDER.sub(lambda place: values[place[1]], template)
+            return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
         case list():
             return [fill(item, values) for item in template]
         case dict():
@@ -41,7 +41,7 @@ def fill(template: JsonValue, values: Mapping[str, str]) -> JsonValue:
 
 def fill_url(template: str, values: Mapping[str, str]) -> str:
     """Return the URL with its placeholders replaced, percent-encoded (RFC 3986)."""
-    return _PLACEHOLDER.sub(lambda place: quote(values[place[1]], safe=""), template)
+    return _PLACEHOLDER.sub(lambda match: quote(values[match[1]], safe=""), template)
 
 
 def dot_segment_placeholders(template: str, values: Mapping[str, str]) -> frozenset[str]:

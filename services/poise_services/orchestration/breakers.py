@@ -12,7 +12,7 @@ from poise.telemetry.metrics import Measurement
 from poise_services.orchestration.fault_rules import MIN_CONCLUSIVE_BUDGET, BreakerSignal
 from poise_services.orchestration.settings import Variant
 
-MAX_OPEN_TIME: Final = 3_600.0
+MAX_OPEN_SECONDS: Final = 3_600.0
 """Maximum seconds for which a variant's breaker stays open because its backend asked for it."""
 
 
@@ -87,7 +87,7 @@ class Breakers:
                 breaker.release(admitted_at=admitted_at)
             case "open_as_asked" if open_for is not None:
                 breaker.record_failure(
-                    self._clock(), open_for=min(open_for, MAX_OPEN_TIME), admitted_at=admitted_at, error=error
+                    self._clock(), open_for=min(open_for, MAX_OPEN_SECONDS), admitted_at=admitted_at, error=error
                 )
             case _:
                 breaker.record_failure(self._clock(), admitted_at=admitted_at, error=error)

@@ -15,7 +15,7 @@ from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW
 
 log = logging.getLogger(__name__)
 
-MAX_PASSAGE_CHARACTERS: Final = 2_000
+MAX_PASSAGE_CHARS: Final = 2_000
 """Maximum characters of each passage in a run record."""
 
 
@@ -57,7 +57,7 @@ def build(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
         cached=annotations.cached,
         generations=tuple(annotations.generations),
         steps=tuple(run.steps),
-        passages=tuple(p.model_copy(update={"text": p.text[:MAX_PASSAGE_CHARACTERS]}) for p in annotations.passages),
+        passages=tuple(p.model_copy(update={"text": p.text[:MAX_PASSAGE_CHARS]}) for p in annotations.passages),
     )
 
 

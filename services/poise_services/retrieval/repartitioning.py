@@ -55,8 +55,8 @@ def is_compaction_tombstone(record: Record) -> bool:
 
 def written_at(record: Record) -> float:
     """Return when a document was written, unix seconds. For a copy: when its source was, but not after the copy."""
-    written_ms = record.int_header(MOVED_WRITTEN) if is_copied_record(record) else None
-    return record.timestamp if written_ms is None else min(written_ms / 1_000, record.timestamp)
+    source_written = record.int_header(MOVED_WRITTEN) if is_copied_record(record) else None
+    return record.timestamp if source_written is None else min(source_written / 1_000, record.timestamp)
 
 
 def is_older(document_written_at: float, visible: float) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from poise.contracts import Draw, Passage, RunRecord
 from poise_labs.cli.sample_corpus import corpus
 from poise_services.evaluation.run_scores import score_run
-from poise_services.orchestration.run_record import MAX_PASSAGE_CHARACTERS
+from poise_services.orchestration.run_record import MAX_PASSAGE_CHARS
 from poise_services.retrieval.passages import passage_record_key, split_document
 
 ANSWERS: Final = Path(__file__).parents[1] / "answers.jsonl"
@@ -73,9 +73,7 @@ def passages() -> Mapping[str, tuple[Passage, ...]]:
     stored = json.loads(FOUND.read_text())
     found = {
         ask: tuple(
-            Passage(
-                id=key, source=source, heading=body.heading, text=body.text[:MAX_PASSAGE_CHARACTERS], score=1.0, age=0.0
-            )
+            Passage(id=key, source=source, heading=body.heading, text=body.text[:MAX_PASSAGE_CHARS], score=1.0, age=0.0)
             for key in keys
             for source, body in [parts[key]]
         )

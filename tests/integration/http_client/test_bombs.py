@@ -29,8 +29,8 @@ async def test_bombs_are_refused_and_cost_little_memory() -> None:
 
 MANY = "RetryableError: backend default answered more than", "ApiRefusedError: integration weather answered more than"
 NOT_READ = (
-    "RetryableError: backend default answered what cannot be read: ",
-    "ApiFailedError: integration weather answered what cannot be read: ",
+    "RetryableError: backend default sent a response that cannot be read: ",
+    "ApiFailedError: integration weather sent a response that cannot be read: ",
 )
 NO_ANSWER = (
     "RetryableError: backend default answered 200 without a completion in it (",

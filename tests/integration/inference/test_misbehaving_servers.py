@@ -98,7 +98,7 @@ async def test_the_key_is_sent_and_never_shown(serve: Serve, caplog: pytest.LogC
         (response("429 Slow", b"", "retry-after-ms: 7000", "retry-after: 9"), RateLimitedError, "429: without"),
         (response("429 No", b'{"error": {"type": "insufficient_quota"}}'), RateLimitedError, "429: .*quota"),
         (response("400 No", b'{"error": {"code": "content_filter"}}'), ContentFilteredError, "400: "),
-        (response("200 OK", FILTERED), ContentFilteredError, "its filter kept back"),
+        (response("200 OK", FILTERED), ContentFilteredError, "its content filter withheld"),
         (response("400 No", b'{"error": {"message": "no such model"}}'), TerminalError, "400: no such model"),
         (response("302 Found", b"", "location: http://127.0.0.1:1/"), TerminalError, "answered 302"),
         (response("200 OK", b""), RetryableError, "without a completion"),

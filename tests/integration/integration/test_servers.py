@@ -66,7 +66,7 @@ async def test_the_request_follows_the_settings() -> None:
             "nothing in it at /today/text",
         ),
         (http_response("200 OK", b'{"tomorrow": 1}'), EmptyResponseError, "nothing at /today/text"),
-        (http_response("200 OK", b"<html>"), ApiFailedError, "no JSON"),
+        (http_response("200 OK", b"<html>"), ApiFailedError, "that is not JSON"),
         (http_response("200 OK", b"x" * 2_000), ApiRefusedError, "more than 1000 bytes"),
         (
             http_response("200 OK", gzip.compress(b"x" * 20_000_000), "content-encoding: gzip"),
@@ -130,7 +130,7 @@ async def test_a_hanging_server_is_abandoned_at_its_timeout_and_its_connection_c
 
 async def test_a_hanging_server_leaves_time_for_the_fallback() -> None:
     async with scripted_server(HANG) as server, one(server.url) as apis:
-        with pytest.raises(DeadlineExceededError, match=r"within 0\.18 s, all that was left"):
+        with pytest.raises(DeadlineExceededError, match=r"within 0\.18 s: the deadline allowed no more"):
             await ask(apis, remaining=0.2)
 
 

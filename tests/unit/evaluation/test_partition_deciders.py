@@ -105,7 +105,10 @@ def test_the_last_readable_snapshot_counts(logs: Logs) -> None:
         logs.bad(POLICY_STATE.name, value)
     again = logs.restored()
     assert again.deciders[POLICY].snapshot() == before.deciders[POLICY].snapshot()
-    assert (again.scores, again.commands) == (before.scores, before.commands)
+    assert (again.next_score_offset, again.next_command_offset) == (
+        before.next_score_offset,
+        before.next_command_offset,
+    )
 
 
 def test_a_snapshot_of_a_newer_worker_is_not_skipped(logs: Logs) -> None:
@@ -135,8 +138,8 @@ def test_a_policy_missing_in_its_log_is_written_again(logs: Logs) -> None:
     before = in_force(logs.restored())
     logs.records[POLICY_TOPIC.name].clear()
     again = logs.restored()
-    assert again.missing == [before]
+    assert again.missing_policies == [before]
     logs.write(again)
     (kept,) = logs.records[POLICY_TOPIC.name]
     assert Policy.parse(kept.value or b"") == before
-    assert logs.restored().missing == []
+    assert logs.restored().missing_policies == []

@@ -64,7 +64,7 @@ def test_an_empty_text_is_a_completion() -> None:
 
 @pytest.mark.parametrize("content", [None, "", "I was about to"])
 def test_a_filtered_answer_is_rejected_even_with_partial_text(content: str | None) -> None:
-    with pytest.raises(ContentFilteredError, match="its filter kept back"):
+    with pytest.raises(ContentFilteredError, match="its content filter withheld"):
         read({"choices": [{"message": {"content": content}, "finish_reason": "content_filter"}]})
 
 

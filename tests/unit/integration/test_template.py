@@ -56,14 +56,14 @@ def test_a_missing_parameter_is_named() -> None:
 
 @pytest.mark.parametrize("step", [".", "..", "../admin", "x/../../admin", "x\\..\\admin", "x/.."])
 def test_a_dot_segment_in_a_path_is_rejected(step: str) -> None:
-    with pytest.raises(InvalidMessageError, match=r"parameters\.place stands in an address's path"):
+    with pytest.raises(InvalidMessageError, match=r"parameters\.place is part of a URL's path"):
         select_parameters(Api(url=ADDRESS), {"place": step, "question": "x"})
     assert select_parameters(Api(url=ADDRESS), {"place": "x", "question": step})
 
 
 def test_two_placeholders_cannot_form_a_dot_segment() -> None:
     api = Api(url="https://host.example/of/{a}{b}?q={c}")
-    with pytest.raises(InvalidMessageError, match=r"parameters\.a stands .*parameters\.b stands"):
+    with pytest.raises(InvalidMessageError, match=r"parameters\.a is part .*parameters\.b is part"):
         select_parameters(api, {"a": ".", "b": ".", "c": ".."})
     assert select_parameters(api, {"a": "..", "b": "x", "c": ".."})
 

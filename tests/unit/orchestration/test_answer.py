@@ -8,7 +8,7 @@ from poise.contracts import Fault, Generate, Passages, Retrieve, Usage
 from poise.contracts.topics import RECORDS
 from poise.errors import DeadlineExceededError, FaultError, PoiseError, UnavailableError
 from poise_services.orchestration.active_policy import PolicyFollower
-from poise_services.orchestration.run_record import MAX_PASSAGE_CHARACTERS
+from poise_services.orchestration.run_record import MAX_PASSAGE_CHARS
 from poise_services.orchestration.settings import OrchestrationSettings
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
@@ -176,7 +176,7 @@ async def test_the_record_truncates_long_passages(asking: AskFunction) -> None:
     long = "A long tale. " * 1_000
     found = Passages(passages=({"id": "a#0", "source": "a", "text": long, "score": 1, "age": 1},), epoch="e1.AAAA")
     (kept,) = (await asking(found=found)).record.passages
-    assert kept.text == long[:MAX_PASSAGE_CHARACTERS]
+    assert kept.text == long[:MAX_PASSAGE_CHARS]
 
 
 async def test_a_replayed_run_draws_the_same_variant(asking: AskFunction) -> None:

@@ -10,7 +10,7 @@ from poise.errors import DeadlineExceededError, FaultError, NotAcknowledgedError
 from poise.resilience.breaker import BreakerLimits
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
-from poise_services.orchestration.breakers import MAX_OPEN_TIME, Breakers
+from poise_services.orchestration.breakers import MAX_OPEN_SECONDS, Breakers
 from poise_services.orchestration.fault_rules import (
     FAULT_RULES,
     MIN_CONCLUSIVE_BUDGET,
@@ -141,7 +141,7 @@ def test_a_retry_after_opens_the_breaker_for_as_long_up_to_a_limit() -> None:
     assert breakers.admit("big") is None
     clock.now += 0.2
     ended(breakers, "big", "open_as_asked", 1e9)
-    clock.now += MAX_OPEN_TIME
+    clock.now += MAX_OPEN_SECONDS
     assert breakers.admit("big") is not None
 
 

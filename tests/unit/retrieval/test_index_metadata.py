@@ -11,7 +11,7 @@ from poise_services.retrieval.index_metadata import IndexMetadata
 from poise_services.retrieval.version_assembler import AssembledVersion
 
 NOW = 1_000_000.0
-MOST = 100
+MAX_RETAINED = 100
 
 
 @pytest.fixture
@@ -25,17 +25,17 @@ def deleted(name: str, number: int, *, published: float = NOW, absent: bool = Tr
     return AssembledVersion(name, 0, number, (), published, absent=absent)
 
 
-def to_forget(metadata: IndexMetadata, before: float, most: int = MOST) -> list[tuple[str, int]]:
-    return metadata.expired_deletions(0, before=before, max_retained=most, limit=10)
+def expired(metadata: IndexMetadata, before: float, max_retained: int = MAX_RETAINED) -> list[tuple[str, int]]:
+    return metadata.expired_deletions(0, before=before, max_retained=max_retained, limit=10)
 
 
 def test_an_absent_deletion_is_retained_from_when_it_was_handled(metadata: IndexMetadata) -> None:
     """A deletion may wait long to be handled, and so may the document that it deletes."""
     for number, name in enumerate("ab"):
         metadata.record_version(deleted(name, number, published=NOW - 5 * HOUR), NOW)
-    assert to_forget(metadata, before=NOW) == []
-    assert to_forget(metadata, before=NOW + 1) == [("a", 0)]
-    assert to_forget(metadata, before=NOW, max_retained=1) == [("a", 0)]
+    assert expired(metadata, before=NOW) == []
+    assert expired(metadata, before=NOW + 1) == [("a", 0)]
+    assert expired(metadata, before=NOW, max_retained=1) == [("a", 0)]
 
 
 def test_the_last_absent_deletion_is_retained(metadata: IndexMetadata) -> None:
@@ -46,7 +46,7 @@ def test_the_last_absent_deletion_is_retained(metadata: IndexMetadata) -> None:
     metadata.record_version(AssembledVersion("y", 1, 7, (), NOW), NOW)
     metadata.apply_copies(1)
     assert metadata.epoch("t").partitions[0][0] == 9
-    assert to_forget(metadata, before=NOW + HOUR) == [("a", 0)]
+    assert expired(metadata, before=NOW + HOUR) == [("a", 0)]
 
 
 # -- what was moved ---------------------------------------------------------------------------------------------------
@@ -63,8 +63,10 @@ def handle(metadata: IndexMetadata, name: str, number: int, *, absent: bool = Tr
     metadata.apply_copies(1)
 
 
-def moves_to_forget(metadata: IndexMetadata, before: float = NOW + 1, most: int = MOST) -> list[tuple[str, int]]:
-    return metadata.expired_copied_deletions(0, before=before, max_retained=most, limit=10)
+def expired_copies(
+    metadata: IndexMetadata, before: float = NOW + 1, max_retained: int = MAX_RETAINED
+) -> list[tuple[str, int]]:
+    return metadata.expired_copied_deletions(0, before=before, max_retained=max_retained, limit=10)
 
 
 def test_notes_of_moved_absent_deletions_expire_except_the_last(
@@ -74,12 +76,12 @@ def test_notes_of_moved_absent_deletions_expire_except_the_last(
         move(metadata, name, offset)
         handle(metadata, name, offset)
     metadata.remove_deletion("a", 0)  # the deletion itself may expire first
-    assert moves_to_forget(metadata, before=NOW) == []
-    assert moves_to_forget(metadata) == [("a", 0), ("b", 1)]
-    assert moves_to_forget(metadata, before=NOW, max_retained=2) == [("a", 0)]
+    assert expired_copies(metadata, before=NOW) == []
+    assert expired_copies(metadata) == [("a", 0), ("b", 1)]
+    assert expired_copies(metadata, before=NOW, max_retained=2) == [("a", 0)]
     metadata.remove_copy("a", 0, 0)
     assert metadata.copied_records("a") == {}
-    assert moves_to_forget(metadata) == [("b", 1)]
+    assert expired_copies(metadata) == [("b", 1)]
     move(metadata, "b", 7)
     metadata.remove_copy("b", 0, 1)
     assert metadata.copied_records("b")[0].offset == 7
@@ -96,5 +98,5 @@ def test_notes_of_moved_documents_and_real_deletions_do_not_expire(metadata: Ind
     move(metadata, "not handled yet", 4)
     move(metadata, "last", 5)
     for _ in range(2):
-        assert moves_to_forget(metadata, before=NOW + 5 * HOUR) == []
+        assert expired_copies(metadata, before=NOW + 5 * HOUR) == []
     assert set(metadata.copied_records("was there")) == {0}
