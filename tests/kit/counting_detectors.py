@@ -23,7 +23,7 @@ class CountingDetectors:
     def update(self, answer: Observation) -> Finding | None:
         row, bad = self._rows[answer.variant], bool(answer.over_latency) or (answer.loss or 0.0) > 0.5
         self._rows[answer.variant] = max(row, 0) + 1 if bad else min(row, 0) - 1
-        self._since = self._since or answer.at
+        self._since = self._since or answer.finished_at
         if self._rows[answer.variant] < ENOUGH or answer.variant in self._watched.keys() - self._restoring:
             return None
         self._rows[answer.variant] = 0

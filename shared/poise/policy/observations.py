@@ -27,12 +27,12 @@ def observation_of(score: Score, limits: Limits, shares: Mapping[str, float] | N
         run=truncate_to_json_size(score.run_id, MAX_RUN_ID_BYTES),
         variant=score.variant,
         probability=score.probability,
-        at=score.at,
+        finished_at=score.at,
         loss=None if math.isnan(value) else 1.0 - min(1.0, max(0.0, value)),
         over_latency=ms / 1_000 > limits.max_latency if ms is not None and limits.max_latency is not None else None,
         over_cost=cost > limits.max_cost if cost is not None and limits.max_cost is not None else None,
         question=score.question,
-        started=score.at - values.get("latency_ms.total", 0.0) / 1_000,
+        started_at=score.at - values.get("latency_ms.total", 0.0) / 1_000,
         shares=shares,
     )
     return found if is_informative(found) or SKIPPED in values else None

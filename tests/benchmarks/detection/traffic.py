@@ -55,7 +55,7 @@ class Traffic:
             at = started + self.takes.get(variant, 0.0)
             own = probability if canary else 1.0 - probability
             bad = self.scored(wrong, chance)
-            seen = Observation(f"run-{number}", variant, own, at, loss=bad, started=started)
+            seen = Observation(f"run-{number}", variant, own, at, loss=bad, started_at=started)
             heapq.heappush(waiting, (at, number, seen))
             while waiting and waiting[0][0] <= started:
                 yield heapq.heappop(waiting)[2]

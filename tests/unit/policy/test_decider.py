@@ -150,7 +150,7 @@ def test_a_run_counts_once_even_if_its_score_is_repeated() -> None:
 
 
 def test_the_number_of_remembered_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen_runs, "MAX_RUNS", 3)
+    monkeypatch.setattr(seen_runs, "MAX_REMEMBERED_RUNS", 3)
     seen = seen_runs.SeenRuns()
     assert [seen.add(run) for run in ("a", "b", "c", "a", "d", "b", "a")] == [True] * 3 + [False, True, False, True]
     again = seen_runs.SeenRuns.from_base64(seen.to_base64())

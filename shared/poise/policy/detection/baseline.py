@@ -25,31 +25,31 @@ class Baseline:
         self._weights: list[float] = []
         self._count = 0
 
-    def at(self, started: float) -> float:
+    def mean_at(self, started_at: float) -> float:
         """Return the mean at a time, unix seconds; 0.5 before the first answer."""
         if not self._means:
             return 0.5
-        return self._means[self._block(started)]
+        return self._means[self._block(started_at)]
 
-    def add(self, started: float, loss: float) -> None:
+    def add(self, started_at: float, loss: float) -> None:
         """Add an answer, after it was compared."""
         if not self._starts:
-            self._open(started, 0.5, 1.0)
-        elif self._count >= BLOCK_ANSWERS and started > self._starts[-1]:
-            self._open(started, self._means[-1], self._weights[-1])
-        block = self._block(started)
+            self._open(started_at, 0.5, 1.0)
+        elif self._count >= BLOCK_ANSWERS and started_at > self._starts[-1]:
+            self._open(started_at, self._means[-1], self._weights[-1])
+        block = self._block(started_at)
         if block == len(self._starts) - 1:
             self._count += 1
         weight = self._weights[block] = min(self._weights[block] + 1.0, MEAN_ANSWERS)
         self._means[block] += (loss - self._means[block]) / weight
 
-    def _block(self, started: float) -> int:
-        if started >= self._starts[-1]:
+    def _block(self, started_at: float) -> int:
+        if started_at >= self._starts[-1]:
             return len(self._starts) - 1
-        return max(0, bisect_right(self._starts, started) - 1)
+        return max(0, bisect_right(self._starts, started_at) - 1)
 
-    def _open(self, started: float, mean: float, weight: float) -> None:
-        self._starts.append(started)
+    def _open(self, started_at: float, mean: float, weight: float) -> None:
+        self._starts.append(started_at)
         self._means.append(mean)
         self._weights.append(weight)
         self._count = 0

@@ -23,32 +23,34 @@ class CommonShift(Enum):
     YES = "all of them"
 
 
-def drift_of_others(counts: Counts, others: Collection[str], begun: Totals) -> float:
-    """Return how much worse the others are recently than on average since `begun`, 0 or more."""
+def drift_of_others(counts: Counts, others: Collection[str], initial_totals: Totals) -> float:
+    """Return how much worse the others are recently than on average since `initial_totals`, 0 or more."""
     count, rise = 0, 0.0
     for other in others:
-        answers, mean = counts.since("loss", begun, other)
+        answers, mean = counts.since("loss", initial_totals, other)
         count += answers
         rise += answers * (counts.recent(other) - mean)
     return max(0.0, rise / count) if count else 0.0
 
 
-def common_shift(counts: Counts, variant: str, others: Collection[str], begun: Totals, before: Totals) -> CommonShift:
+def common_shift(
+    counts: Counts, variant: str, others: Collection[str], initial_totals: Totals, before: Totals
+) -> CommonShift:
     """Return whether the others became worse at the same time as a variant: difference in differences.
 
     Args:
         counts: The counts.
         variant: The variant that became worse.
         others: The variants that it is compared with.
-        begun: The totals when its history began.
+        initial_totals: The totals when its history began.
         before: The totals when it became worse.
     """
     own, worse = counts.since("loss", before, variant)
-    rise = worse - counts.between(begun, before, variant)[1]
+    rise = worse - counts.between(initial_totals, before, variant)[1]
     count, total, mean = 0, 0.0, 0.0
     for other in others:
         answers, loss = counts.since("loss", before, other)
-        earlier, loss_before = counts.between(begun, before, other)
+        earlier, loss_before = counts.between(initial_totals, before, other)
         if answers and earlier:
             count += answers
             total += answers * (loss - loss_before)

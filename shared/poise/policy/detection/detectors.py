@@ -61,7 +61,7 @@ class Detectors:
             min(BOUND_FAILURE_SHARE, BOUND_FAILURE_SHARE * WINDOW / limits.mean_answers_between_false_alarms)
         )
         self._number = 0
-        self._at = 0.0
+        self._finished_at = 0.0
         self._e_detectors = {
             variant: {criterion: EDetector() for criterion in self._criteria} for variant in self._variants
         }
@@ -87,7 +87,7 @@ class Detectors:
             if answer.over_latency is None and answer.over_cost is None:
                 return None
         self._number += 1
-        self._at = answer.at
+        self._finished_at = answer.finished_at
         if answer.loss is not None:
             self._compare(answer, answer.loss)
             self._range(answer, answer.loss)
@@ -108,7 +108,7 @@ class Detectors:
         self._restart(variant)
         count = 2 if criterion == "range" and len(self._variants) > 1 else 1
         before = self._counts.mark(MEASURE_OF[criterion])
-        proofs = [RecoveryEProcess(self._at, before) for _ in range(count)]
+        proofs = [RecoveryEProcess(self._finished_at, before) for _ in range(count)]
         self._watched[variant] = RecoveryWatch(
             criterion, self._loss_before_alarm.get(variant), proofs, restoring=restoring
         )
@@ -126,7 +126,7 @@ class Detectors:
             statistic=round(shown.value, 1),
             threshold=RECOVERY_THRESHOLD,
             samples=self._counts.samples(MEASURE_OF[watched.criterion], shown.before),
-            since=shown.at,
+            since=shown.began_at,
         )
 
     def stop_watching(self, variant: str) -> None:
@@ -157,10 +157,10 @@ class Detectors:
 
     def _compare(self, answer: Observation, loss: float) -> None:
         """Compare each variant with all others together."""
-        started = answer.at if answer.started is None else answer.started
+        started = answer.finished_at if answer.started_at is None else answer.started_at
         shares = self._draw_shares(answer)
         if shares is not None and answer.variant in self._scored:
-            mean = self._baseline.at(started)
+            mean = self._baseline.mean_at(started)
             fit = [variant for variant in self._variants if variant in self._scored and variant not in self._watched]
             for variant in self._variants:
                 if variant not in self._scored:
@@ -201,7 +201,7 @@ class Detectors:
         history = self._bounds[answer.variant]
         weight = history.weight(answer.question)
         if history.warm and history.upper < 1.0:
-            bound = history.upper + drift_of_others(self._counts, self._others(answer.variant), history.begun)
+            bound = history.upper + drift_of_others(self._counts, self._others(answer.variant), history.initial_totals)
             self._update(answer.variant, "past", weight * z_above(loss, min(1.0, bound)), answer)
         history.add(loss, weight, self._log_inverse_alpha, self._mark)
 
@@ -220,7 +220,7 @@ class Detectors:
     def _update(self, variant: str, criterion: Criterion, z: float, answer: Observation) -> None:
         detector = self._e_detectors[variant][criterion]
         if detector.update(z, self._number):
-            detector.mark_change(answer.at, self._counts.mark(MEASURE_OF[criterion]))
+            detector.mark_change(answer.finished_at, self._counts.mark(MEASURE_OF[criterion]))
         if z > 0.0 and variant == answer.variant:
             detector.add_evidence(z, answer.run)
 
@@ -228,7 +228,7 @@ class Detectors:
         self, watched: RecoveryWatch, proof: RecoveryEProcess, z: float, answer: Observation, *, own: bool = True
     ) -> None:
         if proof.update(z, own=own):
-            proof.mark_change(answer.at, self._counts.mark(MEASURE_OF[watched.criterion]))
+            proof.mark_change(answer.finished_at, self._counts.mark(MEASURE_OF[watched.criterion]))
 
     def _mark(self) -> Totals:
         return self._counts.mark("loss")
@@ -264,7 +264,7 @@ class Detectors:
             threshold=self._threshold,
             samples=self._counts.samples(MEASURE_OF[criterion], detectors[criterion].before),
             runs=detectors[criterion].top_runs(),
-            since=detectors[criterion].at,
+            since=detectors[criterion].change_at,
         )
         if self._bounds[blamed].warm:
             self._loss_before_alarm[blamed] = self._bounds[blamed].mean
@@ -278,7 +278,7 @@ class Detectors:
         """
         detector = self._e_detectors[variant]["past"]
         verdict = common_shift(
-            self._counts, variant, self._others(variant), self._bounds[variant].begun, detector.before
+            self._counts, variant, self._others(variant), self._bounds[variant].initial_totals, detector.before
         )
         if verdict is CommonShift.PERHAPS:
             detector.cap(self._threshold / self._mixture_weight)
@@ -298,7 +298,7 @@ class Detectors:
             "format": SNAPSHOT_FORMAT,
             "variants": list(self._variants),
             snapshot_keys.ANSWERS: self._number,
-            "at": self._at,
+            "at": self._finished_at,
             snapshot_keys.E_DETECTORS: {
                 variant: {criterion: detector.snapshot() for criterion, detector in detectors.items()}
                 for variant, detectors in self._e_detectors.items()
@@ -324,7 +324,7 @@ class Detectors:
             )
         detectors = cls(variants, limits)
         number = detectors._number = snapshot[snapshot_keys.ANSWERS]
-        detectors._at = snapshot["at"]
+        detectors._finished_at = snapshot["at"]
         for variant, saved in snapshot[snapshot_keys.E_DETECTORS].items():
             detectors._e_detectors[variant] = {
                 criterion: EDetector.restore(saved[criterion]) if criterion in saved else EDetector(number)

@@ -21,7 +21,7 @@ class EDetector:
     dependence between answers. So on average at least n answers pass before M reaches n (the average run length).
     """
 
-    __slots__ = ("at", "before", "cusum", "last_index", "runs", "total", "wealth")
+    __slots__ = ("before", "change_at", "cusum", "last_index", "runs", "total", "wealth")
 
     def __init__(self, last_index: int = 0) -> None:
         self.wealth = (0.0, 0.0, 0.0, 0.0, 0.0)
@@ -29,7 +29,7 @@ class EDetector:
         self.last_index = last_index
         """The number of the last answer that updated it."""
         self.cusum = 0.0
-        self.at = 0.0
+        self.change_at = 0.0
         """When a change most likely began: the last start of CUSUM (Page, 1954)."""
         self.before: Totals = ()
         """The totals of each variant before that."""
@@ -58,14 +58,14 @@ class EDetector:
         self.cusum = 1.0 + CUSUM_FRACTION * z
         return True
 
-    def mark_change(self, at: float, before: Totals) -> None:
+    def mark_change(self, finished_at: float, before: Totals) -> None:
         """Set the most likely beginning of a change.
 
         Args:
-            at: When the run finished.
+            finished_at: When the run finished.
             before: The totals before it.
         """
-        self.at = at
+        self.change_at = finished_at
         self.before = before
         self.runs = []
 
@@ -95,7 +95,7 @@ class EDetector:
             list(self.wealth),
             self.last_index,
             self.cusum,
-            self.at,
+            self.change_at,
             list(self.before),
             [list(run) for run in self.runs],
         ]
@@ -104,7 +104,7 @@ class EDetector:
     def restore(cls, values: Sequence[Any]) -> Self:
         """Return the e-detector of a snapshot."""
         detector = cls()
-        wealth, detector.last_index, detector.cusum, detector.at, before, runs = values
+        wealth, detector.last_index, detector.cusum, detector.change_at, before, runs = values
         a, b, c, d, e = detector.wealth = tuple(wealth)
         detector.total = a + b + c + d + e
         detector.before = tuple(before)

@@ -25,10 +25,10 @@ class EmpiricalBernsteinBound:
     means of bounded random variables by betting", 2024, theorem 2); the lowest bound up to now.
     """
 
-    __slots__ = ("_bets", "_loss", "_spread", "_wins", "begun", "count", "sum", "upper")
+    __slots__ = ("_bets", "_loss", "_spread", "_wins", "count", "initial_totals", "sum", "upper")
 
-    def __init__(self, begun: Totals) -> None:
-        self.begun = begun
+    def __init__(self, initial_totals: Totals) -> None:
+        self.initial_totals = initial_totals
         """The totals of all variants before it."""
         self.count = 0.0
         self.sum = 0.0
@@ -65,7 +65,7 @@ class EmpiricalBernsteinBound:
     def snapshot(self) -> list[Any]:
         """Return the state as JSON values."""
         numbers = [self.count, self.sum, self.upper, self._spread, self._bets, self._wins, self._loss]
-        return [list(self.begun), *numbers]
+        return [list(self.initial_totals), *numbers]
 
     @classmethod
     def restore(cls, values: Sequence[Any]) -> Self:
@@ -82,8 +82,8 @@ class HistoricalBound:
     it says less than the first answer to another question.
     """
 
-    def __init__(self, begun: Totals) -> None:
-        self._old = EmpiricalBernsteinBound(begun)
+    def __init__(self, initial_totals: Totals) -> None:
+        self._old = EmpiricalBernsteinBound(initial_totals)
         self._young: EmpiricalBernsteinBound | None = None
         self._asked: dict[str, int] = {}
 
@@ -103,9 +103,9 @@ class HistoricalBound:
         return self._old.mean
 
     @property
-    def begun(self) -> Totals:
+    def initial_totals(self) -> Totals:
         """The totals of all variants before the history began."""
-        return self._old.begun
+        return self._old.initial_totals
 
     def weight(self, question: str | None) -> float:
         """Return how much the next answer to a question counts, and count it."""

@@ -12,7 +12,7 @@ class Observation:
     variant: str
     probability: float
     """Of its draw; known before the answer."""
-    at: float
+    finished_at: float
     """When the run finished, unix seconds."""
     loss: float | None = None
     """1 minus the score that steers, 0 to 1; 1 for a fault; None = not known."""
@@ -23,9 +23,9 @@ class Observation:
     question: str | None = None
     """A digest of the question. Without it, a question that is repeated because its answers are not cached would count
     each time."""
-    started: float | None = None
+    started_at: float | None = None
     """When the run began, unix seconds. The answer is compared with others of that time, so that a slow variant is not
-    compared with later traffic; None = `at`."""
+    compared with later traffic; None = `finished_at`."""
     shares: Mapping[str, float] | None = None
     """The shares of all variants in that draw. None = not known: with two variants they follow from
     `probability`; with more, the answer is then not compared with those of others."""

@@ -26,14 +26,14 @@ class RecoveryEProcess:
     likely began.
 
     Args:
-        at: When it begins, unix seconds.
+        began_at: When it begins, unix seconds.
         before: The totals before that.
     """
 
-    __slots__ = ("_answers", "_cusum", "_starts", "_wealth", "at", "before")
+    __slots__ = ("_answers", "_cusum", "_starts", "_wealth", "before", "began_at")
 
-    def __init__(self, at: float, before: Totals) -> None:
-        self.at = at
+    def __init__(self, began_at: float, before: Totals) -> None:
+        self.began_at = began_at
         self.before = before
         """The totals before the last start of CUSUM (Page, 1954), as in `EDetector`."""
         self._cusum = 0.0
@@ -58,14 +58,14 @@ class RecoveryEProcess:
         self._cusum = min(MAX_WEALTH, (1.0 if begins else self._cusum) * (1.0 + CUSUM_FRACTION * z))
         return begins
 
-    def mark_change(self, at: float, before: Totals) -> None:
+    def mark_change(self, finished_at: float, before: Totals) -> None:
         """Set the most likely beginning of the recovery.
 
         Args:
-            at: When the run finished, unix seconds.
+            finished_at: When the run finished, unix seconds.
             before: The totals before it.
         """
-        self.at = at
+        self.began_at = finished_at
         self.before = before
 
     @property
@@ -75,13 +75,13 @@ class RecoveryEProcess:
 
     def snapshot(self) -> list[Any]:
         """Return the state as JSON values."""
-        return [self.at, list(self.before), self._wealth, self._answers, self._starts, self._cusum]
+        return [self.began_at, list(self.before), self._wealth, self._answers, self._starts, self._cusum]
 
     @classmethod
     def restore(cls, values: Sequence[Any]) -> Self:
         """Restore a snapshot."""
-        at, before, wealth, answers, starts, cusum = values
-        process = cls(at, tuple(before))
+        began_at, before, wealth, answers, starts, cusum = values
+        process = cls(began_at, tuple(before))
         process._answers, process._starts, process._cusum = answers, starts, cusum
         process._wealth = list(wealth)
         return process

@@ -123,7 +123,9 @@ def test_a_repeated_question_is_no_shift() -> None:
         for number, one in enumerate(islice(alone(0.05 for _ in count()), 6_000)):
             again = number > 3_000 and number % 8 == 0
             bad, question = (1.0, repeated) if again else (one.loss, f"{number:016x}")
-            findings.append(detectors.update(Observation(one.run, "a", 1.0, one.at, loss=bad, question=question)))
+            findings.append(
+                detectors.update(Observation(one.run, "a", 1.0, one.finished_at, loss=bad, question=question))
+            )
         return [finding for finding in findings if finding is not None]
 
     assert found(None)
@@ -277,11 +279,11 @@ def answer(number: int, chance: random.Random) -> Observation:
         run=f"run-{number}",
         variant=variant,
         probability=EVEN[variant],
-        at=number - chance.random() * 5,
+        finished_at=number - chance.random() * 5,
         loss=chance.choice((None, chance.random() ** 3, float(variant == "c"))),
         over_latency=chance.choice((None, False, False, True)),
         question=chance.choice((None, f"{chance.randrange(300):032x}")),
-        started=chance.choice((None, number - 9.0)),
+        started_at=chance.choice((None, number - 9.0)),
         shares=chance.choice((None, EVEN)),
     )
 
