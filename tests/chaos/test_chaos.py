@@ -1,6 +1,6 @@
-"""Workers, the gateway, the broker and the cache die under load: every request that was accepted has one outcome.
+"""Workers, the gateway, the broker and Redis are killed under load: every accepted request has one outcome.
 
-`POISE_CHAOS` sets how many requests, `POISE_CHAOS_RATE` how many a second, `POISE_CHAOS_SEED` who is killed when.
+`POISE_CHAOS` sets the number of requests, `POISE_CHAOS_RATE` requests a second, `POISE_CHAOS_SEED` the kills.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900 + REQUESTS // 20)
 
 @dataclass
 class Scene:
-    """What runs, what breaks, and what came of it."""
+    """A mesh under load: its processes, what was killed, and the history of its requests."""
 
     kafka: Kafka
     valkey: Valkey
@@ -65,17 +65,17 @@ class Scene:
     supervisor: Supervisor
     history: History
     broker: list[tuple[float, float]] = field(default_factory=list)
-    """When the broker went and when it was back, unix seconds."""
+    """When the broker stopped and when it was back, unix seconds."""
     gateway_killed: list[float] = field(default_factory=list)
 
-    async def break_down(self) -> None:
-        """What breaks besides workers, each when a share of the requests has been sent."""
-        for share, what in (
+    async def run_disasters(self) -> None:
+        """Stop the broker, the gateway and Redis, each when a share of the requests has been sent."""
+        for share, disaster in (
             *((0.2, self._kill_broker), (0.3, self._kill_gateway), (0.4, self.valkey.stop), (0.55, self.valkey.start)),
             *((0.6, self._kill_gateway), (0.7, self._restart_broker)),
         ):
             await self.history.reach(round(REQUESTS * share))
-            await what()
+            await disaster()
 
     async def _kill_gateway(self) -> None:
         self.gateway_killed.append(time.time())
@@ -94,11 +94,11 @@ class Scene:
         await self.kafka.start()
         self.broker.append((began, time.time()))
 
-    async def _beside_the_others(self, number: int) -> None:
+    async def _pace_with_kafka(self, number: int) -> None:
         await self.history.reach(number * (BY_HTTP - 1))
 
     async def send_all(self) -> None:
-        """Two callers on Kafka and one by HTTP."""
+        """Send the requests: two callers on Kafka, one over HTTP."""
         settings = MeshSettings(broker=self.kafka.bootstrap, spans=False)
         http = httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{self.port}",
@@ -114,7 +114,7 @@ class Scene:
             asyncio.TaskGroup() as group,
         ):
             ask = functools.partial(ask_by_http, http, self.gateway_killed)
-            group.create_task(load(self.history, "http", by_http, self._beside_the_others, ask))
+            group.create_task(load(self.history, "http", by_http, self._pace_with_kafka, ask))
             for name, mesh, requests in (("one", one, half), ("two", two, REQUESTS - by_http - half)):
                 pace = at_rate(RATE * half / REQUESTS)
                 group.create_task(load(self.history, name, requests, pace, functools.partial(ask_by_kafka, mesh)))
@@ -122,7 +122,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(directory: Path) -> AsyncIterator[Scene]:
-    """A mesh of two tiers with two workers each, and a gateway."""
+    """Run two tiers with two workers each, and a gateway."""
     async with engines(directory) as (kafka, valkey):
         port = probe.free_port()
         variables = {
@@ -153,15 +153,13 @@ async def scene(directory: Path) -> AsyncIterator[Scene]:
     assert not any(worker.child.alive for worker in (*workers, gateway))
 
 
-async def test_each_accepted_request_has_one_outcome_whatever_dies(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_each_accepted_request_has_one_outcome(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with scene(tmp_path) as played:
         began = time.time()
         killing = asyncio.create_task(played.supervisor.kill_regularly(played.workers, BETWEEN_KILLS))
         async with asyncio.TaskGroup() as group:
             group.create_task(played.send_all())
-            group.create_task(played.break_down())
+            group.create_task(played.run_disasters())
         killing.cancel()
         took = time.time() - began
     found = handlings(played.workers)
@@ -171,7 +169,7 @@ async def test_each_accepted_request_has_one_outcome_whatever_dies(
 
 
 def check(history: History, found: list[Handling]) -> None:
-    """One outcome each: an answer or a retryable fault; each answer belongs to its own request."""
+    """Assert one outcome each: an answer or a retryable fault; each answer belongs to its own request."""
     requests = list(history.requests.values())
     accepted = [request for request in requests if request.accepted]
     by_kafka = [request for request in accepted if request.correlation_id is not None]
@@ -185,19 +183,19 @@ def check(history: History, found: list[Handling]) -> None:
 
 
 def _agrees(request: Request, terminal: list[str]) -> bool:
-    """Whether there is a terminal message, and the first is what the caller saw, unless it had given up before."""
-    gave_up = request.ended - request.sent >= DEADLINE
-    return bool(terminal) and (request.outcome == terminal[0] or gave_up)
+    """Return whether there is a terminal message and the first is what the caller received, unless it timed out."""
+    timed_out = request.ended - request.sent >= DEADLINE
+    return bool(terminal) and (request.outcome == terminal[0] or timed_out)
 
 
 def report(played: Scene, found: list[Handling], took: float) -> str:
-    """What happened, in numbers."""
+    """Return the numbers of requests, kills, repetitions and pauses."""
     requests = played.history.requests.values()
     accepted = [request for request in requests if request.accepted]
     broken = sum(request.outcome == "gateway killed" for request in requests)
     handled = Counter((handling.topic, handling.id) for handling in found)
     repeated = sum(count - 1 for count in handled.values())
-    more = sum(max(0, len(played.history.of(request)) - 1) for request in accepted)
+    extra_replies = sum(max(0, len(played.history.of(request)) - 1) for request in accepted)
     kills = [at for at, name in played.supervisor.kills if name != played.gateway.name]
     alone = [at for at in kills if not any(gone - 5 < at < back + 15 for gone, back in played.broker)]
     partition = max((longest_pause(found, at, at + 5, by_partition=True) for at in alone), default=0.0)
@@ -214,7 +212,7 @@ def report(played: Scene, found: list[Handling], took: float) -> str:
         f"{broken} whose gateway was killed"
         f"\n  {len(kills)} kills of workers, {len(played.gateway_killed)} of the gateway; "
         f"ended by themselves: {dict(played.supervisor.deaths)}"
-        f"\n  {len(found):,} handlings, {repeated:,} of them repeated; {more:,} replies after the first"
+        f"\n  {len(found):,} handlings, {repeated:,} of them repeated; {extra_replies:,} replies after the first"
         f"\n  longest pause after a worker was killed: {partition:.1f} s of a partition, {tier:.1f} s of a topic"
         f"\n  the broker killed, then restarted: {away}\n"
     )

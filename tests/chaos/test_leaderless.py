@@ -1,7 +1,7 @@
-"""Some partitions have no leader for 70 s, with the times that producers have by default; then all go on by themselves.
+"""Some partitions have no leader for 70 s, with the producers' default timeouts; then all workers recover.
 
-That is longer than the 40 s after which aiokafka gives up a batch that it could not send, which uses up its producer:
-here the gateway's, both orchestration workers' and a client's, each at another moment.
+That is longer than the 40 s after which aiokafka drops an unsent batch, and its producer must be replaced: here the
+gateway's, both orchestration workers' and a client's, each at another moment.
 """
 
 import asyncio
@@ -32,31 +32,31 @@ AWAY_FOR: Final = 70.0
 EVERY: Final = 1.0
 """Seconds between two asks of each kind."""
 KNOWN_AFTER: Final = 25.0
-"""Seconds after which the gateway says that it cannot write: a record is late after 5, progress missed 15 later."""
+"""Seconds until the gateway is not ready: a record is late after 5 s, and missing progress is reported 15 s later."""
 WITHIN: Final = 60.0
-"""Seconds in which all are ready again."""
-PLACES: Final = {**ON_NODE_2, RECORDS: (5,)}
+"""Seconds within which all workers are ready again."""
+LEADERLESS: Final = {**ON_NODE_2, RECORDS: (5,)}
 QUESTION: Final = "How does a lighthouse warn ships at night?"
 REPLACED: Final = re.compile(r"a producer is replaced after \w*(LeaderNotAvailable|Timeout)")
 
 
 def needs(topic: Topic, key: str) -> bool:
-    """Whether a record with that key belongs to a partition that has no leader."""
-    return partition_for(key.encode(), topic.partitions) in PLACES[topic]
+    """Return whether a record with a key belongs to a partition without a leader."""
+    return partition_for(key.encode(), topic.partitions) in LEADERLESS[topic]
 
 
 def conversations(topic: Topic, *, lost: bool) -> Iterator[str]:
-    """Conversations whose asks need a partition that has no leader, or one that has."""
+    """Yield conversations whose asks need a partition without a leader (`lost`) or with one."""
     return (name for n in itertools.count() if needs(topic, name := f"conversation-{n}") is lost)
 
 
 @dataclass
-class Asked:
-    """One ask, and what came of it."""
+class AskOutcome:
+    """One ask and its outcome."""
 
     by: str
     needs: str
-    """What it needs of a partition without a leader: that the ask is taken, that its record is, or nothing."""
+    """What must be written to a partition without a leader: the ask, its record, or nothing."""
     outcome: str = "silence"
     ended: float = 0.0
 
@@ -65,39 +65,39 @@ class Asked:
 
 
 @dataclass
-class Asking:
-    """Asks of every kind, and what came of them."""
+class AskLoad:
+    """Asks of every kind and their outcomes."""
 
     http: httpx2.AsyncClient
     poise: Poise
-    history: list[Asked] = field(default_factory=list)
+    history: list[AskOutcome] = field(default_factory=list)
 
     async def by_http(self, conversation: str) -> None:
         """Ask the gateway."""
-        asked = Asked("http", "ask" if needs(RUNS_INTERACTIVE, conversation) else "nothing")
-        self.history.append(asked)
+        ask_outcome = AskOutcome("http", "ask" if needs(RUNS_INTERACTIVE, conversation) else "nothing")
+        self.history.append(ask_outcome)
         body = {"question": QUESTION, "conversation": conversation, "cache": "no-store"}
         response = await self.http.post("/v1/ask", json=body)
-        if asked.needs == "nothing" and needs(RECORDS, response.headers["poise-run"]):
-            asked.needs = "record"
+        if ask_outcome.needs == "nothing" and needs(RECORDS, response.headers["poise-run"]):
+            ask_outcome.needs = "record"
         if response.status_code == 200:
-            asked.end("answer")
+            ask_outcome.end("answer")
         else:
-            asked.end(f"{response.status_code}, retryable {Fault.parse(response.content).retryable}")
+            ask_outcome.end(f"{response.status_code}, retryable {Fault.parse(response.content).retryable}")
 
     async def by_client(self, conversation: str) -> None:
-        """Ask by Kafka, from another process than the gateway; whether its record is taken is not known here."""
-        asked = Asked("kafka", "ask" if needs(ASK_INTERACTIVE, conversation) else "perhaps a record")
-        self.history.append(asked)
+        """Ask over Kafka, not through the gateway; the partition of its record is not known here."""
+        ask_outcome = AskOutcome("kafka", "ask" if needs(ASK_INTERACTIVE, conversation) else "perhaps a record")
+        self.history.append(ask_outcome)
         try:
             await self.poise.ask(QUESTION, conversation=conversation, cache="no-store")
-            asked.end("answer")
+            ask_outcome.end("answer")
         except PoiseError as error:
             fault = error.fault()
-            asked.end(f"{fault.status}, retryable {fault.retryable}")
+            ask_outcome.end(f"{fault.status}, retryable {fault.retryable}")
 
     async def ask(self, seconds: float) -> None:
-        """Ask one of each kind repeatedly, and wait for the outcomes."""
+        """Send one ask of each kind every second, and wait for the outcomes."""
         kinds = [
             (ask, conversations(topic, lost=lost))
             for ask, topic in ((self.by_http, RUNS_INTERACTIVE), (self.by_client, ASK_INTERACTIVE))
@@ -111,24 +111,24 @@ class Asking:
                 await asyncio.sleep(EVERY)
 
     def outcomes(self, by: str, needs: str, until: float) -> set[str]:
-        """What had come of the asks of a kind by some time."""
-        of = (asked for asked in self.history if (asked.by, asked.needs) == (by, needs))
-        return {asked.outcome for asked in of if asked.ended < until}
+        """Return the outcomes until a time of the asks of a kind."""
+        asks = (ask_outcome for ask_outcome in self.history if (ask_outcome.by, ask_outcome.needs) == (by, needs))
+        return {ask_outcome.outcome for ask_outcome in asks if ask_outcome.ended < until}
 
 
-async def watch(http: httpx2.AsyncClient, seconds: float) -> set[str]:
-    """Look at the gateway's readiness every second, from when it knows on; what it said meanwhile."""
+async def poll_readiness(http: httpx2.AsyncClient, seconds: float) -> set[str]:
+    """Poll the gateway's readiness every second after KNOWN_AFTER; return its distinct answers."""
     await asyncio.sleep(KNOWN_AFTER)
-    said, until = set(), time.monotonic() + seconds - KNOWN_AFTER
+    answers, until = set(), time.monotonic() + seconds - KNOWN_AFTER
     while time.monotonic() < until:
         response = await http.get("/readyz")
         missing = [error["field"] for error in response.json().get("errors", ())]
-        said.add(f"{response.status_code} {' '.join(missing)}".strip())
+        answers.add(f"{response.status_code} {' '.join(missing)}".strip())
         await asyncio.sleep(1.0)
-    return said
+    return answers
 
 
-async def all_ready(played: TwoNodeMesh) -> None:
+async def until_all_ready(played: TwoNodeMesh) -> None:
     readiness: dict[str, bool] = {}
     try:
         async with asyncio.timeout(WITHIN):
@@ -139,36 +139,36 @@ async def all_ready(played: TwoNodeMesh) -> None:
 
 
 @asynccontextmanager
-async def asking(played: TwoNodeMesh) -> AsyncIterator[Asking]:
+async def ask_load(played: TwoNodeMesh) -> AsyncIterator[AskLoad]:
     settings = MeshSettings(broker=played.bootstrap, spans=False)
     async with (
         httpx2.AsyncClient(base_url=played.gateway_url, timeout=120) as http,
         Poise(settings=settings) as poise,
     ):
-        yield Asking(http, poise)
+        yield AskLoad(http, poise)
 
 
-async def test_partitions_without_a_leader_for_longer_than_a_batch_is_kept(
+async def test_all_workers_recover_from_partitions_without_a_leader(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with started_mesh(tmp_path, 1, on_node_2=PLACES) as played, asking(played) as meanwhile:
+    async with started_mesh(tmp_path, 1, on_node_2=LEADERLESS) as played, ask_load(played) as during:
         pids = {worker.name: worker.pid for worker in played.workers}
         async with played.without_leader():
-            asks = asyncio.create_task(meanwhile.ask(AWAY_FOR))
-            said = await watch(meanwhile.http, AWAY_FOR)
+            asks = asyncio.create_task(during.ask(AWAY_FOR))
+            answers = await poll_readiness(during.http, AWAY_FOR)
             back = time.monotonic()
         await asks
-        told, late = "503, retryable True", "504, retryable True"
-        assert meanwhile.outcomes("http", "ask", back) == meanwhile.outcomes("kafka", "ask", back) == {told}
-        assert meanwhile.outcomes("http", "nothing", back) == {"answer"}
-        assert meanwhile.outcomes("http", "record", back) <= {told, late}  # a record that waits holds its answer up
-        assert {asked.outcome for asked in meanwhile.history} <= {told, late, "answer"}
-        assert said == {"503 producer"}
+        unavailable, late = "503, retryable True", "504, retryable True"
+        assert during.outcomes("http", "ask", back) == during.outcomes("kafka", "ask", back) == {unavailable}
+        assert during.outcomes("http", "nothing", back) == {"answer"}
+        assert during.outcomes("http", "record", back) <= {unavailable, late}  # the answer waits for its record
+        assert {ask_outcome.outcome for ask_outcome in during.history} <= {unavailable, late, "answer"}
+        assert answers == {"503 producer"}
 
-        await all_ready(played)
-        after = Asking(meanwhile.http, meanwhile.poise)
+        await until_all_ready(played)
+        after = AskLoad(during.http, during.poise)
         await after.ask(5.0)
-        assert {asked.outcome for asked in after.history} == {"answer"}
+        assert {ask_outcome.outcome for ask_outcome in after.history} == {"answer"}
         assert {worker.name: worker.pid for worker in played.workers} == pids
         assert not played.supervisor.deaths
         await settled(played.bootstrap)

@@ -27,15 +27,15 @@ async def test_a_fault_begins_under_load_and_no_ask_is_lost(tmp_path: Path, caps
     ):
         await poise.ask("What is a lambda?", timeout=60, min_epoch=await poise.ingest(documents), cache="no-store")
         timeline = await run_balance(stack, poise, BalancePlan(before_fault=3, until_noticed=12), picture=picture)
-        assert not any(worker.overrides for worker in stack.workers), "no worker is left on the act's variants"
+        assert not any(worker.overrides for worker in stack.workers), "no worker keeps the variants of the act"
         records = [RunRecord.parse(record.value or b"") for record in await poise.mesh.logs.read_topic(RECORDS.name)]
     drawn = [record.draw for record in records if record.draw is not None and record.draw.policy == "balance"]
     assert {draw.variant for draw in drawn} <= {STEADY, FAULTY}
-    assert {draw.policy_version for draw in drawn} <= {0, 1}, "version 0 is what held until the policy was set"
+    assert {draw.policy_version for draw in drawn} <= {0, 1}, "version 0 is active until the policy is set"
     assert len(timeline.answers) >= 15
-    assert all(draw.raw for draw in drawn), "a model wrote each of them"
+    assert all(draw.raw for draw in drawn), "a model wrote every answer"
     assert [mark.kind for mark in timeline.events[:2]] == ["set", "fault"]
-    told = capsys.readouterr().out
-    assert "A fault, and nobody says so" in told
-    assert "no ask failed" in told
+    shown = capsys.readouterr().out
+    assert "A fault, and nobody says so" in shown
+    assert "no ask failed" in shown
     assert picture.read_text().startswith("<svg")

@@ -1,4 +1,4 @@
-"""The drill, on real parts: what its rows say is what happened."""
+"""The drill on a real stack: its rows describe what happened."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from poise_labs.drill import SCENARIOS, DrillEnvironment, run_drill
 pytestmark = [pytest.mark.integration, pytest.mark.e2e]
 
 
-async def test_each_failure_is_told_by_the_answer(tmp_path: Path) -> None:
-    chosen = [
-        one
-        for one in SCENARIOS
-        if one.fails in {"nothing; from the cache", "the primary model", "integration: an empty 200"}
-        or one.questions == "changed"
+async def test_each_answer_names_the_failure(tmp_path: Path) -> None:
+    scenarios = [
+        scenario
+        for scenario in SCENARIOS
+        if scenario.fails in {"nothing; from the cache", "the primary model", "integration: an empty 200"}
+        or scenario.questions == "changed"
     ]
-    async with DrillEnvironment(tmp_path, corpus()) as ground:
-        found = [outcome async for outcome in run_drill(ground, chosen)]
-    usual, cached, failover, empty, stale = found
-    assert [next(iter(one.rungs)) for one in found] == ["primary", "primary", "variant", "primary", "stale"]
+    async with DrillEnvironment(tmp_path, corpus()) as environment:
+        outcomes = [outcome async for outcome in run_drill(environment, scenarios)]
+    usual, cached, failover, empty, stale = outcomes
+    assert [next(iter(outcome.rungs)) for outcome in outcomes] == ["primary", "primary", "variant", "primary", "stale"]
     assert answer_notes(usual) == ""
     assert answer_notes(cached).startswith("cached, ")
     assert answer_notes(failover).startswith("text of second; first failed: ")

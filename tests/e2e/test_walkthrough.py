@@ -1,6 +1,6 @@
 """docs/WALKTHROUGH.md names every module that an ask enters, and its steps are in the order in which an ask takes them.
 
-An ask by HTTP is traced through the workers of a real mesh.
+An ask over HTTP is traced through the workers of a real mesh.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ WORKERS: Final = {"gateway": 1, "orchestration": 1, "retrieval": 1, "inference":
 TIERS: Final = ("gateway", "orchestration", "retrieval", "inference")
 """The tiers that an ask passes through before its reply; evaluation scores it afterwards."""
 IDLE: Final = 4.0
-"""Seconds for which an idle mesh is traced: its loops turn every second or two."""
+"""Seconds for which an idle mesh is traced: its loops run every second or two."""
 TRACE: Final = Path(__file__).parents[1] / "kit" / "call_trace"
 
 
@@ -37,11 +37,11 @@ class Trace:
 
     idle: set[Reference] = field(default_factory=set)
     asked: dict[Reference, float] = field(default_factory=dict)
-    """With the time of the first call in any worker, seconds."""
+    """The time of the first call in any worker, seconds."""
 
     @property
     def entered(self) -> dict[str, list[str]]:
-        """By module, the functions that the ask calls and an idle mesh does not."""
+        """Return by module the functions that the ask calls and an idle mesh does not."""
         found: dict[str, list[str]] = {}
         for module, function in sorted(self.asked.keys() - self.idle):
             found.setdefault(module, []).append(function)
@@ -50,7 +50,7 @@ class Trace:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def trace(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trace]:
-    """The trace of one ask by HTTP."""
+    """Return the trace of one ask over HTTP."""
     folder = tmp_path_factory.mktemp("trace")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CALL_TRACE", str(folder))
@@ -118,7 +118,7 @@ async def test_the_ask_calls_each_function_that_the_steps_name(trace: Trace) -> 
 
 async def test_the_steps_are_in_the_order_of_the_first_calls(trace: Trace) -> None:
     """Functions that an idle mesh calls too are not compared."""
-    named = [one for one in dict.fromkeys(references(STEPS)) if one in trace.asked and one not in trace.idle]
+    named = [step for step in dict.fromkeys(references(STEPS)) if step in trace.asked and step not in trace.idle]
     assert len(named) > 20
     late = [(earlier, later) for earlier, later in pairwise(named) if trace.asked[earlier] > trace.asked[later]]
     assert late == []

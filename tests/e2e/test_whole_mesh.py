@@ -1,4 +1,4 @@
-"""A question's whole way through five tiers of real processes, with a real broker and a real model."""
+"""Asks through five tiers of real processes, with a real broker and a real model."""
 
 import asyncio
 import json
@@ -29,14 +29,14 @@ FACTS: Final = ("null operation", "nothing happens", "placeholder")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeMesh]:
-    """The mesh, with a small corpus in it."""
+    """Run the mesh of all tests of this module."""
     async with whole_mesh(tmp_path_factory.mktemp("stack"), WORKERS) as started:
         yield started
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def epoch(mesh: WholeMesh) -> str:
-    """The epoch at which the corpus is known."""
+    """Ingest the corpus; return its epoch."""
     whole = corpus()
     ingested = await mesh.poise.ingest({f"python/{name}": whole[f"python/{name}"] for name in SUBJECTS})
     return ingested.encode()
@@ -44,14 +44,14 @@ async def epoch(mesh: WholeMesh) -> str:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def asked(mesh: WholeMesh, epoch: str) -> Answer:
-    """An answer that came by HTTP."""
+    """Return an answer over HTTP."""
     return await mesh.ask_by_http(QUESTION, **{"poise-min-epoch": epoch})
 
 
 def assert_right(answer: Answer) -> None:
-    """It says what `pass` does, says whence it knows, and how it came about."""
+    """Assert that an answer says what `pass` does, cites its source, and has a consistent rung and timings."""
     quotes = [citation.quote for citation in answer.citations]
-    assert any(fact in said for fact in FACTS for said in (answer.text, *quotes)), answer
+    assert any(fact in text for fact in FACTS for text in (answer.text, *quotes)), answer
     assert SOURCE in {citation.source for citation in answer.citations}
     assert all(citation.passage.startswith("python/") for citation in answer.citations)
     assert answer.rung in {"primary", "extractive"}
@@ -61,15 +61,15 @@ def assert_right(answer: Answer) -> None:
     assert answer.timings["total"] >= answer.timings["retrieve"]
 
 
-async def test_asked_on_the_command_line(mesh: WholeMesh, epoch: str) -> None:
+async def test_an_ask_on_the_command_line_is_answered(mesh: WholeMesh, epoch: str) -> None:
     out = await mesh.command("ask", "--json", "--timeout", "60", "--min-epoch", epoch, QUESTION)
     answer = Answer.parse(out, strict=True)
     assert_right(answer)
     assert Epoch.decode(answer.epoch or "").reached(Epoch.decode(epoch))
 
 
-async def test_no_port_answers_a_page_whose_name_points_here(mesh: WholeMesh) -> None:
-    """DNS rebinding: whatever listens is asked as a browser would ask it that takes it for evil.example."""
+async def test_no_port_answers_a_request_for_another_host_name(mesh: WholeMesh) -> None:
+    """DNS rebinding: each port gets the request of a browser that takes it for evil.example."""
     ports = [int(part.address.rpartition(":")[2]) for part in mesh.stack.state().parts]
     ports.append(urlsplit(mesh.stack.gateway_url or "").port or 0)
     assert len(ports) == sum(WORKERS.values()) + 4
@@ -85,13 +85,13 @@ async def test_no_port_answers_a_page_whose_name_points_here(mesh: WholeMesh) ->
         assert first[:12] in {b"HTTP/1.1 421", b"HTTP/1.1 401"} or not first.startswith(b"HTTP"), (port, first)
 
 
-async def test_asked_over_http(asked: Answer, epoch: str) -> None:
+async def test_an_ask_over_http_is_answered(asked: Answer, epoch: str) -> None:
     assert_right(asked)
     assert Epoch.decode(asked.epoch or "").reached(Epoch.decode(epoch))
 
 
-async def test_what_was_asked_before_is_answered_from_the_cache(mesh: WholeMesh, epoch: str) -> None:
-    for subject in SUBJECTS:  # only what the model has said itself is kept
+async def test_a_repeated_ask_is_answered_from_the_cache(mesh: WholeMesh, epoch: str) -> None:
+    for subject in SUBJECTS:  # only answers of the model are cached
         question = f"What does the {subject} statement do?"
         first = await mesh.ask_by_http(question, cache=None, **{"poise-min-epoch": epoch})
         if first.rung == "primary":
@@ -101,10 +101,10 @@ async def test_what_was_asked_before_is_answered_from_the_cache(mesh: WholeMesh,
     assert (again.text, again.cached) == (first.text, True)
 
 
-async def streamed(
-    mesh: WholeMesh, epoch: str, at_first_word: Callable[[], object] = lambda: None
+async def ask_for_stream(
+    mesh: WholeMesh, epoch: str, at_first_delta: Callable[[], object] = lambda: None
 ) -> tuple[list[str], list[str], Answer]:
-    """Ask for a stream; returns what was shown between its resets, their reasons, and the answer."""
+    """Ask for a stream; return the texts between its resets, their reasons, and the answer."""
     deadline = str(round((time.time() + WITHIN) * 1_000))
     headers = {"accept": "text/event-stream", "poise-min-epoch": epoch, "poise-deadline": deadline}
     shown, reasons, name = [""], [], ""
@@ -118,7 +118,7 @@ async def streamed(
             match name, field:
                 case "delta", "data":
                     if shown == [""]:
-                        at_first_word()
+                        at_first_delta()
                     shown[-1] += body["text"]
                 case "reset", "data":
                     shown.append("")
@@ -128,27 +128,27 @@ async def streamed(
     raise AssertionError(f"the last event was {name}")
 
 
-async def test_words_come_as_the_model_writes_them(mesh: WholeMesh, epoch: str) -> None:
-    shown, reasons, answer = await streamed(mesh, epoch)
+async def test_an_answer_is_streamed(mesh: WholeMesh, epoch: str) -> None:
+    shown, reasons, answer = await ask_for_stream(mesh, epoch)
     assert_right(answer)
     assert shown[-1].strip() == answer.text
     assert reasons == ([] if answer.rung == "primary" else [answer.reason])
 
 
-async def test_a_model_worker_is_killed_in_the_middle_of_its_words(mesh: WholeMesh, epoch: str) -> None:
+async def test_a_stream_survives_killed_inference_workers(mesh: WholeMesh, epoch: str) -> None:
     killed: list[PartState] = []
-    shown, reasons, answer = await streamed(
+    shown, reasons, answer = await ask_for_stream(
         mesh, epoch, lambda: killed.extend(mesh.kill(name) for name in ("inference-1", "inference-2"))
     )
     assert_right(answer)
     assert shown[-1].strip() == answer.text
     assert len(reasons) >= (answer.rung != "primary")
-    for was in killed:
-        await mesh.replaced(was)
+    for before in killed:
+        await mesh.replaced(before)
 
 
 @pytest.mark.parametrize("headers", [{}, {"poise_reply_partition": "1"}], ids=["anywhere", "in one partition"])
-async def test_asked_by_any_kafka_client(mesh: WholeMesh, epoch: str, headers: dict[str, str]) -> None:
+async def test_an_ask_of_a_kafka_client_is_answered(mesh: WholeMesh, epoch: str, headers: dict[str, str]) -> None:
     sent, reply = await mesh.ask_by_kafka(QUESTION, poise_min_epoch=epoch, **headers)
     assert_right(Answer.parse(reply.value or b"", strict=True))
     assert reply.header("poise-kind") == Answer.kind
@@ -173,20 +173,20 @@ async def test_a_run_can_be_looked_up(mesh: WholeMesh, asked: Answer) -> None:
     assert SOURCE in {passage.source for passage in record.passages}
 
 
-async def test_it_is_scored(mesh: WholeMesh, asked: Answer) -> None:
+async def test_a_run_is_scored(mesh: WholeMesh, asked: Answer) -> None:
     values = await scored(mesh, asked.run_id)
     assert values["error"] == 0
     assert values["groundedness"] > 0
     assert values.keys() >= {"latency_ms.retrieve", "latency_ms.generate", "latency_ms.total", "raw_groundedness"}
     found = json.loads(await mesh.command("scores", "--json"))
-    (variant,) = (one for one in found if one["variant"] != "none")  # which is what came from the cache
+    (variant,) = (summary for summary in found if summary["variant"] != "none")  # "none": answers from the cache
     assert variant["variant"] == "default"
     assert variant["runs"] == sum(variant["rungs"].values()) >= 1
     assert variant["values"]["groundedness"]["count"] >= 1
 
 
 async def scored(mesh: WholeMesh, run: str) -> dict[str, float]:
-    """The scores of a run, by name."""
+    """Wait for the scores of a run; return them by name."""
 
     async def look() -> dict[str, float] | None:
         records = await mesh.poise.mesh.logs.read_topic(SCORES.name)
@@ -196,7 +196,7 @@ async def scored(mesh: WholeMesh, run: str) -> dict[str, float]:
     return await eventually(look)
 
 
-async def test_its_trace_has_every_tier(mesh: WholeMesh, asked: Answer) -> None:
+async def test_the_trace_of_a_run_has_every_tier(mesh: WholeMesh, asked: Answer) -> None:
     async def look() -> dict[str, Any] | None:
         traced: dict[str, Any] = json.loads(await mesh.command("trace", "--json", asked.run_id))
         return (
@@ -212,12 +212,12 @@ async def test_its_trace_has_every_tier(mesh: WholeMesh, asked: Answer) -> None:
 
 
 @pytest.mark.usefixtures("epoch")
-async def test_what_is_ingested_is_answered_from_and_what_is_deleted_is_not(mesh: WholeMesh) -> None:
-    await assert_documents_come_and_go(mesh)
+async def test_answers_use_ingested_documents_and_no_deleted_ones(mesh: WholeMesh) -> None:
+    await assert_documents_are_added_and_deleted(mesh)
 
 
-async def assert_documents_come_and_go(mesh: WholeMesh) -> None:
-    """A document is known from the epoch of its ingestion on, and no longer at the epoch of its deletion."""
+async def assert_documents_are_added_and_deleted(mesh: WholeMesh) -> None:
+    """Assert that a document is found from the epoch of its ingestion until the epoch of its deletion."""
     id_, question = f"lamp/{uuid4().hex}", "Who lit the lamp of Harrow Point?"
     document = {"id": id_, "text": "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."}
     accepted = await mesh.http.post("/v1/documents", json=document)
@@ -235,19 +235,19 @@ async def assert_documents_come_and_go(mesh: WholeMesh) -> None:
 
 
 @pytest.mark.parametrize("name", ["orchestration-1", "retrieval-1", "inference-1", "evaluation-1"])
-async def test_a_worker_is_killed_and_the_next_ask_is_answered(mesh: WholeMesh, epoch: str, name: str) -> None:
-    was = mesh.kill(name)
+async def test_after_a_worker_is_killed_the_next_ask_is_answered(mesh: WholeMesh, epoch: str, name: str) -> None:
+    before = mesh.kill(name)
     _, reply = await mesh.ask_by_kafka(QUESTION, poise_min_epoch=epoch)
     answer = Answer.parse(reply.value or b"")
     assert_right(answer)
-    await mesh.replaced(was)
+    await mesh.replaced(before)
     assert await scored(mesh, answer.run_id)
 
 
-async def test_a_gateway_is_killed_and_the_next_one_answers(mesh: WholeMesh, epoch: str) -> None:
+async def test_after_the_gateway_is_killed_the_next_one_answers(mesh: WholeMesh, epoch: str) -> None:
     await mesh.replaced(mesh.kill("gateway-1"))
     assert_right(await mesh.ask_by_http(QUESTION, **{"poise-min-epoch": epoch}))
 
 
-async def test_after_all_that_documents_come_and_go(mesh: WholeMesh) -> None:
-    await assert_documents_come_and_go(mesh)
+async def test_after_all_kills_documents_are_added_and_deleted(mesh: WholeMesh) -> None:
+    await assert_documents_are_added_and_deleted(mesh)

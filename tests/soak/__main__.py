@@ -1,7 +1,7 @@
-"""The soak: everything that a stranger or an operator can do, at random, while clients ask: `python -m tests.soak`.
+"""The soak: random injections of attackers and operators while clients ask: `python -m tests.soak`.
 
-It ends well when every accepted request was answered or faulted in time, nobody saw what an attacker wrote, each
-injection came out as promised, every process is ready, and memory is flat.
+It succeeds if every accepted request got its answer or fault in time, no client received forged text, each injection
+had a promised result, every process is ready, and memory is flat.
 """
 
 import argparse
@@ -50,7 +50,7 @@ ROUNDS_A_MINUTE: Final = 0.75
 
 
 async def soak(minutes: float, rate: float, seed: int, folder: Path, log: Path) -> Report:
-    """Run it."""
+    """Run the injections and the load; return the report."""
     async with AsyncExitStack() as stack:
         played = await stack.enter_async_context(started_mesh(folder, seed, custom=Path(large_replies.__file__)))
         timeout = DEADLINE + SLACK
@@ -61,25 +61,25 @@ async def soak(minutes: float, rate: float, seed: int, folder: Path, log: Path) 
         load, memory = Load(played, http, poise, replies), Memory(played)
         injector = Injector(load, KINDS, seed, log)
         began = time.time()
-        beside = [asyncio.create_task(load.run(rate)), asyncio.create_task(memory.sample())]
+        background = [asyncio.create_task(load.run(rate)), asyncio.create_task(memory.sample())]
         leaderless = asyncio.create_task(_without_leader(injector, played, time.monotonic() + minutes * 60))
         await injector.run(max(1, round(minutes * ROUNDS_A_MINUTE)), minutes * 60)
         await leaderless
-        for task in beside:
+        for task in background:
             task.cancel()
-        await asyncio.wait(beside)
+        await asyncio.wait(background)
         await load.finish()
-        behind = await _settled(played.bootstrap)
+        unsettled = await _wait_until_settled(played.bootstrap)
         readiness = await played.readiness()
-        for task in beside:
+        for task in background:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         deaths = dict(played.supervisor.deaths)
-        return Report(seed, (began, time.time()), load, injector.done, readiness, deaths, memory, behind)
+        return Report(seed, (began, time.time()), load, injector.done, readiness, deaths, memory, unsettled)
 
 
-async def _settled(bootstrap: str) -> str | None:
-    """Wait until every group has handled what it was sent; says which have not."""
+async def _wait_until_settled(bootstrap: str) -> str | None:
+    """Wait until every group has handled its records; return the groups that have not, or None."""
     try:
         await settled(bootstrap)
     except TimeoutError as error:
@@ -88,7 +88,7 @@ async def _settled(bootstrap: str) -> str | None:
 
 
 async def _without_leader(injector: Injector, played: TwoNodeMesh, until: float) -> None:
-    """Take the second node away again and again; each time takes over a minute, so it has no place in the rounds."""
+    """Stop the second node repeatedly; each time takes over a minute, so it is not part of the rounds."""
     while time.monotonic() < until:
         inject = functools.partial(_inject_without_leader, played)
         await injector.once(WITHOUT_LEADER, inject, random.Random(injector.seed))
@@ -100,13 +100,15 @@ async def _inject_without_leader(played: TwoNodeMesh, _load: Load, _chance: rand
 
 
 def main() -> None:
-    """Run it, print the report, and fail where a promise was not kept."""
+    """Run the soak, print the report, and exit with 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=float, default=2.0, help="asks a second")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="keeps logs and data there")
-    parser.add_argument("--log", type=Path, default=Path("build/soak.jsonl"), help="every injection, as it ends")
+    parser.add_argument("--folder", type=Path, help="a folder for logs and data")
+    parser.add_argument(
+        "--log", type=Path, default=Path("build/soak.jsonl"), help="a file for the results of all injections"
+    )
     arguments = parser.parse_args()
     arguments.log.parent.mkdir(parents=True, exist_ok=True)
     arguments.log.write_text("")

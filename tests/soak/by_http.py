@@ -15,7 +15,7 @@ from tests.soak.load import Load
 
 SLOW_CLIENTS: Final = 20
 SLOW_FOR: Final = 40.0
-"""Seconds after which a slow client must have been sent away."""
+"""Seconds within which a slow client must be disconnected."""
 HUGE: Final = ("1" + "0" * 400, "9" * 5_000, "-" + "9" * 5_000, "1e999999", "9" * 19, "-1")
 PATTERNS: Final = {
     "heading": "# a" + " " * 30_000 + "x",
@@ -25,7 +25,7 @@ PATTERNS: Final = {
 
 
 async def oversized_documents(load: Load, chance: random.Random) -> str:
-    """Two documents of one sentence and 790,000 spaces, which any ask about them finds; or one that is too large."""
+    """Ingest two documents of one sentence and 790,000 spaces and ask about them; or one that is too large."""
     if chance.random() < 0.3:
         response = await load.http.post("/v1/documents", json={"id": "large", "text": "x" * 4_000_000})
         return _refused(response, 400, 413, 429, 503)
@@ -40,7 +40,7 @@ async def oversized_documents(load: Load, chance: random.Random) -> str:
 
 
 async def slow_pattern(load: Load, chance: random.Random) -> str:
-    """A text that takes a backtracking pattern seconds: as a document, then an ask that finds it."""
+    """Ingest a text that is slow for backtracking patterns, then send an ask that finds it."""
     name = chance.choice(sorted(PATTERNS))
     document = {"id": f"slow-{name}", "text": f"The keel is long.\n\n{PATTERNS[name]}", "format": "markdown"}
     response = await load.http.post("/v1/documents", json=document)
@@ -51,13 +51,13 @@ async def slow_pattern(load: Load, chance: random.Random) -> str:
 
 
 async def slow_language(load: Load, _: random.Random) -> str:
-    """An `Accept-Language` of 60 kB, which a backtracking pattern reads for a minute."""
+    """Ask with an `Accept-Language` of 60 kB, on which a backtracking pattern spends a minute."""
     headers = {"accept-language": "a" * 60_000 + "!"}
     return await _answered(load, {"question": "How does a lighthouse warn ships?"}, headers)
 
 
 async def epoch_beyond_the_end(load: Load, chance: random.Random) -> str:
-    """Asks for an epoch that cannot exist, with a long deadline: refused at once, and no place is held."""
+    """Ask for an epoch that cannot exist, with a long deadline: refused at once, and no slot is held."""
     answer = await load.http.post("/v1/ask", json={"question": "How does a lighthouse warn ships?"})
     if answer.status_code != httpx2.codes.OK or "epoch" not in answer.json():
         return "no epoch to start from"
@@ -71,7 +71,7 @@ async def epoch_beyond_the_end(load: Load, chance: random.Random) -> str:
 
 
 async def number_in_a_request(load: Load, chance: random.Random) -> str:
-    """A number of any size in a header or a field of an HTTP request: refused, and never a 5xx of a bug."""
+    """Send a number of any size in a header or a field of an HTTP request: refused, never a 5xx of a bug."""
     number = chance.choice(HUGE)
     run = "01a20cfa-40a1-77dd-97d6-7967402ebec2"
     requests: tuple[tuple[str, str, dict[str, str] | None, dict[str, str]], ...] = (
@@ -90,19 +90,19 @@ async def number_in_a_request(load: Load, chance: random.Random) -> str:
 
 
 async def slow_clients(load: Load, chance: random.Random) -> str:
-    """Clients that send a byte of their head or body now and then, for ever: they are sent away."""
+    """Connect clients that send single bytes of their head or body forever: they are disconnected."""
     head = b"POST /v1/documents HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     if chance.random() < 0.5:
         head += b"content-length: 900000\r\n\r\n"
-    ends = await asyncio.gather(*(_slowly(load, head) for _ in range(SLOW_CLIENTS)))
+    ends = await asyncio.gather(*(_is_disconnected(load, head) for _ in range(SLOW_CLIENTS)))
     if not all(ends):
         raise UnexpectedError(f"{ends.count(False)} of {SLOW_CLIENTS} slow clients are still connected")
-    return f"{SLOW_CLIENTS} sent away"
+    return f"{SLOW_CLIENTS} disconnected"
 
 
-async def _slowly(load: Load, head: bytes) -> bool:
-    """Whether the gateway ended the connection."""
-    url = urlsplit(load.ground.gateway_url)
+async def _is_disconnected(load: Load, head: bytes) -> bool:
+    """Return whether the gateway ended the connection of a slow client."""
+    url = urlsplit(load.mesh.gateway_url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     try:
         writer.write(head)
@@ -129,7 +129,7 @@ async def _answered(load: Load, ask: dict[str, str], headers: dict[str, str]) ->
     return _refused(response, 400, 429, 431, 503, 504)
 
 
-def _refused(response: httpx2.Response, *may: int) -> str:
-    if response.status_code not in may:
+def _refused(response: httpx2.Response, *allowed: int) -> str:
+    if response.status_code not in allowed:
         raise UnexpectedError(f"HTTP {response.status_code}: {response.text[:200]}")
     return f"refused {response.status_code} {Fault.parse(response.content).type}"

@@ -26,25 +26,25 @@ NUMBERS: Final = (
     *("poise-retry-due", "poise-retry-written", "poise-retry-count"),
 )
 UNDECODABLE: Final = (ASK_INTERACTIVE, CANCEL, FEEDBACK, RECORDS, REPLIES)
-"""Where batches that nobody can decode are written: partition 0 of each has a leader at all times. (A broker looks into
-batches for compacted topics, and refuses these.)"""
+"""Topics for undecodable batches: their partition 0 always has a leader. (A broker decodes batches for compacted
+topics, and rejects these.)"""
 CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 LATE: Final = 5.0
-"""Seconds after its deadline in which a fault still counts as in time: this machine is busy."""
-OPEN_FOR_AT_MOST: Final = 15_000
-"""Milliseconds: what the embedded broker allows a transaction."""
+"""Seconds after its deadline in which a fault still counts as in time, on a busy machine."""
+TRANSACTION_TIMEOUT: Final = 15_000
+"""Milliseconds: the transaction timeout of the embedded broker."""
 
 Headers = list[tuple[str, bytes]]
 
 
 async def number_in_a_header(load: Load, chance: random.Random) -> str:
-    """A number of any size in a header of an ask: an answer or a fault comes."""
+    """Send a number of any size in a header of an ask: it gets an answer or a fault."""
     name, number = chance.choice(NUMBERS), chance.choice(HUGE)
-    return f"{name}: {await _asked(load, [(name, number.encode())])}"
+    return f"{name}: {await _ask(load, [(name, number.encode())])}"
 
 
 async def number_in_a_record(load: Load, chance: random.Random) -> str:
-    """A number of any size in a field that every worker reads; that nothing ends is seen by the load."""
+    """Write a number of any size in a field that every worker reads; the load shows that no worker ends."""
     number = chance.choice(HUGE)
     body, topic = chance.choice(
         (
@@ -53,56 +53,56 @@ async def number_in_a_record(load: Load, chance: random.Random) -> str:
             (f'{{"name": "answer", "version": {number}, "weights": {{"default": 1}}}}', POLICY),
         )
     )
-    await load.ground.outsider.send_and_wait(topic.name, body.encode(), key=b"r")
+    await load.mesh.outsider.send_and_wait(topic.name, body.encode(), key=b"r")
     return f"written to {topic.name}"
 
 
 async def forged_reply(load: Load, chance: random.Random) -> str:
-    """Replies and stream events under guessed correlation ids, to every partition of `poise.replies`."""
-    instance = chance.choice(load.ground.workers).name
+    """Write replies and stream events with guessed correlation ids to every partition of `poise.replies`."""
+    instance = chance.choice(load.mesh.workers).name
     answer = json.dumps({"run_id": "r", "text": FORGED, "rung": "primary"}).encode()
     deltas = json.dumps({"text": FORGED}).encode()
     for partition in range(REPLIES.partitions):
         for number in range(20):
             id_ = f"{instance}.{chance.getrandbits(32):08x}.{number}".encode()
             headers: Headers = [("correlation_id", id_), ("poise-kind", b"answer/1")]
-            await load.ground.outsider.send(REPLIES.name, answer, headers=headers, partition=partition)
+            await load.mesh.outsider.send(REPLIES.name, answer, headers=headers, partition=partition)
             headers = [("correlation_id", id_), ("poise-kind", b"delta/1"), ("poise-stream", b"s"), ("poise-seq", b"0")]
-            await load.ground.outsider.send(REPLIES.name, deltas, headers=headers, partition=partition)
+            await load.mesh.outsider.send(REPLIES.name, deltas, headers=headers, partition=partition)
     return f"{REPLIES.partitions * 40} records"
 
 
 async def forged_stream(load: Load, chance: random.Random) -> str:
-    """An ask whose words are to go to another's place: refused."""
-    worker = chance.choice(load.ground.workers).name
+    """Send an ask that names the stream address of another client: refused."""
+    worker = chance.choice(load.mesh.workers).name
     victim = f"poise.replies/{chance.randrange(REPLIES.partitions)}/{worker}.{uuid4().hex}"
-    said = await _asked(load, [("poise-stream-to", victim.encode())])
-    if "invalid" not in said:
-        raise UnexpectedError(f"an ask that streams to another's place: {said}")
-    return said
+    result = await _ask(load, [("poise-stream-to", victim.encode())])
+    if "invalid" not in result:
+        raise UnexpectedError(f"an ask with another client's stream address: {result}")
+    return result
 
 
 async def codec(load: Load, chance: random.Random) -> str:
-    """An ask in a compressed batch."""
+    """Send an ask in a compressed batch."""
     name = chance.choice(CODECS)
-    async with AIOKafkaProducer(bootstrap_servers=load.ground.bootstrap, compression_type=name) as producer:
-        return f"{name}: {await _asked(load, [], producer)}"
+    async with AIOKafkaProducer(bootstrap_servers=load.mesh.bootstrap, compression_type=name) as producer:
+        return f"{name}: {await _ask(load, [], producer)}"
 
 
 async def undecodable_batch(load: Load, chance: random.Random) -> str:
-    """A batch that a broker takes and nobody can decode; an ask behind it is answered, or has its fault."""
+    """Write a batch that the broker accepts and no client can decode; an ask behind it gets an answer or a fault."""
     name, topic = chance.choice(sorted(DAMAGED)), chance.choice(UNDECODABLE)
-    async with raw_producer(load.ground.bootstrap) as producer:
+    async with raw_producer(load.mesh.bootstrap) as producer:
         await producer.write(topic.name, 0, DAMAGED[name]())
-    return f"{name} on {topic.name}: {await _asked(load, [], partition=0)}"
+    return f"{name} on {topic.name}: {await _ask(load, [], partition=0)}"
 
 
 async def open_transaction(load: Load, _: random.Random) -> str:
-    """A client opens a transaction on the ask topic and goes away; an ask behind it has its fault at its deadline."""
+    """Open a transaction on the ask topic and leave it; an ask behind it gets its fault at its deadline."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=load.ground.bootstrap,
-        transactional_id=f"stranger-{uuid4()}",
-        transaction_timeout_ms=OPEN_FOR_AT_MOST,
+        bootstrap_servers=load.mesh.bootstrap,
+        transactional_id=f"client-{uuid4()}",
+        transaction_timeout_ms=TRANSACTION_TIMEOUT,
     )
     await producer.start()
     try:
@@ -110,40 +110,40 @@ async def open_transaction(load: Load, _: random.Random) -> str:
         await producer.send_and_wait(ASK_INTERACTIVE.name, b'{"question": "in a transaction"}', partition=0)
         deadline = time.time() + 5.0
         headers: Headers = [("poise-deadline", b"%d" % round(deadline * 1_000))]
-        said = await _asked(load, headers, partition=0)
+        result = await _ask(load, headers, partition=0)
         late = time.time() - deadline
-        await asyncio.sleep(OPEN_FOR_AT_MOST / 1_000)  # the broker ends it, unless it was ended before
+        await asyncio.sleep(TRANSACTION_TIMEOUT / 1_000)  # until the broker aborts it, unless it has ended
     finally:
         await producer.stop()
     if late > LATE:
-        raise UnexpectedError(f"{said}, {late:.1f} s after its deadline")
-    return said
+        raise UnexpectedError(f"{result}, {late:.1f} s after its deadline")
+    return result
 
 
 async def large_reply(load: Load, _: random.Random) -> str:
-    """A custom tier's replies of 3 MB after a small one: a fault each, and small ones come as before."""
-    said = []
+    """Request replies of 3 MB of a custom tier after a small one: a fault each, and small ones arrive as before."""
+    results = []
     for size in (10, 3_000_000, 3_000_000, 3_000_000, 10):
         try:
             reply = await load.poise.call(Enlarge(size=size), timeout=30)
-            said.append(f"{len(reply.text)}")
+            results.append(f"{len(reply.text)}")
         except (FaultError, TransportError) as error:
-            said.append(error.fault().type)
-    if said[-1] not in {"10", "urn:poise:unavailable"}:
-        raise UnexpectedError(f"after large replies: {said}")
-    return ", ".join(said)
+            results.append(error.fault().type)
+    if results[-1] not in {"10", "urn:poise:unavailable"}:
+        raise UnexpectedError(f"after large replies: {results}")
+    return ", ".join(results)
 
 
-async def _asked(
+async def _ask(
     load: Load, headers: Headers, producer: AIOKafkaProducer | None = None, partition: int | None = None
 ) -> str:
-    """The rung or the fault's type of a raw ask."""
+    """Send a raw ask; return the rung of its answer or the type of its fault."""
     id_ = uuid4().bytes
     reply_to: Headers = [("reply_to", ANSWERS.encode()), ("correlation_id", id_)]
     waiting = asyncio.create_task(load.replies.wait(id_, WITHIN))
     body = b'{"question": "How does a lighthouse warn ships?"}'
     try:
-        await (producer or load.ground.outsider).send_and_wait(
+        await (producer or load.mesh.outsider).send_and_wait(
             ASK_INTERACTIVE.name, body, headers=[*reply_to, *headers], partition=partition
         )
     except KafkaError as error:

@@ -30,54 +30,54 @@ RECREATED: Final = (
     *(SPANS, DOCUMENTS, PASSAGES),
 )
 READY_WITHIN: Final = 60.0
-TRIED_FOR: Final = 8.0
-"""Seconds that one ask has, until there is an answer."""
+ASK_TIMEOUT: Final = 8.0
+"""Seconds of the deadline of each ask."""
 AWAY_FOR: Final = 70.0
-"""Seconds: longer than the 40 for which aiokafka keeps a batch."""
+"""Seconds: longer than the 40 s after which aiokafka drops an unsent batch."""
 
 _one_at_a_time = asyncio.Lock()
 
 
 async def topic_recreated(load: Load, chance: random.Random) -> str:
-    """Delete a topic and create it again: an ask is answered. What it held of documents is put in again, and found."""
+    """Delete and recreate a topic: an ask is answered. Documents that it had are ingested again, and found."""
     async with _one_at_a_time:
         topic = chance.choice(RECREATED)
-        await load.ground.recreate(topic)
-        if topic is DOCUMENTS:  # versions of documents are offsets: what was made of them goes too, as the worker says
-            await load.ground.recreate(PASSAGES)
+        await load.mesh.recreate(topic)
+        if topic is DOCUMENTS:  # versions of documents are offsets: the passages are deleted too
+            await load.mesh.recreate(PASSAGES)
         if topic in {DOCUMENTS, PASSAGES}:
-            await _ingest(load.ground)
-        await _answers(load)
+            await _ingest(load.mesh)
+        await _until_answered(load)
     return topic.name
 
 
-async def without_leader(ground: TwoNodeMesh) -> str:
-    """Some partitions have no leader for 70 s; then the node is back, and everything is ready by itself."""
-    async with ground.without_leader():
+async def without_leader(mesh: TwoNodeMesh) -> str:
+    """Stop the node that leads some partitions for 70 s; afterwards every process is ready again."""
+    async with mesh.without_leader():
         await asyncio.sleep(AWAY_FOR)
-    await _ready(ground)
+    await _until_ready(mesh)
     return "ready again"
 
 
-async def _ingest(ground: TwoNodeMesh) -> None:
-    """Put the corpus in again, as soon as the brokers know the topic."""
+async def _ingest(mesh: TwoNodeMesh) -> None:
+    """Ingest the corpus again once the brokers know the topic."""
     try:
         async with asyncio.timeout(READY_WITHIN):
             while True:
                 try:
-                    return await ground.ingest()
+                    return await mesh.ingest()
                 except (SetupError, UnavailableError, FaultError):
                     await asyncio.sleep(1.0)
     except TimeoutError as error:
         raise UnexpectedError(f"documents cannot be found {READY_WITHIN:.0f} s later") from error
 
 
-async def _answers(load: Load) -> None:
-    """Ask until there is an answer; some asks come to a partition that has no leader now."""
+async def _until_answered(load: Load) -> None:
+    """Ask until an ask is answered; some asks go to a partition without a leader."""
     try:
         async with asyncio.timeout(READY_WITHIN):
             while True:
-                deadline = {"poise-deadline": f"{round((time.time() + TRIED_FOR) * 1_000)}"}
+                deadline = {"poise-deadline": f"{round((time.time() + ASK_TIMEOUT) * 1_000)}"}
                 asked = {"question": "How does a lighthouse warn ships?"}
                 response = await load.http.post("/v1/ask", json=asked, headers=deadline)
                 if response.is_success:
@@ -87,11 +87,11 @@ async def _answers(load: Load) -> None:
         raise UnexpectedError(f"no ask is answered {READY_WITHIN:.0f} s later") from error
 
 
-async def _ready(ground: TwoNodeMesh) -> None:
+async def _until_ready(mesh: TwoNodeMesh) -> None:
     readiness: dict[str, bool] = {}
     try:
         async with asyncio.timeout(READY_WITHIN):
-            while not all((readiness := await ground.readiness()).values()):  # noqa: ASYNC110 - other processes
+            while not all((readiness := await mesh.readiness()).values()):  # noqa: ASYNC110 - other processes
                 await asyncio.sleep(0.5)
     except TimeoutError as error:
         waiting = [name for name, ready in readiness.items() if not ready]

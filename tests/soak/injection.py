@@ -1,4 +1,4 @@
-"""Injections: what a stranger or an operator does to the mesh while it works; each is logged with what came of it."""
+"""Injections: actions of attackers and operators while the mesh is used; each is logged with its result."""
 
 import asyncio
 import json
@@ -11,24 +11,24 @@ from typing import Final
 
 from tests.soak.load import Load
 
-LONGEST: Final = 150.0
+INJECTION_TIMEOUT: Final = 150.0
 """Seconds after which an injection has failed."""
 
 
 class UnexpectedError(Exception):
-    """The mesh did something else than it promises."""
+    """The mesh broke a promise."""
 
 
 Inject = Callable[[Load, random.Random], Awaitable[str]]
-"""Does it, waits for what came of it, and says that in a few words.
+"""Performs the injection, waits for its effect and returns a short description of the result.
 
 Raises:
-    UnexpectedError: It is not what is promised.
+    UnexpectedError: The result is not the promised one.
 """
 
 
 @dataclass
-class Injected:
+class Injection:
     """One injection."""
 
     kind: str
@@ -36,25 +36,25 @@ class Injected:
     """Unix seconds."""
     ended: float = 0.0
     result: str = ""
-    right: bool = True
+    as_promised: bool = True
 
 
 @dataclass
 class Injector:
-    """Injects every kind equally often, in an order that a seed gives.
+    """Injects every kind equally often, in a seeded order.
 
     Args:
-        load: The load beside which it happens.
-        kinds: What is injected, by name.
-        seed: Gives the order, and each injection's own choices.
-        log: A file, to which a line of JSON is added for each injection as it ends.
+        load: The load during the injections.
+        kinds: The injections by name.
+        seed: The seed of the order and of the choices of each injection.
+        log: A file that gets a line of JSON for each injection.
     """
 
     load: Load
     kinds: Mapping[str, Inject]
     seed: int
     log: Path
-    done: list[Injected] = field(default_factory=list)
+    done: list[Injection] = field(default_factory=list)
 
     async def run(self, rounds: int, seconds: float) -> None:
         """Inject each kind once a round, the rounds spread over a duration; slow ones overlap."""
@@ -66,16 +66,16 @@ class Injector:
                 await asyncio.sleep(max(0.0, began + number * seconds / len(order) - time.monotonic()))
                 group.create_task(self.once(kind, self.kinds[kind], random.Random(chance.random())))
 
-    async def once(self, kind: str, inject: Inject, chance: random.Random) -> Injected:
-        """Inject, and log it."""
-        one = Injected(kind, time.time())
-        self.done.append(one)
+    async def once(self, kind: str, inject: Inject, chance: random.Random) -> Injection:
+        """Perform an injection and log its result."""
+        injection = Injection(kind, time.time())
+        self.done.append(injection)
         try:
-            async with asyncio.timeout(LONGEST):
-                one.result = await inject(self.load, chance)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the report has it, and the soak goes on
-            one.result, one.right = f"{type(error).__name__}: {error}"[:300], False
-        one.ended = time.time()
+            async with asyncio.timeout(INJECTION_TIMEOUT):
+                injection.result = await inject(self.load, chance)
+        except Exception as error:  # noqa: BLE001 - the report has it, and the soak continues
+            injection.result, injection.as_promised = f"{type(error).__name__}: {error}"[:300], False
+        injection.ended = time.time()
         with self.log.open("a") as file:
-            file.write(json.dumps(vars(one)) + "\n")
-        return one
+            file.write(json.dumps(vars(injection)) + "\n")
+        return injection

@@ -1,4 +1,4 @@
-"""A custom tier whose replies are as large as they are asked for: `poise worker large_replies.py`."""
+"""A custom tier whose requests set the size of the reply: `poise worker large_replies.py`."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from poise.worker.tier import Tier
 
 
 class Enlarged(Message):
-    """A number of characters."""
+    """A text of the requested size."""
 
     kind: ClassVar[str] = "enlarged/1"
 
@@ -16,7 +16,7 @@ class Enlarged(Message):
 
 
 class Enlarge(Request[Enlarged]):
-    """Reply with this number of characters."""
+    """A request for a text of `size` characters."""
 
     kind: ClassVar[str] = "enlarge/1"
     tier: ClassVar[str] = "enlarging"
@@ -26,7 +26,7 @@ class Enlarge(Request[Enlarged]):
 
 
 async def enlarge(request: Enlarge, _: Context) -> Enlarged:
-    """Reply with as much as was asked for."""
+    """Reply with the requested number of characters."""
     return Enlarged(text="x" * request.size)
 
 

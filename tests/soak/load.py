@@ -1,4 +1,4 @@
-"""Steady asks of four kinds of client, and what became of each: HTTP whole and streamed, Python, raw Kafka."""
+"""Steady asks of four kinds of client and their outcomes: HTTP, HTTP streams, Python, raw Kafka."""
 
 import asyncio
 import itertools
@@ -24,46 +24,48 @@ from poise.errors import FaultError, SetupError, TransportError
 DEADLINE: Final = 30.0
 """Seconds that a caller waits for an answer or a fault."""
 SLACK: Final = 10.0
-"""Seconds after its deadline in which an outcome still counts: this machine is busy."""
+"""Seconds after its deadline in which an outcome still counts, on a busy machine."""
 SENT_WITHIN: Final = 45.0
-"""Seconds that a raw client of Kafka tries to hand a record over: 40 are its default."""
+"""Seconds for which a raw Kafka client tries to send a record: its default is 40."""
 FORGED: Final = "FORGED"
-"""In every text that an attacker writes."""
+"""Part of every forged text."""
 
 
 @dataclass
-class Asked:
-    """One request, and its outcome."""
+class AskOutcome:
+    """One ask and its outcome."""
 
     by: str
     sent: float
     """Unix seconds."""
-    taken: float | None = None
-    """Unix seconds when the gateway began to answer, or the broker acknowledged it; None = neither."""
+    accepted_at: float | None = None
+    """When the gateway began to respond or the broker acknowledged the ask, unix seconds; None = neither."""
     outcome: str | None = None
     """A rung, a fault's type, or `refused`; None = silence."""
     ended: float = 0.0
     forged: bool = False
-    """Whether its caller saw what an attacker wrote."""
+    """Whether its caller received forged text."""
 
     def end(self, outcome: str, text: str = "") -> None:
-        """Note the outcome; the first one counts."""
+        """Set the outcome; the first one counts."""
         if self.outcome is None:
             self.outcome, self.ended, self.forged = outcome, time.time(), FORGED in text
 
-    def take(self) -> None:
-        """Note that it is accepted."""
-        self.taken = time.time()
+    def accept(self) -> None:
+        """Mark the ask as accepted."""
+        self.accepted_at = time.time()
 
     @property
     def accepted(self) -> bool:
-        """Whether somebody has it, who owes an outcome."""
-        return self.taken is not None
+        """Return whether the gateway or the broker has accepted the ask."""
+        return self.accepted_at is not None
 
     @property
     def silent(self) -> bool:
-        """Whether it was accepted, and nothing came in time; a client may have had it for long before a broker did."""
-        return self.taken is not None and (self.outcome is None or self.ended - self.taken > DEADLINE + SLACK)
+        """Return whether it was accepted without an outcome in time; the time counts from the acceptance."""
+        return self.accepted_at is not None and (
+            self.outcome is None or self.ended - self.accepted_at > DEADLINE + SLACK
+        )
 
 
 class Replies:
@@ -75,7 +77,7 @@ class Replies:
         self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Read from the end on."""
+        """Start to read from the end of the topic."""
         await self._consumer.start()
         partition = TopicPartition(ANSWERS, 0)
         self._consumer.assign([partition])
@@ -86,7 +88,7 @@ class Replies:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Read no more."""
+        """Stop reading."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})
@@ -100,10 +102,10 @@ class Replies:
                 waiter.set_result(((headers.get("poise-kind") or b"").decode(), record.value or b""))
 
     async def wait(self, correlation_id: bytes, within: float) -> tuple[str, bytes]:
-        """Kind and body of a reply.
+        """Wait for a reply; return its kind and body.
 
         Raises:
-            TimeoutError: None came.
+            TimeoutError: No reply arrived.
         """
         waiter = self._waiting[correlation_id] = asyncio.get_running_loop().create_future()
         try:
@@ -114,18 +116,18 @@ class Replies:
             del self._waiting[correlation_id]
 
 
-Asking = Callable[[Asked, str], Awaitable[None]]
+Asking = Callable[[AskOutcome, str], Awaitable[None]]
 
 
 @dataclass
 class Load:
-    """The callers and their history."""
+    """The callers and the history of their asks."""
 
-    ground: TwoNodeMesh
+    mesh: TwoNodeMesh
     http: httpx2.AsyncClient
     poise: Poise
     replies: Replies
-    history: list[Asked] = field(default_factory=list)
+    history: list[AskOutcome] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -141,7 +143,7 @@ class Load:
         for number in itertools.count():
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             name, ask = kinds[number % len(kinds)]
-            task = asyncio.create_task(self._one(name, ask))
+            task = asyncio.create_task(self._send(name, ask))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -150,29 +152,29 @@ class Load:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=SENT_WITHIN + DEADLINE + SLACK)
 
-    async def _one(self, name: str, ask: Asking) -> None:
-        request = Asked(name, time.time())
+    async def _send(self, name: str, ask: Asking) -> None:
+        request = AskOutcome(name, time.time())
         self.history.append(request)
         await ask(request, f"{QUESTION}-{next(self._numbers)}")
 
-    async def _by_http(self, request: Asked, question: str) -> None:
+    async def _by_http(self, request: AskOutcome, question: str) -> None:
         try:
             response = await self.http.post("/v1/ask", json={"question": question})
         except httpx2.TransportError as error:
             request.end(f"not taken: {type(error).__name__}")
             return
-        request.take()
+        request.accept()
         if response.status_code == httpx2.codes.OK:
             request.end(response.json()["rung"], response.text)
         else:
             request.end(Fault.parse(response.content).type, response.text)
 
-    async def _by_stream(self, request: Asked, question: str) -> None:
+    async def _by_stream(self, request: AskOutcome, question: str) -> None:
         headers = {"accept": "text/event-stream"}
         seen = ""
         try:
             async with self.http.stream("POST", "/v1/ask", json={"question": question}, headers=headers) as response:
-                request.take()
+                request.accept()
                 async for line in response.aiter_lines():
                     seen += line
                     event, _, data = line.partition(": ")
@@ -183,10 +185,10 @@ class Load:
                 if response.status_code != httpx2.codes.OK:
                     request.end(Fault.parse(seen).type, seen)
         except httpx2.TransportError as error:
-            request.end(f"broken off: {type(error).__name__}")
+            request.end(f"interrupted: {type(error).__name__}")
 
-    async def _by_client(self, request: Asked, question: str) -> None:
-        request.take()
+    async def _by_client(self, request: AskOutcome, question: str) -> None:
+        request.accept()
         try:
             answer = await self.poise.ask(question, timeout=DEADLINE)
             request.end(answer.rung, answer.text)
@@ -196,14 +198,14 @@ class Load:
         except SetupError as error:
             request.end(f"not taken: {error}")
 
-    async def _by_kafka(self, request: Asked, question: str) -> None:
+    async def _by_kafka(self, request: AskOutcome, question: str) -> None:
         correlation_id = b"soak-%d" % id(request)
         headers = [("reply_to", ANSWERS.encode()), ("correlation_id", correlation_id)]
         waiting = asyncio.create_task(self.replies.wait(correlation_id, SENT_WITHIN + DEADLINE + SLACK))
         body = json.dumps({"question": question}).encode()
         try:
-            await self.ground.outsider.send_and_wait(ASK_INTERACTIVE.name, body, headers=headers)
-            request.take()
+            await self.mesh.outsider.send_and_wait(ASK_INTERACTIVE.name, body, headers=headers)
+            request.accept()
         except KafkaError as error:
             request.end(f"not taken: {type(error).__name__}")
             waiting.cancel()
@@ -217,6 +219,6 @@ class Load:
             request.end(json.loads(value)["rung"], value.decode())
 
     def outcomes(self, since: float, until: float) -> Counter[str]:
-        """What became of the requests that were under way between two times, unix seconds."""
-        within = [one for one in self.history if one.sent <= until and (one.ended or until) >= since]
-        return Counter(one.outcome or "silence" for one in within)
+        """Count the outcomes of the asks that were in flight between two times, unix seconds."""
+        in_flight = [ask for ask in self.history if ask.sent <= until and (ask.ended or until) >= since]
+        return Counter(ask.outcome or "silence" for ask in in_flight)

@@ -1,4 +1,4 @@
-"""Memory: resident sizes over time, and whether they stay flat."""
+"""Resident memory of the workers over time, and whether it stays flat."""
 
 import asyncio
 import statistics
@@ -12,45 +12,48 @@ from two_node_mesh import TwoNodeMesh
 
 EVERY: Final = 5.0
 WARM_UP: Final = 0.3
-"""The share of the time that does not count: caches fill, and Python's allocator settles."""
+"""The share of the samples to skip: caches fill, and Python's allocator settles."""
 FLAT: Final = 1.10
-"""The last quarter over the first of what counts, median over median, at most;"""
+"""Maximum ratio of the median of the last quarter to that of the first;"""
 SLACK: Final = 20.0
-"""or a number of MB more."""
+"""or maximum difference, MB."""
 
 
 @dataclass
 class Memory:
-    """What every worker held, over time."""
+    """Samples of the resident memory of every worker."""
 
-    ground: TwoNodeMesh
+    mesh: TwoNodeMesh
     samples: dict[str, list[tuple[float, int, float]]] = field(default_factory=lambda: defaultdict(list))
     """By worker: unix seconds, process id, MB."""
 
     async def sample(self) -> None:
-        """Look every few seconds, until cancelled."""
+        """Take a sample of every worker every few seconds, until cancelled."""
         while True:
-            for worker in self.ground.workers:
+            for worker in self.mesh.workers:
                 if worker.child.alive:
                     try:
-                        held = rss(worker.pid)
+                        resident = rss(worker.pid)
                     except (OSError, ValueError):
-                        continue  # it ended while we looked
-                    self.samples[worker.name].append((time.time(), worker.pid, held))
+                        continue  # it ended meanwhile
+                    self.samples[worker.name].append((time.time(), worker.pid, resident))
             await asyncio.sleep(EVERY)
 
-    def grown(self) -> dict[str, tuple[float, float]]:
-        """By worker, MB early and late, medians, of the process that is there at the end."""
+    def growth(self) -> dict[str, tuple[float, float]]:
+        """Return by worker the early and the late median, MB, of the process that runs at the end."""
         found = {}
         for name, samples in self.samples.items():
             last = samples[-1][1]
-            own = [held for _, pid, held in samples if pid == last]
-            counted = own[round(len(own) * WARM_UP) :]
-            quarter = max(1, len(counted) // 4)
-            found[name] = statistics.median(counted[:quarter]), statistics.median(counted[-quarter:])
+            own = [resident for _, pid, resident in samples if pid == last]
+            samples_after_warm_up = own[round(len(own) * WARM_UP) :]
+            quarter = max(1, len(samples_after_warm_up) // 4)
+            found[name] = (
+                statistics.median(samples_after_warm_up[:quarter]),
+                statistics.median(samples_after_warm_up[-quarter:]),
+            )
         return found
 
 
-def flat(early: float, late: float) -> bool:
-    """Whether it did not grow, except for noise."""
+def is_flat(early: float, late: float) -> bool:
+    """Return whether memory did not grow, except for noise."""
     return late <= max(early * FLAT, early + SLACK)

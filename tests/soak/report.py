@@ -1,80 +1,86 @@
-"""The report of a soak: each kind of injection joined to its own results and to the asks that were under way."""
+"""The report of a soak: each kind of injection with its results and the outcomes of the asks in flight."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.soak.injection import Injected
+from tests.soak.injection import Injection
 from tests.soak.load import Load
-from tests.soak.memory import Memory, flat
+from tests.soak.memory import Memory, is_flat
 
 SHOWN: Final = 6
-"""Results of a kind that are shown, the most frequent first."""
+"""Maximum number of results shown of a kind, the most frequent first."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What happened."""
+    """The results of a soak."""
 
     seed: int
     time: tuple[float, float]
-    """When it began and when it ended, unix seconds."""
+    """Start and end, unix seconds."""
     load: Load
-    injections: Sequence[Injected]
+    injections: Sequence[Injection]
     readiness: Mapping[str, bool]
     deaths: Mapping[str, int]
-    """Processes that ended by themselves, and were started again, by name."""
+    """By name, how often a process ended by itself and was restarted."""
     memory: Memory
-    behind: str | None
-    """Which groups had not handled what they were sent, long after the end."""
+    unsettled: str | None
+    """The groups with unhandled records long after the end."""
 
     @property
     def wrong(self) -> list[str]:
-        """The broken promises, except for memory use, which shows only over time."""
+        """Return the broken promises except memory growth, which only a long soak shows."""
         history = self.load.history
-        found = [f"silence: {one.by}, sent {one.sent:.0f}" for one in history if one.silent]
-        found += [f"forged words were seen: {one.by}" for one in history if one.forged]
-        found += [f"{one.kind}: {one.result}" for one in self.injections if not one.right]
+        found = [f"silence: {ask.by}, sent {ask.sent:.0f}" for ask in history if ask.silent]
+        found += [f"forged text was received: {ask.by}" for ask in history if ask.forged]
+        found += [f"{injection.kind}: {injection.result}" for injection in self.injections if not injection.as_promised]
         found += [f"not ready: {name}" for name, ready in self.readiness.items() if not ready]
-        found += [self.behind] if self.behind else []
+        found += [self.unsettled] if self.unsettled else []
         return found
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were not kept."""
-        grown = self.memory.grown()
-        return self.wrong + [f"{n}: {was:.0f} → {now:.0f} MB" for n, (was, now) in grown.items() if not flat(was, now)]
+        """Return all broken promises."""
+        growth = self.memory.growth()
+        return self.wrong + [
+            f"{n}: {was:.0f} → {now:.0f} MB" for n, (was, now) in growth.items() if not is_flat(was, now)
+        ]
 
     @property
     def kept(self) -> bool:
-        """Whether every promise was kept."""
+        """Return whether every promise was kept."""
         return not self.broken
 
     def text(self) -> str:
-        """All of it, to be read."""
+        """Return the report as text."""
         history = self.load.history
-        accepted = [one for one in history if one.accepted]
+        accepted = [ask for ask in history if ask.accepted]
         lines = [
             f"soak: seed {self.seed}, {(self.time[1] - self.time[0]) / 60:.1f} min, {len(history):,} asks",
-            f"  {len(accepted):,} accepted: {_counted(one.outcome or 'silence' for one in accepted)}",
-            f"  not accepted: {_counted(one.outcome or 'silence' for one in history if not one.accepted) or 'none'}",
+            f"  {len(accepted):,} accepted: {_counted(ask.outcome or 'silence' for ask in accepted)}",
+            f"  not accepted: {_counted(ask.outcome or 'silence' for ask in history if not ask.accepted) or 'none'}",
             f"  processes that ended by themselves: {dict(self.deaths) or 'none'}",
             "",
         ]
-        for kind in sorted({one.kind for one in self.injections}):
-            of_kind = [one for one in self.injections if one.kind == kind]
-            beside: Counter[str] = Counter()
-            for one in of_kind:
-                beside += self.load.outcomes(one.began, one.ended)
+        for kind in sorted({injection.kind for injection in self.injections}):
+            of_kind = [injection for injection in self.injections if injection.kind == kind]
+            meanwhile: Counter[str] = Counter()
+            for injection in of_kind:
+                meanwhile += self.load.outcomes(injection.began, injection.ended)
             lines += [
-                f"{kind}: {len(of_kind)}, {sum(one.right for one in of_kind)} as promised",
-                f"    came of it:    {_counted(one.result for one in of_kind)}",
-                f"    asks meanwhile: {_counted(beside.elements())}",
+                f"{kind}: {len(of_kind)}, {sum(injection.as_promised for injection in of_kind)} as promised",
+                f"    results:        {_counted(injection.result for injection in of_kind)}",
+                f"    asks meanwhile: {_counted(meanwhile.elements())}",
             ]
-        grown = self.memory.grown()
-        lines += ["", "memory, early → late: " + ", ".join(f"{n} {a:.0f} → {b:.0f} MB" for n, (a, b) in grown.items())]
-        lines += ["", "every promise was kept" if self.kept else "NOT KEPT:", *(f"  {one}" for one in self.broken[:40])]
+        growth = self.memory.growth()
+        lines += ["", "memory, early → late: " + ", ".join(f"{n} {a:.0f} → {b:.0f} MB" for n, (a, b) in growth.items())]
+        lines += [
+            "",
+            "every promise was kept" if self.kept else "NOT KEPT:",
+            *(f"  {promise}" for promise in self.broken[:40]),
+        ]
         return "\n".join(lines) + "\n"
 
 
