@@ -18,11 +18,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from poise.errors import SetupError
 from poise.kafka.group_offsets import GroupOffsets
 from poise.kafka.group_state import FetchGroupState, no_group_state
 from poise.kafka.handling_slots import HandlingSlots, Slot, parked
 from poise.kafka.keyed_queue import KeyedQueue, PendingRecord
+from poise.kafka.patches.static_membership import fenced_error
 from poise.kafka.record import RawRecord, Record
 from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import Component, Liveness
@@ -373,8 +373,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
 
     def fenced(self, instance: str) -> None:
         """End the process: another one has joined the group under the same instance name."""
-        message = f"another process also has the name {instance}: set POISE_INSTANCE to a unique name"
-        self.component.fail(SetupError(message))
+        self.component.fail(fenced_error(instance))
 
     def _drop(self, gone: Callable[[PendingRecord], bool]) -> None:
         self._release(*self._queue.remove(gone))

@@ -8,6 +8,7 @@ on a partition that another one owns already. Work therefore also needs a fence 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,6 +20,7 @@ from poise.errors import RetryableError
 from poise.kafka.consumer import NO_PARTITION
 from poise.kafka.group_config import group_config
 from poise.kafka.log_reader import LogAccess
+from poise.kafka.patches import static_membership
 from poise.kafka.retriable import is_retriable
 from poise.kafka.shielded import shielded_stop
 from poise.liveness import Component
@@ -130,6 +132,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
         self._rejoin = False
         options: dict[str, Any] = self._access.connection.client_options() | group_config(self._settings)
         self._consumer = consumer = AIOKafkaConsumer(**options, group_id=self._group, enable_auto_commit=False)
+        static_membership.install(consumer, partial(self._fenced, component, consumer))
         consumer.subscribe([self._topic], listener=self)
         try:
             await consumer.start()
@@ -140,6 +143,11 @@ class PartitionOwnership(ConsumerRebalanceListener):
         finally:
             await self._cancel(self._tasks.keys())  # before the group assigns the partitions to others
             await _stop_consumer(consumer)
+
+    def _fenced(self, component: Component, consumer: AIOKafkaConsumer, instance: str) -> None:
+        """End the process: another one has joined the group under the same instance name."""
+        if consumer is self._consumer:  # else this process itself has joined again
+            component.fail(static_membership.fenced_error(instance))
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Cancel the work. The group waits, so the next owner starts after this work has ended."""

@@ -133,6 +133,20 @@ async def test_a_fenced_worker_writes_nothing_and_continues_from_the_log(
         moved_once(await case.check(), case.name)
 
 
+async def test_the_second_worker_of_a_name_ends_the_first(mesh_settings: MeshSettings, mesh: WorkerRuntime) -> None:
+    case = Case(mesh)
+    twin = MeshSettings(broker=mesh_settings.broker, instance=f"twin-{uuid4().hex[:8]}")
+    async with worker(twin) as first:
+        await case.ask("set", spec=case.spec())
+        await case.until_decided(1)
+        async with worker(twin):
+            with pytest.raises(SetupError, match=f"another process also has the name {twin.instance}"):
+                await asyncio.wait_for(first.liveness.watch(), WITHIN)
+            await case.answers(60)
+            await case.until_decided(1 + STEPS)
+            moved_once(await case.check(), case.name)
+
+
 async def test_a_snapshot_of_a_newer_worker_ends_the_worker(tmp_path: Path) -> None:
     """On a broker of its own: the snapshot would end every later policy worker too."""
     async with Kafka(tmp_path) as kafka:

@@ -79,6 +79,8 @@ class Consumer:
     """As much of a consumer as a recreated topic affects."""
 
     begun = 0
+    _group_instance_id = None
+    _client = None
 
     def __init__(self, **_: object) -> None: ...
 

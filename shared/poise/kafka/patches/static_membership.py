@@ -26,6 +26,7 @@ from aiokafka.protocol.group import (
 )
 from aiokafka.protocol.types import Int32, Schema, String
 
+from poise.errors import SetupError
 from poise.kafka.patches.versions import check_version
 
 FENCED: Final = 82
@@ -75,6 +76,11 @@ class NamedHeartbeatRequest(Request[HeartbeatRequest_v0 | HeartbeatRequest_v1 | 
 
 class FencedError(KafkaError):
     """Another process has joined the group under the same name."""
+
+
+def fenced_error(instance: str) -> SetupError:
+    """Return the error that ends the process of a fenced instance."""
+    return SetupError(f"another process also has the name {instance}: set POISE_INSTANCE to a unique name")
 
 
 def install(consumer: AIOKafkaConsumer, on_fenced: Callable[[str], None]) -> None:
