@@ -33,7 +33,7 @@ class Scorer:
         self._executor = executor or LimitedExecutor()
 
     async def score(self, record: RunRecord, context: Context) -> None:
-        """Score a run and publish the score; a run without an answer and without a draw has none.
+        """Score a run and publish the score; a run without an answer and without a draw has no score.
 
         Raises:
             RetryableError: The embedding model failed.

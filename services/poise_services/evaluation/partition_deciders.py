@@ -37,7 +37,7 @@ class SourceTopics:
         return state.scores if state.scores_id in {None, self.scores_id} else 0
 
     def commands_offset(self, state: PolicyState) -> int:
-        """Return the next offset of `poise.policy.commands`, likewise."""
+        """Return the next offset of `poise.policy.commands` of a snapshot; 0 if it belongs to another topic."""
         return state.commands if state.commands_id in {None, self.commands_id} else 0
 
 

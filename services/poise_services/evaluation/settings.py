@@ -16,5 +16,5 @@ class EvaluationSettings(Settings):
     """Whether this worker may decide on policies; one such worker decides for each partition of the scores."""
     embedding: bool = False
     """Whether `quality` also compares sentences by embeddings: for models that paraphrase. It takes about 20 ms of a
-    core for each sentence of an answer, and 10 ms for each line of an uncached passage. Set it alike for all
-    workers."""
+    core for each sentence of an answer, and 10 ms for each line of an uncached passage. All workers must
+    have the same value."""

@@ -102,12 +102,12 @@ async def serve(runtime: WorkerRuntime, settings: GatewaySettings, epochs: Epoch
 def _raise_open_file_limit(connections: int) -> None:
     """Raise the limit of open files so that `max_connections` fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + RESERVED_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    required = connections + RESERVED_FILES
+    if soft != resource.RLIM_INFINITY and soft < required:
+        limit = required if hard == resource.RLIM_INFINITY else min(required, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        if limit < wanted:
-            logger.warning("the system allows %d open files: fewer connections than limits.max_connections fit", limit)
+        if limit < required:
+            logger.warning("the system allows %d open files: that is too few for limits.max_connections", limit)
 
 
 @contextlib.contextmanager

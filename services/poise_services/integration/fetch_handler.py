@@ -41,9 +41,10 @@ class FetchHandler:
             text = await client.fetch(parameters, remaining=context.remaining(), lane=context.lane)
         except (HandlerError, DeadlineExceededError) as error:
             stale = await self._stale_cache.load(key)
-            _count(client.name, "stale" if stale else "empty" if isinstance(error, EmptyResponseError) else "fault")
             if stale is None:
+                _count(client.name, "empty" if isinstance(error, EmptyResponseError) else "fault")
                 raise
+            _count(client.name, "stale")
             text, age = stale
             return Fetched(integration=client.name, text=text, source=source, age=age, reason=str(error))
         _count(client.name, "ok")

@@ -19,9 +19,9 @@ from poise_services.orchestration.settings import OrchestrationSettings, Variant
 log = logging.getLogger(__name__)
 
 SETTINGS_VERSION: Final = 0
-"""Version of the settings' weights, which hold until a policy is set. The log's versions begin with 1."""
+"""Version of the settings' weights, which are in force until a policy is set. The log's versions begin with 1."""
 START_TIMEOUT: Final = 5.0
-"""Seconds that a worker waits at most for the end of the log before it accepts asks."""
+"""Maximum seconds that a worker waits for the end of the log before it accepts asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def apply_weights(settings: OrchestrationSettings, policy: Policy, secret: bytes
 
     A variant that the policy does not name has weight 0: it is not drawn and is on standby. The weight of a variant
     that the worker does not have is shared by the others in proportion, because weights are fractions of their sum. If
-    the worker has none of the variants that the policy draws, its settings' weights hold, as without a policy.
+    the worker has none of the variants that the policy draws, the settings' weights are in force, as without a policy.
     """
     weights = policy.weights
     variants = tuple(

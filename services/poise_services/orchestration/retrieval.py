@@ -91,20 +91,20 @@ class Retriever:
         stored: CachedPassages | None = await run.step(
             "passages", partial(self._load, run, ask), returns=CachedPassages | None, id="passages", in_run_record=False
         )
-        if stored is None or not stored.found.passages or not epoch_reached(stored.found.epoch, run.min_epoch):
+        if stored is None or not stored.reply.passages or not epoch_reached(stored.reply.epoch, run.min_epoch):
             return None
-        age = max(0.0, run.requested_at - stored.at)
-        passages = tuple(p.model_copy(update={"age": p.age + age}) for p in stored.found.passages)
+        age = max(0.0, run.requested_at - stored.retrieved_at)
+        passages = tuple(p.model_copy(update={"age": p.age + age}) for p in stored.reply.passages)
         warning = f"{reason}; passages found {_format_duration(age)} ago are used instead"
-        return Retrieved(passages, stored.found.epoch, "cached", warnings=(warning,))
+        return Retrieved(passages, stored.reply.epoch, "cached", warnings=(warning,))
 
     async def _load(self, run: Run, ask: Ask) -> CachedPassages | None:
         """Load the passages of an earlier ask, without those of documents known to be deleted since."""
         stored = await self._store.get(run.tenant, ask.question, self._limit)
         if stored is None or self._versions is None or not await self._versions.sync(run.step_budget()):
             return stored
-        passages = tuple(p for p in stored.found.passages if not self._versions.is_deleted(document_id(p.id)))
-        return stored.model_copy(update={"found": stored.found.model_copy(update={"passages": passages})})
+        passages = tuple(p for p in stored.reply.passages if not self._versions.is_deleted(document_id(p.id)))
+        return stored.model_copy(update={"reply": stored.reply.model_copy(update={"passages": passages})})
 
     @asynccontextmanager
     async def cache_in_background(self, run: Run, ask: Ask, retrieved: Retrieved) -> AsyncIterator[None]:
@@ -115,7 +115,7 @@ class Retriever:
         if retrieved.cacheable is None:
             yield
             return
-        stored = CachedPassages(at=time.time(), found=retrieved.cacheable)
+        stored = CachedPassages(retrieved_at=time.time(), reply=retrieved.cacheable)
         task = asyncio.create_task(self._store.put(run.tenant, ask.question, self._limit, stored))
         try:
             yield

@@ -61,7 +61,9 @@ class Searcher:
             epoch = self._corpus.epoch
             hits = await self._corpus.search(request.query, vector, request.limit)
             current.set_attribute(semconv.PASSAGES, len(hits))
-        mode: SearchMode = "none" if not hits else "hybrid" if embedding_error is None else "lexical"
+        mode: SearchMode = "none"
+        if hits:
+            mode = "hybrid" if embedding_error is None else "lexical"
         measure(semconv.SEARCH_DURATION, time.perf_counter() - started, {semconv.MODE: mode})
         now = time.time()
         passages = tuple(_passage(hit, now) for hit in hits)

@@ -4,7 +4,7 @@ import hashlib
 from typing import Final
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from poise.contracts.retrieve import Passages
 from poise.redis.client import RedisClient
@@ -17,11 +17,11 @@ FORMAT_VERSION: Final = "1"
 class CachedPassages(BaseModel):
     """The passages that retrieval returned, and when."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
-    at: float
+    retrieved_at: float = Field(alias="at")  # the name in Redis
     """Unix seconds."""
-    found: Passages
+    reply: Passages = Field(alias="found")  # the name in Redis
 
 
 class PassageStore:

@@ -171,7 +171,7 @@ async def test_passages_are_cached_only_if_configured(mesh_settings: MeshSetting
 async def test_an_unreadable_entry_counts_as_missing(valkey: str) -> None:
     async with RedisClient(valkey) as cache:
         store = PassageStore(cache, 60.0)
-        kept = CachedPassages(at=1.5, found=FOUND)
+        kept = CachedPassages(retrieved_at=1.5, reply=FOUND)
         await store.put("acme", "a", 6, kept)
         assert await store.get("acme", "a", 6) == kept
         assert await store.get("acme", "a", 5) is None
@@ -182,6 +182,6 @@ async def test_an_unreadable_entry_counts_as_missing(valkey: str) -> None:
 
 async def test_without_redis_no_passages_are_cached() -> None:
     store = PassageStore(RedisClient(None), 60.0)
-    await store.put("acme", "a", 6, CachedPassages(at=1.5, found=FOUND))
+    await store.put("acme", "a", 6, CachedPassages(retrieved_at=1.5, reply=FOUND))
     assert await store.get("acme", "a", 6) is None
     assert not store.configured
