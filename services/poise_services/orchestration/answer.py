@@ -87,7 +87,7 @@ class AskHandler:
 
 
 class AnswerWorkflow:
-    """Answers an ask. It always has an answer, because the last rung of the ladder always applies.
+    """Answers an ask. A failed call of another tier does not fail it, because the last rung always applies.
 
     Args:
         settings: The variants and the ladder.
