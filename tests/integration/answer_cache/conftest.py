@@ -13,7 +13,7 @@ from poise_services.orchestration import document_versions
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A Kafka of these tests' own: what others ingest would be found here."""
+    """Run a broker for these tests: they would find the documents of others."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
@@ -23,8 +23,8 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait long for the log of versions and for Redis.
 
-    All tiers and a thousand askers share one process here: two seconds without an answer say how busy that is, and
-    would have it counted as a log that cannot be read, or a Redis that is gone.
+    All tiers and a thousand callers share one process here: a busy process can answer two seconds late, which would
+    count as an unreadable log or an unavailable Redis.
     """
     defaults = client.RedisClient.__init__.__kwdefaults__
     assert defaults is not None
@@ -36,5 +36,5 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def name() -> str:
-    """A word that no other test uses: a document's id, and what it is about."""
+    """Return a unique word: the id of a document and its subject."""
     return f"lamp{uuid4().hex[:10]}"

@@ -28,23 +28,23 @@ from poise_services.orchestration.document_versions import follow_versions
 pytestmark = pytest.mark.integration
 
 
-def told(name: str, keeper: str = "Ada Quill") -> str:
+def sentence(name: str, keeper: str = "Ada Quill") -> str:
     return f"The lamp of {name} was lit by the keeper {keeper}."
 
 
-def who(name: str) -> str:
+def question(name: str) -> str:
     return f"Who lit the lamp of {name}?"
 
 
 async def test_a_repeated_ask_is_answered_from_the_cache(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        first = await reader.ask(who(name))
+        await reader.say(name, sentence(name))
+        first = await reader.ask(question(name))
         again = await reader.ask(f"  who LIT the lamp of\n{name} ? ")
         (record,) = await reader.mesh.logs.read_key(RECORDS.name, again.run_id)
-    assert (first.text, first.rung, first.cached, first.age) == (told(name), "primary", False, None)
-    assert (again.text, again.rung, again.cached, again.reason) == (told(name), "primary", True, None)
+    assert (first.text, first.rung, first.cached, first.age) == (sentence(name), "primary", False, None)
+    assert (again.text, again.rung, again.cached, again.reason) == (sentence(name), "primary", True, None)
     assert again.age is not None
     assert (again.citations, again.epoch, again.variant) == (first.citations, first.epoch, first.variant)
     assert again.run_id != first.run_id
@@ -56,22 +56,22 @@ async def test_a_repeated_ask_is_answered_from_the_cache(mesh_settings: MeshSett
 async def test_a_changed_document_makes_the_answer_stale_at_once(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
-        await reader.say(name, told(name, "Bruno Falk"))
-        answer = await reader.ask(who(name))
-        again = await reader.ask(who(name))
-    assert (answer.text, answer.rung, answer.cached) == (told(name, "Bruno Falk"), "primary", False)
-    assert (again.text, again.cached) == (told(name, "Bruno Falk"), True)
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
+        await reader.say(name, sentence(name, "Bruno Falk"))
+        answer = await reader.ask(question(name))
+        again = await reader.ask(question(name))
+    assert (answer.text, answer.rung, answer.cached) == (sentence(name, "Bruno Falk"), "primary", False)
+    assert (again.text, again.cached) == (sentence(name, "Bruno Falk"), True)
 
 
 async def test_a_deleted_document_makes_the_answer_stale(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
         await reader.say(name, None)
-        answer = await reader.ask(who(name))
+        answer = await reader.ask(question(name))
     assert name not in answer.text
     assert not answer.cached
 
@@ -79,58 +79,58 @@ async def test_a_deleted_document_makes_the_answer_stale(mesh_settings: MeshSett
 async def test_ingesting_a_document_unchanged_changes_nothing(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
-        epoch = await reader.say(name, told(name))
-        answer = await reader.ask(who(name))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
+        epoch = await reader.say(name, sentence(name))
+        answer = await reader.ask(question(name))
         assert (answer.cached, len(model.asked)) == (True, 1)
-        later = await reader.ask(who(name), min_epoch=epoch)
+        later = await reader.ask(question(name), min_epoch=epoch)
     assert not later.cached, "it was made before the epoch that is asked for"
 
 
 async def test_a_stale_answer_is_sent_marked_and_refreshed(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, stale_while_revalidate=60.0) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
-        await reader.say(name, told(name, "Bruno Falk"))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
+        await reader.say(name, sentence(name, "Bruno Falk"))
         model.go_on.clear()
-        stale = await asyncio.gather(*(reader.ask(who(name)) for _ in range(5)))
-        assert {(answer.text, answer.rung, answer.cached) for answer in stale} == {(told(name), "stale", True)}
+        stale = await asyncio.gather(*(reader.ask(question(name)) for _ in range(5)))
+        assert {(answer.text, answer.rung, answer.cached) for answer in stale} == {(sentence(name), "stale", True)}
         assert all(f"The book of {name} has changed" in (answer.reason or "") for answer in stale)
         model.go_on.set()
         async with asyncio.timeout(20):
-            while (answer := await reader.ask(who(name))).rung == "stale":  # noqa: ASYNC110 - another run makes it
+            while (answer := await reader.ask(question(name))).rung == "stale":  # noqa: ASYNC110 - another run makes it
                 await asyncio.sleep(0.05)
-    assert (answer.text, answer.rung, answer.cached) == (told(name, "Bruno Falk"), "primary", True)
+    assert (answer.text, answer.rung, answer.cached) == (sentence(name, "Bruno Falk"), "primary", True)
     assert len(model.asked) == 2, "many readers, one revalidation"
 
 
 async def test_a_stale_answer_is_sent_while_the_model_is_down(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
-        await reader.say(name, told(name, "Bruno Falk"))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
+        await reader.say(name, sentence(name, "Bruno Falk"))
         model.gone = True
-        answer = await reader.ask(who(name), within=6)
-        passed = await reader.ask(who(name), within=6, cache="no-cache")
-    assert (answer.text, answer.rung, answer.cached) == (told(name), "stale", True)
+        answer = await reader.ask(question(name), within=6)
+        passed = await reader.ask(question(name), within=6, cache="no-cache")
+    assert (answer.text, answer.rung, answer.cached) == (sentence(name), "stale", True)
     assert "has changed" in (answer.reason or "")
     assert answer.age is not None
-    assert passed.rung == "extractive", "who does not want a kept answer is not sent one"
+    assert passed.rung == "extractive", "no-cache excludes cached answers"
 
 
 async def test_the_text_of_a_deleted_document_is_not_sent_even_marked(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, stale_while_revalidate=60.0) as reader:
         await reader.say(f"other-{name}", f"Nobody knows the colour of the lamp of {name}.")
-        await reader.say(name, told(name))
-        first = await reader.ask(who(name))
+        await reader.say(name, sentence(name))
+        first = await reader.ask(question(name))
         await reader.say(name, None)
         model.gone = True
-        answer = await reader.ask(who(name), within=6)
-    assert first.text == told(name)
+        answer = await reader.ask(question(name), within=6)
+    assert first.text == sentence(name)
     assert answer.rung == "extractive"
     assert "Ada Quill" not in answer.text
 
@@ -138,8 +138,8 @@ async def test_the_text_of_a_deleted_document_is_not_sent_even_marked(mesh_setti
 async def test_a_replayed_decision_is_marked_after_a_change(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
         settings = settings_of()
         async with follow_versions(reader.mesh, settings) as versions:
             assert versions is not None
@@ -149,13 +149,13 @@ async def test_a_replayed_decision_is_marked_after_a_change(mesh_settings: MeshS
             async def begun() -> Answer:
                 history = Journal(reader.mesh.redis, door.tenant, door.run, ttl=60.0)
                 run = Run(door, history)
-                return await run.execute(workflow.answer(run, Ask(question=who(name))))
+                return await run.execute(workflow.answer(run, Ask(question=question(name))))
 
             first, again = await begun(), await begun()
-            await reader.say(name, told(name, "Bruno Falk"))
+            await reader.say(name, sentence(name, "Bruno Falk"))
             changed = await begun()
-    assert [(one.text, one.rung, one.cached) for one in (first, again)] == [(told(name), "primary", True)] * 2
-    assert (changed.text, changed.rung, changed.cached) == (told(name), "stale", True)
+    assert [(one.text, one.rung, one.cached) for one in (first, again)] == [(sentence(name), "primary", True)] * 2
+    assert (changed.text, changed.rung, changed.cached) == (sentence(name), "stale", True)
     assert changed.reason == f"The book of {name} has changed"
 
 
@@ -167,21 +167,21 @@ class AnswersFromCache(AnswerWorkflow):
 async def test_a_stale_answer_is_not_sent_after_stale_if_error(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, stale_if_error=0.0) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
-        await reader.say(name, told(name, "Bruno Falk"))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
+        await reader.say(name, sentence(name, "Bruno Falk"))
         model.gone = True
-        answer = await reader.ask(who(name), within=6)
-    assert (answer.text, answer.rung) == (told(name, "Bruno Falk"), "extractive")
+        answer = await reader.ask(question(name), within=6)
+    assert (answer.text, answer.rung) == (sentence(name, "Bruno Falk"), "extractive")
 
 
 async def test_a_thousand_asks_to_two_workers_cost_one_inference(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, workers=2) as reader:
-        await reader.say(name, told(name))
-        answers = await asyncio.gather(*(reader.ask(who(name), within=60) for _ in range(1_000)))
+        await reader.say(name, sentence(name))
+        answers = await asyncio.gather(*(reader.ask(question(name), within=60) for _ in range(1_000)))
         counts = await AnswerStoreAdmin(reader.mesh.redis).stats(reader.tenant)
-    assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
+    assert {(answer.text, answer.rung) for answer in answers} == {(sentence(name), "primary")}
     assert len({answer.run_id for answer in answers}) == 1_000
     assert Counter(answer.cached for answer in answers) == {False: 1, True: 999}
     assert len(model.asked) == 1
@@ -191,15 +191,15 @@ async def test_a_thousand_asks_to_two_workers_cost_one_inference(mesh_settings: 
 async def test_concurrent_asks_share_an_answer_that_is_not_stored(mesh_settings: MeshSettings, name: str) -> None:
     model = Model(gone=True)
     async with cached_mesh(mesh_settings, model, workers=2) as reader:
-        await reader.say(name, told(name))
+        await reader.say(name, sentence(name))
         model.go_on.clear()
-        asks = asyncio.gather(*(reader.ask(who(name), within=60) for _ in range(100)))
+        asks = asyncio.gather(*(reader.ask(question(name), within=60) for _ in range(100)))
         await model.begun.wait()
         await asyncio.sleep(0)
         model.go_on.set()
         answers = await asks
         asked = len(model.asked)
-        await reader.ask(who(name), within=6)
+        await reader.ask(question(name), within=6)
     assert {answer.rung for answer in answers} == {"extractive"}
     assert sum(not answer.cached for answer in answers) == 1
     assert len(model.asked) > asked, "who comes later has it worked out anew"
@@ -210,35 +210,35 @@ async def test_an_ask_with_more_time_does_not_share_a_fallback_for_lack_of_time(
 ) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
+        await reader.say(name, sentence(name))
         model.go_on.clear()
-        hurried = asyncio.create_task(reader.ask(who(name), within=3))
+        hurried = asyncio.create_task(reader.ask(question(name), within=3))
         await model.begun.wait()
-        patient = [asyncio.create_task(reader.ask(who(name), within=60)) for _ in range(3)]
+        patient = [asyncio.create_task(reader.ask(question(name), within=60)) for _ in range(3)]
         short = await hurried
         model.go_on.set()
         answers = await asyncio.gather(*patient)
     assert short.rung == "extractive"
-    assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
+    assert {(answer.text, answer.rung) for answer in answers} == {(sentence(name), "primary")}
     assert len(model.asked) == 2, "one for him who had no time, and one for all others"
 
 
 async def test_no_cache_does_not_share_a_stale_fallback(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
-        await reader.say(name, told(name, "Bruno Falk"))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
+        await reader.say(name, sentence(name, "Bruno Falk"))
         model.gone = True
         model.begun.clear()
         model.go_on.clear()
-        hurried = asyncio.create_task(reader.ask(who(name), within=3))
+        hurried = asyncio.create_task(reader.ask(question(name), within=3))
         await model.begun.wait()
-        others = [asyncio.create_task(reader.ask(who(name), within=60)) for _ in range(5)]
-        anew = asyncio.create_task(reader.ask(who(name), within=60, cache="no-cache"))
+        others = [asyncio.create_task(reader.ask(question(name), within=60)) for _ in range(5)]
+        uncached = asyncio.create_task(reader.ask(question(name), within=60, cache="no-cache"))
         first = await hurried
-        model.go_on.set()  # now one of the others leads, and began after all of them
-        answers = await asyncio.gather(anew, *others)
+        model.go_on.set()  # now another ask computes, and started after all others
+        answers = await asyncio.gather(uncached, *others)
     assert first.rung == "stale"
     assert answers[0].rung == "extractive"
 
@@ -246,29 +246,29 @@ async def test_no_cache_does_not_share_a_stale_fallback(mesh_settings: MeshSetti
 async def test_opting_out_of_the_cache(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        assert not (await reader.ask(who(name), cache="no-store")).cached
-        assert not (await reader.ask(who(name))).cached, "no-store kept nothing"
-        assert not (await reader.ask(who(name), cache="no-cache")).cached
-        assert not (await reader.ask(who(name), cache="no-store")).cached
-        assert (await reader.ask(who(name))).cached
+        await reader.say(name, sentence(name))
+        assert not (await reader.ask(question(name), cache="no-store")).cached
+        assert not (await reader.ask(question(name))).cached, "no-store stored nothing"
+        assert not (await reader.ask(question(name), cache="no-cache")).cached
+        assert not (await reader.ask(question(name), cache="no-store")).cached
+        assert (await reader.ask(question(name))).cached
     assert len(model.asked) == 4
 
 
 async def test_answers_are_cached_per_tenant(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
         reader.tenant += "-other"
-        assert not (await reader.ask(who(name))).cached
+        assert not (await reader.ask(question(name))).cached
 
 
 async def test_the_least_recently_used_answers_are_evicted(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, max_entries=2) as reader:
-        await reader.say(name, told(name))
-        questions = [f"{who(name)} {number}" for number in ("One?", "Two?", "Three?")]
+        await reader.say(name, sentence(name))
+        questions = [f"{question(name)} {number}" for number in ("One?", "Two?", "Three?")]
         one, two, three = questions
         for question in (one, two, one, three):
             await reader.ask(question)
@@ -285,27 +285,27 @@ async def test_without_redis_asks_in_one_worker_share(mesh_settings: MeshSetting
     model = Model()
     nowhere = mesh_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     async with cached_mesh(nowhere, model) as reader:
-        await reader.say(name, told(name))
+        await reader.say(name, sentence(name))
         model.go_on.clear()
-        asks = asyncio.gather(*(reader.ask(who(name)) for _ in range(50)))
+        asks = asyncio.gather(*(reader.ask(question(name)) for _ in range(50)))
         await model.begun.wait()
         model.go_on.set()
         answers = await asks
-    assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
+    assert {(answer.text, answer.rung) for answer in answers} == {(sentence(name), "primary")}
     assert len(model.asked) < 50
 
 
 async def test_a_cached_answer_is_streamed_at_once(mesh_settings: MeshSettings, name: str) -> None:
     async with cached_mesh(mesh_settings, Model()) as reader:
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
-        ask = Ask(question=who(name))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
+        ask = Ask(question=question(name))
         stream = reader.mesh.rpc.stream(
             ask, CallOptions(run=new_run_id(time.time(), Random()), step="ask", tenant=reader.tenant)
         )
         async with aclosing(stream):
             *words, answer = [item async for item in stream]
-    assert words == [Delta(text=told(name))]
+    assert words == [Delta(text=sentence(name))]
     assert isinstance(answer, Answer)
     assert answer.cached
 
@@ -314,17 +314,17 @@ async def test_a_purge_deletes_answers_and_refuses_those_in_production(mesh_sett
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader, RedisClient(mesh_settings.redis_url) as cache:
         admin = AnswerStoreAdmin(cache)
-        await reader.say(name, told(name))
-        await reader.ask(who(name))
+        await reader.say(name, sentence(name))
+        await reader.ask(question(name))
         model.go_on.clear()
         model.begun.clear()
-        working = asyncio.create_task(reader.ask(who(name), cache="no-cache"))
+        working = asyncio.create_task(reader.ask(question(name), cache="no-cache"))
         await model.begun.wait()
         assert not await admin.purge(reader.tenant, document="another")
         assert len(await admin.purge(reader.tenant, document=name)) == 1
         model.go_on.set()
         await working
         assert (await admin.stats(reader.tenant)).entries == 0
-        assert not (await reader.ask(who(name))).cached
+        assert not (await reader.ask(question(name))).cached
         assert reader.tenant in await admin.tenants()
-        assert (await reader.ask(who(name))).cached
+        assert (await reader.ask(question(name))).cached

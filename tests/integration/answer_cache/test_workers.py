@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 @asynccontextmanager
 async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[Process]:
-    """An orchestration worker as it is run, in a process of its own; killed in the end."""
+    """Run an orchestration worker as a process; kill it at the end."""
     port = free_port()
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -93,11 +93,11 @@ async def test_while_changes_are_unknown_no_cached_answer_is_sent_unmarked(
         await ask(reader, name)
         assert (await ask(reader, name)).cached
 
-        async def untold(_: DocumentVersions, __: float) -> bool:
+        async def unknown(_: DocumentVersions, __: float) -> bool:
             return False
 
         with monkeypatch.context() as broken:
-            broken.setattr(DocumentVersions, "sync", untold)
+            broken.setattr(DocumentVersions, "sync", unknown)
             assert not (await ask(reader, name)).cached
             model.gone = True
             answer = await ask(reader, name)

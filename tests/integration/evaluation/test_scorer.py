@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
 
 
-def record_of(run: str, policy: str, raw: str = SENTENCE) -> RunRecord:
+def run_record(run: str, policy: str, raw: str = SENTENCE) -> RunRecord:
     return RunRecord(
         run_id=run,
         workflow="answer",
@@ -45,8 +45,8 @@ def new_run() -> str:
     return new_run_id(time.time(), Random())
 
 
-async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
-    """Wait for this number of scores of a policy, and return them."""
+async def wait_for_scores(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
+    """Wait for `count` scores of a policy and return them."""
     async with asyncio.timeout(WITHIN), mesh.logs.open_stream(SCORES.name) as follower:
         found: list[Record] = []
         async for batch in follower:
@@ -59,9 +59,9 @@ async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]
 async def test_a_redelivered_run_counts_once(mesh_settings: MeshSettings) -> None:
     policy, first, second = uuid4().hex, new_run(), new_run()
     async with serving(mesh_settings, evaluation_tier) as mesh:
-        for record in (record_of(first, policy), record_of(first, policy), record_of(second, policy, raw="")):
+        for record in (run_record(first, policy), run_record(first, policy), run_record(second, policy, raw="")):
             await mesh.producer.publish(RECORDS, record, key=record.run_id)
-        scores = await scores_of(mesh, policy, 3)
+        scores = await wait_for_scores(mesh, policy, 3)
 
     assert sorted(score.run_id for score in scores) == sorted([first, first, second])
     (summary,) = summarise_by_variant(scores)
@@ -78,8 +78,8 @@ async def test_an_undecodable_record_becomes_a_dead_letter_and_blocks_nothing(me
     try:
         async with serving(mesh_settings, evaluation_tier) as mesh:
             await outsider.send(RECORDS.name, bad, key=run.encode())
-            await mesh.producer.publish(RECORDS, record_of(run, policy), key=run)
-            (score,) = await scores_of(mesh, policy, 1)
+            await mesh.producer.publish(RECORDS, run_record(run, policy), key=run)
+            (score,) = await wait_for_scores(mesh, policy, 1)
             async with asyncio.timeout(WITHIN), mesh.logs.open_stream(dead_letter_topic_name("evaluation")) as letters:
                 async for batch in letters:
                     if any(letter.value == bad for letter in batch):
@@ -91,12 +91,12 @@ async def test_an_undecodable_record_becomes_a_dead_letter_and_blocks_nothing(me
 
 async def test_semantic_comparison_can_be_enabled(mesh_settings: MeshSettings) -> None:
     policy, run = uuid4().hex, new_run()
-    record = record_of(run, policy, raw="Ada Quill put a flame to it.")
+    record = run_record(run, policy, raw="Ada Quill put a flame to it.")
     async with (
         embedding_scorer(EvaluationSettings(embedding=True)) as vectors,
         serving(mesh_settings, partial(evaluation_tier, vectors=vectors)) as mesh,
     ):
         await mesh.producer.publish(RECORDS, record, key=run)
-        (found,) = await scores_of(mesh, policy, 1)
+        (found,) = await wait_for_scores(mesh, policy, 1)
     assert found.values["raw_nearness"] > 0.5
     assert found.values["quality"] != score_run(record).values["quality"]

@@ -34,7 +34,7 @@ async def events(response: httpx2.Response) -> AsyncIterator[tuple[str, dict[str
             yield name, json.loads(value)
 
 
-def said(context: Context, text: str) -> Answer:
+def answer_with(context: Context, text: str) -> Answer:
     return Answer(run_id=context.run, text=text, rung="primary")
 
 
@@ -46,7 +46,7 @@ async def test_a_delta_arrives_before_the_next_is_written(open_gateway: Open) ->
         await context.stream_writer.write("Be")
         await seen.wait()
         await context.stream_writer.write("cause.")
-        return said(context, "Because.")
+        return answer_with(context, "Because.")
 
     async with (
         open_gateway(answer) as (client, _),
@@ -66,7 +66,7 @@ async def test_a_reset_discards_the_draft_of_another_answer(open_gateway: Open) 
         assert context.stream_writer is not None
         await context.stream_writer.write("Call 555-0199.")
         await context.stream_writer._flush()
-        return said(context, "Call [removed].")
+        return answer_with(context, "Call [removed].")
 
     async with (
         open_gateway(redacts) as (client, _),
@@ -114,7 +114,7 @@ async def test_a_disconnect_abandons_the_call(open_gateway: Open) -> None:
         assert context.stream_writer is not None
         await context.stream_writer.write("Well")
         await asyncio.Event().wait()
-        return said(context, "Well")
+        return answer_with(context, "Well")
 
     async with open_gateway(hangs) as (client, mesh):
         assert mesh.rpc._calls is not None
@@ -131,7 +131,7 @@ async def test_a_slow_reader_buffers_no_more_than_the_answer(open_gateway: Open)
         assert context.stream_writer is not None
         for _ in range(pieces):
             await context.stream_writer.write(piece)
-        return said(context, "all of it")
+        return answer_with(context, "all of it")
 
     async with open_gateway(floods) as (client, mesh):
         assert mesh.rpc._calls is not None

@@ -42,8 +42,8 @@ async def answer(ask: Ask, context: Context) -> Answer:
     return given
 
 
-async def said_of(mesh: WorkerRuntime, policy: str, messages: int) -> VariantSummary:
-    """Return the summary of a policy's only variant once it has that much feedback."""
+async def wait_for_summary(mesh: WorkerRuntime, policy: str, messages: int) -> VariantSummary:
+    """Return the summary of a policy's only variant once `messages` feedback messages are counted."""
     async with asyncio.timeout(WITHIN), mesh.logs.open_stream(SCORES.name) as follower:
         found: list[Score] = []
         async for batch in follower:
@@ -58,11 +58,11 @@ async def test_feedback_is_joined_to_the_scores_of_its_run(open_gateway: Open, m
     policy = uuid4().hex
     async with open_gateway(answer) as (client, mesh), serving(another(mesh_settings), evaluation_tier):
         run = (await client.post("/v1/ask", json={"question": policy})).json()["run_id"]
-        said = {"run_id": run, "thumb": "down", "rating": 2, "correction": "Bruno Falk, 語."}
+        feedback = {"run_id": run, "thumb": "down", "rating": 2, "correction": "Bruno Falk, 語."}
         headers = {"traceparent": PARENT, "poise-tenant": "theirs", "poise-run": "another"}
-        responses = [await client.post("/v1/feedback", json=said, headers=headers) for _ in range(2)]  # sent twice
+        responses = [await client.post("/v1/feedback", json=feedback, headers=headers) for _ in range(2)]  # sent twice
         other = await client.post("/v1/feedback", json={"run_id": run, "id": "bo", "thumb": "up"})
-        summary = await said_of(mesh, policy, 3)
+        summary = await wait_for_summary(mesh, policy, 3)
         [first, *_] = await mesh.logs.read_key(FEEDBACK.name, run)
     assert [(response.status_code, response.json()) for response in responses] == [
         (202, {"run_id": run, "id": run})
@@ -73,7 +73,7 @@ async def test_feedback_is_joined_to_the_scores_of_its_run(open_gateway: Open, m
     assert (thumb.count, thumb.mean) == (2, 0.5)
     assert (rating.count, rating.mean) == (1, 0.25)
     assert summary.values["groundedness"].count == 1
-    assert Feedback.parse(first.value or b"", strict=True) == Feedback.model_validate(said)
+    assert Feedback.parse(first.value or b"", strict=True) == Feedback.model_validate(feedback)
     assert first.header("poise-kind") == "feedback/1"
     assert (first.header("traceparent") or "").split("-")[1] == PARENT.split("-")[1]
 
@@ -82,7 +82,9 @@ async def test_invalid_feedback_is_not_published(open_gateway: Open) -> None:
     async with open_gateway(answer) as (client, mesh):
         run = (await client.post("/v1/ask", json={"question": "Who?"})).json()["run_id"]
         bad: list[dict[str, object]] = [{"thumb": "up", "colour": 1}, {"rating": 9}, {}, {"thumb": "up", "run_id": "x"}]
-        statuses = [(await client.post("/v1/feedback", json={"run_id": run} | said)).status_code for said in bad]
+        statuses = [
+            (await client.post("/v1/feedback", json={"run_id": run} | feedback)).status_code for feedback in bad
+        ]
         broken = await client.post(
             "/v1/feedback", content=json.dumps({"run_id": run})[:-1], headers={"content-type": "application/json"}
         )

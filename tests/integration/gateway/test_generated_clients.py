@@ -39,9 +39,9 @@ async def run(*command: str | Path, cwd: Path) -> str:
     process = await asyncio.create_subprocess_exec(
         *map(str, command), cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, f"{Path(command[0]).name}: {said.decode()[-6_000:]}"
-    return said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, f"{Path(command[0]).name}: {output.decode()[-6_000:]}"
+    return output.decode()
 
 
 @asynccontextmanager
@@ -52,8 +52,8 @@ async def gateway(settings: MeshSettings, folder: Path) -> AsyncIterator[str]:
         yield str(client.base_url).rstrip("/")
 
 
-def last_line(said: str) -> object:
-    return json.loads(said.strip().splitlines()[-1])
+def last_line(output: str) -> object:
+    return json.loads(output.strip().splitlines()[-1])
 
 
 @pytest.mark.node

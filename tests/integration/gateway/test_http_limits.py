@@ -22,7 +22,7 @@ Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Worke
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 NEVER = 1_000.0
-"""Seconds: this limit is not what is tried here."""
+"""Seconds: no test here reaches this limit."""
 JSON = "content-type: application/json"
 HALF = b"POST /v1/ask HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: "
 
@@ -48,9 +48,9 @@ async def connected(client: httpx2.AsyncClient, *first: bytes) -> AsyncIterator[
     """Open connections, and send these first bytes on each."""
     opened = []
     try:
-        for said in first:
+        for data in first:
             opened.append(await asyncio.open_connection("127.0.0.1", port_of(client)))
-            opened[-1][1].write(said)
+            opened[-1][1].write(data)
         yield opened
     finally:
         for _, writer in opened:
@@ -173,7 +173,7 @@ async def test_a_too_large_body_gets_a_response_however_it_is_sent(open_gateway:
         for start in range(0, len(body), 65_536):
             yield body[start : start + 65_536]
 
-    def plainly(port: int) -> int:
+    def post_without_expect(port: int) -> int:
         """Like `urllib`: send the whole body, then read the response; with `Connection: close`."""
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("POST", "/v1/documents", body, {"content-type": "application/json", "connection": "close"})
@@ -188,7 +188,7 @@ async def test_a_too_large_body_gets_a_response_however_it_is_sent(open_gateway:
                 response = await client.post("/v1/documents", content=content, headers=headers | close)
                 assert (response.status_code, response.json()["type"]) == (413, "urn:poise:too-large")
                 assert response.headers["connection"] == "close"
-        assert await asyncio.to_thread(plainly, port_of(client)) == 413
+        assert await asyncio.to_thread(post_without_expect, port_of(client)) == 413
         await is_served(client)
         await until(lambda: gauge(semconv.HTTP_BYTES) == 0)
 

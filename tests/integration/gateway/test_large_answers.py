@@ -20,7 +20,7 @@ Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Worke
 
 
 @workflow("much")
-async def much(run: Run, ask: Ask) -> Answer:
+async def large(run: Run, ask: Ask) -> Answer:
     """Return an answer of 3 MB, or write 3 MB of annotations, as the question requests."""
     if ask.question == "drafts":
         run.annotations.generations += [Generation(variant="v", raw="é" * 500_000) for _ in range(3)]
@@ -28,7 +28,7 @@ async def much(run: Run, ask: Ask) -> Answer:
 
 
 async def test_an_answer_of_three_megabytes_is_a_fault_and_others_are_answered(open_gateway: Open) -> None:
-    async with open_gateway(AskHandler([much]).answer) as (client, mesh):
+    async with open_gateway(AskHandler([large]).answer) as (client, mesh):
 
         async def ask(question: str) -> httpx2.Response:
             return await client.post("/v1/ask", json={"question": question, "workflow": "much"})

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 ROOM = 1 + ConsumerLimits().parked_factor
-"""Of a worker that handles one message at once."""
+"""The queue limit of a worker that handles one message at a time."""
 
 
 async def test_an_ask_beyond_the_queue_limit_gets_retry_after(

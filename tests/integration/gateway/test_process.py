@@ -23,7 +23,7 @@ async def answer(_ask: Ask, context: Context) -> Answer:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_finishes_pending_asks_and_exits(mesh_settings: MeshSettings, number: signal.Signals) -> None:
+async def test_sigterm_finishes_pending_asks_and_exits(mesh_settings: MeshSettings, number: signal.Signals) -> None:
     began, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:
@@ -58,23 +58,23 @@ async def test_a_port_in_use_is_a_one_line_error(kafka: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = await start_gateway(kafka, taken.getsockname()[1])
-        _, said = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
+        _, stderr = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
     assert process.returncode == 1
-    assert b"Traceback" not in said
-    assert b"in use" in said.splitlines()[-1]
-    assert b"POISE_GATEWAY_PORT" in said.splitlines()[-1]
+    assert b"Traceback" not in stderr
+    assert b"in use" in stderr.splitlines()[-1]
+    assert b"POISE_GATEWAY_PORT" in stderr.splitlines()[-1]
 
 
 async def test_no_broker_is_a_one_line_error() -> None:
     process = await start_gateway(f"127.0.0.1:{free_port()}", free_port())
-    _, said = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
+    _, stderr = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
     assert process.returncode == 1
-    assert b"Traceback" not in said
-    assert b"no Kafka broker answers" in said.splitlines()[-1]
+    assert b"Traceback" not in stderr
+    assert b"no Kafka broker answers" in stderr.splitlines()[-1]
 
 
 async def test_an_invalid_setting_is_a_one_line_error() -> None:
     process = await start_gateway("127.0.0.1:1", free_port(), POISE_GATEWAY_MAX_PENDING="none")
-    _, said = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
+    _, stderr = await asyncio.wait_for(process.communicate(), START_TIMEOUT)
     assert process.returncode == 1
-    assert said.decode().startswith("poise: settings refused: POISE_GATEWAY_MAX_PENDING")
+    assert stderr.decode().startswith("poise: settings refused: POISE_GATEWAY_MAX_PENDING")

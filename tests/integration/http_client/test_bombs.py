@@ -1,4 +1,4 @@
-"""A little that a server sends becomes at most a little more here: inflated, parsed, as a whole and as a stream."""
+"""A small response of a server uses bounded memory when it is decompressed and parsed, as a whole or as a stream."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 KIT = Path(__file__).parents[2] / "kit"
 ROOT = KIT.parents[1]
 MEGABYTES = 100
-"""Two copies of the longest stream, its text, and what a hundred thousand values take."""
+"""The memory of two copies of the longest stream, its text and a hundred thousand parsed values."""
 
 
 async def test_bombs_are_refused_and_cost_little_memory() -> None:

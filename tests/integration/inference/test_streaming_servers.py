@@ -64,19 +64,19 @@ def writing(*parts: bytes, bodies: list[dict[str, object]] | None = None) -> Scr
     return script
 
 
-class Words:
+class DeltaCollector:
     """Collects the deltas."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.texts: list[str] = []
 
     async def write(self, text: str) -> None:
         if text:
-            self.said.append(text)
+            self.texts.append(text)
 
 
-async def ask(backends: Backends, words: Words | None, remaining: float = 30) -> Completion:
-    write = words.write if words is not None else None
+async def ask(backends: Backends, deltas: DeltaCollector | None, remaining: float = 30) -> Completion:
+    write = deltas.write if deltas is not None else None
     return await backends.get("default").complete(ASKED, remaining=remaining, write=write)
 
 
@@ -88,10 +88,10 @@ async def test_deltas_are_streamed(serve: Serve, pieces: str) -> None:
     body = b": hello\n\n" + chunk("") + WORDS + chunk(" 語 😀") + STOP + USAGE + DONE
     parts = [HEAD + body] if pieces == "whole" else [HEAD, *(bytes([byte]) for byte in body)]
     bodies: list[dict[str, object]] = []
-    words = Words()
+    deltas = DeltaCollector()
     async with serve(writing(*parts, bodies=bodies)) as url, one(url) as backends:
-        completion = await ask(backends, words)
-    assert words.said == ["Be", "cause.", " 語 😀"]
+        completion = await ask(backends, deltas)
+    assert deltas.texts == ["Be", "cause.", " 語 😀"]
     assert completion == Completion(
         text="Because. 語 😀", model="big", backend="default", finish_reason="stop",
         usage=Usage(prompt_tokens=3, completion_tokens=2),
@@ -155,18 +155,18 @@ async def test_without_a_stream_a_single_response_is_requested(serve: Serve) -> 
         async with one(url) as backends:
             assert (await ask(backends, None)).text == "Because."
         async with one(url, stream=False) as backends:
-            assert (await ask(backends, Words())).text == "Because."
+            assert (await ask(backends, DeltaCollector())).text == "Because."
         async with one(url) as backends:  # and a server that ignores `stream` and sends one response
-            words = Words()
-            assert (await ask(backends, words)).text == "Because."
+            deltas = DeltaCollector()
+            assert (await ask(backends, deltas)).text == "Because."
     assert ["stream" in body for body in bodies] == [False, False, True]
-    assert words.said == []
+    assert deltas.texts == []
 
 
 async def test_either_form_of_the_end_is_accepted(serve: Serve) -> None:
     for body in (WORDS + STOP, WORDS + DONE, WORDS + STOP + USAGE, WORDS + STOP.rstrip(b"\n")):
         async with serve(writing(HEAD + body)) as url, one(url) as backends:
-            assert (await ask(backends, Words())).text == "Because."
+            assert (await ask(backends, DeltaCollector())).text == "Because."
 
 
 async def test_data_after_the_end_is_ignored(serve: Serve) -> None:
@@ -177,7 +177,7 @@ async def test_data_after_the_end_is_ignored(serve: Serve) -> None:
 
     async with serve(lingers) as url, one(url, concurrency=1) as backends:
         for _ in range(2):
-            assert (await ask(backends, Words())).text == "Because."
+            assert (await ask(backends, DeltaCollector())).text == "Because."
 
 
 # -- as it should not --------------------------------------------------------------------------------------------------
@@ -201,16 +201,16 @@ async def test_data_after_the_end_is_ignored(serve: Serve) -> None:
 async def test_each_stream_failure_has_one_error(serve: Serve, body: bytes, error: type[Exception], says: str) -> None:
     async with serve(writing(HEAD + body)) as url, one(url, api_key="sk-secret") as backends:
         with pytest.raises(error, match=says):
-            await ask(backends, Words())
+            await ask(backends, DeltaCollector())
 
 
 async def test_a_connection_lost_within_a_chunked_body_is_retryable(serve: Serve) -> None:
     head = HEAD.replace(b"connection: close", b"transfer-encoding: chunked")
     async with serve(writing(head + b"%x\r\n%b\r\n" % (len(WORDS), WORDS))) as url, one(url) as backends:
-        words = Words()
+        deltas = DeltaCollector()
         with pytest.raises(RetryableError, match="RemoteProtocolError"):
-            await ask(backends, words)
-    assert words.said == ["Be", "cause."]
+            await ask(backends, deltas)
+    assert deltas.texts == ["Be", "cause."]
 
 
 async def test_a_silent_server_is_abandoned_at_the_deadline_and_its_slot_released(serve: Serve) -> None:
@@ -222,7 +222,7 @@ async def test_a_silent_server_is_abandoned_at_the_deadline_and_its_slot_release
     async with serve(silent) as url, one(url, concurrency=1) as backends:
         for _ in range(3):
             with pytest.raises(DeadlineExceededError):
-                await ask(backends, Words(), remaining=0.2)
+                await ask(backends, DeltaCollector(), remaining=0.2)
 
 
 async def test_a_truncated_stream_is_restarted_with_a_reset(serve: Serve, mesh_settings: MeshSettings) -> None:

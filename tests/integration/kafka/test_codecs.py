@@ -68,7 +68,9 @@ class Compressing:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-async def test_librdkafka(mesh_settings: MeshSettings, outsider: Outsider, codec: str) -> None:
+async def test_records_compressed_by_librdkafka_are_read(
+    mesh_settings: MeshSettings, outsider: Outsider, codec: str
+) -> None:
     documents: list[str] = []
 
     async def answer(ask: Ask, context: Context) -> Answer:
@@ -132,7 +134,9 @@ async def test_librdkafka(mesh_settings: MeshSettings, outsider: Outsider, codec
 
 
 @pytest.mark.parametrize("codec", CODECS)
-async def test_kafkas_own_classes(mesh_settings: MeshSettings, kafka_node: Kafka, codec: str) -> None:
+async def test_records_compressed_by_the_broker_are_read(
+    mesh_settings: MeshSettings, kafka_node: Kafka, codec: str
+) -> None:
     """A broker whose topic names a codec compresses incoming records, with the classes of the Java producer."""
     topic = f"java-{codec}-{uuid4().hex[:8]}"
     sent = [b"%d %s" % (number, LONG.encode()) for number in range(50)]

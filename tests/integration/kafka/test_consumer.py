@@ -1,4 +1,4 @@
-"""The consumer: at least once, many messages at a time, in which order."""
+"""The consumer: at-least-once delivery, concurrency and order."""
 
 import asyncio
 from uuid import uuid4
@@ -27,7 +27,7 @@ def completion(text: str) -> Completion:
     return Completion(text=text, model="m", backend="b", finish_reason="stop")
 
 
-async def test_one_partition_is_handled_many_at_a_time(mesh_settings: MeshSettings) -> None:
+async def test_messages_of_one_partition_are_handled_concurrently(mesh_settings: MeshSettings) -> None:
     together = asyncio.Barrier(40)
 
     async def meet(_request: Generate, _context: Context) -> Completion:
@@ -134,7 +134,7 @@ async def test_finished_messages_are_not_handled_again(mesh_settings: MeshSettin
 
 
 @pytest.mark.parametrize("with_cache", [True, False])
-async def test_a_step_delivered_twice_is_answered_alike_and_with_a_cache_paid_once(
+async def test_a_step_delivered_twice_gets_the_same_reply_and_with_redis_runs_once(
     mesh_settings: MeshSettings, outsider: Outsider, *, with_cache: bool
 ) -> None:
     settings = mesh_settings if with_cache else mesh_settings.model_copy(update={"redis_url": None})
@@ -156,7 +156,7 @@ async def test_a_step_delivered_twice_is_answered_alike_and_with_a_cache_paid_on
     assert (replies[0] == replies[1]) is with_cache
 
 
-async def test_a_worker_that_joins_and_one_that_leaves_lose_nothing(mesh_settings: MeshSettings) -> None:
+async def test_no_message_is_lost_when_workers_join_and_leave(mesh_settings: MeshSettings) -> None:
     handled: dict[str, list[str]] = {"one": [], "two": []}
 
     def tier(name: str) -> Tier:

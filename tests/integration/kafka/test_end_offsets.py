@@ -25,13 +25,13 @@ async def admin(mesh_settings: MeshSettings) -> AsyncIterator[AIOKafkaAdminClien
     await client.close()
 
 
-async def until_partitions(ends: EndOffsets, wanted: Collection[int], *, give_up: bool = False) -> None:
+async def until_partitions(ends: EndOffsets, wanted: Collection[int], *, fail_early: bool = False) -> None:
     while True:
         try:
             if set(await ends.fetch()) == set(wanted):
                 return
         except UnavailableError:  # while the topic does not exist
-            if give_up:
+            if fail_early:
                 raise
 
 
@@ -50,6 +50,6 @@ async def test_added_and_removed_partitions_are_noticed_without_a_restart(
         assert (await ends.fetch())[2] == landed.offset + 1
         await admin.delete_topics([topic])
         with pytest.raises(UnavailableError):
-            await until_partitions(ends, (), give_up=True)
+            await until_partitions(ends, (), fail_early=True)
         await admin.create_topics([NewTopic(topic, 1, 1)])
         await until_partitions(ends, {0})

@@ -40,7 +40,7 @@ async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 
 @contextmanager
-def kept_below(most: int) -> Iterator[None]:
+def memory_below(most: int) -> Iterator[None]:
     tracemalloc.start()
     try:
         yield
@@ -71,21 +71,21 @@ async def test_records_that_do_not_match_are_not_kept(mesh: WorkerRuntime, log: 
     await mesh.producer.records.send(log.name, b"1", key=b"mine", headers=[])
     await fill(mesh, log.name, partition=number)
     last = await mesh.producer.records.send(log.name, b"2", key=b"mine", headers=[])
-    with kept_below(KEPT):
+    with memory_below(KEPT):
         found = await mesh.logs.lookups.read_key(log.name, "mine")
     assert [record.value for record in found] == [b"1", b"2"]
-    with kept_below(KEPT):
+    with memory_below(KEPT):
         newest = await mesh.logs.lookups.last_of_key(log.name, "mine", [Window("beginning")])
     assert newest is not None
     assert newest.position == last
-    with kept_below(KEPT):
+    with memory_below(KEPT):
         assert await mesh.logs.lookups.read_at(log.name, [last]) == {last: newest}
 
 
 async def test_the_result_of_a_look_up_is_bounded(mesh: WorkerRuntime, log: Topic) -> None:
     await fill(mesh, log.name, partition=0)
     lookups = LogLookup(mesh.logs.open_stream, mesh.admin, max_bytes=10 * MIB)
-    with kept_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="are larger than 10 MiB: narrow the search"):
+    with memory_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="are larger than 10 MiB: narrow the search"):
         await lookups.matching(log.name, lambda _: True)
 
 
@@ -124,16 +124,16 @@ async def test_dead_letters_are_listed_without_their_messages(mesh: WorkerRuntim
     )
     await fill(mesh, dead_letter_topic_name(tier))
     admin = DeadLetterAdmin(mesh.logs, mesh.settings.tenant)
-    with kept_below(KEPT):
+    with memory_below(KEPT):
         letters = await admin.select(DeadLetterFilter(tier=tier))
     assert len(letters) == BIG
-    with kept_below(KEPT):
+    with memory_below(KEPT):
         letter = await admin.load_message(letters[-1])
     assert len(letter.record.value or b"") == letter.size == 900_000
 
 
 @pytest.mark.parametrize("of", ["a run by Kafka", "trace", "scores", "policy log", "policy recent"])
-async def test_commands_keep_only_what_they_show(
+async def test_commands_keep_in_memory_only_what_they_show(
     mesh: WorkerRuntime, log: Topic, of: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, name in ((lookup, "SPANS"), (lookup, "RECORDS"), (lookup, "SCORES"), (decision_log, "DECISIONS")):
@@ -141,7 +141,7 @@ async def test_commands_keep_only_what_they_show(
     runs = lookup.RunLog(mesh.logs, mesh.settings.clock_skew)
     run = derive_run_id("poise.ask.interactive", 0, Random().getrandbits(40), time.time())
     await fill(mesh, log.name, partition=await mesh.logs.partition_of(log.name, run.encode()))
-    with kept_below(KEPT):
+    with memory_below(KEPT):
         match of:
             case "a run by Kafka":
                 assert (

@@ -49,7 +49,7 @@ class Log:
             while self.topic.name in await self._mesh.admin.list_topics():  # noqa: ASYNC110 - the broker does not signal it
                 await asyncio.sleep(0.02)
 
-    async def say(self, *texts: str, partition: int = 0) -> Position:
+    async def write(self, *texts: str, partition: int = 0) -> Position:
         for text in texts:
             landed = await self._mesh.producer.records.send(
                 self.topic.name, text.encode(), key=None, headers=[], partition=partition
@@ -75,11 +75,11 @@ async def log(mesh: WorkerRuntime) -> AsyncIterator[Log]:
 
 
 async def test_it_reads_existing_and_new_records(log: Log) -> None:
-    await log.say("a", "b")
+    await log.write("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         assert log.applied == ["a", "b"]
-        await log.say("c", partition=1)
+        await log.write("c", partition=1)
         await reader.wait_until(lambda: log.applied == ["a", "b", "c"])
         assert reader.lag == 0
 
@@ -88,17 +88,17 @@ async def test_it_reads_existing_and_new_records(log: Log) -> None:
 async def test_a_recreated_topic_is_read_again(log: Log, start: str, caplog: pytest.LogCaptureFixture) -> None:
     """Shorter or longer than before: offsets do not reveal it."""
     starts: dict[str, Start] = {"time": time.time() - 60.0, "offsets": {0: 1, 1: 0}}
-    await log.say("a", "b")
+    await log.write("a", "b")
     async with log.reader(starts.get(start, start)) as reader:  # type: ignore[arg-type]
         await reader.wait_until_open()
-        await log.say("c")
+        await log.write("c")
         await reader.wait_until(lambda: log.applied[-1:] == ["c"])
         for said in (["x"], ["1", "2", "3", "4", "5", "6"]):
             caplog.clear()
             resets = log.resets
             await log.delete()
             await log.create()
-            await log.say(*said)
+            await log.write(*said)
             await reader.wait_until(lambda resets=resets, said=said: log.resets > resets and log.applied == said)  # type: ignore[misc]
             assert log.resets == resets + 1
             (message,) = [line for line in caplog.messages if "it is read again" in line]
@@ -107,7 +107,7 @@ async def test_a_recreated_topic_is_read_again(log: Log, start: str, caplog: pyt
 
 async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: Log) -> None:
     """Records below the old position would silently count as read."""
-    await log.say("a", "b")
+    await log.write("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         assert reader._stream is not None
@@ -115,7 +115,7 @@ async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: Log) -
         consumer.pause(*consumer.assignment())
         await log.delete()
         await log.create()
-        await log.say("1", "2", "3", "4")
+        await log.write("1", "2", "3", "4")
         consumer.resume(*consumer.assignment())
         await reader.wait_until(lambda: log.applied == ["1", "2", "3", "4"])
         assert log.resets == 1
@@ -123,7 +123,7 @@ async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: Log) -
 
 async def test_a_truncated_log_is_read_again(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     """Restored from an older copy, it ends before the reader's position, and has the same id."""
-    await log.say("a", "b")
+    await log.write("a", "b")
     async with log.reader({0: 7, 1: 0}) as reader:
         await reader.wait_until(lambda: log.applied == ["a", "b"])
         assert log.resets == 1
@@ -131,7 +131,7 @@ async def test_a_truncated_log_is_read_again(log: Log, caplog: pytest.LogCapture
 
 
 async def test_a_log_truncated_while_it_is_read_is_read_again(log: Log, caplog: pytest.LogCaptureFixture) -> None:
-    await log.say("a", "b")
+    await log.write("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         assert reader._stream is not None
@@ -144,7 +144,7 @@ async def test_a_log_truncated_while_it_is_read_is_read_again(log: Log, caplog: 
 
 
 async def test_records_deleted_before_they_were_read_are_skipped(log: Log, mesh: WorkerRuntime) -> None:
-    await log.say("a", "b")
+    await log.write("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         assert reader._stream is not None
@@ -152,7 +152,7 @@ async def test_records_deleted_before_they_were_read_are_skipped(log: Log, mesh:
         for partition in consumer.assignment():
             consumer.seek(partition, 0)  # like a reader that lags far behind
         await mesh.admin.delete_records_before(log.topic.name, {0: 2})
-        await log.say("c")
+        await log.write("c")
         await reader.wait_until(lambda: "c" in log.applied)
         assert log.resets == 0
 
@@ -164,7 +164,7 @@ async def test_a_topic_that_is_missing_is_waited_for(log: Log) -> None:
         with pytest.raises(SetupError, match=r"was not read to its end in 0\.1 s: topic .* does not exist"):
             await reader.wait_until_at_end(0.1)
         await log.create()
-        await log.say("a")
+        await log.write("a")
         await reader.wait_until(lambda: log.applied == ["a"])
         assert log.resets == 0
 
@@ -176,14 +176,14 @@ async def test_partitions_that_are_added_are_read_too(log: Log, mesh: WorkerRunt
         async with asyncio.timeout(10):
             while (await mesh.admin.metadata(log.topic.name)).partitions < 3:  # noqa: ASYNC110 - the broker does not signal it
                 await asyncio.sleep(0.02)
-        await log.say("a", partition=2)
+        await log.write("a", partition=2)
         await reader.wait_until(lambda: log.applied == ["a"])
 
 
 async def test_a_record_that_cannot_be_applied_is_skipped(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     async with log.reader() as reader:
         await log._mesh.producer.records.send(log.topic.name, b"\xff", key=None, headers=[], partition=0)
-        await log.say("a")
+        await log.write("a")
         await reader.wait_until(lambda: log.applied == ["a"])
     assert f"{log.topic.name}/0/0 cannot be applied and is skipped: UnicodeDecodeError" in caplog.text
 
@@ -195,7 +195,7 @@ async def test_an_error_that_is_not_the_records_fault_ends_the_process(
     def fail(_: Record) -> None:
         raise error
 
-    await log.say("a")
+    await log.write("a")
     async with LogReader(mesh.logs.access, log.topic.name, fail) as reader:
         with pytest.raises(SetupError, match=f"reader of {log.topic.name} has failed: .*{error}"):
             await mesh.wait_for_stop()
@@ -228,6 +228,6 @@ async def test_a_reader_whose_fetcher_has_stopped_reconnects(
         fetcher: Any = reader._stream._consumer._fetcher
         for task in (fetcher._fetch_task, *fetcher._pending_tasks):
             task.cancel()
-        await log.say("a")
+        await log.write("a")
         await reader.wait_until(lambda: log.applied == ["a"])
     assert "the broker does not answer fetches of partition 0, 1: trying again" in caplog.text

@@ -73,7 +73,7 @@ async def ask(outsider: Outsider, *texts: str, topic: str = TOPIC) -> None:
         await outsider.send(topic, Ping(text=text).encode(), key=b"one partition")
 
 
-async def make_again(mesh: WorkerRuntime, topic: str, *, seen: bool) -> None:
+async def recreate(mesh: WorkerRuntime, topic: str, *, seen: bool) -> None:
     """Delete a topic and create it again, before or after the process has noticed that it is missing."""
     client: Any = mesh.admin._client
     partitions = await mesh.admin.partitions(topic)
@@ -101,7 +101,7 @@ async def test_a_topic_recreated_under_a_worker(
         await ask(outsider, "hang", "2", "3", "4", "5")
         await until(lambda: len(handler.handled) == 5)
         with caplog.at_level(logging.WARNING, "poise.kafka"):
-            await make_again(mesh, TOPIC, seen=how == "after a while")
+            await recreate(mesh, TOPIC, seen=how == "after a while")
             await outsider.forget()
             await ask(outsider, *new)
             await until(lambda: set(handler.handled[5:]) == set(new))
@@ -143,7 +143,7 @@ async def test_a_recreated_topic_of_delayed_retries(mesh_settings: MeshSettings,
     async with serving(mesh_settings, Handler().tier) as mesh:
         before = 0
         first, *_ = [await malformed() for _ in range(3)]
-        await make_again(mesh, topic, seen=False)
+        await recreate(mesh, topic, seen=False)
         await outsider.forget()
         before = 1
         assert await malformed() == first

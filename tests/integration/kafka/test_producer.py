@@ -47,18 +47,18 @@ async def topic(bootstrap: str, name: str = "", configs: Mapping[str, str] = FEW
         assert not any(code for _, code, *_ in created.topic_errors), created
         # The broker passes the request to the controller, and gets the configuration of a new topic a moment later.
         async with asyncio.timeout(10):
-            while not await described(client, name):  # noqa: ASYNC110 - another process learns it
+            while not await is_described(client, name):  # noqa: ASYNC110 - another process learns it
                 await asyncio.sleep(0.02)
     return name
 
 
-async def described(client: AIOKafkaAdminClient, name: str) -> bool:
+async def is_described(client: AIOKafkaAdminClient, name: str) -> bool:
     """Return whether the broker knows a topic's configuration."""
     responses: list[Any] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     return not any(resource[0] for response in responses for resource in response.resources)
 
 
-def own() -> str:
+def custom_topic() -> str:
     """Return the name of a custom tier's topic."""
     return f"poise.t{uuid4().hex[:8]}.requests.interactive"
 
@@ -124,11 +124,11 @@ async def test_records_with_many_headers_can_be_decoded_by_a_consumer(kafka: str
 # -- sizes -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", "own"])
+@pytest.mark.parametrize("name", ["", "custom"])
 async def test_a_record_that_is_too_large_is_rejected_before_it_is_sent(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int], name: str
 ) -> None:
-    name = await topic(kafka, own() if name else "")
+    name = await topic(kafka, custom_topic() if name else "")
     assert await send(mesh, name) == 0
     for _ in range(3):
         with pytest.raises(RecordTooLargeError, match=rf"5\d{{4}} bytes is larger than {name} takes.* {SMALL} at most"):
@@ -139,11 +139,11 @@ async def test_a_record_that_is_too_large_is_rejected_before_it_is_sent(
     assert replacements() == 0
 
 
-@pytest.mark.parametrize("name", ["", "own"])
+@pytest.mark.parametrize("name", ["", "custom"])
 async def test_a_record_that_fits_alone_fits_with_others(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int], name: str
 ) -> None:
-    name = await topic(kafka, own() if name else "")
+    name = await topic(kafka, custom_topic() if name else "")
     offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(300)))
     assert sorted(offsets) == list(range(300))
     room = SMALL - 200  # the estimated size is some twenty bytes too high
@@ -155,7 +155,7 @@ async def test_an_operator_may_change_a_size_limit(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int]
 ) -> None:
     """The broker rejects what fit before: the limit is fetched, the producer replaced, and what fits is written."""
-    name = await topic(kafka, own(), {})
+    name = await topic(kafka, custom_topic(), {})
     await send(mesh, name)
     await configure(kafka, name, max_message_bytes=str(SMALL))
     outcomes = await asyncio.gather(
@@ -183,7 +183,7 @@ async def test_a_broker_that_does_not_report_a_size_limit(
 
     monkeypatch.setattr(mesh.producer.records.limits, "_fetch", may_not_be_read)
     monkeypatch.setattr(mesh.producer.records.limits._lookup, "_fetch", may_not_be_read)
-    name = await topic(kafka, own())
+    name = await topic(kafka, custom_topic())
     assert await send(mesh, name) == 0
     offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(100)))
     assert sorted(offsets) == list(range(1, 101))
@@ -200,7 +200,7 @@ async def test_a_broker_that_does_not_report_a_size_limit(
 async def test_a_sequence_gap_causes_one_replacement_for_all(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int]
 ) -> None:
-    name = await topic(kafka, own(), {})
+    name = await topic(kafka, custom_topic(), {})
     await send(mesh, name)
     before: Any = main(mesh)
     before._txn_manager.increment_sequence_number(TopicPartition(name, 0), 5)  # like a batch that was never written
@@ -217,7 +217,7 @@ async def test_a_sender_that_ended_is_replaced(
     kafka: str, mesh: WorkerRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug may end aiokafka's sender task; then every send raises, for ever."""
-    name = await topic(kafka, own(), {})
+    name = await topic(kafka, custom_topic(), {})
     await send(mesh, name)
     sender: Any = main(mesh)._sender
 
@@ -250,7 +250,7 @@ async def test_errors_of_a_foreign_topic_do_not_affect_poises_own_topics(
 async def test_a_forbidden_topic_is_not_tried_with_each_record(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = await topic(kafka, own(), {})
+    name = await topic(kafka, custom_topic(), {})
     await send(mesh, name)
     sent: Any = AIOKafkaProducer.send
 

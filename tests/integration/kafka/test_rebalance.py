@@ -1,4 +1,4 @@
-"""Commits around rebalances: DESIGN's promise, sentence by sentence."""
+"""Commits around rebalances: each sentence of the promise in DESIGN has a test."""
 
 import asyncio
 from collections import Counter

@@ -24,17 +24,17 @@ class Named(Message):
     by: str
 
 
-class Who(Request[Named]):
+class WhichWorker(Request[Named]):
     kind: ClassVar[str] = "who/1"
     reply: ClassVar[type[Named]] = Named
     tier: ClassVar[str] = f"named-{uuid4().hex[:8]}"
 
 
 def worker(name: str) -> Tier:
-    async def tell(_: Who, __: Context) -> Named:
+    async def name_worker(_: WhichWorker, __: Context) -> Named:
         return Named(by=name)
 
-    return Tier(Who.tier, {Who: tell})
+    return Tier(WhichWorker.tier, {WhichWorker: name_worker})
 
 
 async def ended(mesh: WorkerRuntime, tier: Tier) -> str:
@@ -49,13 +49,13 @@ async def test_the_second_process_of_a_name_fences_the_first_which_ends_with_the
 ) -> None:
     name = f"twin-{uuid4().hex[:8]}"
     twin = mesh_settings.model_copy(update={"instance": name})
-    async with WorkerRuntime(twin, tier=Who.tier) as first:
+    async with WorkerRuntime(twin, tier=WhichWorker.tier) as first:
         ending = asyncio.create_task(ended(first, worker("first")))
         await until(lambda: all(first.readiness().values()))
         async with WorkerRuntime(mesh_settings, tier="client") as client:
-            assert (await client.rpc.call(Who())).by == "first"
+            assert (await client.rpc.call(WhichWorker())).by == "first"
             async with serving(twin, worker("second")):
                 said = await asyncio.wait_for(ending, WITHIN)
-                assert [(await client.rpc.call(Who())).by for _ in range(12)] == ["second"] * 12
+                assert [(await client.rpc.call(WhichWorker())).by for _ in range(12)] == ["second"] * 12
     assert f"another process also has the name {name}: set POISE_INSTANCE to a unique name" in said
     assert "\n" not in said

@@ -34,7 +34,7 @@ async def answer(_ask: Ask, context: Context) -> Answer:
 ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 
-async def letters_of(mesh: WorkerRuntime, topic: str, partition: int, first: int) -> list[Record]:
+async def read_dead_letters(mesh: WorkerRuntime, topic: str, partition: int, first: int) -> list[Record]:
     """Return the dead letters of the batch that begins at an offset."""
     letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     batches = [one for one in letters if (one.header("poise-dead-batch") or "").startswith(f"{first}-")]
@@ -61,7 +61,7 @@ async def test_batches_that_a_broker_accepts_and_no_client_decodes(
         async with raw_producer(mesh_settings.broker) as producer:
             first = await producer.write(ASK_INTERACTIVE.name, 3, raw)
         assert await ask_behind(outsider, mesh_settings.broker, ASK_INTERACTIVE.name, 3) == "fine"
-        (letter,) = await letters_of(mesh, ASK_INTERACTIVE.name, 3, first)
+        (letter,) = await read_dead_letters(mesh, ASK_INTERACTIVE.name, 3, first)
     assert letter.value is not None
     assert letter.value[16:] == raw[16:], "unchanged, except for the offset and the epoch that the broker sets"
     assert letter.header("poise-dead-error") == "UndecodableBatchError"
@@ -77,17 +77,18 @@ async def test_a_byte_changed_on_disk(mesh_settings: MeshSettings, outsider: Out
         first = await producer.write(topic, 4, batch([b"{}", b"{}", b"{}"]))
     flip(kafka_node.directory / "data", topic, 4, first)
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        await until_kept(mesh, topic, 4, first)  # the last in its partition: only its header tells where to continue
+        # The last batch in its partition: only its header tells where to continue.
+        await until_dead_lettered(mesh, topic, 4, first)
         assert await ask_behind(outsider, mesh_settings.broker, topic, 4) == "fine"
     async with serving(mesh_settings, ORCHESTRATION) as mesh:  # another worker, from the committed offset
         assert await ask_behind(outsider, mesh_settings.broker, topic, 4) == "fine"
-        (letter,) = await letters_of(mesh, topic, 4, first)
+        (letter,) = await read_dead_letters(mesh, topic, 4, first)
     assert letter.header("poise-dead-batch") == f"{first}-{first + 2}"
     assert "checksum" in (letter.header("poise-dead-message") or "")
 
 
-async def until_kept(mesh: WorkerRuntime, topic: str, partition: int, first: int) -> None:
-    while not await letters_of(mesh, topic, partition, first):
+async def until_dead_lettered(mesh: WorkerRuntime, topic: str, partition: int, first: int) -> None:
+    while not await read_dead_letters(mesh, topic, partition, first):
         pass
 
 
@@ -96,15 +97,15 @@ async def test_on_a_topic_of_delayed_retries(mesh_settings: MeshSettings) -> Non
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         async with raw_producer(mesh_settings.broker) as producer:
             first = await producer.write(topic, 1, DAMAGED["two frames"]())
-        await until_kept(mesh, topic, 1, first)
+        await until_dead_lettered(mesh, topic, 1, first)
 
 
 async def test_an_undecodable_batch_is_not_redriven(mesh_settings: MeshSettings) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         async with raw_producer(mesh_settings.broker) as producer:
             first = await producer.write(ASK_INTERACTIVE.name, 5, DAMAGED["two frames"]())
-        await until_kept(mesh, ASK_INTERACTIVE.name, 5, first)
-        (letter,) = await letters_of(mesh, ASK_INTERACTIVE.name, 5, first)
+        await until_dead_lettered(mesh, ASK_INTERACTIVE.name, 5, first)
+        (letter,) = await read_dead_letters(mesh, ASK_INTERACTIVE.name, 5, first)
         chosen = DeadLetterFilter(ids=frozenset({f"orchestration/0/{letter.offset}"}))
         outcomes = [
             one async for one in DeadLetterAdmin(mesh.logs, mesh.settings.tenant).redrive(chosen, RedriveOptions())
@@ -127,9 +128,9 @@ async def test_an_undecodable_batch_in_a_log_with_many_readers(mesh_settings: Me
     for _ in range(3):
         async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
             assert [record.value for record in await mesh.logs.read_topic(topic)] == [b"before", b"behind"]
-            await until_kept(mesh, topic, 0, 1)
+            await until_dead_lettered(mesh, topic, 0, 1)
     async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
-        assert len(await letters_of(mesh, topic, 0, 1)) == 1
+        assert len(await read_dead_letters(mesh, topic, 0, 1)) == 1
 
 
 async def test_cancellations_and_replies_behind_an_undecodable_batch_are_read(mesh_settings: MeshSettings) -> None:

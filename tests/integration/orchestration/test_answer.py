@@ -31,8 +31,8 @@ PASSAGE = Passage(id="lamp#0", source="lamp", text=SENTENCE, score=1.0, age=1.0)
 
 
 @dataclass
-class Others:
-    """What the other tiers were asked, and how."""
+class ScriptedTiers:
+    """Scripted retrieval and inference tiers that record their requests."""
 
     asked: dict[str, Context] = field(default_factory=dict)
     writes: bool = True
@@ -57,17 +57,17 @@ class Others:
 
 
 @asynccontextmanager
-async def mesh_of(
-    settings: MeshSettings, others: Others, answering: OrchestrationSettings | None = None
+async def running_mesh(
+    settings: MeshSettings, tiers: ScriptedTiers, orchestration: OrchestrationSettings | None = None
 ) -> AsyncIterator[WorkerRuntime]:
-    """A worker of each tier that answering takes; yields a client."""
-    tiers = (
-        Tier("orchestration", handlers(answering or OrchestrationSettings())),
-        Tier("retrieval", {Retrieve: others.find}),
-        Tier("inference", {Generate: others.write}),
+    """Run a worker of each tier that an answer needs; yield a client."""
+    served = (
+        Tier("orchestration", handlers(orchestration or OrchestrationSettings())),
+        Tier("retrieval", {Retrieve: tiers.find}),
+        Tier("inference", {Generate: tiers.write}),
     )
     async with AsyncExitStack() as stack:
-        for tier in tiers:
+        for tier in served:
             await stack.enter_async_context(serving(settings, tier))
         yield await stack.enter_async_context(WorkerRuntime(settings, tier="client"))
 
@@ -77,43 +77,43 @@ def new_run() -> str:
 
 
 async def test_each_step_carries_the_runs_identity_and_epoch(mesh_settings: MeshSettings) -> None:
-    others, run = Others(), new_run()
-    async with mesh_of(mesh_settings, others) as mesh:
+    tiers, run = ScriptedTiers(), new_run()
+    async with running_mesh(mesh_settings, tiers) as mesh:
         answer = await mesh.rpc.call(
             ASK, CallOptions(run=run, step="ask", tenant="acme", lane="batch", min_epoch=EPOCH)
         )
         (record,) = await mesh.logs.read_key(RECORDS.name, run)
 
     assert (answer.text, answer.rung, answer.epoch, answer.run_id) == (SENTENCE, "primary", LATER, run)
-    assert {step: (asked.run, asked.tenant, asked.lane) for step, asked in others.asked.items()} == {
+    assert {step: (asked.run, asked.tenant, asked.lane) for step, asked in tiers.asked.items()} == {
         "retrieve": (run, "acme", "batch"),
         "generate": (run, "acme", "batch"),
     }
-    assert others.asked["retrieve"].envelope.min_epoch == EPOCH
+    assert tiers.asked["retrieve"].envelope.min_epoch == EPOCH
     assert RunRecord.parse(record.value or b"").answer == answer
 
 
 async def test_an_unresponsive_model_leaves_time_for_another_rung(mesh_settings: MeshSettings) -> None:
-    async with mesh_of(mesh_settings, Others(writes=False)) as mesh:
+    async with running_mesh(mesh_settings, ScriptedTiers(writes=False)) as mesh:
         answer = await mesh.rpc.call(ASK, CallOptions(run=new_run(), step="ask", deadline=time.time() + 3))
     assert (answer.text, answer.rung) == (SENTENCE, "extractive")
     assert (answer.reason or "").startswith("the model failed")
 
 
 async def test_a_redelivered_ask_gets_the_same_answer(mesh_settings: MeshSettings) -> None:
-    others, run = Others(), new_run()
-    async with mesh_of(mesh_settings, others) as mesh:
+    tiers, run = ScriptedTiers(), new_run()
+    async with running_mesh(mesh_settings, tiers) as mesh:
         first = await mesh.rpc.call(ASK, CallOptions(run=run, step="ask"))
-        others.asked.clear()
+        tiers.asked.clear()
         again = await mesh.rpc.call(ASK, CallOptions(run=run, step="ask"))
         records = await mesh.logs.read_key(RECORDS.name, run)
     assert again == first
-    assert not others.asked
+    assert not tiers.asked
     assert len(records) == 1
 
 
 async def read(mesh: WorkerRuntime, deadline: float | None = None) -> tuple[list[str], list[Reset], Answer]:
-    """Ask for a stream; returns what was shown between its resets, those, and the answer."""
+    """Ask for a stream; return the texts between its resets, the resets and the answer."""
     shown, resets = [""], []
     async for item in mesh.rpc.stream(ASK, CallOptions(run=new_run(), step="ask", deadline=deadline)):
         match item:
@@ -128,18 +128,18 @@ async def read(mesh: WorkerRuntime, deadline: float | None = None) -> tuple[list
 
 
 async def test_the_models_tokens_are_streamed(mesh_settings: MeshSettings) -> None:
-    others = Others()
-    async with mesh_of(mesh_settings, others) as mesh:
+    tiers = ScriptedTiers()
+    async with running_mesh(mesh_settings, tiers) as mesh:
         shown, resets, answer = await read(mesh)
         plain = await mesh.rpc.call(ASK, CallOptions(run=new_run(), step="ask"))
     assert ([text.strip() for text in shown], resets) == ([SENTENCE], [])
     assert (answer.text, answer.rung) == (plain.text, plain.rung) == (SENTENCE, "primary")
-    assert others.asked["generate"].stream_writer is None  # by the second ask, which did not want them
+    assert tiers.asked["generate"].stream_writer is None  # of the second ask, which requested no stream
 
 
 async def test_ungrounded_tokens_are_reset(mesh_settings: MeshSettings) -> None:
     made_up = "It was lit by Bruno Falk in 1902 with gas from Norway."
-    async with mesh_of(mesh_settings, Others(says=made_up)) as mesh:
+    async with running_mesh(mesh_settings, ScriptedTiers(says=made_up)) as mesh:
         shown, (reset,), answer = await read(mesh)
     assert [text.strip() for text in shown] == [made_up, SENTENCE]
     assert (answer.text, answer.rung) == (SENTENCE, "extractive")
@@ -147,7 +147,7 @@ async def test_ungrounded_tokens_are_reset(mesh_settings: MeshSettings) -> None:
 
 
 async def test_the_tokens_of_an_interrupted_model_are_reset(mesh_settings: MeshSettings) -> None:
-    async with mesh_of(mesh_settings, Others(writes=False)) as mesh:
+    async with running_mesh(mesh_settings, ScriptedTiers(writes=False)) as mesh:
         shown, (*_, reset), answer = await read(mesh, deadline=time.time() + 3)
     assert (shown[0].strip(), shown[-1]) == (SENTENCE, answer.text)
     assert (answer.rung, reset.rung) == ("extractive", "extractive")
@@ -160,7 +160,7 @@ MADE_UP = "It was lit by Bruno Falk in 1902 with gas from Norway."
 
 
 async def test_a_failover_resets_the_first_variants_tokens(mesh_settings: MeshSettings) -> None:
-    async with mesh_of(mesh_settings, Others(says=MADE_UP), TWO) as mesh:
+    async with running_mesh(mesh_settings, ScriptedTiers(says=MADE_UP), TWO) as mesh:
         shown, (reset, *_), answer = await read(mesh)
     assert (shown[0].strip(), shown[-1].strip()) == (MADE_UP, SENTENCE)
     assert (answer.text, answer.rung, answer.variant) == (SENTENCE, "variant", "spare")
@@ -168,7 +168,7 @@ async def test_a_failover_resets_the_first_variants_tokens(mesh_settings: MeshSe
 
 
 async def test_the_tokens_of_two_rejected_variants_are_reset(mesh_settings: MeshSettings) -> None:
-    async with mesh_of(mesh_settings, Others(says=MADE_UP, spare_says=f"{MADE_UP} Twice."), TWO) as mesh:
+    async with running_mesh(mesh_settings, ScriptedTiers(says=MADE_UP, spare_says=f"{MADE_UP} Twice."), TWO) as mesh:
         shown, resets, answer = await read(mesh)
     assert (shown[0].strip(), shown[-1]) == (MADE_UP, SENTENCE)
     assert (answer.text, answer.rung) == (SENTENCE, "extractive")

@@ -36,8 +36,8 @@ FOUND = Passages(passages=(Passage(id="lamp#0", source="lamp", text=SENTENCE, sc
 CONTEXTS = {"big": 8_000, "small": 4_000, "huge": 200_000}
 
 
-class Setting:
-    """What a test has: who answers, the worker's breakers and their clock."""
+class FailoverMesh:
+    """A client, the worker's breakers and their clock."""
 
     def __init__(self, client: WorkerRuntime, breakers: Breakers, clock: list[float]) -> None:
         self.client = client
@@ -45,7 +45,7 @@ class Setting:
         self.clock = clock
 
     async def ask(self, within: float = 20.0) -> tuple[Answer, RunRecord]:
-        """Ask; gives the answer and the run's record."""
+        """Ask; return the answer and the run record."""
         run = new_run_id(time.time(), Random())
         answer = await self.client.rpc.call(ASK, CallOptions(run=run, step="ask", deadline=time.time() + within))
         (record,) = await self.client.logs.read_key(RECORDS.name, run)
@@ -55,8 +55,8 @@ class Setting:
 @asynccontextmanager
 async def setting(
     settings: MeshSettings, models: Mapping[str, FakeModelServer], **limits: Any
-) -> AsyncIterator[Setting]:
-    """The variants by name, each with a backend of its own; the first one is drawn, the others stand by."""
+) -> AsyncIterator[FailoverMesh]:
+    """Run variants with one backend each; the first one is drawn, the others are for failover."""
 
     async def find(_: Retrieve, __: Context) -> Passages:
         return FOUND
@@ -79,7 +79,7 @@ async def setting(
             Tier("inference", inference_handlers(backends)),
         ):
             await stack.enter_async_context(serving(settings, tier))
-        yield Setting(await stack.enter_async_context(WorkerRuntime(settings, tier="client")), breakers, clock)
+        yield FailoverMesh(await stack.enter_async_context(WorkerRuntime(settings, tier="client")), breakers, clock)
 
 
 async def test_a_failing_variant_is_skipped_until_a_probe_succeeds(
@@ -117,7 +117,7 @@ async def test_a_failing_variant_is_skipped_until_a_probe_succeeds(
 async def test_a_hanging_variant_leaves_time_for_another(mesh_settings: MeshSettings) -> None:
     big, small = FakeModelServer(None), FakeModelServer(completion(OTHERS))
     async with setting(mesh_settings, {"big": big, "small": small}, min_calls=1) as here:
-        answer, _ = await here.ask(within=6.0)  # a fault in place of an answer, were it too late
+        answer, _ = await here.ask(within=6.0)  # otherwise it is a fault instead of an answer
         assert (answer.rung, answer.variant) == ("variant", "small")
         assert here.breakers.states()["big"] == "open"
         await here.ask(within=6.0)
@@ -182,8 +182,8 @@ async def test_with_all_variants_down_the_answer_is_extractive(
         assert all(re.fullmatch(told, reason) for reason in (answer.reason or "").split("; "))
 
 
-class Gone(FakeModelServer):
-    """Nobody listens where it was."""
+class UnreachableModelServer(FakeModelServer):
+    """A model server whose port refuses connections."""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["FakeModelServer"]:
@@ -193,7 +193,7 @@ class Gone(FakeModelServer):
 
 
 async def test_no_reply_has_the_models_addresses(mesh_settings: MeshSettings) -> None:
-    models = {"big": Gone(completion(OTHERS)), "small": FakeModelServer(None)}
+    models = {"big": UnreachableModelServer(completion(OTHERS)), "small": FakeModelServer(None)}
     async with setting(mesh_settings, models) as mesh:
         address = models["small"].url.removeprefix("http://")
         models["small"].answer = "502 Bad", {"error": {"message": f"upstream http://{address}/v1 refused"}}

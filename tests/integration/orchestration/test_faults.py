@@ -26,10 +26,10 @@ pytestmark = pytest.mark.integration
 WITHIN = 20.0
 
 
-async def seen(runs: RunEndpoints, run: str) -> RunView:
-    """What a gateway that was not asked shows, once there is a record."""
+async def wait_for_record(runs: RunEndpoints, run: str) -> RunView:
+    """Wait until another gateway shows the run record; return it."""
     async with asyncio.timeout(WITHIN):
-        while (view := await runs._view(run)) is None:  # noqa: ASYNC110 - only the log knows
+        while (view := await runs._view(run)) is None:  # noqa: ASYNC110 - the record arrives in the log
             await asyncio.sleep(0.05)
     return view
 
@@ -42,7 +42,7 @@ async def fail(_ask: Ask, _context: Context) -> Answer:
     raise TerminalError("there is nothing to be done")
 
 
-def runs_of(mesh: WorkerRuntime) -> RunEndpoints:
+def run_endpoints(mesh: WorkerRuntime) -> RunEndpoints:
     settings = GatewaySettings()
     return RunEndpoints(mesh, settings, WriteRateLimiter(settings.limits))
 
@@ -56,7 +56,7 @@ async def test_a_fault_is_recorded(
     async with serving(mesh_settings, tier), WorkerRuntime(mesh_settings, tier="gateway") as mesh:
         with pytest.raises(PoiseError):
             await mesh.rpc.call(Ask(question="Why?"), CallOptions(run=run, step="ask", deadline=time.time() + 1))
-        view = await seen(runs_of(mesh), run)
+        view = await wait_for_record(run_endpoints(mesh), run)
     assert (view.status, view.outcome) == ("finished", outcome)
     record = view.record
     assert isinstance(record, RunRecord)
@@ -77,4 +77,4 @@ async def test_a_cancelled_run_is_recorded(mesh_settings: MeshSettings) -> None:
         await mesh.rpc.cancel(run)
         with pytest.raises(PoiseError):
             await asking
-        assert (await seen(runs_of(mesh), run)).outcome == "cancelled"
+        assert (await wait_for_record(run_endpoints(mesh), run)).outcome == "cancelled"

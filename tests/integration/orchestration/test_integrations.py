@@ -39,13 +39,13 @@ async def find(_: Retrieve, _context: Context) -> Passages:
 
 
 async def write(request: Generate, _: Context) -> Completion:
-    """A model that copies the last sentence it was given."""
+    """Return the last sentence of the prompt."""
     text = request.messages[-1].content.partition("\n\n")[0].splitlines()[-1]
     return Completion(text=text, model="m", backend="default", finish_reason="stop")
 
 
 @asynccontextmanager
-async def mesh_of(settings: MeshSettings, server: ScriptedServer) -> AsyncIterator[WorkerRuntime]:
+async def running_mesh(settings: MeshSettings, server: ScriptedServer) -> AsyncIterator[WorkerRuntime]:
     almanac = {"url": f"{server.url}/?q={{question}}", "pointer": "/text", "source": "Almanac", "stale_if_error": 60}
     given = IntegrationSettings.model_validate({"integrations": {"almanac": almanac}})
     async with AsyncExitStack() as stack:
@@ -67,7 +67,10 @@ async def ask(mesh: WorkerRuntime, within: float = 20.0, tenant: str = "acme") -
 
 
 async def test_a_reply_is_cited_and_an_empty_one_is_replaced_by_the_last_good_one(mesh_settings: MeshSettings) -> None:
-    async with scripted_server(OK, http_response("200 OK", b"{}")) as server, mesh_of(mesh_settings, server) as mesh:
+    async with (
+        scripted_server(OK, http_response("200 OK", b"{}")) as server,
+        running_mesh(mesh_settings, server) as mesh,
+    ):
         answer = await ask(mesh)
         assert (answer.text, answer.rung, answer.degraded) == (SENTENCE, "primary", ())
         assert [(c.source, c.passage) for c in answer.citations] == [("Almanac", "integration:almanac#0")]
@@ -89,7 +92,7 @@ async def test_a_reply_is_cited_and_an_empty_one_is_replaced_by_the_last_good_on
 
 
 async def test_a_hanging_integration_leaves_time_to_answer(mesh_settings: MeshSettings) -> None:
-    async with scripted_server(HANG) as server, mesh_of(mesh_settings, server) as mesh:
+    async with scripted_server(HANG) as server, running_mesh(mesh_settings, server) as mesh:
         answer = await ask(mesh, within=6)
         assert answer.retrieval == "hybrid"
         assert answer.rung != "canned"

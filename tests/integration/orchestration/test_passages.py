@@ -37,10 +37,10 @@ NOTHING = Passages(passages=(), epoch=LATER, mode="none")
 
 @dataclass
 class Retrieval:
-    """What the retrieval tier does."""
+    """A scripted retrieval tier."""
 
     finds: Passages | Exception | None = FOUND
-    """None = it hangs."""
+    """None = the tier hangs."""
 
     async def find(self, _: Retrieve, __: Context) -> Passages:
         if self.finds is None:
@@ -56,7 +56,7 @@ async def write(_: Generate, __: Context) -> Completion:
 
 
 @asynccontextmanager
-async def mesh_of(
+async def running_mesh(
     settings: MeshSettings, retrieval: Retrieval, passages_ttl: float = 60.0
 ) -> AsyncIterator[WorkerRuntime]:
     answering = OrchestrationSettings.model_validate({"ladder": {"passages_ttl": passages_ttl}})
@@ -77,7 +77,7 @@ async def ask(
 ) -> Answer:
     run = new_run_id(time.time(), Random())
     deadline = time.time() + within
-    question = f"Who lit the lamp of Harrow Point ({question})?"  # the Valkey is all tests'
+    question = f"Who lit the lamp of Harrow Point ({question})?"  # all tests share the Valkey
     return await mesh.rpc.call(
         Ask(question=question), CallOptions(run=run, step="ask", tenant=tenant, deadline=deadline, min_epoch=min_epoch)
     )
@@ -85,7 +85,7 @@ async def ask(
 
 async def test_cached_passages_are_used_and_marked(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
-    async with mesh_of(mesh_settings, retrieval) as mesh:
+    async with running_mesh(mesh_settings, retrieval) as mesh:
         first = await ask(mesh, "stands in")
         assert (first.rung, first.retrieval, first.degraded) == ("primary", "hybrid", ())
         retrieval.finds = UnavailableError("the index is away")
@@ -100,7 +100,7 @@ async def test_cached_passages_are_used_and_marked(mesh_settings: MeshSettings) 
 
 async def test_retrieval_that_hangs_leaves_time_for_the_passages_and_a_model(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
-    async with mesh_of(mesh_settings, retrieval) as mesh:
+    async with running_mesh(mesh_settings, retrieval) as mesh:
         await ask(mesh, "hangs")
         retrieval.finds = None
         answer = await ask(mesh, "hangs", within=4.0)
@@ -109,7 +109,7 @@ async def test_retrieval_that_hangs_leaves_time_for_the_passages_and_a_model(mes
 
 async def test_cached_passages_are_not_used_if_the_index_finds_nothing(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
-    async with mesh_of(mesh_settings, retrieval) as mesh:
+    async with running_mesh(mesh_settings, retrieval) as mesh:
         await ask(mesh, "deleted")
         retrieval.finds = NOTHING
         answer = await ask(mesh, "deleted")
@@ -121,7 +121,7 @@ async def test_cached_passages_are_not_used_if_the_index_finds_nothing(mesh_sett
 
 async def test_cached_passages_below_the_requested_epoch_are_not_used(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
-    async with mesh_of(mesh_settings, retrieval) as mesh:
+    async with running_mesh(mesh_settings, retrieval) as mesh:
         await ask(mesh, "epoch")
         retrieval.finds = UnavailableError("the index is away")
         answers = [await ask(mesh, "epoch", min_epoch=epoch) for epoch in (EPOCH, LATER)]
@@ -130,7 +130,7 @@ async def test_cached_passages_below_the_requested_epoch_are_not_used(mesh_setti
 
 async def test_an_unreachable_epoch_is_the_callers_mistake(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval(invalid_epoch("there is no document"))
-    async with mesh_of(mesh_settings, retrieval) as mesh:
+    async with running_mesh(mesh_settings, retrieval) as mesh:
         with pytest.raises(FaultError, match="there is no document") as error:
             await ask(mesh, "impossible", min_epoch=LATER)
     assert [one.field for one in error.value.fault().errors] == ["poise-min-epoch"]
@@ -140,7 +140,7 @@ async def test_cached_passages_of_deleted_documents_are_not_used(mesh_settings: 
     document = f"deleted-{uuid4().hex}"
     only = FOUND.passages[0].model_copy(update={"id": f"{document}#0"})
     retrieval = Retrieval(FOUND.model_copy(update={"passages": (only,)}))
-    async with mesh_of(mesh_settings, retrieval) as mesh:
+    async with running_mesh(mesh_settings, retrieval) as mesh:
         await ask(mesh, "deleted since")
         retrieval.finds = UnavailableError("the index is away")
         before = await ask(mesh, "deleted since")
@@ -153,7 +153,7 @@ async def test_cached_passages_of_deleted_documents_are_not_used(mesh_settings: 
 
 async def test_passages_are_cached_per_tenant(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
-    async with mesh_of(mesh_settings, retrieval) as mesh:
+    async with running_mesh(mesh_settings, retrieval) as mesh:
         await ask(mesh, "tenant")
         retrieval.finds = UnavailableError("the index is away")
         answer = await ask(mesh, "tenant", tenant="other")
@@ -162,7 +162,7 @@ async def test_passages_are_cached_per_tenant(mesh_settings: MeshSettings) -> No
 
 async def test_passages_are_cached_only_if_configured(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
-    async with mesh_of(mesh_settings, retrieval, passages_ttl=0.0) as mesh:
+    async with running_mesh(mesh_settings, retrieval, passages_ttl=0.0) as mesh:
         await ask(mesh, "not kept")
         retrieval.finds = UnavailableError("the index is away")
         assert (await ask(mesh, "not kept")).rung == "canned"

@@ -62,19 +62,19 @@ FOUND = Passages(passages=(Passage(id="lamp#0", source="lamp", text=SENTENCE, sc
 
 @pytest.fixture
 def name() -> str:
-    """A policy that no other test has."""
+    """Return a unique policy name."""
     return f"policy-{uuid4().hex[:8]}"
 
 
-def settings_of(name: str) -> OrchestrationSettings:
-    """Two variants; the first is drawn until a policy is set."""
+def two_variants(name: str) -> OrchestrationSettings:
+    """Return settings of two variants; the first is drawn until a policy is set."""
     variants = [{"name": "a"}, {"name": "b", "weight": 0}]
     return OrchestrationSettings.model_validate({"policy": name, "variants": variants})
 
 
 @dataclass
 class Worker:
-    """An orchestration worker, and what it handled."""
+    """An orchestration worker and the messages that it handled."""
 
     policy_follower: PolicyFollower
     runs: set[str] = field(default_factory=set)
@@ -82,7 +82,7 @@ class Worker:
 
 @asynccontextmanager
 async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Worker]:
-    """An orchestration worker that follows, ready; stopped as a signal would stop it."""
+    """Run an orchestration worker until it follows the policy; stop it as a signal would."""
     secret = load_secret(own, settings)
     async with (
         WorkerRuntime(settings, tier="orchestration") as mesh,
@@ -107,8 +107,8 @@ async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> A
 
 
 @asynccontextmanager
-async def others(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    """The other tiers, in one process each, and a client."""
+async def other_tiers(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
+    """Run the other tiers, each with its own runtime; yield a client."""
 
     async def find(_: Retrieve, __: Context) -> Passages:
         return FOUND
@@ -136,15 +136,15 @@ async def drawn_for(client: WorkerRuntime, *, asks: int) -> list[tuple[str, Draw
     await asyncio.gather(*(client.rpc.call(ASK, CallOptions(run=run, step="ask")) for run in runs))
     kept = {
         (one.key or b"").decode(): one for one in await client.logs.read_topic(RECORDS.name)
-    }  # and what others left
+    }  # and records of other tests
     draws = [(run, RunRecord.parse(kept[run].value or b"").draw) for run in runs]
     return [(run, draw) for run, draw in draws if draw is not None]
 
 
 async def test_two_workers_draw_by_the_policy_in_force(mesh_settings: MeshSettings, name: str) -> None:
-    own = settings_of(name)
+    own = two_variants(name)
     async with (
-        others(mesh_settings) as client,
+        other_tiers(mesh_settings) as client,
         orchestrating(another(mesh_settings), own) as one,
         orchestrating(another(mesh_settings), own) as other,
     ):
@@ -182,7 +182,7 @@ async def test_a_new_worker_has_the_last_committed_policy(mesh_settings: MeshSet
                 async with transactions.transaction() as transaction:
                     await transaction.send([outgoing(policy_of(3, name, b=1.0))])
                     raise OSError("it dies")
-        async with follow_policy(mesh, settings_of(name), SECRET) as policy_follower:
+        async with follow_policy(mesh, two_variants(name), SECRET) as policy_follower:
             assert policy_follower.current.version == 2
             assert mesh.readiness()["policy"]
 
@@ -193,7 +193,7 @@ async def test_the_policy_stays_in_force_while_the_broker_is_unavailable(tmp_pat
         await topic_setup.apply(settings)
         async with (
             WorkerRuntime(settings, tier="client") as mesh,
-            follow_policy(mesh, settings_of(name), SECRET) as policy_follower,
+            follow_policy(mesh, two_variants(name), SECRET) as policy_follower,
         ):
             await put(mesh, policy_of(1, name, b=1.0))
             await until(lambda: policy_follower.current.version == 1)
@@ -215,7 +215,7 @@ async def test_an_unreadable_log_delays_a_worker_only_for_the_timeout(
     monkeypatch.setattr(module, "START_TIMEOUT", 0.5)
     async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         monkeypatch.setattr(log_reader, "LogStream", away)
-        async with follow_policy(mesh, settings_of(name), SECRET) as policy_follower:
+        async with follow_policy(mesh, two_variants(name), SECRET) as policy_follower:
             assert policy_follower.current.version == 0
             assert not mesh.readiness()["policy"], "it may be far behind"
             monkeypatch.undo()
@@ -224,7 +224,7 @@ async def test_an_unreadable_log_delays_a_worker_only_for_the_timeout(
 
 
 async def test_a_replayed_ask_uses_its_first_draw(mesh_settings: MeshSettings, name: str) -> None:
-    own = settings_of(name)
+    own = two_variants(name)
     policy_follower, drawn = PolicyFollower(own), list[Draw | None]()
 
     class Dies(AnswerWorkflow):
