@@ -89,7 +89,7 @@ class Poise:
         self,
         question: str,
         *,
-        timeout: float = ASK_INTERACTIVE.deadlines.default,  # noqa: ASYNC109 - the deadline goes with the message
+        timeout: float = ASK_INTERACTIVE.deadlines.default,  # noqa: ASYNC109 - the deadline is sent with the message
         conversation: str | None = None,
         min_epoch: Epoch | str | None = None,
         cache: Caching | None = None,
@@ -124,7 +124,7 @@ class Poise:
         self,
         question: str,
         *,
-        timeout: float = ASK_INTERACTIVE.deadlines.default,  # noqa: ASYNC109 - the deadline goes with the message
+        timeout: float = ASK_INTERACTIVE.deadlines.default,  # noqa: ASYNC109 - the deadline is sent with the message
         conversation: str | None = None,
         min_epoch: Epoch | str | None = None,
         cache: Caching | None = None,
@@ -151,7 +151,7 @@ class Poise:
         self,
         request: Request[ReplyT],
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - the deadline goes with the message
+        timeout: float | None = None,  # noqa: ASYNC109 - the deadline is sent with the message
         lane: Lane = "interactive",
         key: str | None = None,
         run: str | None = None,

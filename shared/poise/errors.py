@@ -163,7 +163,7 @@ class InvalidMessageError(MessageError):
 
 
 class UnknownWorkflowError(InvalidMessageError):
-    """An ask names a workflow that does not exist. Anyone can send many, so none is kept as a dead letter."""
+    """An ask names a workflow that does not exist. Anyone can send many, so none becomes a dead letter."""
 
     dead_letter = False
 

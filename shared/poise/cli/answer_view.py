@@ -1,4 +1,4 @@
-"""An answer on a screen: what it says, what it rests on, and how it came about. Pure."""
+"""Renders an answer for a terminal: its text, its sources and how it was made."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final

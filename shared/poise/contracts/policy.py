@@ -92,7 +92,7 @@ class Policy(Message):
     spec: PolicySpec
     """The last specification by a person; weights are restored to those in it."""
     held: bool = False
-    """Whether a person has ordered to keep the weights."""
+    """Whether a person has ordered to hold the weights."""
     decision: str
     """The id of the decision that made it active."""
     at: UnixSeconds

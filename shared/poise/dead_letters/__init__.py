@@ -1,1 +1,1 @@
-"""Dead letters: messages that could not be handled, kept whole with the reason; read, redriven and purged."""
+"""Dead letters: unhandled messages, stored whole with the reason, that can be read, redriven and purged."""

@@ -219,7 +219,7 @@ class DeadLetterIndex:
     Args:
         tier: The tier.
         whole: Keep the messages; otherwise only what lists and filters need.
-        matches: Selects the dead letters to keep; of others only the positions are kept.
+        matches: Selects the dead letters to store; of others only the positions are stored.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class DeadLetterIndex:
         """Add a record.
 
         Raises:
-            InvalidMessageError: More dead letters match than the index can keep.
+            InvalidMessageError: More dead letters match than the index can hold.
         """
         redriven, purged = record.header(DEAD_REDRIVEN), record.header(DEAD_PURGED)
         if record.header(DEAD_TOPIC) is not None or (redriven is None and purged is None):
@@ -297,7 +297,7 @@ def _prefix(value: bytes) -> bytes:
 
 
 def indexed_key(key: bytes | None) -> bytes | None:
-    """Return a key as the index keeps it: a long one as its hash."""
+    """Return a key as the index stores it: a long one as its hash."""
     return key if key is None or len(key) <= MAX_INDEXED_KEY else b"sha256:" + hashlib.sha256(key).digest()
 
 

@@ -83,25 +83,25 @@ def max_headers(records: int) -> int:
     return min(max(every, for_each * records), most)
 
 
-def check_headers(of_record: int, left: int) -> None:
+def check_headers(of_record: int, allowed: int) -> None:
     """Check that a record does not have too many headers.
 
     Args:
         of_record: Its number of headers.
-        left: How many headers its batch may still have.
+        allowed: How many headers its batch may still have.
 
     Raises:
         ValueError: It has too many.
     """
     if not 0 <= of_record <= MAX_HEADERS:
         raise ValueError(f"a record of {of_record} headers, where {MAX_HEADERS} are the most")
-    if of_record > left:
+    if of_record > allowed:
         raise ValueError("more headers than a batch with this number of records may have")
 
 
-def _read_headers(raw: bytes, index: int, end: int, left: int) -> tuple[list[tuple[str, bytes | None]], int]:
+def _read_headers(raw: bytes, index: int, end: int, allowed: int) -> tuple[list[tuple[str, bytes | None]], int]:
     count, index = _read_varint(raw, index)
-    check_headers(count, left)
+    check_headers(count, allowed)
     found: list[tuple[str, bytes | None]] = []
     for _ in range(count):
         name, index = _read_bytes(raw, index, end)

@@ -21,7 +21,7 @@ async def shielded_stop(stopping: Coroutine[Any, Any, None]) -> None:
     """Await a client's stop; a cancellation is raised only after the stop has finished, or after `FINISH_TIMEOUT`.
 
     a client stops → it cancels its own tasks, and awaits each with `suppress(CancelledError)` → the cancellation of the
-    caller arrives during such an await → it is suppressed too, and the caller goes on as if it was never cancelled
+    caller arrives during such an await → it is suppressed too, and the caller continues as if it had not been cancelled
     """
     task = asyncio.create_task(stopping)
     try:

@@ -100,7 +100,7 @@ class LenientRecords:
         self.transactional = False
         """Whether the last batch was written in a transaction."""
         self._raw = raw
-        self._at = 0
+        self._index = 0
         self._end = self._end_of_batch(0)
 
     def size_in_bytes(self) -> int:
@@ -109,24 +109,24 @@ class LenientRecords:
 
     def has_next(self) -> bool:
         """Return whether there is another batch. The broker may cut off the last one, which is then fetched again."""
-        return self._end is not None or (self._at == 0 and bool(self._raw))
+        return self._end is not None or (self._index == 0 and bool(self._raw))
 
     def next_batch(self) -> "_Batch":
         """Return the next batch."""
-        start, self._at = self._at, self._end or len(self._raw)
-        self._end = self._end_of_batch(self._at)
-        raw = self._raw[start : self._at]
+        start, self._index = self._index, self._end or len(self._raw)
+        self._end = self._end_of_batch(self._index)
+        raw = self._raw[start : self._index]
         # A batch that is cut off is first only if its length is wrong: the broker returns the first one whole.
-        following = None if self._end is None else _base_offset(self._raw, self._at)
+        following = None if self._end is None else _base_offset(self._raw, self._index)
         batch = _Batch(raw, self.start, following)
         self.transactional = batch.is_transactional
         return batch
 
-    def _end_of_batch(self, at: int) -> int | None:
-        if len(self._raw) < at + _PREFIX:
+    def _end_of_batch(self, index: int) -> int | None:
+        if len(self._raw) < index + _PREFIX:
             return None
-        end = at + _length(self._raw, at)
-        return end if at + _PREFIX + _MIN_LENGTH <= end <= len(self._raw) else None
+        end = index + _length(self._raw, index)
+        return end if index + _PREFIX + _MIN_LENGTH <= end <= len(self._raw) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +247,14 @@ def _check_records(records: list[Any], batch: Any) -> None:
         last = record.offset
 
 
-def _length(raw: bytes, at: int) -> int:
+def _length(raw: bytes, index: int) -> int:
     """Return the size of the batch that begins there, from its length field."""
-    return _PREFIX + _number(raw, at + _LENGTH)
+    return _PREFIX + _number(raw, index + _LENGTH)
 
 
-def _number(raw: bytes, at: int) -> int:
-    return int.from_bytes(raw[at : at + 4], signed=True)
+def _number(raw: bytes, index: int) -> int:
+    return int.from_bytes(raw[index : index + 4], signed=True)
 
 
-def _base_offset(raw: bytes, at: int) -> int:
-    return int.from_bytes(raw[at : at + 8], signed=True)
+def _base_offset(raw: bytes, index: int) -> int:
+    return int.from_bytes(raw[index : index + 8], signed=True)
