@@ -1,4 +1,4 @@
-"""Counts what each public function of text takes on hostile texts and on ones four times as long; prints JSON lines.
+"""Counts the instructions of each public function of text on hostile texts of growing length; prints JSON lines.
 
 Run under callgrind: see `callgrind.command`. The arguments are a folder for its counts and names of functions.
 """
@@ -13,30 +13,31 @@ from pathlib import Path
 from typing import Any, Final
 
 from callgrind import Counter
+from hostile_text_kinds import kinds_of
 from hostile_texts import Shape, shapes
-from text_functions import FUNCTIONS, Reader, kinds_of
+from text_functions import FUNCTIONS, Reader
 
 from poise.errors import PoiseError
 
 SIZES: Final = (300, 1_200, 4_800, 19_200)
-"""Characters: each is the one before doubled twice."""
+"""Text lengths in characters; each is four times the one before."""
 ENOUGH: Final = 200_000
-"""Instructions beside which what a call costs by itself is little."""
+"""Number of instructions that makes the fixed cost of a call negligible."""
 TOO_MANY: Final = 20_000_000
-"""Instructions from which on it is not waited for the next size to see whether a step was taken."""
+"""Number of instructions after which the next size is not tried to tell a step from superlinear growth."""
 MOST: Final = 2.5**2
-"""Times more instructions that a text of four times the length may take."""
+"""Maximum ratio of instructions for a text of four times the length."""
 ERRORS: Final = (PoiseError, ValueError, LookupError)
 
 
-def grew_faster(counts: list[int]) -> bool:
-    """Whether the instructions grew faster than the text, from the last size but one to the last."""
+def is_superlinear(counts: list[int]) -> bool:
+    """Return whether the instructions grew faster than the text over the last two sizes."""
     before, last = counts[-2:]
     return last > MOST * max(before, ENOUGH / 2)
 
 
 class Case:
-    """A function and a shape of text."""
+    """One function on one shape of text."""
 
     def __init__(self, counter: Counter, reader: Reader, shape: Shape) -> None:
         self._counter = counter
@@ -44,15 +45,15 @@ class Case:
         self._shape = shape
 
     def counts(self) -> list[int]:
-        """The instructions of texts of growing size.
+        """Return the instructions for texts of growing size.
 
-        It ends where they are enough to be compared and grow no faster than the text. What takes another way from some
-        size on takes a step there; what grows faster from the last size but one to the last grows faster.
+        Stop when there are enough instructions to compare and they grow no faster than the text. A function that takes
+        another path above some size makes one step there; only growth over the last two sizes counts.
         """
         found: list[int] = []
         for size in SIZES:
             found.append(self._count(size))
-            if len(found) > 1 and found[-1] >= (TOO_MANY if grew_faster(found) else ENOUGH):
+            if len(found) > 1 and found[-1] >= (TOO_MANY if is_superlinear(found) else ENOUGH):
                 break
         return found
 

@@ -1,4 +1,4 @@
-"""The public functions that read text from outside, each as a function of one text: what is tried on hostile ones."""
+"""The public functions that read text from outside, each as a function of one text, to test them with hostile texts."""
 
 import asyncio
 import json
@@ -359,45 +359,3 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
         ),
     }
 )
-
-
-KINDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "poise.redis.passage_store": ("any", "unicode"),
-    "poise.config.toml_lines": ("toml",),
-    "poise.cli.dlq_view": ("json", "controls"),
-    "poise.ingestion.document_files": ("titles",),
-    "poise.cli.scores": ("headers",),
-    "poise.cli.text": ("any", "controls"),
-    "poise.contracts": ("headers", "json"),
-    "poise.text.log_lines": ("controls",),
-    "poise.text.markdown": ("titles",),
-    "poise.dead_letters": ("headers",),
-    "poise.kafka": ("headers",),
-    "poise.rpc": ("headers",),
-    "poise.worker": ("headers",),
-    "poise.policy": ("toml",),
-    "poise.resilience.retry_after": ("headers",),
-    "poise.text.public_text": ("headers", "words"),
-    "poise.scoring": ("any", "compared"),
-    "poise.scoring.tokenization": ("any", "sentences", "words"),
-    "poise.telemetry": ("headers",),
-    "poise.text.unicode_forms": ("any", "unicode"),
-    "poise_services.evaluation": ("any", "compared"),
-    "text_functions": ("any",),
-    "poise_services.gateway": ("headers",),
-    "poise_labs": ("any", "headers"),
-    "poise_services.inference": ("any", "json"),
-    "poise_services.integration": ("headers", "json"),
-    "poise_services.orchestration": ("any", "compared"),
-    "poise_services.orchestration.canned": ("headers",),
-    "poise_services.orchestration.cache_keys": ("any", "unicode"),
-    "poise_services.retrieval": ("any", "titles"),
-    "poise_services.retrieval.sparse": ("any", "words"),
-    "poise_services.retrieval.passages": ("any",),
-}
-"""By the beginning of a function's name, the longest that fits, which groups of `hostile_texts` it is tried on."""
-
-
-def kinds_of(name: str) -> tuple[str, ...]:
-    """The groups of texts that a function is tried on."""
-    return KINDS[max((known for known in KINDS if name.startswith(known)), key=len)]

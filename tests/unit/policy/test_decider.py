@@ -1,28 +1,16 @@
-"""The decider: its response to a variant with an incident, and commands."""
+"""The decider: its response to a variant with an incident, and the scores that it counts."""
 
 import json
 import math
-import random
-from typing import Any
 
 import pytest
 from counting_detectors import ENOUGH
-from decider_kit import POLICY, Fed, actions, asked, chained, score_of, spec
+from decider_kit import Fed, actions, chained, score_of, spec
 
-from poise.contracts.policy import PolicySpec, PolicyState
-from poise.contracts.topics import POLICY as POLICY_TOPIC
-from poise.contracts.topics import POLICY_STATE
-from poise.policy import incident_response, policy_versions, seen_runs
-from poise.policy.command_execution import MAX_COMMANDS
-from poise.policy.decider import Decider
+from poise.policy import incident_response, seen_runs
 from poise.policy.detection import Detectors
-from poise.policy.seen_runs import SeenRuns
-from poise.policy.weights import MAX_VARIANTS
 
 pytestmark = pytest.mark.usefixtures("_plain")
-
-
-# -- moving ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_variant_in_trouble_loses_its_share_in_steps_and_regains_it() -> None:
@@ -139,9 +127,6 @@ def test_a_slow_variant_is_decreased_for_its_latency() -> None:
     assert "took longer than 2 s, where up to 10 % counts as recovered" in back.reason
 
 
-# -- what counts -----------------------------------------------------------------------------------------------------
-
-
 def test_a_run_counts_once_even_if_its_score_is_repeated() -> None:
     fed = Fed(spec())
     assert fed.see(*[score_of("the same", "cheap", good=False)] * 100) == []
@@ -212,147 +197,6 @@ def test_nothing_is_counted_before_a_policy_is_set() -> None:
     assert fed.ask("set", spec=spec()).scores == 50
 
 
-# -- people ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_held_policy_stays_until_it_is_released() -> None:
-    fed = Fed(spec(step=0.2))
-    fed.answers("cheap", ENOUGH, good=False)
-    held = fed.ask("hold", reason="the fair is on")
-    assert (held.action, held.acted, held.version) == ("hold", True, 3)
-    assert held.reason == "jane holds the weights at steady 70 %, cheap 30 %: the fair is on"
-    assert fed.answers("cheap", 50, good=False) == []
-    assert actions(fed.answers("steady", ENOUGH, good=False)) == [("hold", "steady", False)]  # announced
-    assert fed.answers("steady", 50, good=False) == []
-    assert fed.answers("cheap", ENOUGH) == []  # it has recovered, and stays
-    fed.ask("release")
-    assert actions(fed.answers("cheap", 1)) == [("promote", "cheap", True)]
-    assert actions(fed.answers("cheap", 1)) == [("shift", "steady", True)]
-    assert chained(fed.decisions)
-
-
-def test_holding_a_held_policy_changes_nothing() -> None:
-    fed = Fed(spec())
-    assert not fed.ask("release").acted
-    assert fed.ask("hold").acted
-    again = fed.ask("hold")
-    assert (again.acted, again.reason) == (
-        False,
-        "jane holds the weights at steady 50 %, cheap 50 %; they are held already",
-    )
-    assert fed.version == 2
-
-
-def test_setting_weights_ends_all_incidents() -> None:
-    fed = Fed(spec())
-    fed.answers("cheap", ENOUGH, good=False)
-    fed.ask("set", spec=spec({"steady": 2, "cheap": 3}))
-    assert fed.shares == {"steady": 0.4, "cheap": 0.6}
-    assert fed.answers("cheap", ENOUGH - 1, good=False) == []
-    assert actions(fed.answers("cheap", 1, good=False)) == [("shift", "cheap", True)]
-
-
-def test_setting_the_active_policy_changes_nothing() -> None:
-    fed = Fed(spec())
-    fed.answers("cheap", ENOUGH, good=False)
-    before, same = fed.shares, fed.ask("set", spec=spec())
-    assert (same.acted, same.version, fed.shares) == (False, 2, before)
-
-
-def test_setting_the_step_limits_keeps_the_findings() -> None:
-    fed = Fed(spec(step=0.2, cooldown_answers=50))
-    fed.answers("cheap", ENOUGH, good=False)
-    assert fed.ask("set", spec=spec(step=0.4, cooldown_answers=1)).acted
-    assert fed.shares == {"steady": 0.7, "cheap": 0.3}
-    assert actions(fed.answers("steady", 50)) == [("roll back", "cheap", True)]
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        spec({"steady": 1, "cheap": 1, "new": 1}),
-        spec({"steady": 1, "cheap": 1}, mean_answers_between_false_alarms=1_000),
-    ],
-)
-def test_other_variants_or_detection_limits_restart_detection(other: PolicySpec) -> None:
-    fed = Fed(spec())
-    fed.answers("cheap", ENOUGH, good=False)
-    fed.answers("steady", ENOUGH - 1, good=False)
-    fed.ask("set", spec=other)
-    assert fed.shares["cheap"] == fed.shares["steady"]
-    assert fed.answers("steady", 1, good=False) == []
-
-
-def test_revert_restores_the_weights_before_the_last_change() -> None:
-    fed = Fed(spec())
-    fed.answers("cheap", ENOUGH, good=False)
-    fed.ask("hold")
-    moved = fed.shares
-    back = fed.ask("revert")
-    assert back.reason == "jane goes back to version 1, steady 50 %, cheap 50 %"
-    assert (back.acted, back.version, fed.shares) == (True, 4, {"steady": 0.5, "cheap": 0.5})
-    policy = fed.decider.policy
-    assert policy is not None
-    assert policy.held  # to revert releases nothing
-    fed.ask("revert")
-    assert fed.shares == moved
-    assert chained(fed.decisions)
-
-
-def test_revert_to_a_version_restores_its_specification() -> None:
-    fed = Fed(spec({"old": 1}))
-    fed.ask("set", spec=spec())
-    fed.ask("set", spec=spec(mean_answers_between_false_alarms=100))
-    fed.ask("revert", version=1)
-    assert (fed.shares, fed.version) == ({"old": 1.0}, 4)
-    assert fed.answers("cheap", 20, good=False) == []
-    assert not fed.ask("revert", version=1).acted
-    assert fed.ask("revert", version=2).after == {"steady": 0.5, "cheap": 0.5}
-
-
-def test_fifty_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy_versions, "MAX_VERSIONS", 3)
-    fed = Fed(spec())
-    for _ in range(2):
-        fed.ask("hold")
-        fed.ask("release")
-    refused = fed.ask("revert", version=2)
-    assert (refused.action, refused.acted, refused.version) == ("refuse", False, 5)
-    assert refused.reason == "jane asked to revert it, which cannot be done: there is no version 2: 3 to 5 are kept"
-    assert fed.ask("revert").action == "refuse"
-
-
-def test_a_command_is_executed_once() -> None:
-    fed = Fed(spec())
-    command = asked("hold", 7)
-    assert len(fed.decider.apply_command(command, 1.0)) == 1
-    assert fed.decider.apply_command(command, 2.0) == []
-
-
-@pytest.mark.parametrize("action", ["hold", "release", "revert", "set"])
-def test_an_impossible_command_is_refused_with_the_reason(action: str) -> None:
-    fed = Fed()
-    refused = fed.ask(action)
-    assert (refused.action, refused.acted, refused.version, refused.after) == ("refuse", False, 0, {})
-    assert refused.command == "c1"
-    assert ("nothing was set yet" in refused.reason) == (action != "set")
-
-
-def test_an_invalid_variant_name_is_refused() -> None:
-    assert Fed().ask("set", spec=spec({"a\nb": 1})).action == "refuse"
-
-
-def test_invalid_weights_are_refused_and_the_active_policy_stays() -> None:
-    fed = Fed(spec())
-    refused = fed.ask("set", spec=spec({"a": 0.0}))
-    assert refused.reason == "jane asked to set it, which cannot be done: no variant has a weight above zero"
-    assert fed.ask("set", spec=PolicySpec(name="another", weights={"a": 1})).action == "refuse"
-    assert fed.version == 1
-
-
-# -- dry run ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_dry_run_announces_each_decision_once_and_changes_no_weights() -> None:
     fed = Fed(spec(dry_run=True, step=0.25))
     (shift,) = fed.answers("cheap", 50, good=False)
@@ -381,71 +225,3 @@ def test_switching_to_a_dry_run_stops_a_decrease() -> None:
     assert fed.shares["cheap"] == 0.3
     fed.ask("set", spec=spec(step=0.2))
     assert actions(fed.answers("cheap", 1)) == [("promote", "cheap", True)]
-
-
-# -- remembering -----------------------------------------------------------------------------------------------------
-
-
-def test_a_snapshot_survives_encoding_and_stays_small() -> None:
-    fed = Fed(spec())
-    fed.answers("cheap", 3 * ENOUGH, good=False)
-    state = PolicyState(name=POLICY, scores=1, commands=1, decider=fed.decider.snapshot())
-    again = Decider.restore(PolicyState.parse(state.encode()).decider)
-    assert json.dumps(again.snapshot()) == json.dumps(fed.decider.snapshot())
-
-
-def test_the_largest_snapshot_fits_a_record_and_a_larger_policy_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(incident_response, "Detectors", Detectors)
-    names = [f"v{number}".ljust(80, "x") for number in range(MAX_VARIANTS)]
-    weights = {name: 1 / (number + 1.37) for number, name in enumerate(names)}
-    limits: dict[str, Any] = {
-        "min_share": 0.01,
-        "min_score": 0.5,
-        "max_latency": 1.0,
-        "max_cost": 1.0,
-        "mean_answers_between_false_alarms": 10**9,
-    }
-    fed = Fed()
-    for number in range(MAX_COMMANDS):
-        command = asked("set", number, spec=spec(weights, cooldown_answers=number + 1, **limits))
-        assert fed.decider.apply_command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
-    chance = random.Random(1)
-    policy = fed.decider.policy
-    assert policy is not None
-    for number in range(4_000):
-        values = {name: chance.random() * 1.02 for name in ("quality", "raw_ms", "raw_cost")}
-        values |= {"raw_ms": 1_000 * values["raw_ms"], "latency_ms.total": 1_234.5 * chance.random()}
-        question, run, at = f"{chance.getrandbits(64):016x}", f"{number}".ljust(2_000, "r"), 1.7e9 + number / 7
-        name = chance.choice(names)
-        drawn: dict[str, Any] = {"policy_version": policy.version, "probability": policy.weights[name]}
-        fed.see(score_of(run, name, at=at, question=question, values=values, **drawn))
-    assert len(policy.encode()) < POLICY_TOPIC.max_bytes
-    snapshot = fed.decider.snapshot() | {
-        "seen": SeenRuns(range(2**64 - seen_runs.MAX_REMEMBERED_RUNS, 2**64)).to_base64()
-    }
-    state = PolicyState(name=POLICY, scores=1, commands=1, decider=snapshot)
-    assert len(state.encode()) < 0.9 * POLICY_STATE.max_bytes
-
-    more = fed.ask("set", spec=spec(weights | {"another": 1.0}, **limits))
-    assert (more.action, more.acted) == ("refuse", False)
-    assert "33 variants" in more.reason
-    assert fed.ask("set", spec=spec(weights, score="x" * 10_000)).action == "refuse"
-
-
-def test_a_snapshot_of_a_newer_worker_is_refused() -> None:
-    with pytest.raises(ValueError, match="a newer worker wrote this snapshot"):
-        Decider.restore({"format": 99})
-
-
-def test_detector_state_of_another_version_is_reset_and_the_weights_stay() -> None:
-    fed = Fed(spec(step=0.25))
-    fed.answers("cheap", ENOUGH + 1, good=False)
-    kept = json.loads(json.dumps(fed.decider.snapshot()))
-    kept["detectors"] = {"format": 1, "what": "it was then"}
-    fed.decider = Decider.restore(kept)
-    assert fed.shares == {"steady": 0.95, "cheap": 0.05}
-    assert fed.answers("cheap", ENOUGH) == []  # its incident is forgotten
-    assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("hold", "cheap", False)]
-    assert chained(fed.decisions)

@@ -16,7 +16,7 @@ from typing import Final
 
 import callgrind
 import pytest
-from count_instructions import SIZES, grew_faster
+from count_instructions import SIZES, is_superlinear
 from source_tree import source_files
 from text_functions import FUNCTIONS, SLOW
 
@@ -112,14 +112,14 @@ def counts(tmp_path_factory: pytest.TempPathFactory) -> Counts:
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != SLOW])
 def test_function_takes_linear_time(counts: Counts, name: str) -> None:
     assert counts[name]
-    faster = {case: found for case, found in counts[name].items() if grew_faster(found)}
+    faster = {case: found for case, found in counts[name].items() if is_superlinear(found)}
     assert not faster, f"of texts of {SIZES} characters it takes these instructions"
 
 
 @pytest.mark.callgrind
 @pytest.mark.timeout(900)
 def test_superlinear_function_is_detected(counts: Counts) -> None:
-    assert {case for case, found in counts[SLOW].items() if grew_faster(found)} == {"0, spaces", "0, blank lines"}
+    assert {case for case, found in counts[SLOW].items() if is_superlinear(found)} == {"0, spaces", "0, blank lines"}
 
 
 @cache
