@@ -18,6 +18,7 @@ from poise.kafka.offset_commits import GroupChangedErrors
 from poise.kafka.offset_tracker import OffsetTracker
 from poise.kafka.patches.commit_once import commit_once
 from poise.kafka.topic_identities import TopicIdentities
+from poise.text.error_text import error_message
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,8 @@ class GroupOffsets:
                 return await self._fetch_state(partitions)
         except Exception as error:  # noqa: BLE001 - no error may pause a partition for ever
             topics = ", ".join(sorted({partition.topic for partition in partitions}))
-            log.warning("%s: finished offsets above the committed ones are unknown, handled again: %r", topics, error)
+            why = error_message(error)
+            log.warning("%s: finished offsets above the committed ones are unknown, handled again: %s", topics, why)
             return None
 
     # -- replaced logs --------------------------------------------------------------------------------------------
