@@ -31,11 +31,13 @@ from poise_services.retrieval.handlers import handlers as retrieval_handlers
 from poise_services.retrieval.settings import RetrievalSettings
 
 
-class Worded(RandomEmbedder):
+class WordEmbedder(RandomEmbedder):
     """An embedder whose vectors are near where the words are the same."""
 
     def vector(self, text: str) -> np.ndarray:
-        added = sum([super(Worded, self).vector(word) for word in re.findall(r"\w+", text.lower())], np.zeros(384))
+        added = sum(
+            [super(WordEmbedder, self).vector(word) for word in re.findall(r"\w+", text.lower())], np.zeros(384)
+        )
         return (added / np.linalg.norm(added)).astype(np.float32)
 
 
@@ -122,7 +124,7 @@ async def retrieving(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
         WorkerRuntime(settings, tier="retrieval") as mesh,
         Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
     ):
-        tier = Tier("retrieval", retrieval_handlers(RetrievalSettings(), Worded(), corpus))
+        tier = Tier("retrieval", retrieval_handlers(RetrievalSettings(), WordEmbedder(), corpus))
         task = asyncio.create_task(mesh.serve(tier))
         try:
             await until(lambda: task.done() or all(mesh.readiness().values()))

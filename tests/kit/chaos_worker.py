@@ -21,7 +21,7 @@ TAKES = 0.003
 """Seconds of a handling."""
 
 
-class Handled:
+class HandlingLog:
     """What this process began to handle, written so that no kill takes it back: `seconds topic/partition/offset id`."""
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class Handled:
 
 async def main() -> None:
     """Serve until asked to stop, or killed."""
-    name, handled = sys.argv[1], Handled(Path(sys.argv[2]))
+    name, handled = sys.argv[1], HandlingLog(Path(sys.argv[2]))
 
     async def answer(ask: Ask, context: Context) -> Answer:
         handled.note(context, ask.question)

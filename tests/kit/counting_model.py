@@ -23,14 +23,14 @@ _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass
-class Paid:
+class RequestCounts:
     """Requests by the question in them."""
 
     begun: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
 
 
-async def serve(paid: Paid, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve(paid: RequestCounts, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer the requests of one connection, one after another."""
     try:
         while True:
@@ -49,7 +49,7 @@ async def serve(paid: Paid, reader: asyncio.StreamReader, writer: asyncio.Stream
         writer.close()
 
 
-async def complete(paid: Paid, reader: asyncio.StreamReader, body: bytes) -> str:
+async def complete(paid: RequestCounts, reader: asyncio.StreamReader, body: bytes) -> str:
     """Write for a while. A client sends nothing before its answer, so any input is the end of the connection."""
     prompt = json.loads(body)["messages"][-1]["content"]
     found = QUESTION.search(prompt)
@@ -68,7 +68,7 @@ async def complete(paid: Paid, reader: asyncio.StreamReader, body: bytes) -> str
 
 async def main() -> None:
     """Serve until killed."""
-    paid = Paid()
+    paid = RequestCounts()
     server = await asyncio.start_server(lambda r, w: serve(paid, r, w), "127.0.0.1", int(sys.argv[1]), backlog=1_000)
     async with server:
         await server.serve_forever()

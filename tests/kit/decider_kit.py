@@ -38,7 +38,7 @@ def score_of(run: str, variant: str, *, good: bool = True, **given: Any) -> Scor
     return Score.model_construct(run_id=run, variant=variant, **usual | given)
 
 
-class Fed:
+class DeciderFeed:
     """A decider with its input and its decisions."""
 
     def __init__(self, set_: PolicySpec | None = None) -> None:

@@ -24,7 +24,7 @@ def test_a_peer_is_an_address_or_an_ipv6_network(address: str | None, peer: str)
     assert peer_key(address) == peer
 
 
-class Closing:
+class IdleConnections:
     """Idle connections, and those of them that were closed to make room."""
 
     def __init__(self, connections: Connections) -> None:
@@ -42,7 +42,7 @@ class Closing:
 
 def test_the_longest_idle_connection_is_closed() -> None:
     connections = Connections(HttpLimits(max_connections=3), 1)
-    waiting = Closing(connections)
+    waiting = IdleConnections(connections)
     for name in "abcde":
         waiting.waits(name, "peer")
     assert waiting.closed == ["a", "b"]
@@ -51,7 +51,7 @@ def test_the_longest_idle_connection_is_closed() -> None:
 
 def test_an_address_at_its_limit_closes_only_its_own_idle_connection() -> None:
     connections = Connections(HttpLimits(max_connections=10, max_connections_per_peer=2), 1)
-    waiting = Closing(connections)
+    waiting = IdleConnections(connections)
     waiting.waits("theirs", "other")
     for name in "abc":
         waiting.waits(name, "peer")

@@ -5,7 +5,7 @@ from poise.kafka.producer_health import FAILED_FOR, LATE_AFTER, SendHealth
 TOPIC = "poise.records"
 
 
-class World:
+class HealthFixture:
     """A clock, and partitions without leaders."""
 
     def __init__(self) -> None:
@@ -15,7 +15,7 @@ class World:
 
 
 def test_a_record_may_be_pending_for_a_while() -> None:
-    world = World()
+    world = HealthFixture()
     world.health.sending("a", TOPIC)
     world.time += LATE_AFTER
     world.health.sending("b", "poise.spans")
@@ -28,7 +28,7 @@ def test_a_record_may_be_pending_for_a_while() -> None:
 
 
 def test_a_failing_topic_recovers_when_it_takes_a_record() -> None:
-    world = World()
+    world = HealthFixture()
     world.health.failed(TOPIC)
     world.health.succeeded("poise.spans")
     assert world.health.problem() == f"{TOPIC} did not take its last record"
@@ -37,7 +37,7 @@ def test_a_failing_topic_recovers_when_it_takes_a_record() -> None:
 
 
 def test_records_taken_by_other_partitions_do_not_clear_a_leaderless_one() -> None:
-    world = World()
+    world = HealthFixture()
     world.leaderless = frozenset({5})
     world.health.failed(TOPIC)
     for _ in range(60):
@@ -50,7 +50,7 @@ def test_records_taken_by_other_partitions_do_not_clear_a_leaderless_one() -> No
 
 
 def test_a_failing_topic_without_traffic_recovers_after_a_while_if_it_has_leaders() -> None:
-    world = World()
+    world = HealthFixture()
     world.leaderless = frozenset({4, 2})
     assert world.health.problem() is None  # a topic without traffic
     world.health.failed(TOPIC)
@@ -64,7 +64,7 @@ def test_a_failing_topic_without_traffic_recovers_after_a_while_if_it_has_leader
 
 def test_a_leaderless_topic_recovers_when_it_has_leaders() -> None:
     """A process that is not ready gets no work that writes, so a later record need not come."""
-    world = World()
+    world = HealthFixture()
     world.leaderless = frozenset({5})
     world.health.failed(TOPIC)
     assert world.health.problem() == f"{TOPIC} has no leader of partition 5"

@@ -2,7 +2,7 @@
 
 import pytest
 from counting_detectors import ENOUGH
-from decider_kit import Fed, actions, asked, chained, spec
+from decider_kit import DeciderFeed, actions, asked, chained, spec
 
 from poise.contracts.policy import PolicySpec
 from poise.policy import policy_versions
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("_plain")
 
 
 def test_a_held_policy_stays_until_it_is_released() -> None:
-    fed = Fed(spec(step=0.2))
+    fed = DeciderFeed(spec(step=0.2))
     fed.answers("cheap", ENOUGH, good=False)
     held = fed.ask("hold", reason="the fair is on")
     assert (held.action, held.acted, held.version) == ("hold", True, 3)
@@ -27,7 +27,7 @@ def test_a_held_policy_stays_until_it_is_released() -> None:
 
 
 def test_holding_a_held_policy_changes_nothing() -> None:
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     assert not fed.ask("release").acted
     assert fed.ask("hold").acted
     again = fed.ask("hold")
@@ -39,7 +39,7 @@ def test_holding_a_held_policy_changes_nothing() -> None:
 
 
 def test_setting_weights_ends_all_incidents() -> None:
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     fed.answers("cheap", ENOUGH, good=False)
     fed.ask("set", spec=spec({"steady": 2, "cheap": 3}))
     assert fed.shares == {"steady": 0.4, "cheap": 0.6}
@@ -48,14 +48,14 @@ def test_setting_weights_ends_all_incidents() -> None:
 
 
 def test_setting_the_active_policy_changes_nothing() -> None:
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     fed.answers("cheap", ENOUGH, good=False)
     before, same = fed.shares, fed.ask("set", spec=spec())
     assert (same.acted, same.version, fed.shares) == (False, 2, before)
 
 
 def test_setting_the_step_limits_keeps_the_findings() -> None:
-    fed = Fed(spec(step=0.2, cooldown_answers=50))
+    fed = DeciderFeed(spec(step=0.2, cooldown_answers=50))
     fed.answers("cheap", ENOUGH, good=False)
     assert fed.ask("set", spec=spec(step=0.4, cooldown_answers=1)).acted
     assert fed.shares == {"steady": 0.7, "cheap": 0.3}
@@ -70,7 +70,7 @@ def test_setting_the_step_limits_keeps_the_findings() -> None:
     ],
 )
 def test_other_variants_or_detection_limits_restart_detection(other: PolicySpec) -> None:
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     fed.answers("cheap", ENOUGH, good=False)
     fed.answers("steady", ENOUGH - 1, good=False)
     fed.ask("set", spec=other)
@@ -79,7 +79,7 @@ def test_other_variants_or_detection_limits_restart_detection(other: PolicySpec)
 
 
 def test_revert_restores_the_weights_before_the_last_change() -> None:
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     fed.answers("cheap", ENOUGH, good=False)
     fed.ask("hold")
     moved = fed.shares
@@ -95,7 +95,7 @@ def test_revert_restores_the_weights_before_the_last_change() -> None:
 
 
 def test_revert_to_a_version_restores_its_specification() -> None:
-    fed = Fed(spec({"old": 1}))
+    fed = DeciderFeed(spec({"old": 1}))
     fed.ask("set", spec=spec())
     fed.ask("set", spec=spec(mean_answers_between_false_alarms=100))
     fed.ask("revert", version=1)
@@ -107,7 +107,7 @@ def test_revert_to_a_version_restores_its_specification() -> None:
 
 def test_versions_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy_versions, "MAX_VERSIONS", 3)
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     for _ in range(2):
         fed.ask("hold")
         fed.ask("release")
@@ -118,7 +118,7 @@ def test_versions_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_command_is_executed_once() -> None:
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     command = asked("hold", 7)
     assert len(fed.decider.apply_command(command, 1.0)) == 1
     assert fed.decider.apply_command(command, 2.0) == []
@@ -126,7 +126,7 @@ def test_a_command_is_executed_once() -> None:
 
 @pytest.mark.parametrize("action", ["hold", "release", "revert", "set"])
 def test_an_impossible_command_is_refused_with_the_reason(action: str) -> None:
-    fed = Fed()
+    fed = DeciderFeed()
     refused = fed.ask(action)
     assert (refused.action, refused.acted, refused.version, refused.after) == ("refuse", False, 0, {})
     assert refused.command == "c1"
@@ -134,11 +134,11 @@ def test_an_impossible_command_is_refused_with_the_reason(action: str) -> None:
 
 
 def test_an_invalid_variant_name_is_refused() -> None:
-    assert Fed().ask("set", spec=spec({"a\nb": 1})).action == "refuse"
+    assert DeciderFeed().ask("set", spec=spec({"a\nb": 1})).action == "refuse"
 
 
 def test_invalid_weights_are_refused_and_the_active_policy_stays() -> None:
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     refused = fed.ask("set", spec=spec({"a": 0.0}))
     assert refused.reason == "jane asked to set it, which cannot be done: no variant has a weight above zero"
     assert fed.ask("set", spec=PolicySpec(name="another", weights={"a": 1})).action == "refuse"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from counting_detectors import ENOUGH
-from decider_kit import POLICY, Fed, actions, asked, chained, score_of, spec
+from decider_kit import POLICY, DeciderFeed, actions, asked, chained, score_of, spec
 
 from poise.contracts.policy import PolicyState
 from poise.contracts.topics import POLICY as POLICY_TOPIC
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("_plain")
 
 
 def test_a_snapshot_survives_encoding_and_stays_small() -> None:
-    fed = Fed(spec())
+    fed = DeciderFeed(spec())
     fed.answers("cheap", 3 * ENOUGH, good=False)
     state = PolicyState(name=POLICY, scores=1, commands=1, decider=fed.decider.snapshot())
     again = Decider.restore(PolicyState.parse(state.encode()).decider)
@@ -42,7 +42,7 @@ def test_the_largest_snapshot_fits_a_record_and_a_larger_policy_is_refused(
         "max_cost": 1.0,
         "mean_answers_between_false_alarms": 10**9,
     }
-    fed = Fed()
+    fed = DeciderFeed()
     for number in range(MAX_COMMANDS):
         command = asked("set", number, spec=spec(weights, cooldown_answers=number + 1, **limits))
         assert fed.decider.apply_command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
@@ -75,7 +75,7 @@ def test_a_snapshot_of_a_newer_worker_is_refused() -> None:
 
 
 def test_detector_state_of_another_version_is_reset_and_the_weights_stay() -> None:
-    fed = Fed(spec(step=0.25))
+    fed = DeciderFeed(spec(step=0.25))
     fed.answers("cheap", ENOUGH + 1, good=False)
     kept = json.loads(json.dumps(fed.decider.snapshot()))
     kept["detectors"] = {"format": 1, "what": "it was then"}

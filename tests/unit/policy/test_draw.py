@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
-class Way:
+class WeightedVariant:
     name: str
     weight: float
 
@@ -27,11 +27,11 @@ weights = st.lists(st.integers(0, 5), min_size=1, max_size=5).filter(any)
 runs = st.uuids().map(str)
 
 
-def ways(given: Sequence[float]) -> list[Way]:
-    return [Way(f"way-{number}", weight) for number, weight in enumerate(given)]
+def ways(given: Sequence[float]) -> list[WeightedVariant]:
+    return [WeightedVariant(f"way-{number}", weight) for number, weight in enumerate(given)]
 
 
-def drawn(given: Sequence[float], run: str, version: int = 1, secret: bytes = b"secret") -> Choice[Way]:
+def drawn(given: Sequence[float], run: str, version: int = 1, secret: bytes = b"secret") -> Choice[WeightedVariant]:
     return draw(ways(given), run=run, policy="answer", version=version, secret=secret)
 
 
@@ -106,7 +106,7 @@ def test_orchestration_alone_draws() -> None:
 
 def test_renaming_moves_nothing() -> None:
     every = [str(UUID(int=number)) for number in range(100)]
-    other = [Way("new", 1.0), Way("old", 2.0)]
+    other = [WeightedVariant("new", 1.0), WeightedVariant("old", 2.0)]
     before = [drawn([1.0, 2.0], run).variant.name for run in every]
     after = [draw(other, run=run, policy="answer", version=1, secret=b"secret").variant.name for run in every]
     assert [{"new": "way-0", "old": "way-1"}[name] for name in after] == before

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from counting_detectors import CountingDetectors
-from decider_kit import POLICY, Fed, asked, score_of, spec
+from decider_kit import POLICY, DeciderFeed, asked, score_of, spec
 
 from poise.contracts.policy import Decision, PolicyCommand
 from poise.contracts.record import Score
@@ -19,7 +19,7 @@ def _plain_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Detectors", CountingDetectors)
 
 
-class Lived(Fed):
+class LoggedDeciderFeed(DeciderFeed):
     """A decider with its logs."""
 
     def __init__(self, *args: Any) -> None:
@@ -43,9 +43,9 @@ class Lived(Fed):
 
 
 @pytest.fixture
-def lived() -> Lived:
+def lived() -> LoggedDeciderFeed:
     """Return the logs of a policy that was set, moved, held, given other limits, reverted and moved again."""
-    lived = Lived()
+    lived = LoggedDeciderFeed()
     lived.ask("hold")  # nothing to hold: refused
     lived.answers("cheap", 9, good=False)  # before anything was set
     lived.ask("set", spec=spec())
@@ -64,14 +64,14 @@ def lived() -> Lived:
     return lived
 
 
-def test_the_decisions_are_reproduced(lived: Lived) -> None:
+def test_the_decisions_are_reproduced(lived: LoggedDeciderFeed) -> None:
     found = replay(lived.logs())
     assert (found.skipped, found.why, found.difference) == (0, None, None)
     assert list(found.recorded) == lived.decisions
     assert found.reproduced == len(lived.decisions)
 
 
-def test_scores_that_are_not_decided_yet_are_no_difference(lived: Lived) -> None:
+def test_scores_that_are_not_decided_yet_are_no_difference(lived: LoggedDeciderFeed) -> None:
     before = lived.logs()
     lived.answers("steady", 6, good=False)
     assert len(lived.decisions) > len(before.decisions)
@@ -82,7 +82,7 @@ def test_scores_that_are_not_decided_yet_are_no_difference(lived: Lived) -> None
     )
 
 
-def test_a_replay_begins_later_without_the_first_scores(lived: Lived) -> None:
+def test_a_replay_begins_later_without_the_first_scores(lived: LoggedDeciderFeed) -> None:
     [again] = [d for d in lived.decisions if d.action == "set" and d.version > 1]
     first = again.scores
     kept = [(offset, score) for offset, score in lived.scores if offset >= first]
@@ -93,7 +93,7 @@ def test_a_replay_begins_later_without_the_first_scores(lived: Lived) -> None:
     assert found.reproduced == len(found.recorded) == len(lived.decisions) - found.skipped
 
 
-def test_nothing_can_be_replayed_without_scores(lived: Lived) -> None:
+def test_nothing_can_be_replayed_without_scores(lived: LoggedDeciderFeed) -> None:
     found = replay(lived.logs(scores=[], first=lived.offset + 1))
     assert (found.skipped, found.reproduced, found.difference) == (len(lived.decisions), 0, None)
     assert found.why is not None
@@ -111,7 +111,7 @@ def test_nothing_can_be_replayed_without_scores(lived: Lived) -> None:
     ],
     ids=str,
 )
-def test_the_first_difference_is_reported(lived: Lived, change: dict[str, Any], said: str) -> None:
+def test_the_first_difference_is_reported(lived: LoggedDeciderFeed, change: dict[str, Any], said: str) -> None:
     number = next(n for n, decision in enumerate(lived.decisions) if decision.action == "roll back")
     logs = lived.logs()
     changed = [*logs.decisions]
@@ -123,7 +123,7 @@ def test_the_first_difference_is_reported(lived: Lived, change: dict[str, Any], 
     assert found.reproduced == number
 
 
-def test_a_decision_without_a_cause_is_a_difference(lived: Lived) -> None:
+def test_a_decision_without_a_cause_is_a_difference(lived: LoggedDeciderFeed) -> None:
     logs = lived.logs()
     made_up = logs.decisions[-1].model_copy(update={"id": "answer-99"})
     found = replay(replace(logs, decisions=[*logs.decisions, made_up]))
@@ -131,27 +131,27 @@ def test_a_decision_without_a_cause_is_a_difference(lived: Lived) -> None:
     assert found.reproduced == len(lived.decisions)
 
 
-def test_a_missing_score_causes_a_difference(lived: Lived) -> None:
+def test_a_missing_score_causes_a_difference(lived: LoggedDeciderFeed) -> None:
     logs = lived.logs()
     at = next(decision for decision in lived.decisions if decision.action == "roll back").scores - 1
     without = [(offset, score) for offset, score in logs.scores if offset != at]
     assert replay(replace(logs, scores=without)).difference is not None
 
 
-def test_numbers_may_differ_in_the_last_bit(lived: Lived) -> None:
+def test_numbers_may_differ_in_the_last_bit(lived: LoggedDeciderFeed) -> None:
     logs = lived.logs()
     changed = [decision.model_copy(update={"at": decision.at * (1 + 1e-15)}) for decision in logs.decisions]
     assert replay(replace(logs, decisions=changed)).difference is None
 
 
-def test_a_replay_with_other_limits(lived: Lived) -> None:
+def test_a_replay_with_other_limits(lived: LoggedDeciderFeed) -> None:
     assert replay_with(lived.logs(), spec()) != lived.decisions
     dry = replay_with(lived.logs(), spec(dry_run=True))
     assert {decision.acted for decision in dry if decision.by == "loop"} == {False}
     assert replay_with(PolicyLogs(POLICY, [], {}, [], 0, 0), spec()) == []
 
 
-def test_a_replay_from_the_middle_knows_the_counted_runs(lived: Lived) -> None:
+def test_a_replay_from_the_middle_knows_the_counted_runs(lived: LoggedDeciderFeed) -> None:
     logs = lived.logs(first=10)
     begin = module._begin(logs)
     assert begin is not None

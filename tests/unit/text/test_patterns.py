@@ -25,7 +25,7 @@ MAY_BE_SLOW: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True)
-class Use:
+class PatternUse:
     """A pattern and how it is used."""
 
     where: str
@@ -61,7 +61,7 @@ def test_patterns_are_literals_passed_to_re(name: str) -> None:
             assert alias.name != "re" or alias.asname is None, "write `import re`"
 
 
-def uses() -> Iterator[Use]:
+def uses() -> Iterator[PatternUse]:
     """Each pattern in each way in which it is used."""
     for module, tree in trees().items():
         names = {id(node.value): node.targets[0] for node in ast.walk(tree) if isinstance(node, ast.Assign)}
@@ -71,14 +71,14 @@ def uses() -> Iterator[Use]:
                 continue
             called = ast.unparse(node.func).removeprefix("re.")
             if called in USES:
-                yield Use(f"{module}:{node.lineno}", evaluated(module, node.args[0]), 0, USES[called])
+                yield PatternUse(f"{module}:{node.lineno}", evaluated(module, node.args[0]), 0, USES[called])
             elif called == "compile":
                 target = names.get(id(node))
                 assert isinstance(target, ast.Name), f"{module}:{node.lineno}: give the pattern a name in its module"
                 flags = int(evaluated(module, node.args[1])) if len(node.args) > 1 else 0
                 used = methods()[module if target.id.startswith("_") else "", target.id] or {"search"}
                 for mode in {USES[method] for method in used}:
-                    yield Use(f"{module}:{target.id}", evaluated(module, node.args[0]), flags, mode)
+                    yield PatternUse(f"{module}:{target.id}", evaluated(module, node.args[0]), flags, mode)
             else:
                 assert called in {"escape", "DOTALL", "IGNORECASE", "MULTILINE"}, f"{module}:{node.lineno}: {called}"
 
@@ -89,7 +89,7 @@ def evaluated(module: str, expression: ast.expr) -> str | bytes:
 
 
 @pytest.mark.parametrize("use", list(uses()), ids=lambda use: f"{use.where} {use.mode}")
-def test_pattern_takes_linear_time(use: Use) -> None:
+def test_pattern_takes_linear_time(use: PatternUse) -> None:
     text = slow_on(use.pattern, use.flags, use.mode)
     if use.where in MAY_BE_SLOW:
         assert text is not None, f"{use.where} is not slow: take it off the list"

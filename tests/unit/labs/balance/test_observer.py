@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 import pytest
-from decider_kit import Fed, score_of, spec
+from decider_kit import DeciderFeed, score_of, spec
 
 from poise.contracts.policy import Decision, PolicyState
 from poise.worker.runtime import WorkerRuntime
@@ -29,12 +29,12 @@ def test_score_without_the_steering_value_is_ignored(observer: BalanceObserver) 
     assert observer.timeline.answers == []
 
 
-def state_of(fed: Fed) -> PolicyState:
+def state_of(fed: DeciderFeed) -> PolicyState:
     return PolicyState(name="answer", scores=0, commands=0, decider=fed.decider.snapshot())
 
 
 def test_evidence_is_that_of_the_detector_and_then_of_the_recovery(observer: BalanceObserver) -> None:
-    fed = Fed(spec(min_share=0.2, step=0.35, mean_answers_between_false_alarms=1_000))
+    fed = DeciderFeed(spec(min_share=0.2, step=0.35, mean_answers_between_false_alarms=1_000))
     for number in range(10):
         fed.see(score_of(f"a-{number}", "steady"), score_of(f"b-{number}", "cheap"))
     observer.apply(state_of(fed))
