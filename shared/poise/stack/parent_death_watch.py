@@ -20,13 +20,21 @@ def main(command: Sequence[str]) -> int:
     Returns:
         Its exit code; 128 + N if signal N ended it.
     """
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - it exists to run the given command
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+    """Signals before the command runs: without a handler they would end this process, but not the command."""
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(number)
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, forward)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - it exists to run the given command
+    for signal_number in early:
+        child.send_signal(signal_number)
     threading.Thread(target=_watch, daemon=True).start()
     code = child.wait()
     return code if code >= 0 else 128 - code
