@@ -45,7 +45,10 @@ class DeadLetterIt:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """The deadline has passed: return the fault to the caller, without a dead letter."""
+    """The message's deadline has passed, or a caller waits and a call of the handler was not answered in time.
+
+    Return the fault to the caller, without a dead letter.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,8 @@ def decide(
     """
     limits = limits or RetryLimits()
     if isinstance(error, DeadlineExceededError | NotAcknowledgedError):
-        return Expire()
+        # A call of the handler can end before the message's deadline: without a caller, the message would be lost.
+        return Expire() if attempt.has_caller or attempt.remaining <= 0 else DeadLetterIt()
     if isinstance(error, NewerVersionError):
         return _retry_later_or_dead_letter(attempt)
     if isinstance(error, TerminalError | TransportError | CallError | NonDeterminismError):
