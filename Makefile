@@ -44,7 +44,7 @@ soak: $(INSTALLED) ## Run random attacks and operations on a mesh for 30 minutes
 drill: $(INSTALLED) ## Break one part after another of a separate mesh and show what a reader receives
 	@$(BIN)/poise drill $(ARGS)
 
-balance: $(INSTALLED) ## Show how the mesh detects a variant that gets worse; ARGS="--picture FILE.svg", --without-trouble
+balance: $(INSTALLED) ## Show how the mesh detects a variant that gets worse; ARGS="--picture FILE.svg", --without-fault
 	@$(BIN)/poise balance $(ARGS)
 
 lint: $(INSTALLED) ## Check style and import contracts

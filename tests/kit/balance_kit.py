@@ -13,7 +13,7 @@ RESTORED: Final = 180.0
 """Seconds of the act."""
 
 
-def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
+def act(until: float = 200.0, *, fault: bool = True) -> Timeline:
     """Return the state of an act after `until` seconds."""
     chance = random.Random(1)
     timeline = Timeline(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
@@ -26,7 +26,7 @@ def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
         (RESTORED, "restored", "second has recovered", 0.5),
     )
     for at, kind, text, share in happened:
-        if trouble and at <= until:
+        if fault and at <= until:
             timeline.events.append(TimelineEvent(BEGAN + at, kind, text))
             if share is not None:
                 timeline.weights.append(WeightsPoint(BEGAN + at, {"steady": 1 - share, "second": share}))
@@ -34,6 +34,6 @@ def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
     while (second := second + chance.expovariate(1.5)) < until:
         at = BEGAN + second
         variant = "second" if chance.random() < timeline.share("second", until=at) else "steady"
-        bad = trouble and variant == "second" and FAULT < second < FAULT_FIXED and chance.random() < 0.7
+        bad = fault and variant == "second" and FAULT < second < FAULT_FIXED and chance.random() < 0.7
         timeline.answers.append(ScoredAnswer(at, variant, min(1.0, max(0.0, chance.gauss(0.15 if bad else 0.85, 0.1)))))
     return timeline

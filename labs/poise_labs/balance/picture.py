@@ -109,9 +109,9 @@ def _description(timeline: Timeline) -> str:
 
 def _axes(timeline: Timeline) -> Sequence[str]:
     lines: list[str] = []
-    trouble, fixed = timeline.first("fault"), timeline.first("fault_fixed")
-    if trouble is not None:
-        left, right = _x(timeline, trouble.at), _x(timeline, fixed.at if fixed else timeline.now)
+    fault, fixed = timeline.first("fault"), timeline.first("fault_fixed")
+    if fault is not None:
+        left, right = _x(timeline, fault.at), _x(timeline, fixed.at if fixed else timeline.now)
         lines.append(_rect(left, QUALITY[0], right - left, SHARES[1] - QUALITY[0], "fault"))
     for value in (0.0, 0.5, 1.0):
         lines += [_across(_y(value, QUALITY)), _text(LEFT - 10, _y(value, QUALITY) + 4, f"{value:g}", "tick end")]

@@ -56,8 +56,8 @@ async def balance(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Write a picture of the run to this file.")
     ] = None,
-    without_trouble: Annotated[
-        bool, typer.Option("--without-trouble", help="Run the same load without a fault: no weight should move.")
+    without_fault: Annotated[
+        bool, typer.Option("--without-fault", help="Run the same load without a fault: no weight should move.")
     ] = False,
 ) -> None:
     """Show the loop: a variant gets worse without errors, and the mesh moves weight away because of its answers alone.
@@ -69,7 +69,7 @@ async def balance(
             done = await ingest_corpus(poise)
             with err.status("indexing the corpus …"):
                 await poise.ask(WARM_UP_QUESTION, timeout=INDEX_TIMEOUT, min_epoch=done.epoch, cache="no-store")
-            await run_balance(stack, poise, BalancePlan(fault=not without_trouble), picture=picture)
+            await run_balance(stack, poise, BalancePlan(fault=not without_fault), picture=picture)
 
 
 @contextmanager

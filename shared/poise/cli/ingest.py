@@ -65,7 +65,8 @@ async def ingest(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all can be found.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Also publish unchanged documents.")] = False,
     idle_timeout: Annotated[
-        float, typer.Option("--patience", metavar="SECONDS", help="Stop waiting if nothing was indexed for this long.")
+        float,
+        typer.Option("--idle-timeout", metavar="SECONDS", help="Stop waiting if nothing was indexed for this long."),
     ] = IDLE_TIMEOUT,
     as_json: JsonOption = False,
 ) -> None:

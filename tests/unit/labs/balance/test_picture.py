@@ -58,7 +58,7 @@ def test_labels_do_not_overlap() -> None:
 
 
 def test_picture_of_a_run_without_decisions_states_that_nothing_moved() -> None:
-    timeline = act(trouble=False)
+    timeline = act(fault=False)
     assert texts(drawn(timeline))[0] == f"{len(timeline.answers)} answers: nothing moved"
 
 

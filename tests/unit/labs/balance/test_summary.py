@@ -59,6 +59,6 @@ def test_a_weight_that_is_not_restored_is_reported() -> None:
 
 
 def test_without_a_fault_only_weight_changes_are_listed() -> None:
-    quiet = act(trouble=False)
+    quiet = act(fault=False)
     assert lines_of(quiet, decided("set", 0.5, 0.5, by="you"))[0] == "Weights      no weight moved."
     assert "0.40 against" in lines_of(quiet, decided("shift", 0.5, 0.2))[0], "a false alarm is listed too"
