@@ -99,7 +99,7 @@ class FeedbackHandler:
 
     def _exceeds_rate(self, outcome: str, run: str) -> bool:
         """Return whether the feedback of an outcome exceeds its rate and is skipped; log that, ever more rarely."""
-        if not self._rates[outcome].take(self._clock()):
+        if self._rates[outcome].take_or_delay(self._clock()) == 0:  # taken: within its rate
             return False
         count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "skipped"})
         self._skipped += 1

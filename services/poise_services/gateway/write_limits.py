@@ -59,5 +59,5 @@ class WriteRateLimiter:
 def _check_rate(buckets: KeyedTokenBuckets, request: Request, what: str) -> None:
     """Count a request of a client; raise RateLimitedError beyond its rate."""
     peer = peer_key(request.client.host if request.client else None)
-    if wait := buckets.take(peer, time.monotonic()):
+    if wait := buckets.take_or_delay(peer, time.monotonic()):
         raise RateLimitedError(f"too many {what}: try again in {wait:.0f} s", retry_after=wait)

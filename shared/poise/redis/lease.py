@@ -70,8 +70,8 @@ class LeaseHolder:
     async def acquire(self, lease: Lease) -> LeaseStatus | StoredReply:
         """Try to acquire a lease; return its status, or the result stored in its place.
 
-        The heartbeat renews the lease until `release` or `abandon` is called, whatever this call returns: the reply of
-        Redis may be lost although the lease was acquired.
+        The heartbeat renews the lease until `release` or `stop_renewing` is called, whatever this call returns: the
+        reply of Redis may be lost although the lease was acquired.
         """
         self.held.add(lease)
         return await self._store.acquire(lease, self.ttl)
@@ -79,7 +79,7 @@ class LeaseHolder:
     async def store(self, lease: Lease, result: StoredReply, ttl: float) -> LeaseStatus | StoredReply:
         """Replace a lease by its result for `ttl` seconds; refused if another worker holds the lease by now.
 
-        The caller must also call `abandon`: otherwise the heartbeat keeps trying to renew the lease.
+        The caller must also call `stop_renewing`: otherwise the heartbeat keeps trying to renew the lease.
         """
         return await self._store.store(lease, result, ttl)
 

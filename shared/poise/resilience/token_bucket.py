@@ -22,14 +22,14 @@ class TokenBucket:
         self._tokens = burst
         self._at = float("-inf")
 
-    def take(self, now: float) -> float:
-        """Take one token.
+    def take_or_delay(self, now: float) -> float:
+        """Take one token, or return the delay until there is one.
 
         Args:
             now: Monotonic time in seconds.
 
         Returns:
-            0 if there was a token; else the seconds until there will be one, and none is taken.
+            0 if a token was taken; else the seconds until there will be one.
         """
         if now > self._at:
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
@@ -57,16 +57,16 @@ class KeyedTokenBuckets:
         self._together = TokenBucket(*together)
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
-    def take(self, key: Hashable, now: float) -> float:
-        """Take a token of the key's bucket and one of the shared bucket; see `TokenBucket.take`."""
+    def take_or_delay(self, key: Hashable, now: float) -> float:
+        """Take a token of the key's bucket and one of the shared bucket; see `TokenBucket.take_or_delay`."""
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = TokenBucket(*self._each)
             if len(self._buckets) > MAX_KEYS:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
-        if wait := bucket.take(now):
+        if wait := bucket.take_or_delay(now):
             return wait
-        if wait := self._together.take(now):
+        if wait := self._together.take_or_delay(now):
             bucket.refund()
         return wait

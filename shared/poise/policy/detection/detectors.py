@@ -222,7 +222,7 @@ class Detectors:
         if detector.update(z, self._number):
             detector.mark_change(answer.finished_at, self._counts.mark(MEASURE_OF[criterion]))
         if z > 0.0 and variant == answer.variant:
-            detector.add_evidence(z, answer.run)
+            detector.remember_run(z, answer.run)
 
     def _update_recovery(
         self, watched: RecoveryWatch, proof: RecoveryEProcess, z: float, answer: Observation, *, own: bool = True

@@ -74,8 +74,8 @@ class EDetector:
         a, b, c, d, e = self.wealth
         self.wealth = (min(a, most), min(b, most), min(c, most), min(d, most), min(e, most))
 
-    def add_evidence(self, z: float, run: str) -> None:
-        """Remember the runs with the largest z; of equal ones, the last."""
+    def remember_run(self, z: float, run: str) -> None:
+        """Remember a run if its z is among the largest; of equal ones, the last. Changes no evidence."""
         runs = self.runs
         if len(runs) < MAX_RUNS:
             runs.append((z, run))
