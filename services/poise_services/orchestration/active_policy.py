@@ -81,8 +81,8 @@ class PolicyFollower:
     def __init__(self, settings: OrchestrationSettings, secret: bytes | None = None) -> None:
         self.current = ActivePolicy(settings, secret=secret or token_bytes(32))
         """The policy in force. Read it once if you need several of its values."""
-        self.at_end = False
-        """Whether the log has been read to its end."""
+        self.reached_opening_end = False
+        """Whether everything has been read that was in the log when it was opened."""
         self._settings = settings
         self._version = SETTINGS_VERSION
 
@@ -101,11 +101,11 @@ class PolicyFollower:
     async def reset(self) -> None:
         """Start over with a recreated log, whose versions begin with 1; keep the policy until the log is read."""
         self._version = SETTINGS_VERSION
-        self.at_end = False
+        self.reached_opening_end = False
 
-    def on_at_end(self) -> None:
-        """Mark the log as read to its end; if it has no policy, the settings' weights are in force."""
-        self.at_end = True
+    def on_opening_end(self) -> None:
+        """Note that the end at opening is reached; without a policy in the log, the settings' weights are in force."""
+        self.reached_opening_end = True
         if self._version == SETTINGS_VERSION and self.current.version != SETTINGS_VERSION:
             self.current = ActivePolicy(self._settings, secret=self.current.secret)
             log.warning(
@@ -149,17 +149,17 @@ async def follow_policy(
     the broker becomes unavailable later, the policy stays in force.
     """
     policy_follower = PolicyFollower(settings, secret)
-    mesh.ready_when("policy", lambda: policy_follower.at_end)
+    mesh.ready_when("policy", lambda: policy_follower.reached_opening_end)
     reader = LogReader(
         mesh.logs.access,
         POLICY.name,
         policy_follower.apply,
         on_reset=policy_follower.reset,
-        on_at_end=policy_follower.on_at_end,
+        on_opening_end=policy_follower.on_opening_end,
     )
     async with reader:
         try:
-            await reader.wait_until_at_end(START_TIMEOUT)
+            await reader.wait_until_opening_end(START_TIMEOUT)
         except SetupError as error:
             log.warning("%s; still reading it", error)
         yield policy_follower

@@ -129,7 +129,7 @@ class DocumentVersions:
             self._mesh.topic_identities.watch(DOCUMENTS.name, self._switch, known=self._map.topic_id)
             stack.callback(self._mesh.topic_identities.unwatch, DOCUMENTS.name, self._switch)
             self._stack = stack.pop_all()
-        self._mesh.ready_when("document versions", self._reader.at_end)
+        self._mesh.ready_when("document versions", self._reader.reached_opening_end)
         return self
 
     async def __aexit__(

@@ -66,7 +66,7 @@ class Corpus:
         """Open the store, read the log, and wait until everything up to its end is applied."""
         started = time.perf_counter()
         identities = self._mesh.topic_identities
-        self._mesh.ready_when("index", lambda: self._reader is not None and self._reader.at_end())
+        self._mesh.ready_when("index", lambda: self._reader is not None and self._reader.reached_opening_end())
         async with AsyncExitStack() as stack:
             stack.callback(self._writer.shutdown)
             stack.callback(self._searchers.shutdown)
@@ -91,7 +91,7 @@ class Corpus:
             stack.callback(observe(semconv.INDEX_LAG, lambda: reader.lag))
             identities.watch(DOCUMENTS.name, self._documents_recreated, known=origin.documents)
             stack.callback(identities.unwatch, DOCUMENTS.name, self._documents_recreated)
-            await reader.wait_until(reader.at_end)
+            await reader.wait_until(reader.reached_opening_end)
             self._stack = stack.pop_all()
         seconds = time.perf_counter() - started
         log.info("index %s is ready after %.2f s: %d passages", slot.folder, seconds, len(self._open_store.index))

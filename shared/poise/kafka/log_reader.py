@@ -2,14 +2,12 @@
 
 One rule for all errors:
 
-    a record cannot be applied               it is logged, counted and skipped
-    a retriable error (see `retriable`): the reading is retried with backoff; the process is not ready meanwhile
-    broker, a leader or the topic is
-    unavailable
-    the topic was recreated, or truncated    what was read is dropped (`on_reset`), which is logged once, and the topic
-    below the reader's position              is read from the beginning
-    anything else, including a `SetupError`  the reader ends, and its process with it: see `liveness`
-    of `apply`
+- A record cannot be applied: it is logged, counted and skipped.
+- A retriable error (see `retriable`), because the broker, a leader or the topic is unavailable: reading is retried with
+  backoff; the process is not ready meanwhile.
+- The topic was recreated, or truncated below the reader's position: what was read is dropped (`on_reset`), which is
+  logged once, and the topic is read from the beginning.
+- Anything else, including a `SetupError` of `apply`: the reader ends, and its process with it (see `liveness`).
 """
 
 import asyncio
@@ -72,9 +70,10 @@ class LogAccess:
 
 
 class LogReader:
-    """Reads every partition of a topic, or some; `async with LogReader(…) as reader: await reader.wait_until_at_end()`.
+    """Reads every partition of a topic, or some: `async with LogReader(…) as reader`.
 
-    Reading starts when the block is entered. After an error, `apply` may receive a record again.
+    `await reader.wait_until_opening_end()` waits for everything that was in the topic when it was opened. Reading
+    starts when the block is entered. After an error, `apply` may receive a record again.
 
     Args:
         access: How to reach the broker, and where to report progress.
@@ -85,7 +84,7 @@ class LogReader:
         partitions: Which partitions; None = all, including those that are added later.
         on_reset: Drops what was read, because the topic no longer contains it. It may raise `UnavailableError`, and is
             then called again.
-        on_at_end: Called each time that everything is applied which was in the topic when it was opened.
+        on_opening_end: Called each time that everything is applied which was in the topic when it was opened.
         run_batch: Runs the application of a batch: on the event loop, or in a thread.
     """
 
@@ -98,7 +97,7 @@ class LogReader:
         start: Start = "beginning",
         partitions: Sequence[int] | None = None,
         on_reset: Callable[[], Awaitable[None]] = no_reset,
-        on_at_end: Callable[[], None] = lambda: None,
+        on_opening_end: Callable[[], None] = lambda: None,
         run_batch: Callable[[Callable[[], None]], Awaitable[None]] = run_inline,
     ) -> None:
         self.topic = topic
@@ -109,7 +108,7 @@ class LogReader:
         self._start = start
         self._partitions = partitions
         self._on_reset = on_reset
-        self._on_at_end = on_at_end
+        self._on_opening_end = on_opening_end
         self._run_batch = run_batch
         self._stream: LogStream | None = None
         self._id: str | None = None
@@ -126,7 +125,7 @@ class LogReader:
     # -- lifecycle -----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Start reading; `wait_until_open` and `wait_until_at_end` wait for its progress."""
+        """Start reading; `wait_until_open` and `wait_until_opening_end` wait for its progress."""
         self._component = self._access.liveness.component(f"reader of {self.topic}")
         self._task = self._component.run(self._read(self._component))
         self._access.identities.watch(self.topic, self._recreated)
@@ -158,8 +157,11 @@ class LogReader:
         """Whether the topic is open: records arrive as they are written."""
         return self._stream is not None
 
-    def at_end(self) -> bool:
-        """Return whether everything has been applied that was in the topic when it was last opened."""
+    def reached_opening_end(self) -> bool:
+        """Return whether everything has been applied that was in the topic when it was last opened.
+
+        It stays true while newer records wait: for those see `lag`.
+        """
         return self.reading and self.reached(self._ends)
 
     def reached(self, ends: Mapping[int, int]) -> bool:
@@ -174,13 +176,13 @@ class LogReader:
         """
         await self._wait_within(lambda: self.reading, "cannot be read", within)
 
-    async def wait_until_at_end(self, within: float = OPEN_TIMEOUT) -> None:
+    async def wait_until_opening_end(self, within: float = OPEN_TIMEOUT) -> None:
         """Wait until everything has been applied that was in the topic when it was opened.
 
         Raises:
             SetupError: It was not after `within` seconds, or reading has ended.
         """
-        await self._wait_within(self.at_end, "was not read to its end", within)
+        await self._wait_within(self.reached_opening_end, "was not read to its end", within)
 
     async def _wait_within(self, check: Callable[[], bool], what: str, within: float) -> None:
         try:
@@ -268,8 +270,8 @@ class LogReader:
                 if records:
                     await self._run_batch(partial(self._apply_each, records))
                 self._note(stream)
-                if not reached_end and (reached_end := self.at_end()):
-                    self._on_at_end()
+                if not reached_end and (reached_end := self.reached_opening_end()):
+                    self._on_opening_end()
                 self._report_poll(stream, component)
 
     def _report_poll(self, stream: LogStream, component: Component) -> None:

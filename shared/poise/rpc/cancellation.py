@@ -97,7 +97,7 @@ class CancellationRegistry:
         start = time.time() - BATCH.longest - self._skew
         async with AsyncExitStack() as stack:
             reader = await stack.enter_async_context(LogReader(self._logs, CANCEL.name, self._apply, start=start))
-            await reader.wait_until_at_end(CATCH_UP_TIMEOUT)
+            await reader.wait_until_opening_end(CATCH_UP_TIMEOUT)
             self._reading = stack.pop_all()
         return self
 

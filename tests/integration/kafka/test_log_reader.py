@@ -77,7 +77,7 @@ async def log(mesh: WorkerRuntime) -> AsyncIterator[Log]:
 async def test_it_reads_existing_and_new_records(log: Log) -> None:
     await log.write("a", "b")
     async with log.reader() as reader:
-        await reader.wait_until_at_end()
+        await reader.wait_until_opening_end()
         assert log.applied == ["a", "b"]
         await log.write("c", partition=1)
         await reader.wait_until(lambda: log.applied == ["a", "b", "c"])
@@ -109,7 +109,7 @@ async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: Log) -
     """Records below the old position would silently count as read."""
     await log.write("a", "b")
     async with log.reader() as reader:
-        await reader.wait_until_at_end()
+        await reader.wait_until_opening_end()
         assert reader._stream is not None
         consumer = reader._stream._consumer
         consumer.pause(*consumer.assignment())
@@ -133,7 +133,7 @@ async def test_a_truncated_log_is_read_again(log: Log, caplog: pytest.LogCapture
 async def test_a_log_truncated_while_it_is_read_is_read_again(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     await log.write("a", "b")
     async with log.reader() as reader:
-        await reader.wait_until_at_end()
+        await reader.wait_until_opening_end()
         assert reader._stream is not None
         consumer = reader._stream._consumer
         for partition in consumer.assignment():  # the broker answers as for a log that lost its end
@@ -146,7 +146,7 @@ async def test_a_log_truncated_while_it_is_read_is_read_again(log: Log, caplog: 
 async def test_records_deleted_before_they_were_read_are_skipped(log: Log, mesh: WorkerRuntime) -> None:
     await log.write("a", "b")
     async with log.reader() as reader:
-        await reader.wait_until_at_end()
+        await reader.wait_until_opening_end()
         assert reader._stream is not None
         consumer = reader._stream._consumer
         for partition in consumer.assignment():
@@ -162,7 +162,7 @@ async def test_a_topic_that_is_missing_is_waited_for(log: Log) -> None:
     async with log.reader() as reader:
         await until(lambda: reader._component is not None and "does not exist" in (reader._component.blocked_by or ""))
         with pytest.raises(SetupError, match=r"was not read to its end in 0\.1 s: topic .* does not exist"):
-            await reader.wait_until_at_end(0.1)
+            await reader.wait_until_opening_end(0.1)
         await log.create()
         await log.write("a")
         await reader.wait_until(lambda: log.applied == ["a"])
@@ -171,7 +171,7 @@ async def test_a_topic_that_is_missing_is_waited_for(log: Log) -> None:
 
 async def test_partitions_that_are_added_are_read_too(log: Log, mesh: WorkerRuntime) -> None:
     async with log.reader() as reader:
-        await reader.wait_until_at_end()
+        await reader.wait_until_opening_end()
         await mesh.admin._client.create_partitions({log.topic.name: NewPartitions(3)})
         async with asyncio.timeout(10):
             while (await mesh.admin.metadata(log.topic.name)).partitions < 3:  # noqa: ASYNC110 - the broker does not signal it
@@ -206,7 +206,7 @@ async def test_an_error_that_is_not_the_records_fault_ends_the_process(
 
 async def test_a_reader_that_is_killed_ends_the_process(log: Log, mesh: WorkerRuntime) -> None:
     async with log.reader() as reader:
-        await reader.wait_until_at_end()
+        await reader.wait_until_opening_end()
         assert mesh.readiness()[f"reader of {log.topic.name}"]
         ending = asyncio.create_task(mesh.wait_for_stop())
         assert reader._task is not None
@@ -223,7 +223,7 @@ async def test_a_reader_whose_fetcher_has_stopped_reconnects(
     monkeypatch.setattr("poise.kafka.log_stream.STALLED_AFTER", 1.5)
     caplog.set_level(logging.INFO)
     async with log.reader() as reader:
-        await reader.wait_until_at_end()
+        await reader.wait_until_opening_end()
         assert reader._stream is not None
         fetcher: Any = reader._stream._consumer._fetcher
         for task in (fetcher._fetch_task, *fetcher._pending_tasks):

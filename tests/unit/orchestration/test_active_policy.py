@@ -102,13 +102,13 @@ def test_a_version_not_above_the_one_in_force_is_ignored(late: int) -> None:
 async def test_a_recreated_log_starts_at_version_1_and_the_policy_stays_until_it_is_read() -> None:
     policy_follower = PolicyFollower(settings_of("a", "b"))
     policy_follower.apply(record_of(policy_of(3, b=1.0)))
-    policy_follower.on_at_end()
-    before = policy_follower.at_end
+    policy_follower.on_opening_end()
+    before = policy_follower.reached_opening_end
     await policy_follower.reset()
-    assert (before, policy_follower.at_end) == (True, False)
+    assert (before, policy_follower.reached_opening_end) == (True, False)
     assert (policy_follower.current.version, weights(policy_follower)) == (3, {"a": 0.0, "b": 1.0})
     policy_follower.apply(record_of(policy_of(1, a=0.5, b=0.5)))
-    policy_follower.on_at_end()
+    policy_follower.on_opening_end()
     assert (policy_follower.current.version, weights(policy_follower)) == (1, {"a": 0.5, "b": 0.5})
 
 
@@ -116,10 +116,10 @@ async def test_a_recreated_log_without_a_policy_restores_the_settings_weights(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     policy_follower = PolicyFollower(settings_of("a", "b"))
-    policy_follower.on_at_end()
+    policy_follower.on_opening_end()
     policy_follower.apply(record_of(policy_of(3, b=1.0)))
     await policy_follower.reset()
-    policy_follower.on_at_end()
+    policy_follower.on_opening_end()
     assert (policy_follower.current.version, weights(policy_follower)) == (0, {"a": 1.0, "b": 0.0})
     assert "poise.policy no longer has a policy answer: the settings' weights are in force" in caplog.text
 
