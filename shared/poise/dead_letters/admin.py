@@ -17,7 +17,7 @@ from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome, firs
 from poise.errors import RetryableError
 from poise.kafka.logs import Logs
 from poise.kafka.record import Position
-from poise.kafka.transactions import ProducerRecord, TransactionalProducer
+from poise.kafka.transactions import ProducerFencedError, ProducerRecord, TransactionalProducer
 
 READ_TIMEOUT: Final = 120.0
 """Seconds to read all dead letters of a tier."""
@@ -97,7 +97,8 @@ class DeadLetterAdmin:
 
         Raises:
             InvalidMessageError: A tier or an id is unknown, or `options` conflicts with `filter_`.
-            RetryableError: Another process redrives or purges too: this redrive stopped.
+            RetryableError: Another process redrives or purges too, or the broker deleted a dead letter: this redrive
+                stopped.
             UnavailableError: The broker does not answer.
         """
         options.check(filter_)
@@ -177,7 +178,7 @@ class DeadLetterAdmin:
                 for start in range(0, len(marks), MARKERS_PER_TRANSACTION):
                     async with transactions.transaction() as transaction:
                         await transaction.send(marks[start : start + MARKERS_PER_TRANSACTION])
-        except RetryableError as error:
+        except ProducerFencedError as error:
             raise RetryableError(
                 f"another process started to redrive or purge dead letters of {tier}: run it again for the rest"
             ) from error

@@ -15,7 +15,7 @@ from poise.kafka.log_lookup import LogLookup
 from poise.kafka.logs import Logs
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
-from poise.kafka.transactions import OversizedRecordError, ProducerRecord, TransactionalProducer
+from poise.kafka.transactions import OversizedRecordError, ProducerFencedError, ProducerRecord, TransactionalProducer
 
 READ_TIMEOUT: Final = 120.0
 """Seconds to read a partition of a compacted topic."""
@@ -67,7 +67,7 @@ class RedriveExecutor:
                             yield outcome
                     async for outcome in self._send_all(transactions, [o.entry for o in planned if o.refused is None]):
                         yield outcome
-        except RetryableError as error:
+        except ProducerFencedError as error:
             raise RetryableError(
                 f"another process started to redrive or purge dead letters of {self._tier}: this redrive stopped "
                 f"after {self.sent}; run it again for the rest"
@@ -136,7 +136,10 @@ class RedriveExecutor:
     async def _send(self, transactions: TransactionalProducer, batch: Sequence[DeadLetter]) -> list[Position]:
         entries = await load_messages(self._logs.lookups, batch)
         if len(entries) < len(batch):  # the topic was truncated, by a purge or its retention
-            raise RetryableError(f"dead letters of {self._tier} no longer exist")
+            raise RetryableError(
+                f"dead letters of {self._tier} no longer exist: they were purged, or their retention ended; this "
+                f"redrive stopped after {self.sent}; run it again for the rest"
+            )
         copies = [
             ProducerRecord(
                 entry.topic,

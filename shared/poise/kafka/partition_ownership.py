@@ -1,4 +1,6 @@
-"""Partition ownership: a consumer group assigns partitions to processes, which work on them without reading them here.
+"""Partition ownership: a consumer group assigns partitions to processes, which work on them.
+
+The member of the group reads no records: the work opens its own reader.
 
 A group assigns an owner within seconds, not at once: a member that was away, or learns late of a rebalance, still works
 on a partition that another one owns already. Work therefore also needs a fence where it writes: a
@@ -16,13 +18,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
-from poise.errors import RetryableError
 from poise.kafka.consumer import NO_PARTITION
 from poise.kafka.group_config import group_config
 from poise.kafka.log_reader import LogAccess
 from poise.kafka.patches import static_membership
 from poise.kafka.retriable import is_retriable
 from poise.kafka.shielded import shielded_stop
+from poise.kafka.transactions import ProducerFencedError
 from poise.liveness import Component
 from poise.settings import MeshSettings
 from poise.text.error_text import error_message
@@ -36,8 +38,9 @@ CANCEL_TIMEOUT: Final = 5.0
 session timeout."""
 LEAVE_TIMEOUT: Final = 5.0
 RETRY_BACKOFF: Final = 0.5
-"""Seconds until failed work is restarted; doubles with each failure."""
+"""Seconds until work is restarted that failed after `STABLE_AFTER`; doubles with each earlier failure."""
 MAX_RETRY_BACKOFF: Final = 8.0
+"""The maximum of that; and always, in seconds, until the process joins the group again."""
 FENCED_BACKOFF: Final = 2.0
 """Seconds to wait after being fenced: enough to learn whether the partition is still assigned to this process."""
 STABLE_AFTER: Final = 30.0
@@ -193,7 +196,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
             began = loop.time()
             try:
                 await self._work(number, component)
-            except RetryableError as error:
+            except ProducerFencedError as error:
                 log.warning("partition %d of %s, to be restarted if it is still owned: %s", number, self._topic, error)
                 component.blocked(str(error))
                 await asyncio.sleep(FENCED_BACKOFF)

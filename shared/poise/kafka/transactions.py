@@ -116,7 +116,7 @@ class TransactionalProducer:
         """Run one transaction: committed at the end of the block, aborted if it raises. None can follow after an error.
 
         Raises:
-            RetryableError: Another producer with this id has fenced this one; nothing was committed.
+            ProducerFencedError: Another producer with this id has fenced this one; nothing was committed.
             TerminalError: A record is larger than the broker takes; nothing was committed.
             UnavailableError: The broker did not answer; the next producer with this id sees whether it was committed.
         """
@@ -154,7 +154,7 @@ class TransactionalProducer:
     def _translate(self, error: BaseException) -> BaseException:
         match error:
             case ProducerFenced() | IllegalOperation():  # aiokafka raises the second once it knows of the first
-                return RetryableError(
+                return ProducerFencedError(
                     f"{self.transactional_id} was fenced by another producer, or its transaction timed out"
                 )
             case MessageSizeTooLargeError():
@@ -164,6 +164,10 @@ class TransactionalProducer:
                     f"the broker did not commit a transaction of {self.transactional_id}: {error_message(error)}"
                 )
         return error
+
+
+class ProducerFencedError(RetryableError):
+    """Another producer with the same transactional id has fenced this one, or the transaction timed out."""
 
 
 class OversizedRecordError(TerminalError):

@@ -13,6 +13,7 @@ from poise.kafka.connection import Connection
 from poise.kafka.log_reader import LogAccess
 from poise.kafka.partition_ownership import PartitionOwnership
 from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
+from poise.kafka.transactions import ProducerFencedError
 from poise.liveness import Component, Liveness
 from poise.settings import MeshSettings
 
@@ -112,7 +113,10 @@ async def test_it_joins_again_when_the_topic_is_recreated(monkeypatch: pytest.Mo
     assert Consumer.begun == 3
 
 
-@pytest.mark.parametrize("error", [*RETRIABLE, RetryableError("fenced"), MissingTopicError("no such topic")])
+@pytest.mark.parametrize(
+    "error",
+    [*RETRIABLE, RetryableError("later"), ProducerFencedError("fenced"), MissingTopicError("no such topic")],
+)
 async def test_work_is_restarted_after_a_retriable_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     for backoff in ("RETRY_BACKOFF", "MAX_RETRY_BACKOFF", "FENCED_BACKOFF"):
         monkeypatch.setattr(partition_ownership, backoff, 0.0)
