@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from poise.cli.policy_view import STYLES, format_share, weight_changes
+from poise.cli.policy_view import STYLES, action_text, format_share, weight_changes
 from poise.cli.table import GAP
 from poise.cli.text import clean, format_duration, plural
 from poise.contracts.policy import DECREASES, Criterion, Decision, Finding, Policy, Sample
@@ -60,8 +60,7 @@ def _head(decision: Decision, now: float) -> Iterator[Text]:
     yield Text.assemble(
         (clean(decision.id), "bold cyan"),
         GAP,
-        (decision.action, STYLES.get(decision.action, "bold")),
-        (f" {clean(decision.variant)}" if decision.variant else "", "bold"),
+        (action_text(decision), STYLES.get(decision.action, "bold")),
         (f"  {by}, {when}, {format_duration(max(0.0, now - decision.at))} ago", "dim"),
     )
     yield Text(clean(decision.reason))

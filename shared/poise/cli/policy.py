@@ -90,7 +90,8 @@ async def set_(
     broker: BrokerOption = None,
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Record the loop's decisions without acting on them.")
+        bool,
+        typer.Option("--dry-run", help="Put the file and its weights in force; then the loop only reports."),
     ] = False,
     reason: ReasonOption = None,
     as_json: JsonOption = False,
@@ -130,7 +131,10 @@ async def revert(
     version: Annotated[
         int | None,
         typer.Argument(
-            metavar="[VERSION]", min=1, show_default=False, help="The version; default: the one before the last change."
+            metavar="[VERSION]",
+            min=1,
+            show_default=False,
+            help="The version; default: the one before the last change.",
         ),
     ] = None,
     name: NameOption = None,
@@ -139,7 +143,7 @@ async def revert(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore the weights of an earlier version."""
+    """Restore the weights, limits and dry run of an earlier version."""
     async with open_client(broker) as poise:
         if not as_json:
             await _preview_revert(poise.mesh, name, version)
@@ -152,8 +156,8 @@ async def _preview_revert(mesh: MeshConnection, name: str | None, version: int |
         return
     earlier = decision_log.reverted_weights(await decision_log.decisions(mesh.logs, name), version)
     if earlier is not None:
-        target = f"version {version}" if version else "before its last change"
-        change = f"version {policy.version} → the weights of {target}"
+        target = f"version {version}" if version else "the one before the weights last changed"
+        change = f"version {policy.version} → the weights, limits and dry run of {target}"
         out.print(Text.assemble((f"{clean(name)}  ", "bold cyan"), change))
         for line in weight_changes(policy.weights, earlier):
             out.print(Text("  ").append_text(line))

@@ -23,6 +23,13 @@ STYLES: Final[Mapping[str, str]] = {
     "hold": "bold yellow",
     "refuse": "bold red",
 }
+VARIANT_ACTIONS: Final[Mapping[str, str]] = {
+    "shift": "decrease {}",
+    "roll back": "decrease {} to the minimum",
+    "promote": "restore {}",
+    "hold": "share of {} stays",
+}
+"""The actions on a variant on screens; the actions themselves are the values of the records."""
 
 
 def policy_page(
@@ -41,7 +48,7 @@ def policy_page(
     foot.add_row(Text("limits", "dim"), limits_line(policy.spec.limits))
     if decisions:
         last, shown = decisions[-1], any(row.why == decisions[-1].reason for row in rows)
-        line = Text.assemble((_action(last), STYLES.get(last.action, "bold")), (f", {_ago(last.at, now)}", "dim"))
+        line = Text.assemble((action_text(last), STYLES.get(last.action, "bold")), (f", {_ago(last.at, now)}", "dim"))
         foot.add_row(Text("last", "dim"), line if shown else line.append(f": {clean(last.reason)}"))
         foot.add_row("", Text(f"poise policy explain {clean(last.id)}", "dim"))
     return Group(*lines, Text(), foot)
@@ -80,7 +87,7 @@ def limits_line(limits: Limits) -> Text:
         f"each keeps {format_share(limits.min_share)}",
         f"steps of {format_share(limits.step)} at most, {plural(limits.cooldown_answers, 'answer')} apart",
         f"one false alarm in {plural(limits.mean_answers_between_false_alarms, 'answer')}",
-        f"recovered within {limits.margin:g}",
+        f"recovered: at most {limits.margin:g} worse",
     ]
     if limits.min_score is not None:
         parts.append(f"{clean(limits.score)} {limits.min_score:g} or more")
@@ -131,7 +138,7 @@ def decisions_table(decisions: Sequence[Decision], now: float) -> RenderableType
     """Return a table of decisions, the reason below each."""
     rows = [
         Row(
-            (clean(decision.id), _ago(decision.at, now), _action(decision)),
+            (clean(decision.id), _ago(decision.at, now), action_text(decision)),
             clean(decision.reason),
             STYLES.get(decision.action, "cyan").removeprefix("bold "),
         )
@@ -157,14 +164,19 @@ def replay_report(found: ReplayResult, logs: PolicyLogs) -> RenderableType:
 
 
 def _summary(decision: Decision) -> Iterator[tuple[str, str] | str]:
-    yield _action(decision), STYLES.get(decision.action, "bold")
+    yield action_text(decision), STYLES.get(decision.action, "bold")
     yield f": {clean(decision.reason)}"
 
 
-def _action(decision: Decision) -> str:
-    about = {"shift": " away from ", "roll back": " from ", "promote": " "}.get(decision.action, " for ")
-    action = decision.action + (f"{about}{clean(decision.variant)}" if decision.variant is not None else "")
-    return action if decision.acted or decision.action in {"refuse", "hold"} else f"would {action}"
+def action_text(decision: Decision) -> str:
+    """Return the action of a decision as screens show it: `would …` if only a dry run kept it from moving a share."""
+    if decision.variant is None:
+        action: str = decision.action
+    else:
+        action = VARIANT_ACTIONS.get(decision.action, f"{decision.action} {{}}").format(clean(decision.variant))
+    if decision.acted or decision.action in {"refuse", "hold"}:
+        return action
+    return f"would {action}" if decision.before != decision.after else f"{action} (no change)"
 
 
 def format_share(share: float) -> str:

@@ -9,9 +9,20 @@ from poise.cli.table import Row, table
 from poise.cli.text import clean, format_ms
 from poise.scoring.summary import Estimate, VariantSummary
 
-HEADER: Final = ("variant", "runs", "fell back", "grounded", "own words", "relevant", "failed", "loops", "p50", "p95")
+HEADER: Final = (
+    "variant",
+    "runs",
+    "fell back",
+    "sent grounded",
+    "written grounded",
+    "written relevant",
+    "failed",
+    "loops",
+    "p50",
+    "p95",
+)
 LEGEND: Final = (
-    "grounded: what was sent · own words, relevant: what the variant wrote · fell back: sent from a lower rung"
+    "sent: the text of the reply · written: the text of the variant, sent or not · fell back: sent from a lower rung"
 )
 LATENCY: Final = "latency_ms."
 TOTAL_LATENCY: Final = "latency_ms.total"
@@ -21,9 +32,9 @@ NONE: Final = "-"
 def scores_table(summaries: Sequence[VariantSummary]) -> RenderableType:
     """Return the table of variants.
 
-    `fell back` is the share that was not sent from the first rung. `grounded` is the mean of what was sent, `own words`
-    and `relevant` those of what the variant itself wrote, each with its 95 % confidence interval; the note has the
-    rungs and, at the median, the steps.
+    `fell back` is the share that was not sent from the first rung. `sent grounded` is the mean of what was sent,
+    `written grounded` and `written relevant` are those of what the variant wrote, sent or not, each with its 95 %
+    confidence interval; the note has the rungs and, at the median, the steps.
     """
     return table(HEADER, [Row(_cells(summary), _note(summary), "cyan") for summary in summaries])
 

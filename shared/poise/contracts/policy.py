@@ -112,7 +112,8 @@ class PolicyCommand(Message):
     spec: PolicySpec | None = None
     """For `set`."""
     version: Annotated[Int64, Field(ge=1)] | None = None
-    """For `revert`: the version whose weights to restore; None = the one before the last change."""
+    """For `revert`: the version whose weights, limits and dry run to restore; None = the one before the weights last
+    changed."""
     by: Annotated[str, Field(min_length=1, max_length=200)]
     reason: Annotated[str, Field(max_length=1_000)] | None = None
 

@@ -6,6 +6,7 @@ from rich.console import Console, RenderableType
 
 from poise.cli.explain_view import decision_explanation, interval_bar
 from poise.cli.policy_view import (
+    action_text,
     decision_page,
     decisions_table,
     format_share,
@@ -23,7 +24,7 @@ NOW = 10_000.0
 WHY = "cheap answers worse than the others; its share goes from 50 % to 5 %"
 LIMITS = (
     "each keeps 5 % · steps of 50 % at most, 20 answers apart · one false alarm in 50 000 answers"
-    " · recovered within 0.05 · quality 0.6 or more · 95 % within 4 s · 95 % cost 0.002 at most"
+    " · recovered: at most 0.05 worse · quality 0.6 or more · 95 % within 4 s · 95 % cost 0.002 at most"
 )
 FINDING = Finding(
     variant="cheap",
@@ -124,7 +125,7 @@ def test_policy_page_shows_the_weights_in_force() -> None:
         "cheap 5 % 50 % 1 0.40 900 ms 0.001 incident",
         WHY,
         f"limits {LIMITS}",
-        "last roll back from cheap, 2 min ago",
+        "last decrease cheap to the minimum, 2 min ago",
         "poise policy explain answer-2",
     ]
 
@@ -182,11 +183,27 @@ def test_decisions_table_lists_the_decisions() -> None:
         "decision when what",
         "answer-1 2 min ago set",
         "jane sets it",
-        "answer-2 2 min ago roll back from cheap",
+        "answer-2 2 min ago decrease cheap to the minimum",
         WHY,
-        "answer-4 2 min ago would shift away from cheap",
+        "answer-4 2 min ago would decrease cheap",
         WHY,
     ]
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (SET, "set"),
+        (persons(2, "set", before=SET.after, after=SET.after, acted=False), "set (no change)"),
+        (decision(2, "shift"), "decrease cheap"),
+        (PROMOTED, "restore cheap"),
+        (PROMOTED.model_copy(update={"acted": False}), "would restore cheap"),
+        (decision(3, "promote", before=SET.after, after=SET.after, acted=False), "restore cheap (no change)"),
+        (decision(3, "hold", before=SET.after, after=SET.after, acted=False), "share of cheap stays"),
+    ],
+)
+def test_action_text_says_would_only_if_a_share_would_move(made: Decision, text: str) -> None:
+    assert action_text(made) == text
 
 
 def test_replay_report_shows_matching_and_differing_decisions() -> None:
@@ -218,7 +235,7 @@ RECORD = RunRecord(
 
 def test_explanation_of_an_automatic_decision_shows_its_evidence() -> None:
     lines = shown(decision_explanation(MOVED, policy(), {"run-1": RECORD}, NOW), 200)
-    assert lines[0].startswith("answer-2 roll back cheap by the loop, ")
+    assert lines[0].startswith("answer-2 decrease cheap to the minimum by the loop, ")
     assert lines[1] == WHY
     for line in (
         "cheap 412 answers 0.61 ├───●───┤",

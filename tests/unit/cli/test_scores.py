@@ -77,7 +77,7 @@ def test_scores_table_has_a_row_for_each_variant() -> None:
     Console(file=file, width=120).print(scores_table(summarise_by_variant(scores)))
     lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
     assert lines == [
-        "variant runs fell back grounded own words relevant failed loops p50 p95",
+        "variant runs fell back sent grounded written grounded written relevant failed loops p50 p95",
         "short 2 50 % 0.80 ±0.20 0.50 ±0.78 0.25 ±0.49 0 % 50 % 900 ms 1.5 s",
         "primary 1, extractive 1 · retrieve 20 ms",
         "long 1 100 % - - - 100 % - - -",
