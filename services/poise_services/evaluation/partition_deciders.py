@@ -98,10 +98,10 @@ class PartitionDeciders:
                 continue
             self._advance_to(self._sources.scores_offset(state), self._sources.commands_offset(state))
 
-    def compare(self, records: Iterable[Record]) -> Mapping[str, Sequence[Policy]]:
-        """Compare the restored state with `poise.policy`.
+    def reconcile(self, records: Iterable[Record]) -> Mapping[str, Sequence[Policy]]:
+        """Reconcile the restored state with `poise.policy`.
 
-        A restored policy that is missing there is written again, because the topic was recreated.
+        A restored policy that is missing there becomes one of `missing_policies`: the topic was recreated.
 
         Returns:
             The policies in the log that have no snapshot, or an older one, for `resume`: their versions, oldest first.

@@ -91,7 +91,7 @@ class PolicyWorker:
                         deciders.apply_commands(backlog)
                         self._partitions[partition] = deciders, scores
                         try:
-                            await self._run(deciders, transactions, (progress.watch(commands), progress.watch(scores)))
+                            await self._run(deciders, transactions, (progress.read(commands), progress.read(scores)))
                         finally:
                             del self._partitions[partition]
 
@@ -127,7 +127,7 @@ class PolicyWorker:
         ):
             return
         async with self._mesh.logs.open_stream(COMMANDS.name, partitions=[partition]) as commands:
-            async for records in progress.watch(commands):
+            async for records in progress.read(commands):
                 if records:
                     return
 
@@ -143,7 +143,7 @@ class PolicyWorker:
         deciders = PartitionDeciders(partition, await self._belongs_to(partition), sources)
         async with self._mesh.logs.open_stream(POLICY_STATE.name, partitions=[partition]) as states:
             deciders.restore(await read_all(states, within=READ_TIMEOUT))
-        for name, policies in deciders.compare(await self._mesh.logs.read_topic(POLICY.name)).items():
+        for name, policies in deciders.reconcile(await self._mesh.logs.read_topic(POLICY.name)).items():
             deciders.resume(policies, await self._decisions(name))
         return deciders
 
@@ -207,7 +207,7 @@ class _PollProgress:
         self._check = check
         self._polled: dict[LogStream, bool] = {}
 
-    async def watch(self, log: LogStream) -> AsyncIterator[list[Record]]:
+    async def read(self, log: LogStream) -> AsyncIterator[list[Record]]:
         """Yield batches as they arrive, an empty one if none arrived for a second.
 
         Raises:

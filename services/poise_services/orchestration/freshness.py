@@ -30,8 +30,8 @@ class Freshness:
 
     def servable_while_revalidating(self, staleness: Staleness) -> bool:
         """Return whether a stale answer may be sent while it is refreshed."""
-        return self._stale_rung and staleness.servable(self._limits.stale_while_revalidate, time.time())
+        return self._stale_rung and staleness.may_send_stale(self._limits.stale_while_revalidate, time.time())
 
     def servable_if_error(self, staleness: Staleness) -> bool:
         """Return whether a stale answer may be sent when no model answers."""
-        return self._stale_rung and staleness.servable(self._limits.stale_if_error, time.time())
+        return self._stale_rung and staleness.may_send_stale(self._limits.stale_if_error, time.time())

@@ -26,13 +26,13 @@ class Staleness:
         """Whether it may be sent unmarked."""
         return self.reason is None
 
-    def servable(self, seconds: float, now: float) -> bool:
-        """Return whether a stale answer may be sent, marked.
+    def may_send_stale(self, max_stale_seconds: float, now: float) -> bool:
+        """Return whether a stale answer may be sent, marked. For a fresh one see `fresh`.
 
-        Not if it has been stale for longer than `seconds`, or depends on a deleted document: deleted text is not sent
-        again. The exception is a replay whose journal says to send the answer (`CacheLookup.reassess`).
+        Not if it has been stale for longer than `max_stale_seconds`, or depends on a deleted document: deleted text
+        is not sent again. The exception is a replay whose journal says to send the answer (`CacheLookup.reassess`).
         """
-        return seconds > 0 and not self.deleted and self.within(seconds, now)
+        return max_stale_seconds > 0 and not self.deleted and self.within(max_stale_seconds, now)
 
     def within(self, seconds: float, now: float) -> bool:
         """Return whether it has been stale for at most `seconds`."""

@@ -10,9 +10,14 @@ from poise.contracts.bounds import MAX_QUANTITY, Finite, Int64, Share, UnixSecon
 from poise.contracts.message import Message, is_strict
 
 Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "revert", "refuse"]
-"""`shift`: a step away from a variant with an incident; `roll back`: the step that leaves it only the minimum share;
-`promote`: a step back to the weight that a person set; `hold`: weights stay, by command or because no variant can take
-the share; `set`, `release`, `revert`: a person's command; `refuse`: a command that cannot be executed."""
+"""What a decision does.
+
+Of the loop, on a variant: `shift` decreases its share; `roll back` decreases it to the minimum share; `promote`
+restores it by a step towards what a person set; `hold` states that it stays, because no other variant can take it, it
+is the minimum already, or a person holds the policy.
+
+Of a person: `set`, `hold` (leave the weights as they are), `release`, `revert`; `refuse` if it cannot be executed.
+"""
 DECREASES: Final[frozenset[Action]] = frozenset({"shift", "roll back"})
 """The actions that take weight from a variant."""
 Criterion = Literal["others", "past", "range", "latency", "cost"]
@@ -88,7 +93,7 @@ class Policy(Message):
     version: Annotated[Int64, Field(ge=1)]
     """Incremented with each change of the weights or of the specification."""
     weights: dict[str, Share]
-    """The probability of each variant to be drawn; they sum to 1."""
+    """The shares: the probability of each variant to be drawn. They sum to 1, unlike the weights of a `PolicySpec`."""
     spec: PolicySpec
     """The last specification by a person; weights are restored to those in it."""
     held: bool = False

@@ -35,11 +35,11 @@ class Decider:
 
     Args:
         name: The policy's name.
-        scores: The next offset of `poise.scores` when the decider starts; earlier scores never count.
+        next_score_offset: The next offset of `poise.scores` when the decider starts; earlier scores never count.
     """
 
-    def __init__(self, name: str, scores: int = 0) -> None:
-        self._versions = PolicyVersions(name, scores)
+    def __init__(self, name: str, next_score_offset: int = 0) -> None:
+        self._versions = PolicyVersions(name, next_score_offset)
         self._response = IncidentResponse(self._versions)
         self._commands = CommandExecution(self._versions, self._response)
         self._seen_runs = SeenRuns()
@@ -138,7 +138,7 @@ class Decider:
         self._response.answers = snapshot[snapshot_keys.ANSWERS_COUNTED]
         self._seen_runs = SeenRuns.from_base64(snapshot[snapshot_keys.SEEN_RUNS])
         if history:
-            self._response.restore(history[-1].spec, snapshot)
+            self._response.restore_snapshot(history[-1].spec, snapshot)
         return self
 
     @classmethod
@@ -153,9 +153,9 @@ class Decider:
         last_number = max(map(_number, (policy.decision, *(decision.id for decision in decisions))))
         executed = [decision.command for decision in decisions if decision.command is not None][-MAX_COMMANDS:]
         self = cls(policy.name)
-        scores = decisions[-1].scores if decisions else 0
-        self._continue(PolicyVersions(policy.name, scores, policies, last_number), executed)
-        self._response.restore(policy.spec, None)
+        next_score_offset = decisions[-1].scores if decisions else 0
+        self._continue(PolicyVersions(policy.name, next_score_offset, policies, last_number), executed)
+        self._response.restore_snapshot(policy.spec, None)
         return self
 
     def _continue(self, versions: PolicyVersions, executed: Sequence[str]) -> None:

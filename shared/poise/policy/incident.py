@@ -15,8 +15,11 @@ class Incident:
     finding: Finding
     next_step_at: int
     """The next step is due once this many answers have been counted."""
-    announced: bool = False
-    """A decision has stated that no variant can take the share, or, in a dry run, which one would."""
+    stay_announced: bool = False
+    """A decision has stated that the share stays: no variant can take it, it is the minimum already, or of a dry run.
+
+    False while a person holds the policy, so that a step is decided after the release.
+    """
     restore_announced: bool = False
     """A decision has stated that, were this no dry run, the share would be restored."""
     restoring: bool = False
@@ -27,7 +30,7 @@ class Incident:
         return {
             "finding": self.finding.model_dump(mode="json"),
             snapshot_keys.NEXT_STEP_AT: self.next_step_at,
-            snapshot_keys.ANNOUNCED: self.announced,
+            snapshot_keys.ANNOUNCED: self.stay_announced,
             snapshot_keys.RESTORE_ANNOUNCED: self.restore_announced,
             snapshot_keys.RESTORING: self.restoring,
         }
@@ -38,7 +41,7 @@ class Incident:
         return cls(
             finding=Finding.model_validate(snapshot["finding"]),
             next_step_at=snapshot[snapshot_keys.NEXT_STEP_AT],
-            announced=snapshot[snapshot_keys.ANNOUNCED],
+            stay_announced=snapshot[snapshot_keys.ANNOUNCED],
             restore_announced=snapshot[snapshot_keys.RESTORE_ANNOUNCED],
             restoring=snapshot[snapshot_keys.RESTORING],
         )

@@ -79,10 +79,10 @@ class IncidentResponse:
         limits, variant = policy.spec.limits, incident.finding.variant
         recovered = detectors.recovered(variant)
         if recovered is not None:
-            return self._restore(policy, detectors, incident, recovered, at)
+            return self._restore_share(policy, detectors, incident, recovered, at)
         if incident.restoring or policy.held or policy.weights[variant] <= limits.min_share + TOLERANCE:
             return None
-        if incident.announced and (policy.spec.dry_run or not self._healthy_targets(variant)):
+        if incident.stay_announced and (policy.spec.dry_run or not self._healthy_targets(variant)):
             return None
         found = reasons.describe_finding(incident.finding, limits)
         return self._decrease(policy, incident, at, f"{variant} has not recovered (it was: {found})")
@@ -102,7 +102,7 @@ class IncidentResponse:
         action: Action = "roll back" if after[variant] <= limits.min_share + TOLERANCE else "shift"
         return self._move(policy, incident, incident.finding, at, action=action, after=after, what=what)
 
-    def _restore(
+    def _restore_share(
         self, policy: Policy, detectors: Detectors, incident: Incident, finding: Finding, at: float
     ) -> Decision | None:
         """Restore the share of a variant that has recovered by one step; None = not now."""
@@ -139,7 +139,7 @@ class IncidentResponse:
         """Move a share by one step; in a dry run, only state the step."""
         limits, variant, dry = policy.spec.limits, incident.finding.variant, policy.spec.dry_run
         incident.next_step_at = self.answers + limits.cooldown_answers
-        incident.announced = dry and action != "promote"
+        incident.stay_announced = dry and action != "promote"
         incident.restore_announced = dry and action == "promote"
         reason = f"{what}; {reasons.share_change(variant, policy.weights, after)}"
         reason = f"{reason}, were this no dry run" if dry else reason
@@ -147,7 +147,7 @@ class IncidentResponse:
 
     def _keep_share(self, policy: Policy, incident: Incident, at: float, reason: str) -> Decision:
         """State once that a variant is worse and that its share stays."""
-        incident.announced = not policy.held
+        incident.stay_announced = not policy.held
         incident.next_step_at = self.answers + policy.spec.limits.cooldown_answers
         variant, finding = incident.finding.variant, incident.finding
         return self._versions.decide("hold", at, reason, variant=variant, finding=finding, acted=False)
@@ -181,7 +181,7 @@ class IncidentResponse:
             "detectors": self.detectors.snapshot() if self.detectors else None,
         }
 
-    def restore(self, spec: PolicySpec, snapshot: Mapping[str, Any] | None) -> None:
+    def restore_snapshot(self, spec: PolicySpec, snapshot: Mapping[str, Any] | None) -> None:
         """Continue with the detectors and incidents of a snapshot.
 
         Without a snapshot, or if another version of Poise wrote the detectors, detection starts from the beginning; the

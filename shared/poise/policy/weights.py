@@ -27,26 +27,28 @@ def normalize(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
     largest = max(weights.values(), default=0.0)
     if largest == 0:
         raise ValueError("no variant has a weight above zero")
-    left = {name: weight / largest for name, weight in weights.items() if weight > 0}  # so that no sum overflows
-    if limits.min_share * len(left) > 1 + TOLERANCE:
+    unassigned = {name: weight / largest for name, weight in weights.items() if weight > 0}  # so that no sum overflows
+    if limits.min_share * len(unassigned) > 1 + TOLERANCE:
         raise ValueError(
-            f"{len(left)} variants cannot each keep {limits.min_share:g} of the draws: min_share is at most "
-            f"{1 / len(left):.4g}"
+            f"{len(unassigned)} variants cannot each keep {limits.min_share:g} of the draws: min_share is at most "
+            f"{1 / len(unassigned):.4g}"
         )
-    found = dict.fromkeys(weights, 0.0)
-    room = 1.0
+    assigned = dict.fromkeys(weights, 0.0)
+    to_assign = 1.0
     while True:  # each round raises the variants below the floor to it, and distributes the rest
-        total = math.fsum(left.values())
-        low = [name for name, weight in left.items() if room * weight / total < limits.min_share]
-        if not low:
+        total = math.fsum(unassigned.values())
+        below_floor = [name for name, weight in unassigned.items() if to_assign * weight / total < limits.min_share]
+        if not below_floor:
             break
-        for name in low:
-            found[name] = limits.min_share
-            del left[name]
-        room -= limits.min_share * len(low)
-        if not left:
-            return _whole(found, found)
-    return _whole(found | {name: room * weight / total for name, weight in left.items()}, left)
+        for name in below_floor:
+            assigned[name] = limits.min_share
+            del unassigned[name]
+        to_assign -= limits.min_share * len(below_floor)
+        if not unassigned:
+            return _absorb_rounding(assigned, assigned)
+    return _absorb_rounding(
+        assigned | {name: to_assign * weight / total for name, weight in unassigned.items()}, unassigned
+    )
 
 
 def decrease(
@@ -64,7 +66,7 @@ def decrease(
     after[variant] = max(limits.min_share, now[variant] - given)
     for name in others:
         after[name] += given * target[name] / total
-    return _whole(after, others)
+    return _absorb_rounding(after, others)
 
 
 def restore(now: Mapping[str, float], variant: str, target: Mapping[str, float], limits: Limits) -> dict[str, float]:
@@ -83,10 +85,10 @@ def restore(now: Mapping[str, float], variant: str, target: Mapping[str, float],
     for name, extra in spare.items():
         after[name] -= taken * extra / total
     after |= {name: target[name] for name, share in after.items() if abs(share - target[name]) < TOLERANCE}
-    return _whole(after, spare)
+    return _absorb_rounding(after, spare)
 
 
-def _whole(after: dict[str, float], among: Collection[str]) -> dict[str, float]:
+def _absorb_rounding(after: dict[str, float], among: Collection[str]) -> dict[str, float]:
     """Return the weights with the rounding remainder added to the largest of some variants."""
     largest = max(among, key=lambda name: (after[name], name))
     after[largest] += 1.0 - math.fsum(after.values())

@@ -77,7 +77,7 @@ class Logs:
         """Restore as the next worker does."""
         deciders = PartitionDeciders(0, lambda _: True)
         deciders.restore(self.records[POLICY_STATE.name])
-        for policies in deciders.compare(self.records[POLICY_TOPIC.name]).values():
+        for policies in deciders.reconcile(self.records[POLICY_TOPIC.name]).values():
             deciders.resume(policies, self.records[DECISIONS.name])
         return deciders
 

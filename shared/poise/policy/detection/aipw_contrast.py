@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Self
 
-MAX_Z: Final = 30.0
+MAX_PAYOFF: Final = 30.0
 """No answer multiplies the wealth of a bet by more than 1 + this: none decides alone, even if rarely drawn."""
 
 
@@ -43,20 +43,20 @@ class AipwContrast(NamedTuple):
         return cls(value, -max(mean / own, (1.0 - mean) / rest), max((1.0 - mean) / own, mean / rest))
 
     @property
-    def z_worse(self) -> float:
-        """The z of a bet, -1 or more: above zero on average if the variant is worse."""
-        return self.value / max(-self.least, self.most / MAX_Z)
+    def payoff_if_worse(self) -> float:
+        """A bet's payoff, -1 or more: above zero on average if the variant is worse."""
+        return self.value / max(-self.least, self.most / MAX_PAYOFF)
 
-    def z_non_inferior(self, margin: float) -> float:
-        """Return the z of a bet, -1 or more: above zero on average if the variant is worse by less than the margin."""
-        return (margin - self.value) / max(self.most - margin, (margin - self.least) / MAX_Z)
-
-
-def z_above(value: float, bound: float) -> float:
-    """Return the z of a bet, -1 or more: above zero on average if a value of 0 to 1 is above the bound on average."""
-    return (value - bound) / max(bound, (1.0 - bound) / MAX_Z)
+    def payoff_if_non_inferior(self, margin: float) -> float:
+        """Return a bet's payoff, -1 or more: above zero on average if the variant is worse by less than the margin."""
+        return (margin - self.value) / max(self.most - margin, (margin - self.least) / MAX_PAYOFF)
 
 
-def z_below(value: float, bound: float) -> float:
-    """Return the z of a bet, -1 or more: above zero on average if a value of 0 to 1 is below the bound on average."""
-    return (bound - value) / max(1.0 - bound, bound / MAX_Z)
+def payoff_above(value: float, bound: float) -> float:
+    """Return a bet's payoff, -1 or more: above zero on average if a value of 0 to 1 is above the bound on average."""
+    return (value - bound) / max(bound, (1.0 - bound) / MAX_PAYOFF)
+
+
+def payoff_below(value: float, bound: float) -> float:
+    """Return a bet's payoff, -1 or more: above zero on average if a value of 0 to 1 is below the bound on average."""
+    return (bound - value) / max(1.0 - bound, bound / MAX_PAYOFF)

@@ -10,7 +10,8 @@ Measure = Literal["loss", "over_latency", "over_cost"]
 MEASURES: Final[tuple[Measure, ...]] = ("loss", "over_latency", "over_cost")
 RECENT_ANSWERS: Final = 100.0
 """Answers in a variant's recent mean."""
-Z: Final = 1.959963984540054
+Z95: Final = 1.959963984540054
+"""The two-sided 95 % quantile of the standard normal distribution."""
 
 Totals = tuple[float, ...]
 
@@ -86,9 +87,9 @@ def wilson_sample(count: int, mean: float) -> Sample:
     The interval is approximate, and wider than necessary for values between 0 and 1.
     """
     mean = min(1.0, max(0.0, mean))
-    shrink = 1.0 + Z * Z / count
-    middle = (mean + Z * Z / (2 * count)) / shrink
-    half = Z * math.sqrt(mean * (1.0 - mean) / count + Z * Z / (4.0 * count * count)) / shrink
+    shrink = 1.0 + Z95 * Z95 / count
+    middle = (mean + Z95 * Z95 / (2 * count)) / shrink
+    half = Z95 * math.sqrt(mean * (1.0 - mean) / count + Z95 * Z95 / (4.0 * count * count)) / shrink
     return Sample(
         count=count,
         mean=round(mean, 4),

@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from poise.contracts.policy import Criterion, Finding, Limits
 from poise.policy import snapshot_keys
-from poise.policy.detection.aipw_contrast import AipwContrast, z_above, z_below
+from poise.policy.detection.aipw_contrast import AipwContrast, payoff_above, payoff_below
 from poise.policy.detection.baseline import Baseline
 from poise.policy.detection.common_shift import CommonShift, common_shift, drift_of_others
 from poise.policy.detection.counts import Counts, Measure, Totals
@@ -31,7 +31,10 @@ MEASURE_OF: Final[Mapping[Criterion, Measure]] = {
     "cost": "over_cost",
 }
 BOUND_FAILURE_SHARE: Final = 0.02
-"""The share of false alarms that a failing historical bound may cause; the threshold is raised by 2.5 times it."""
+"""The part of the false alarms that failing historical bounds may cause.
+
+The threshold is raised by 2.5 times it: if n answers may pass between false alarms, the e-detectors raise 1/(1.05·n) of
+them an answer, which leaves 0.047/n, over twice this part, to failing bounds. All together stay at 1/n."""
 SNAPSHOT_FORMAT: Final = 2
 """The format of snapshots; a snapshot of another format cannot be restored."""
 ALLOWED_ABOVE_CEILING: Final = 0.05
@@ -42,8 +45,8 @@ class Detectors:
     """All detectors of a policy. No clock, no I/O, no randomness: the same answers give the same findings.
 
     Each is an e-detector (Shin, Ramdas, Rinaldo, 2022), whose expectation is at most the number of answers while no
-    variant is worse; the same holds for their weighted average. An alarm is raised for a variant when its share of that
-    average reaches `mean_answers_between_false_alarms`, the average run length, and resets that share. So at least that
+    variant is worse; the same holds for their weighted average. An alarm is raised for a variant when its part of that
+    average reaches `mean_answers_between_false_alarms`, the average run length, and resets that part. So at least that
     number of answers passes between false alarms on average, over all variants, detectors and restarts.
 
     Args:
@@ -173,10 +176,10 @@ class Detectors:
                 if contrast is None:
                     continue
                 if watched is None or watched.restoring:
-                    self._update(variant, "others", contrast.z_worse, answer)
+                    self._update(variant, "others", contrast.payoff_if_worse, answer)
                 if watched is not None and MEASURE_OF[watched.criterion] == "loss":
-                    z = contrast.z_non_inferior(self._limits.margin)
-                    self._update_recovery(watched, watched.proofs[0], z, answer, own=variant == answer.variant)
+                    z = contrast.payoff_if_non_inferior(self._limits.margin)
+                    self._update_recovery(watched, watched.against_others, z, answer, own=variant == answer.variant)
         self._scored.add(answer.variant)
         self._baseline.add(started, loss)
 
@@ -186,23 +189,23 @@ class Detectors:
         bound = 1.0 - self._limits.min_score
         watched = self._watched.get(answer.variant)
         if watched is None or watched.restoring:
-            self._update(answer.variant, "range", z_above(loss, bound), answer)
+            self._update(answer.variant, "range", payoff_above(loss, bound), answer)
         if watched is not None and watched.criterion == "range":
-            self._update_recovery(watched, watched.proofs[-1], z_below(loss, bound), answer)
+            self._update_recovery(watched, watched.against_bound, payoff_below(loss, bound), answer)
 
     def _past(self, answer: Observation, loss: float) -> None:
         watched = self._watched.get(answer.variant)
         if watched is not None:
             if watched.criterion == "past" and watched.past is not None and len(self._variants) == 1:
-                z = z_below(loss, min(1.0, watched.past + self._limits.margin))
-                self._update_recovery(watched, watched.proofs[0], z, answer)
+                z = payoff_below(loss, min(1.0, watched.past + self._limits.margin))
+                self._update_recovery(watched, watched.against_bound, z, answer)
             if not watched.restoring:
                 return
         history = self._bounds[answer.variant]
-        weight = history.weight(answer.question)
+        weight = history.count_question(answer.question)
         if history.warm and history.upper < 1.0:
             bound = history.upper + drift_of_others(self._counts, self._others(answer.variant), history.initial_totals)
-            self._update(answer.variant, "past", weight * z_above(loss, min(1.0, bound)), answer)
+            self._update(answer.variant, "past", weight * payoff_above(loss, min(1.0, bound)), answer)
         history.add(loss, weight, self._log_inverse_alpha, self._mark)
 
     def _ceiling(self, answer: Observation, criterion: Criterion, over: bool | None) -> None:
@@ -210,10 +213,10 @@ class Detectors:
             return
         watched = self._watched.get(answer.variant)
         if watched is None or watched.restoring:
-            self._update(answer.variant, criterion, z_above(over, ALLOWED_ABOVE_CEILING), answer)
+            self._update(answer.variant, criterion, payoff_above(over, ALLOWED_ABOVE_CEILING), answer)
         if watched is not None and watched.criterion == criterion:
             self._update_recovery(
-                watched, watched.proofs[0], z_below(over, ALLOWED_ABOVE_CEILING + self._limits.margin), answer
+                watched, watched.against_bound, payoff_below(over, ALLOWED_ABOVE_CEILING + self._limits.margin), answer
             )
         self._counts.add(answer.variant, MEASURE_OF[criterion], over)
 

@@ -39,7 +39,7 @@ class EDetector:
         """Add an answer; return whether a change most likely begins with it.
 
         Args:
-            z: -1 or more; above zero on average if the variant is worse, else zero or less.
+            z: The payoff of a bet, -1 or more: above zero on average if the variant is worse, else zero or less.
             number: The number of answers, including this one.
         """
         since = number - self.last_index

@@ -107,8 +107,8 @@ class HistoricalBound:
         """The totals of all variants before the history began."""
         return self._old.initial_totals
 
-    def weight(self, question: str | None) -> float:
-        """Return how much the next answer to a question counts, and count it."""
+    def count_question(self, question: str | None) -> float:
+        """Count an answer to a question, and return its weight: 1/k for the k-th answer."""
         if question is None:
             return 1.0
         times = self._asked.pop(question[:DIGEST_CHARACTERS], 0) + 1

@@ -45,7 +45,7 @@ class RecoveryEProcess:
         """Add an answer; return whether the recovery most likely begins with it.
 
         Args:
-            z: -1 or more; zero or less on average while the variant is still worse.
+            z: The payoff of a bet, -1 or more: zero or less on average while the variant is still worse.
             own: Whether it is an answer of the variant itself.
         """
         if self._starts == 0 or (own and self._answers % RESTART_ANSWERS == 0):
@@ -93,7 +93,8 @@ class RecoveryWatch:
     Args:
         criterion: The criterion of its alarm.
         past: Its mean loss before the alarm; None = not known.
-        proofs: The e-processes; all must show recovery.
+        proofs: The e-processes; all must show recovery. Two if the variant must be no worse than the others and within
+            the range, else one.
         restoring: It has recovered once and its share is being restored: alarms are raised as well.
     """
 
@@ -106,6 +107,16 @@ class RecoveryWatch:
         self.past = past
         self.proofs = list(proofs)
         self.restoring = restoring
+
+    @property
+    def against_others(self) -> RecoveryEProcess:
+        """The e-process of "no worse than the other variants"."""
+        return self.proofs[0]
+
+    @property
+    def against_bound(self) -> RecoveryEProcess:
+        """The e-process of "within its own bound": the range, the ceiling, or its own past."""
+        return self.proofs[-1]
 
     @property
     def least(self) -> RecoveryEProcess:
