@@ -270,13 +270,13 @@ async def test_the_least_recently_used_answers_are_evicted(mesh_settings: MeshSe
         await reader.say(name, sentence(name))
         questions = [f"{question(name)} {number}" for number in ("One?", "Two?", "Three?")]
         one, two, three = questions
-        for question in (one, two, one, three):
-            await reader.ask(question)
-        kept = {question: (await reader.ask(question, min_epoch=None)).cached for question in (one, three)}
+        for asked in (one, two, one, three):
+            await reader.ask(asked)
+        cached = {asked: (await reader.ask(asked, min_epoch=None)).cached for asked in (one, three)}
         admin = AnswerStoreAdmin(reader.mesh.redis)
         counts = await admin.stats(reader.tenant)
         assert not (await reader.ask(two)).cached
-    assert kept == {one: True, three: True}
+    assert cached == {one: True, three: True}
     assert counts.entries == 2
     assert counts.bytes > 0
 
