@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 from poise.errors import SetupError
 from poise.liveness import CHECK_INTERVAL, Component, Liveness
 from poise.redis.batch_writer import BatchWriter
-from poise.redis.latency_probe import LatencyProbe, LatencySample
+from poise.redis.latency_sampler import LatencySample, LatencySampler
 from poise.redis.loop_aware_timer import LoopAwareTimer
 from poise.redis.script import Script, ScriptCall
 from poise.resilience.breaker import Breaker, BreakerLimits
@@ -83,7 +83,7 @@ class RedisClient:
         )
         self._command_timeout = command_timeout
         self._slow = command_timeout * SLOW_COMMAND / COMMAND_TIMEOUT
-        self._latency_probe = LatencyProbe(self._slow)
+        self._latency_sampler = LatencySampler(self._slow)
         self._liveness = liveness or Liveness()
         self._component: Component | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -222,7 +222,13 @@ class RedisClient:
 
     # -- behind the breaker ---------------------------------------------------------------------------------------
 
-    async def _execute(self, command: Callable[[], Awaitable[T]], stored: Callable[[T], bool]) -> T | None:
+    async def _execute(self, command: Callable[[], Awaitable[T]], shows_write: Callable[[T], bool]) -> T | None:
+        """Run a command when a connection is free; None = Redis is unavailable, or the command failed.
+
+        Args:
+            command: Sends the command.
+            shows_write: Returns whether a result shows that Redis has stored something: then it is no longer full.
+        """
         # Commands wait here, not in the pool, where a busy Redis would look like an unavailable one. When the breaker
         # opens, the waiting ones return at once.
         if self._breaker.retry_at() is not None or not await self._acquire_connection():
@@ -230,7 +236,7 @@ class RedisClient:
         try:
             if self._breaker.retry_at() is not None:
                 return None
-            return await self._execute_once(command, stored, self._latency_probe)
+            return await self._execute_once(command, shows_write, self._latency_sampler)
         finally:
             self._connections.release()
 
@@ -247,36 +253,40 @@ class RedisClient:
         return await self._connections.acquire()
 
     async def _execute_once(
-        self, command: Callable[[], Awaitable[T]], stored: Callable[[T], bool], probe: LatencyProbe
+        self, command: Callable[[], Awaitable[T]], shows_write: Callable[[T], bool], sampler: LatencySampler
     ) -> T | None:
         from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - loaded by now
 
         try:
-            with probe.sample() as sample:
+            with sampler.sample() as sample:
                 result = await _with_timeout(command, self._command_timeout)
         except (RedisError, OSError) as error:
-            self._result_or_none(error)
+            self._react_to(error)
             if isinstance(error, OutOfMemoryError):
                 self._record_latency(sample)
             return None
         self._record_latency(sample)
-        if self._state == "full" and stored(result):
+        if self._state == "full" and shows_write(result):
             log.info("Redis has room again")
             self._state = "up"
         return result
 
     def _result_or_none(self, result: object) -> object:
-        """Return the result; if it is an error, count it, react to it and return None."""
-        from redis.exceptions import OutOfMemoryError  # noqa: PLC0415 - loaded by now
-
+        """Return the result of one call of a pipeline; react to an error and return None."""
         if not isinstance(result, Exception):
             return result
-        self._count_error(result)
-        if isinstance(result, OutOfMemoryError):  # its data can still be read, so the breaker stays closed
-            self._set_state("full", f"Redis is full and stores nothing until it has room: {result}")
-        else:
-            self._open_breaker(str(result))
+        self._react_to(result)
         return None
+
+    def _react_to(self, error: Exception) -> None:
+        """Count an error; note that Redis is full, or open the breaker."""
+        from redis.exceptions import OutOfMemoryError  # noqa: PLC0415 - loaded by now
+
+        self._count_error(error)
+        if isinstance(error, OutOfMemoryError):  # its data can still be read, so the breaker stays closed
+            self._set_state("full", f"Redis is full and stores nothing until it has room: {error}")
+        else:
+            self._open_breaker(str(error))
 
     def _record_latency(self, sample: LatencySample) -> None:
         if not sample.timed:
@@ -306,7 +316,7 @@ class RedisClient:
         redis: Any = self._redis
         try:
             await self._execute_once(
-                lambda: redis.set(_PROBE_KEY, b"", px=1_000), lambda _: True, LatencyProbe(self._slow)
+                lambda: redis.set(_PROBE_KEY, b"", px=1_000), lambda _: True, LatencySampler(self._slow)
             )
         except Exception as error:  # a bug in the client must not stop the probing
             log.exception("the probe of Redis failed unexpectedly")

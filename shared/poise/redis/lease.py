@@ -32,8 +32,8 @@ class LeaseHolder:
 
     def __init__(self, store: LeaseStore, ttl: float, liveness: Liveness) -> None:
         self.ttl = ttl
-        self.held: set[Lease] = set()
-        """The leases that the heartbeat renews."""
+        self.renewing: set[Lease] = set()
+        """The leases that the heartbeat renews, and those that others hold, until `release`."""
         self._store = store
         self._prefix = uuid4().hex
         self._numbers = itertools.count(1)
@@ -73,7 +73,7 @@ class LeaseHolder:
         The heartbeat renews the lease until `release` or `stop_renewing` is called, whatever this call returns: the
         reply of Redis may be lost although the lease was acquired.
         """
-        self.held.add(lease)
+        self.renewing.add(lease)
         return await self._store.acquire(lease, self.ttl)
 
     async def store(self, lease: Lease, result: StoredReply, ttl: float) -> LeaseStatus | StoredReply:
@@ -89,7 +89,7 @@ class LeaseHolder:
 
     def stop_renewing(self, lease: Lease) -> None:
         """Stop renewing a lease, without a round trip."""
-        self.held.discard(lease)
+        self.renewing.discard(lease)
 
     async def release(self, lease: Lease) -> None:
         """Release a lease if it is ours."""
@@ -100,7 +100,7 @@ class LeaseHolder:
         # One heartbeat for all leases: one that ends before the next heartbeat costs no renewal.
         while True:
             await asyncio.sleep(self.ttl / RENEWALS_PER_TTL)
-            await asyncio.gather(*(self._store.renew(lease, self.ttl) for lease in self.held))
+            await asyncio.gather(*(self._store.renew(lease, self.ttl) for lease in self.renewing))
             component.progress()
 
 

@@ -41,8 +41,8 @@ return ''
 class LeaseStatus(Enum):
     """The status of a lease on a step that has no stored reply."""
 
-    ACQUIRED = "acquired"
-    """The caller holds the lease, or has written the reply."""
+    OWNED = "owned"
+    """The step is the caller's: it holds the lease (`acquire`), or its reply is stored (`store`)."""
     HELD_ELSEWHERE = "held elsewhere"
     """Another caller holds the lease."""
     UNKNOWN = "unknown"
@@ -125,7 +125,7 @@ def _decode(value: bytes | None) -> LeaseStatus | StoredReply:
     if value is None:
         return LeaseStatus.UNKNOWN
     if not value:
-        return LeaseStatus.ACQUIRED
+        return LeaseStatus.OWNED
     if value.startswith(_LEASE):
         return LeaseStatus.HELD_ELSEWHERE
     kind, _, body = value[len(_REPLY) :].partition(b"\n")

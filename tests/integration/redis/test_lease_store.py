@@ -27,12 +27,12 @@ def lease(token: str, run: str) -> Lease:
 async def test_only_the_token_that_holds_a_lease_can_store_and_release(leases: LeaseStore) -> None:
     run, reply = uuid4().hex, StoredReply("completion/1", b'{"a":\n1}')
     mine, other = lease("mine", run), lease("other", run)
-    assert await leases.acquire(mine, 60) is LeaseStatus.ACQUIRED
+    assert await leases.acquire(mine, 60) is LeaseStatus.OWNED
     assert await leases.acquire(other, 60) is LeaseStatus.HELD_ELSEWHERE
     assert await leases.store(other, reply, 60) is LeaseStatus.HELD_ELSEWHERE
     await leases.release(other)
     assert await leases.acquire(other, 60) is LeaseStatus.HELD_ELSEWHERE
-    assert await leases.store(mine, reply, 60) is LeaseStatus.ACQUIRED
+    assert await leases.store(mine, reply, 60) is LeaseStatus.OWNED
     assert await leases.acquire(other, 60) == reply
     assert await leases.store(other, StoredReply("completion/1", b"{}"), 60) == reply
     await leases.renew(mine, 60)
@@ -42,27 +42,27 @@ async def test_only_the_token_that_holds_a_lease_can_store_and_release(leases: L
 
 async def test_a_released_lease_can_be_acquired_at_once(leases: LeaseStore) -> None:
     run = uuid4().hex
-    assert await leases.acquire(lease("mine", run), 60) is LeaseStatus.ACQUIRED
+    assert await leases.acquire(lease("mine", run), 60) is LeaseStatus.OWNED
     await leases.release(lease("mine", run))
     await leases.renew(lease("mine", run), 60)  # a renewal in flight when the lease was released
-    assert await leases.acquire(lease("other", run), 60) is LeaseStatus.ACQUIRED
+    assert await leases.acquire(lease("other", run), 60) is LeaseStatus.OWNED
 
 
 @pytest.mark.parametrize("written", [True, False])
 async def test_leases_and_replies_expire(leases: LeaseStore, *, written: bool) -> None:
     run = uuid4().hex
-    assert await leases.acquire(lease("mine", run), 0.2) is LeaseStatus.ACQUIRED
+    assert await leases.acquire(lease("mine", run), 0.2) is LeaseStatus.OWNED
     if written:
-        assert await leases.store(lease("mine", run), StoredReply("k/1", b"x"), 0.2) is LeaseStatus.ACQUIRED
+        assert await leases.store(lease("mine", run), StoredReply("k/1", b"x"), 0.2) is LeaseStatus.OWNED
     async with asyncio.timeout(20):
-        while await leases.acquire(lease("other", run), 60) is not LeaseStatus.ACQUIRED:  # noqa: ASYNC110 - in the server
+        while await leases.acquire(lease("other", run), 60) is not LeaseStatus.OWNED:  # noqa: ASYNC110 - in the server
             await asyncio.sleep(0.02)
 
 
 async def test_each_step_has_its_own_lease(leases: LeaseStore) -> None:
     run = uuid4().hex
     for identity in (("a", f"{run}:b"), (f"a:{run}", "b"), ("a", run, "b"), ("a", f"{run}%3Ab")):
-        assert await leases.acquire(Lease.for_step(*identity, token=ME), 60) is LeaseStatus.ACQUIRED, identity
+        assert await leases.acquire(Lease.for_step(*identity, token=ME), 60) is LeaseStatus.OWNED, identity
         assert await leases.acquire(Lease.for_step(*identity, token=OTHER), 60) is LeaseStatus.HELD_ELSEWHERE, identity
 
 
@@ -78,4 +78,4 @@ async def test_an_unreachable_redis_is_no_error() -> None:
 async def test_more_leases_than_connections_can_be_acquired_at_once(leases: LeaseStore) -> None:
     run = uuid4().hex
     found = await asyncio.gather(*(leases.acquire(lease(f"{n}", f"{run}-{n}"), 60) for n in range(500)))
-    assert set(found) == {LeaseStatus.ACQUIRED}
+    assert set(found) == {LeaseStatus.OWNED}

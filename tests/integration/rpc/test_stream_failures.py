@@ -62,7 +62,7 @@ async def test_text_of_a_worker_that_lost_its_lease_is_reset(mesh_settings: Mesh
         ):
             await redis.delete(other_lease.key)
             leases = LeaseStore(cache)
-            assert await leases.acquire(other_lease, 10) is LeaseStatus.ACQUIRED
+            assert await leases.acquire(other_lease, 10) is LeaseStatus.OWNED
             await leases.store(other_lease, StoredReply(Completion.kind, completion("Theirs.").encode()), 60)
         return completion("Mine.")
 

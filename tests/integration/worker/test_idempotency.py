@@ -108,9 +108,9 @@ async def test_copies_wait_for_the_reply_of_the_one_that_is_handled(
     async with serving(settings, tier(pay)), serving(other, tier(pay)):
         sent = await send_to_each_partition(outsider, uuid4().hex)
         one, two = holders
-        await until(lambda: len(one.held) + len(two.held) == 6)
-        assert one.held
-        assert two.held
+        await until(lambda: len(one.renewing) + len(two.renewing) == 6)
+        assert one.renewing
+        assert two.renewing
         assert paid == 1
         may_end.set()
         replies = await replies_to(outsider, sent)
@@ -141,7 +141,7 @@ async def test_a_lease_is_renewed_while_its_holder_lives(
         first = await send(outsider, run)
         await until(lambda: paid == 1)
         second = await send(outsider, run)
-        await until(lambda: len(holders[0].held) == 2)
+        await until(lambda: len(holders[0].renewing) == 2)
         await until(lambda: renewals >= 12)  # two leases, six renewals each: two TTLs
         assert paid == 1
         may_end.set()
@@ -186,7 +186,7 @@ async def test_a_step_of_a_killed_or_stopped_worker_is_taken_over(
         await until((tmp_path / "paid").exists)
         async with serving(settings, tier(pay)):
             sent += await send_to_each_partition(outsider, run)
-            await until(lambda: len(holders[0].held) >= 3)  # the copies here wait for the lease of the process
+            await until(lambda: len(holders[0].renewing) >= 3)  # the copies here wait for the lease of the process
             assert paid == 0
             holder.send_signal(signal.SIGKILL if end == "killed" else signal.SIGSTOP)
             await until(lambda: paid == 1)
@@ -335,7 +335,7 @@ async def test_an_unreadable_entry_is_ignored_and_the_message_handled(
     run = uuid4().hex
     async with RedisClient(settings.redis_url) as cache:
         entry = Lease.for_step("default", run, "g", Generate.kind, "0", token=ME)
-        assert await LeaseStore(cache).store(entry, StoredReply("completion/9", b"?"), 60) is LeaseStatus.ACQUIRED
+        assert await LeaseStore(cache).store(entry, StoredReply("completion/9", b"?"), 60) is LeaseStatus.OWNED
     async with serving(settings, tier(pay)):
         reply = await outsider.reply(await send(outsider, run))
     assert Completion.parse(reply.value or b"").text == "again"

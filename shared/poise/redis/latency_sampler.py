@@ -1,4 +1,4 @@
-"""LatencyProbe: times one command in flight at a time, to find whether the server is slow."""
+"""LatencySampler: times one command in flight at a time, to find whether the server is slow."""
 
 from types import TracebackType
 from typing import Self
@@ -6,7 +6,7 @@ from typing import Self
 from poise.redis.loop_aware_timer import LoopAwareTimer
 
 
-class LatencyProbe:
+class LatencySampler:
     """Times one command at a time: the next one that starts while none is timed.
 
     A pause of the server counts once, however many commands were waiting. A command is chosen before its duration is
@@ -26,20 +26,20 @@ class LatencyProbe:
 
 
 class LatencySample:
-    """One command: `with probe.sample() as sample: …; sample.slow`."""
+    """One command: `with sampler.sample() as sample: …; sample.slow`."""
 
-    def __init__(self, probe: LatencyProbe) -> None:
+    def __init__(self, sampler: LatencySampler) -> None:
         self.slow = False
         """Whether the command took longer than `slow_after`."""
-        self.timed = not probe.busy
+        self.timed = not sampler.busy
         """Whether this command is timed."""
-        self._probe = probe
+        self._sampler = sampler
         self._timer: LoopAwareTimer | None = None
 
     def __enter__(self) -> Self:
         if self.timed:
-            self._probe.busy = True
-            self._timer = LoopAwareTimer(self._probe.slow_after, self._mark_slow)
+            self._sampler.busy = True
+            self._timer = LoopAwareTimer(self._sampler.slow_after, self._mark_slow)
         return self
 
     def __exit__(
@@ -47,7 +47,7 @@ class LatencySample:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._probe.busy = False
+            self._sampler.busy = False
 
     def _mark_slow(self) -> None:
         self.slow = True
