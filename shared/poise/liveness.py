@@ -187,7 +187,7 @@ class Component:
         self.progressed_at = self._active_at = self._liveness.now()
         self.blocked_by = None
 
-    def blocked(self, reason: str) -> None:
+    def report_blocked(self, reason: str) -> None:
         """Record a turn without progress for an outside cause: the process becomes not ready, but does not end."""
         self._active_at = self._liveness.now()
         self.blocked_by = reason

@@ -43,7 +43,7 @@ def test_a_blocked_component_is_not_ready_and_does_not_end_the_process(caplog: p
     process = ProcessOnClock()
     reader = process.liveness.component("reader of a", stalls_after=10, ends_after=60)
     for _ in range(100):
-        reader.blocked("topic a does not exist")
+        reader.report_blocked("topic a does not exist")
         assert process.advance(5) is None
     assert not process.liveness.conditions()["reader of a"]
     assert "not ready: topic a does not exist" in caplog.text

@@ -115,8 +115,8 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         self._queue = KeyedQueue(ordered=ordered)
         self.slots = HandlingSlots(
             self._limits.concurrency,
-            parked=self._limits.concurrency * self._limits.parked_factor,
-            parked_bytes=self._limits.max_parked_bytes,
+            max_parked=self._limits.concurrency * self._limits.parked_factor,
+            max_parked_bytes=self._limits.max_parked_bytes,
             on_change=self._capacity_freed,
         )
         # Without a message's context: one message may start when another's handler frees its slot.
@@ -194,11 +194,11 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             if not error.retriable:
                 raise
             log.warning("polling failed, trying again: %s", error)
-            self.component.blocked(str(error))
+            self.component.report_blocked(str(error))
             await asyncio.sleep(RETRY_BACKOFF)
         else:
-            if blocker := self.offsets.blocker():
-                self.component.blocked(blocker)
+            if outage := self.offsets.outage():
+                self.component.report_blocked(outage)
             else:
                 self.component.progress()
             return batches
@@ -209,7 +209,8 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             async with asyncio.timeout(RESET_POSITION_TIMEOUT):
                 await self.offsets.reset_position(partition, offset)
         except (KafkaError, TimeoutError) as error:
-            self.component.blocked(f"the beginning of {partition.topic}/{partition.partition} is not known: {error!r}")
+            problem = f"the beginning of {partition.topic}/{partition.partition} is not known: {error!r}"
+            self.component.report_blocked(problem)
 
     async def _getmany(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
         """Poll, naming the partitions if one is paused.
@@ -257,7 +258,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
     @property
     def _buffered(self) -> int:
         """Messages that are in flight and not parked."""
-        return self._in_flight - self.slots.parked
+        return self._in_flight - self.slots.parked_count
 
     @property
     def _buffered_bytes(self) -> int:

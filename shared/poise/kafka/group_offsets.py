@@ -213,7 +213,7 @@ class GroupOffsets:
         self.tracker(partition).log_deleted = True
         self._trackers[partition] = OffsetTracker(topic_id=topic_id)
 
-    def blocker(self) -> str | None:
+    def outage(self) -> str | None:
         """Return why no messages arrive, if that is known."""
         assigned = self._consumer.assignment() if self._consumer is not None else frozenset()
         for topic in self._watchers:

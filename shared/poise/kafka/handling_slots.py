@@ -37,13 +37,13 @@ class Parked:
     async def __aenter__(self) -> None:
         """Release the slot."""
         if self._slot is not None:
-            self._slot.wait()
+            self._slot.start_wait()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Take a slot again, behind earlier ones; return at once if the wait was cancelled."""
-        granted = None if self._slot is None else self._slot.resume()
+        granted = None if self._slot is None else self._slot.end_wait()
         if granted is not None and not isinstance(error, asyncio.CancelledError):
             await asyncio.wait({granted})  # cancelling this wait must not cancel `granted`, which is still to be set
 
@@ -53,18 +53,18 @@ class HandlingSlots:
 
     Args:
         total: Number of slots.
-        parked: How many messages may be parked.
-        parked_bytes: The same bound in bytes of these messages.
+        max_parked: How many messages may be parked.
+        max_parked_bytes: The same bound in bytes of these messages.
         on_change: Called when a slot is free, or a message was parked.
     """
 
-    def __init__(self, total: int, *, parked: int, parked_bytes: int, on_change: Callable[[], None]) -> None:
-        self.parked = 0
+    def __init__(self, total: int, *, max_parked: int, max_parked_bytes: int, on_change: Callable[[], None]) -> None:
+        self.parked_count = 0
         """Messages that hold no slot, including those that are resuming."""
         self.parked_bytes = 0
         self._total = total
-        self._max_parked = parked
-        self._max_parked_bytes = parked_bytes
+        self._max_parked = max_parked
+        self._max_parked_bytes = max_parked_bytes
         self._on_change = on_change
         self._taken = 0
         self._waiting: dict[Slot, None] = {}  # ordered by when they started to wait
@@ -87,18 +87,18 @@ class HandlingSlots:
 
     # -- for slots ------------------------------------------------------------------------------------------------
 
-    def wait(self, slot: "Slot") -> None:
+    def start_wait(self, slot: "Slot") -> None:
         """Mark a message as waiting."""
-        if slot.parked:  # it was resuming because another of its waits had ended
+        if slot.is_parked:  # it was resuming because another of its waits had ended
             self._resuming.pop(slot).set_result(None)
             return
         self._waiting[slot] = None
         self._reassign_slots()
 
-    def resume(self, slot: "Slot") -> "asyncio.Future[None] | None":
+    def end_wait(self, slot: "Slot") -> "asyncio.Future[None] | None":
         """Mark a message as no longer waiting; return a future that is done when it has a slot. None = it has one."""
         self._waiting.pop(slot, None)
-        if not slot.parked:
+        if not slot.is_parked:
             return None
         granted = self._resuming[slot] = asyncio.get_running_loop().create_future()
         self._reassign_slots()
@@ -107,7 +107,7 @@ class HandlingSlots:
     def release(self, slot: "Slot") -> None:
         """Free the slot of a finished message."""
         self._waiting.pop(slot, None)
-        if slot.parked:
+        if slot.is_parked:
             self._unpark(slot)
         self._taken -= 1
         self._reassign_slots()
@@ -123,18 +123,18 @@ class HandlingSlots:
         self._on_change()
 
     def _has_room_for(self, slot: "Slot") -> bool:
-        return self.parked < self._max_parked and self.parked_bytes + slot.size <= self._max_parked_bytes
+        return self.parked_count < self._max_parked and self.parked_bytes + slot.size <= self._max_parked_bytes
 
     def _park(self, slot: "Slot") -> None:
         del self._waiting[slot]
-        slot.parked = True
-        self.parked += 1
+        slot.is_parked = True
+        self.parked_count += 1
         self.parked_bytes += slot.size
         self._taken -= 1
 
     def _unpark(self, slot: "Slot") -> None:
-        slot.parked = False
-        self.parked -= 1
+        slot.is_parked = False
+        self.parked_count -= 1
         self.parked_bytes -= slot.size
         self._taken += 1
         if (granted := self._resuming.pop(slot, None)) is not None:
@@ -146,7 +146,7 @@ class Slot:
 
     def __init__(self, slots: HandlingSlots, size: int) -> None:
         self.size = size
-        self.parked = False
+        self.is_parked = False
         self._slots = slots
         self._waits = 0
         self._closed = False
@@ -155,16 +155,16 @@ class Slot:
         """Make this the slot that `parked` releases, in this task and in those that it creates."""
         _slot.set(self)
 
-    def wait(self) -> None:
+    def start_wait(self) -> None:
         """Start a wait."""
         self._waits += 1
         if self._waits == 1 and not self._closed:
-            self._slots.wait(self)
+            self._slots.start_wait(self)
 
-    def resume(self) -> "asyncio.Future[None] | None":
+    def end_wait(self) -> "asyncio.Future[None] | None":
         """End a wait; if it was the last, return a future that is done when the handler has a slot. None = it has."""
         self._waits -= 1
-        return None if self._waits or self._closed else self._slots.resume(self)
+        return None if self._waits or self._closed else self._slots.end_wait(self)
 
     def release(self) -> None:
         """Finish the message. Tasks that its handler may have left behind hold no slot."""

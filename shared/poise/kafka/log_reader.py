@@ -229,7 +229,7 @@ class LogReader:
                         raise
                     if component.blocked_by is None:
                         log.warning("%s: trying again", error_message(error))
-                    component.blocked(error_message(error))
+                    component.report_blocked(error_message(error))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, MAX_RETRY_BACKOFF)
                 finally:
@@ -286,7 +286,7 @@ class LogReader:
             numbers = ", ".join(map(str, sorted(stalled)))
             if latest is None or not stalled <= latest.leaderless:
                 raise UnavailableError(f"topic {self.topic}: the broker does not answer fetches of partition {numbers}")
-            component.blocked(f"topic {self.topic}: partition {numbers} has no leader")
+            component.report_blocked(f"topic {self.topic}: partition {numbers} has no leader")
         else:
             component.progress()
         self._signal_progress()

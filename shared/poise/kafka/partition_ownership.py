@@ -123,7 +123,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
                 if not is_retriable(error):
                     raise
                 log.warning("not in group %s, trying again: %s", self._group, error_message(error))
-                component.blocked(error_message(error))
+                component.report_blocked(error_message(error))
             finally:
                 self.assigned.clear()
                 await self._cancel(self._tasks.keys())
@@ -198,14 +198,14 @@ class PartitionOwnership(ConsumerRebalanceListener):
                 await self._work(number, component)
             except ProducerFencedError as error:
                 log.warning("partition %d of %s, to be restarted if it is still owned: %s", number, self._topic, error)
-                component.blocked(str(error))
+                component.report_blocked(str(error))
                 await asyncio.sleep(FENCED_BACKOFF)
                 continue
             except Exception as error:
                 if not is_retriable(error):
                     raise
                 log.warning("partition %d of %s, to be restarted: %s", number, self._topic, error_message(error))
-                component.blocked(error_message(error))
+                component.report_blocked(error_message(error))
             pause = RETRY_BACKOFF if loop.time() - began > STABLE_AFTER else min(2 * pause, MAX_RETRY_BACKOFF)
             await asyncio.sleep(pause)
 

@@ -51,8 +51,8 @@ BATCH_EXPIRY: Final = 40.0
 """Seconds until a batch for a partition without a leader, or an unanswered request, fails."""
 BATCH_SIZES: Final = (256 * 1024, 64 * 1024, 16 * 1024, 4 * 1024, 1)
 """Batch sizes in bytes; a topic gets the largest one within its limit. 1 = each record alone. All senders that find a
-batch full wait for the next one together. In small batches, most of them are woken and must wait again: 14 times for a
-dead letter with aiokafka's default of 16 KiB."""
+batch full wait for the next one together. In small batches, most of them are woken and must wait again: with aiokafka's
+default of 16 KiB, the sender of a dead letter was woken 14 times."""
 HEADERS_ALLOWANCE: Final = 16 * 1024
 """Bytes reserved for headers: more than headers take, except with unusually long ids."""
 FORBIDDEN_BACKOFF: Final = 5.0
@@ -334,7 +334,7 @@ class Producer:
             if problem is None:
                 component.progress()
             else:
-                component.blocked(problem)
+                component.report_blocked(problem)
 
     def problem(self) -> str | None:
         """Return why this process cannot write to Poise's topics; None = it can."""

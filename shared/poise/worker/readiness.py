@@ -108,4 +108,4 @@ class Readiness:
                     log.warning("%s", error)
                 self._answers = False
                 self._liveness.record_broker(answering=False)
-                component.blocked(str(error))
+                component.report_blocked(str(error))

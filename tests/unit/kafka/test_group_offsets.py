@@ -141,8 +141,8 @@ async def test_an_offset_out_of_range_is_reset(start: int, position: int, *, kep
 async def test_the_reason_why_no_messages_arrive() -> None:
     identities = TopicIdentities()
     offsets = await reading(Client(), identities, OLD)
-    assert offsets.blocker() == "topic topic does not exist"
+    assert offsets.outage() == "topic topic does not exist"
     identities.update({AT.topic: TopicMetadata(OLD, 1, frozenset({0}))})
-    assert offsets.blocker() == "topic has no leader for [0]"
+    assert offsets.outage() == "topic has no leader for [0]"
     identities.update({AT.topic: TopicMetadata(OLD, 1)})
-    assert offsets.blocker() is None
+    assert offsets.outage() is None

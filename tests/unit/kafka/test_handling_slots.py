@@ -17,7 +17,7 @@ class Consumer:
     """Messages that wait for a slot, as in a consumer; each is a handler."""
 
     def __init__(self, total: int, *, most: int = 100, most_bytes: int = 1_000) -> None:
-        self.slots = HandlingSlots(total, parked=most, parked_bytes=most_bytes, on_change=self._start)
+        self.slots = HandlingSlots(total, max_parked=most, max_parked_bytes=most_bytes, on_change=self._start)
         self.tasks: list[asyncio.Task[None]] = []
         self._queue: list[tuple[Handler, int]] = []
 
@@ -97,11 +97,11 @@ async def test_parking_is_bounded_and_a_resuming_message_swaps_with_a_holding_on
         consumer.add(*waiters)
         await settle()
         assert [one.state for one in waiters] == ["waits", "waits", "waits", "queued"]
-        assert consumer.slots.parked == 1
+        assert consumer.slots.parked_count == 1
         waiters[0].come.set()
         await settle()
         assert waiters[0].state == "works"
-        assert consumer.slots.parked == 1
+        assert consumer.slots.parked_count == 1
 
 
 async def test_slots_are_exhausted_while_waiting_messages_hold_them_all() -> None:
@@ -238,10 +238,10 @@ async def test_tasks_that_outlive_their_handler_take_no_slot() -> None:
 
         consumer.add(leaves)
         await settle()
-        assert (consumer.slots.parked, consumer.slots.free) == (0, True)
+        assert (consumer.slots.parked_count, consumer.slots.free) == (0, True)
         behind.set()
         await left[0]
-        assert (consumer.slots.parked, consumer.slots.free) == (0, True)
+        assert (consumer.slots.parked_count, consumer.slots.free) == (0, True)
 
 
 class Steps:
@@ -305,12 +305,12 @@ def test_work_never_exceeds_the_slots_and_all_of_it_ends(
             consumer.add(*map(steps.handler, programs))
             await settle()
             while steps.blocked:
-                assert consumer.slots.parked <= most
+                assert consumer.slots.parked_count <= most
                 steps.blocked.pop(order.randrange(len(steps.blocked))).set()
                 await settle()
             assert len(consumer.tasks) == len(programs)
             await asyncio.gather(*consumer.tasks)
             assert consumer.slots.free
-            assert (consumer.slots.parked, consumer.slots.parked_bytes) == (0, 0)
+            assert (consumer.slots.parked_count, consumer.slots.parked_bytes) == (0, 0)
 
     asyncio.run(run())

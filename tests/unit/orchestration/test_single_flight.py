@@ -14,7 +14,7 @@ from poise_services.orchestration.single_flight import Flight, SingleFlight
 async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
     async with RedisClient(None) as cache:
         flights = SingleFlight(LeaseHolder(LeaseStore(cache), 10, Liveness()))
-        slots = HandlingSlots(2, parked=8, parked_bytes=8, on_change=lambda: None)
+        slots = HandlingSlots(2, max_parked=8, max_parked_bytes=8, on_change=lambda: None)
 
         async def accepts(_kept: CachedAnswer, _elsewhere: bool) -> bool:
             return True
@@ -32,7 +32,7 @@ async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
         others = [asyncio.create_task(acquire()) for _ in range(5)]
         for _ in range(10):
             await asyncio.sleep(0)
-        assert slots.parked == len(others)
+        assert slots.parked_count == len(others)
         await leader.complete(None)  # without a result: one of the others is next
         [done], waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
         flight = done.result()
