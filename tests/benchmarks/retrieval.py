@@ -24,9 +24,9 @@ from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.handlers import handlers
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.passages import PassageContent, encode_vector, split_document
 from poise_services.retrieval.settings import RetrievalSettings
 from poise_services.retrieval.store import IndexSlot, IndexStore, StoreOrigin
@@ -178,11 +178,13 @@ async def on(settings: MeshSettings) -> None:
     async with (
         MiniLm(embedding_threads=RetrievalSettings().embedding_threads) as embedder,
         WorkerRuntime(settings, tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), embedder.model) as corpus,
+        LiveIndex(mesh, RetrievalSettings(), embedder.model) as live_index,
         WorkerRuntime(MeshSettings(broker=settings.broker), tier="client") as client,
     ):
         await embedder.wait_loaded()
-        serving = asyncio.create_task(mesh.serve(Tier("retrieval", handlers(RetrievalSettings(), embedder, corpus))))
+        serving = asyncio.create_task(
+            mesh.serve(Tier("retrieval", handlers(RetrievalSettings(), embedder, live_index)))
+        )
         started = time.perf_counter()
         epoch = Epoch(await client.logs.topic_id(DOCUMENTS.name))
         for name, text in TOPICS.items():

@@ -26,8 +26,8 @@ from poise.worker.tier import Tier
 from poise_services.orchestration.document_versions import follow_versions
 from poise_services.orchestration.handlers import handlers as orchestration_handlers
 from poise_services.orchestration.settings import OrchestrationSettings
-from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.handlers import handlers as retrieval_handlers
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.settings import RetrievalSettings
 
 
@@ -122,9 +122,9 @@ async def retrieving(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """A retrieval worker with an index, ready."""
     async with (
         WorkerRuntime(settings, tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
+        LiveIndex(mesh, RetrievalSettings(), RandomEmbedder.model) as live_index,
     ):
-        tier = Tier("retrieval", retrieval_handlers(RetrievalSettings(), WordEmbedder(), corpus))
+        tier = Tier("retrieval", retrieval_handlers(RetrievalSettings(), WordEmbedder(), live_index))
         task = asyncio.create_task(mesh.serve(tier))
         try:
             await until(lambda: task.done() or all(mesh.readiness().values()))

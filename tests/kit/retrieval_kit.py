@@ -16,7 +16,7 @@ from poise.kafka.record import Position, Record
 from poise.rpc.client import CallOptions
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
-from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.publishing import PassagePublisher
 
 
@@ -52,11 +52,11 @@ class RandomEmbedder:
 @dataclass
 class RetrievalWorker:
     mesh: WorkerRuntime
-    corpus: Corpus
+    live_index: LiveIndex
     embedder: RandomEmbedder = field(default_factory=RandomEmbedder)
 
     def __post_init__(self) -> None:
-        self.publisher = PassagePublisher(self.embedder, self.corpus)
+        self.publisher = PassagePublisher(self.embedder, self.live_index)
 
     async def handle_document(self, key: str, text: str, position: Position) -> None:
         """Handle a document as if the consumer group had delivered it."""

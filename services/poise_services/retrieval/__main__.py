@@ -6,9 +6,9 @@ from poise.settings import MeshSettings
 from poise.worker.process import run
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.handlers import handlers
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.settings import RetrievalSettings
 
 
@@ -20,11 +20,11 @@ async def main() -> None:
             embedding_threads=settings.embedding_threads, file=settings.embedding_model_file, liveness=runtime.liveness
         ) as embedder,
         runtime,
-        Corpus(runtime, settings, embedder.model) as corpus,
+        LiveIndex(runtime, settings, embedder.model) as live_index,
         LimitedExecutor() as executor,
     ):
         await runtime.liveness.watch_while(embedder.wait_load_attempted())
-        await runtime.serve(Tier("retrieval", handlers(settings, embedder, corpus, executor)))
+        await runtime.serve(Tier("retrieval", handlers(settings, embedder, live_index, executor)))
 
 
 if __name__ == "__main__":

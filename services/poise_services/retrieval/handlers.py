@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from poise.contracts import Deletion, Document, Message, Retrieve
 from poise.executors.limited import LimitedExecutor
 from poise.worker.context import Handler
-from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import Embedder
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.publishing import PassagePublisher
 from poise_services.retrieval.searching import Searcher
 from poise_services.retrieval.settings import RetrievalSettings
 
 
 def handlers(
-    settings: RetrievalSettings, embedder: Embedder, corpus: Corpus, executor: LimitedExecutor | None = None
+    settings: RetrievalSettings, embedder: Embedder, live_index: LiveIndex, executor: LimitedExecutor | None = None
 ) -> Mapping[type[Message], Handler]:
     """Return the handlers by message type; large documents are split in the executor's process."""
-    searcher = Searcher(settings, embedder, corpus)
-    publisher = PassagePublisher(embedder, corpus, executor)
+    searcher = Searcher(settings, embedder, live_index)
+    publisher = PassagePublisher(embedder, live_index, executor)
     return {
         Retrieve: searcher.search,
         Document: publisher.publish,

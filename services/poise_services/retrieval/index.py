@@ -38,7 +38,7 @@ class SearchHit:
     """A passage that a search found."""
 
     document: str
-    number: int
+    passage_number: int
     source: str
     heading: str | None
     text: str
@@ -84,7 +84,7 @@ class Index:
 
     def replace_document(self, version: AssembledVersion) -> None:
         """Replace a document with this version, atomically for searches."""
-        points = [self._point(passage, version.number) for passage in version.passages]
+        points = [self._point(passage, version.version_number) for passage in version.passages]
         surplus = qdrant.Filter(
             must=[
                 qdrant.FieldCondition(key="document", match=qdrant.MatchValue(version.document)),
@@ -172,15 +172,15 @@ def _configuration() -> qdrant.EdgeConfig:
     )
 
 
-def _point_id(document: str, number: int) -> str:
-    return str(uuid5(NAMESPACE_OID, passage_record_key(document, number)))
+def _point_id(document: str, passage_number: int) -> str:
+    return str(uuid5(NAMESPACE_OID, passage_record_key(document, passage_number)))
 
 
 def _to_hit(point: qdrant.ScoredPoint) -> SearchHit:
     payload: dict[str, Any] = point.payload or {}
     return SearchHit(
         document=payload["document"],
-        number=payload["part"],
+        passage_number=payload["part"],
         source=payload["source"],
         heading=payload.get("heading"),
         text=payload["text"],

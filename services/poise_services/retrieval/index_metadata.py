@@ -120,13 +120,13 @@ class IndexMetadata:
         """
         self._db.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
-            (version.document, version.number, len(version.passages), version.document_written_at),
+            (version.document, version.version_number, len(version.passages), version.document_written_at),
         )
         self._db.execute("DELETE FROM absent WHERE id = ?", (version.document,))
         if version.absent:
-            row = (version.document, version.partition, version.number, now)
+            row = (version.document, version.partition, version.version_number, now)
             self._db.execute("INSERT INTO absent VALUES (?, ?, ?, ?)", row)
-        self._apply(version.partition, version.number, version.document_written_at)
+        self._apply(version.partition, version.version_number, version.document_written_at)
 
     def _apply(self, partition: int, offset: int, at: float) -> None:
         self._db.execute(
@@ -135,12 +135,13 @@ class IndexMetadata:
             (partition, offset, at),
         )
 
-    def remove_deletion(self, document: str, number: int) -> None:
+    def remove_deletion(self, document: str, version_number: int) -> None:
         """Remove the deletion of a document that never existed, if that deletion is the visible version."""
         self._db.execute(
-            "DELETE FROM documents WHERE id = ? AND version = ? AND id IN (SELECT id FROM absent)", (document, number)
+            "DELETE FROM documents WHERE id = ? AND version = ? AND id IN (SELECT id FROM absent)",
+            (document, version_number),
         )
-        self._db.execute("DELETE FROM absent WHERE id = ? AND version = ?", (document, number))
+        self._db.execute("DELETE FROM absent WHERE id = ? AND version = ?", (document, version_number))
 
     def expired_deletions(
         self, partition: int, *, before: float, max_retained: int, limit: int

@@ -33,8 +33,8 @@ INDEX_REBUILDING: Final = "the index is not open: it is being rebuilt from poise
 _T = TypeVar("_T")
 
 
-class Corpus:
-    """`async with Corpus(mesh, settings, model) as corpus`: entered when the index has reached the end of the log.
+class LiveIndex:
+    """`async with LiveIndex(mesh, settings, model) as live_index`: entered when all of the log has been applied.
 
     One thread applies the log and reads the metadata, so they need no lock; searches have their own threads.
 

@@ -52,9 +52,9 @@ def copy_note_key(document: str) -> str:
     return f"{document}{_COPY_NOTE}"
 
 
-def passage_record_key(document: str, number: int) -> str:
+def passage_record_key(document: str, passage_number: int) -> str:
     """Return the key of a passage's record, which is the passage's id."""
-    return f"{document}#{number}"
+    return f"{document}#{passage_number}"
 
 
 def manifest_key(document: str) -> str:

@@ -53,10 +53,10 @@ from poise.executors.limited import LimitedExecutor
 from poise.kafka.record import Position
 from poise.telemetry import count, semconv, span
 from poise.worker.context import Context
-from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import Embedder
 from poise_services.retrieval.index import StoredPassage
 from poise_services.retrieval.index_metadata import VersionState
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.passages import (
     PassageContent,
     content_digest,
@@ -93,9 +93,9 @@ _MAX_TOMBSTONES: Final = 2
 class PassagePublisher:
     """Handles `Document` and `Deletion`."""
 
-    def __init__(self, embedder: Embedder, corpus: Corpus, executor: LimitedExecutor | None = None) -> None:
+    def __init__(self, embedder: Embedder, live_index: LiveIndex, executor: LimitedExecutor | None = None) -> None:
         self._embedder = embedder
-        self._corpus = corpus
+        self._live_index = live_index
         self._executor = executor or LimitedExecutor()
         self._partition_locks: Mapping[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -136,12 +136,12 @@ class PassagePublisher:
         if await self._copy_if_misplaced(document_id, context):
             return
         await self._publish_in_order(PublishableVersion(document_id, record.offset, written_at(record)), context)
-        await tombstone_sources(document_id, context, self._corpus)
+        await tombstone_sources(document_id, context, self._live_index)
 
     async def _copy_if_misplaced(self, document: str, context: Context) -> bool:
         """Copy a record to its key's partition if it is in another and was not copied yet; return whether it is."""
         record = context.record
-        key_partition = await self._corpus.logs.partition_of(DOCUMENTS.name, record.key or b"")
+        key_partition = await self._live_index.logs.partition_of(DOCUMENTS.name, record.key or b"")
         if record.partition == key_partition:
             return False
         if is_compaction_tombstone(record):
@@ -152,7 +152,7 @@ class PassagePublisher:
                 "its producer must partition by murmur2 (librdkafka: partitioner=murmur2_random)"
             )
         async with self._partition_locks[record.partition]:  # so that the epoch reaches it after the records before it
-            note_position = await copy_to_key_partition(document, key_partition, context, self._corpus)
+            note_position = await copy_to_key_partition(document, key_partition, context, self._live_index)
             if note_position is not None:
                 await self._wait_applied(note_position)
                 count(semconv.DOCUMENTS_MOVED)
@@ -171,55 +171,58 @@ class PassagePublisher:
 
     async def _announce_unless_absent(self, version: PublishableVersion, context: Context) -> bool:
         """Announce a version unless it deletes a document that does not exist; return whether it was announced."""
-        if context.record.value is None and not _existed(await self._corpus.visible_version(version.document)):
+        if context.record.value is None and not _existed(await self._live_index.visible_version(version.document)):
             return False
         await self._announce(version, context)
         return True
 
     async def _republish_if_superseded(self, version: PublishableVersion, context: Context) -> bool:
-        """Return whether a version is from a copy older than the visible one; if so, publish that again after it."""
+        """Return whether a version is of a copy that was written before the visible one, though its offset is higher.
+
+        If so, publish the visible one again after it.
+        """
         if not is_copied_record(context.record):
             return False
-        visible = await self._corpus.visible_version(version.document)
-        if visible.version >= version.number:
+        visible = await self._live_index.visible_version(version.document)
+        if visible.version >= version.version_number:
             return False
         if not is_older(version.document_written_at, visible.document_written_at):
             return False
-        await republish_newer(self._corpus, context.record, visible.version, visible.document_written_at)
+        await republish_newer(self._live_index, context.record, visible.version, visible.document_written_at)
         return True
 
     async def _announce(self, version: PublishableVersion, context: Context) -> None:
         """Announce a version on `poise.versions`; if a newer one is visible, announce that one."""
-        visible = await self._corpus.visible_version(version.document)
-        if visible.version > version.number:
+        visible = await self._live_index.visible_version(version.document)
+        if visible.version > version.version_number:
             version = await self._visible_version(version.document)
         digest = content_digest(version.source, version.contents) if version.contents else None
         await context.publish(
             VERSIONS,
-            DocumentVersion(documents=self._corpus.epoch.topic_id, digest=digest),
+            DocumentVersion(documents=self._live_index.epoch.topic_id, digest=digest),
             key=version.document,
             partition=context.record.partition,
-            doc_version=version.number,
+            doc_version=version.version_number,
         )
 
     async def _publish(self, version: PublishableVersion, context: Context, *, announced: bool) -> None:
-        if (await self._corpus.visible_version(version.document)).version >= version.number:
+        if (await self._live_index.visible_version(version.document)).version >= version.version_number:
             return
         writer = VersionWriter(version, context)
-        vectors = await self._embed(version.contents, await self._corpus.stored_passages(version.document))
+        vectors = await self._embed(version.contents, await self._live_index.stored_passages(version.document))
         await self._wait_applied(await writer.write_passages(vectors, self._embedder.model))
         if await self._republish_if_superseded(version, context):  # another worker published a newer one meanwhile
             await self._republish_visible(version, context)
             return
-        visible = await self._corpus.visible_version(version.document)
+        visible = await self._live_index.visible_version(version.document)
         absent = not announced and not _existed(visible)
         if not announced and not absent:
             await self._announce(version, context)
-        if visible.version < version.number:
+        if visible.version < version.version_number:
             await writer.write_tombstones(visible.passage_count)
             await self._wait_applied(await writer.write_manifest(absent=absent))
-            visible = await self._corpus.visible_version(version.document)
-        if visible.version > version.number:
+            visible = await self._live_index.visible_version(version.document)
+        if visible.version > version.version_number:
             await self._republish_visible(version, context)
 
     async def _tombstone_expired_deletions(self, context: Context) -> None:
@@ -227,32 +230,32 @@ class PassagePublisher:
         partition = context.record.partition
         before = time.time() - ABSENT_RETENTION
         limits = {"max_retained": MAX_ABSENT, "limit": _MAX_TOMBSTONES}
-        for document, number in await self._corpus.expired_deletions(partition, before=before, **limits):
-            version = PublishableVersion(document, number, 0.0)
+        for document, version_number in await self._live_index.expired_deletions(partition, before=before, **limits):
+            version = PublishableVersion(document, version_number, 0.0)
             await self._wait_applied(await VersionWriter(version, context).tombstone_manifest())
-            if (await self._corpus.visible_version(version.document)).version > version.number:
+            if (await self._live_index.visible_version(version.document)).version > version.version_number:
                 await self._republish_visible(version, context)
-        async for position in tombstone_copy_notes(context, self._corpus, before=before, **limits):
+        async for position in tombstone_copy_notes(context, self._live_index, before=before, **limits):
             await self._wait_applied(position)
 
     async def _republish_visible(self, superseded: PublishableVersion, context: Context) -> None:
         """Write the visible version of a document again, because an older one overwrote it."""
         await self._announce(superseded, context)
         newer = await self._visible_version(superseded.document)
-        stored = await self._corpus.stored_passages(superseded.document)
+        stored = await self._live_index.stored_passages(superseded.document)
         writer = VersionWriter(newer, context)
         await writer.write_passages(await self._embed(newer.contents, stored), self._embedder.model)
         await writer.write_tombstones(len(superseded.contents))
-        absent = (await self._corpus.visible_version(superseded.document)).absent
+        absent = (await self._live_index.visible_version(superseded.document)).absent
         await self._wait_applied(await writer.write_manifest(absent=absent))
 
     async def _visible_version(self, document: str) -> PublishableVersion:
         """Return the visible version of a document, as it was published."""
-        visible = await self._corpus.visible_version(document)
-        stored = await self._corpus.stored_passages(document)
+        visible = await self._live_index.visible_version(document)
+        stored = await self._live_index.stored_passages(document)
         return PublishableVersion(
             document=document,
-            number=visible.version,
+            version_number=visible.version,
             document_written_at=visible.document_written_at,
             source=stored[0].source if stored else "",
             contents=[passage.content for passage in stored],
@@ -273,7 +276,7 @@ class PassagePublisher:
     async def _wait_applied(self, position: Position) -> None:
         try:
             async with asyncio.timeout(_APPLY_TIMEOUT):
-                await self._corpus.wait_applied(position)
+                await self._live_index.wait_applied(position)
         except TimeoutError as error:
             raise RetryableError(
                 f"this worker's index did not apply {position} within {_APPLY_TIMEOUT:.0f} s"

@@ -34,7 +34,7 @@ from poise.errors import RetryableError
 from poise.kafka.logs import Logs
 from poise.kafka.record import Headers, Position, Record
 from poise.worker.context import Context
-from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.passages import copy_note_key
 
 log = logging.getLogger(__name__)
@@ -64,18 +64,20 @@ def is_older(document_written_at: float, visible: float) -> bool:
     return round(document_written_at * 1_000) < round(visible * 1_000)
 
 
-async def copy_to_key_partition(document: str, key_partition: int, context: Context, corpus: Corpus) -> Position | None:
+async def copy_to_key_partition(
+    document: str, key_partition: int, context: Context, live_index: LiveIndex
+) -> Position | None:
     """Copy a record to its key's partition, and note that in `poise.passages`.
 
     Returns:
         The position of the note; None if the record was copied before.
     """
     record = context.record
-    previous = (await corpus.copied_records(document)).get(record.partition)
+    previous = (await live_index.copied_records(document)).get(record.partition)
     if previous is not None and previous.offset >= record.offset:
         return None
     copy_written_at = max(record.timestamp, previous.document_written_at if previous else 0.0)
-    copy = await corpus.producer.records.send(
+    copy = await live_index.producer.records.send(
         DOCUMENTS.name, record.value, key=record.key, headers=_headers(record, copy_written_at), partition=key_partition
     )
     deletion = True if record.value is None else None
@@ -87,13 +89,13 @@ async def copy_to_key_partition(document: str, key_partition: int, context: Cont
     )
 
 
-async def republish_newer(corpus: Corpus, superseded: Record, version: int, document_written_at: float) -> None:
+async def republish_newer(live_index: LiveIndex, superseded: Record, version: int, document_written_at: float) -> None:
     """Publish a version again after a copy that is older, because compaction keeps the last record of a key."""
-    newer = await _read_at(corpus.logs, superseded.partition, version)
+    newer = await _read_at(live_index.logs, superseded.partition, version)
     if newer is None or newer.key != superseded.key:
         log.warning("%s is older than version %d, which compaction has removed", superseded.position, version)
         return
-    await corpus.producer.records.send(
+    await live_index.producer.records.send(
         DOCUMENTS.name,
         newer.value,
         key=newer.key,
@@ -102,16 +104,18 @@ async def republish_newer(corpus: Corpus, superseded: Record, version: int, docu
     )
 
 
-async def tombstone_sources(document: str, context: Context, corpus: Corpus) -> None:
+async def tombstone_sources(document: str, context: Context, live_index: LiveIndex) -> None:
     """Write tombstones for a deleted document to the partitions that it was copied from."""
     record = context.record
     headers = [(MOVED_TO, str(record.position).encode())]
-    for partition in await corpus.copied_records(document):
-        await corpus.producer.records.send(DOCUMENTS.name, None, key=record.key, headers=headers, partition=partition)
+    for partition in await live_index.copied_records(document):
+        await live_index.producer.records.send(
+            DOCUMENTS.name, None, key=record.key, headers=headers, partition=partition
+        )
 
 
 async def tombstone_copy_notes(
-    context: Context, corpus: Corpus, *, before: float, max_retained: int, limit: int
+    context: Context, live_index: LiveIndex, *, before: float, max_retained: int, limit: int
 ) -> AsyncIterator[Position]:
     """Write tombstones for the notes of expired copied deletions of documents that never existed.
 
@@ -121,12 +125,12 @@ async def tombstone_copy_notes(
         The position of each record in `poise.passages`; the caller resumes this once the index has applied it.
     """
     partition = context.record.partition
-    for document, offset in await corpus.expired_copied_deletions(
+    for document, offset in await live_index.expired_copied_deletions(
         partition, before=before, max_retained=max_retained, limit=limit
     ):
         key = copy_note_key(document)
         yield await context.publish(PASSAGES, None, key=key, partition=partition, doc_version=offset)
-        newer = (await corpus.copied_records(document)).get(partition)
+        newer = (await live_index.copied_records(document)).get(partition)
         if newer is not None:
             note = CopyNote(
                 document=document,

@@ -12,10 +12,10 @@ from poise.ingestion.epoch_validator import parse_epoch
 from poise.kafka.handling_slots import parked
 from poise.telemetry import measure, semconv, span
 from poise.worker.context import Context
-from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.dense import QueryEmbedder
 from poise_services.retrieval.embedding import Embedder
 from poise_services.retrieval.index import SearchHit
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.passages import passage_record_key
 from poise_services.retrieval.reply_size import fit_to_size
 from poise_services.retrieval.settings import RetrievalSettings
@@ -33,10 +33,10 @@ class TooManyEpochWaitsError(RetryableError):
 class Searcher:
     """Handles `Retrieve`."""
 
-    def __init__(self, settings: RetrievalSettings, embedder: Embedder, corpus: Corpus) -> None:
+    def __init__(self, settings: RetrievalSettings, embedder: Embedder, live_index: LiveIndex) -> None:
         self._settings = settings
         self._query_embedder = QueryEmbedder(embedder)
-        self._corpus = corpus
+        self._live_index = live_index
         self._epoch_waiters = 0
 
     async def search(self, request: Retrieve, context: Context) -> Passages:
@@ -49,17 +49,17 @@ class Searcher:
         """
         if context.envelope.min_epoch is not None:
             epoch = parse_epoch(context.envelope.min_epoch)
-            if not self._corpus.epoch.reached(epoch):
+            if not self._live_index.epoch.reached(epoch):
                 async with parked():
-                    await self._corpus.check_epoch(epoch)
+                    await self._live_index.check_epoch(epoch)
                 await self._wait_for_epoch(epoch, context)
         vector, embedding_error = await self._query_embedder.embed(
             request.query, context.remaining() * self._settings.embedding_budget
         )
         started = time.perf_counter()
         with span(semconv.SEARCH) as current:
-            epoch = self._corpus.epoch
-            hits = await self._corpus.search(request.query, vector, request.limit)
+            epoch = self._live_index.epoch
+            hits = await self._live_index.search(request.query, vector, request.limit)
             current.set_attribute(semconv.PASSAGES, len(hits))
         mode: SearchMode = "none"
         if hits:
@@ -81,9 +81,9 @@ class Searcher:
         try:
             with span(semconv.WAIT_EPOCH):
                 async with asyncio.timeout(max(0.0, context.remaining() - self._settings.reply_margin)), parked():
-                    await self._corpus.wait_for_epoch(epoch)
+                    await self._live_index.wait_for_epoch(epoch)
         except TimeoutError as error:
-            missing = _describe_missing(self._corpus.epoch, epoch)
+            missing = _describe_missing(self._live_index.epoch, epoch)
             raise DeadlineExceededError(
                 f"the index did not reach {MIN_EPOCH} in time ({missing}): the document may still be in progress, or "
                 "could not be handled and is a dead letter (`poise dlq ls`)"
@@ -104,7 +104,7 @@ def _describe_missing(current: Epoch, requested: Epoch) -> str:
 
 def _passage(hit: SearchHit, now: float) -> Passage:
     return Passage(
-        id=passage_record_key(hit.document, hit.number),
+        id=passage_record_key(hit.document, hit.passage_number),
         source=hit.source,
         heading=hit.heading,
         text=hit.text,

@@ -120,16 +120,16 @@ class IndexStore:
                 f"the index cannot be written ({error_message(error)}): is the disk of POISE_STATE_DIR full?"
             ) from error
 
-    def _apply_message(self, record: Record, number: int, message: PassageRecord | Manifest | CopyNote) -> None:
+    def _apply_message(self, record: Record, version_number: int, message: PassageRecord | Manifest | CopyNote) -> None:
         if isinstance(message, CopyNote):
-            self.metadata.record_copy(message, record.partition, number, time.time())
+            self.metadata.record_copy(message, record.partition, version_number, time.time())
             self._apply_copies(message.partition)
             return
         version = self._assembler.add(
             message,
             partition=record.partition,
             offset=record.offset,
-            number=number,
+            version_number=version_number,
             current=self.metadata.version_of(message.document).version,
         )
         if version is not None:
@@ -139,19 +139,22 @@ class IndexStore:
         """Replace the visible version. The epoch moves last, so that it never runs ahead of what a search finds."""
         self.index.replace_document(version)
         self.metadata.record_version(version, time.time())
-        self.epoch = self.epoch.with_offset(version.partition, version.number, version.document_written_at)
+        self.epoch = self.epoch.with_offset(version.partition, version.version_number, version.document_written_at)
         self._apply_copies(version.partition)
 
     def _apply_tombstone(self, record: Record) -> None:
-        """Remove the metadata that a tombstone deletes: an absent deletion, or the note of a copy."""
+        """Remove the metadata that a tombstone deletes.
+
+        That is the deletion of a document that never existed, or the note of a copy.
+        """
         key = (record.key or b"").decode(errors="replace")
-        number = Envelope.read(record.headers).doc_version
-        if number is None:
+        version_number = Envelope.read(record.headers).doc_version
+        if version_number is None:
             return
         if (document := document_of_manifest(key)) is not None:
-            self.metadata.remove_deletion(document, number)
+            self.metadata.remove_deletion(document, version_number)
         elif (document := document_of_copy_note(key)) is not None:
-            self.metadata.remove_copy(document, record.partition, number)
+            self.metadata.remove_copy(document, record.partition, version_number)
 
     def _apply_copies(self, key_partition: int) -> None:
         """Count copied records as applied if their copies in a partition are applied."""

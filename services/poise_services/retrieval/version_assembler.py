@@ -24,7 +24,7 @@ class AssembledVersion:
     document: str
     partition: int
     """The partition of the document and of its passages."""
-    number: int
+    version_number: int
     """The document's offset in `poise.documents`."""
     passages: tuple[PassageRecord, ...]
     """In order; empty = the document was deleted."""
@@ -55,7 +55,7 @@ class VersionAssembler:
         self._incomplete: dict[str, dict[int, _Incomplete]] = {}
 
     def add(
-        self, message: PassageRecord | Manifest, *, partition: int, offset: int, number: int, current: int
+        self, message: PassageRecord | Manifest, *, partition: int, offset: int, version_number: int, current: int
     ) -> AssembledVersion | None:
         """Add a record.
 
@@ -63,16 +63,16 @@ class VersionAssembler:
             message: Its body.
             partition: Its partition.
             offset: Its offset.
-            number: The version it belongs to, from its header `poise-doc-version`.
+            version_number: The version it belongs to, from its header `poise-doc-version`.
             current: The version of its document that is visible now; -1 = none.
 
         Returns:
             The version that this record completes and that becomes visible; None if there is none.
         """
-        if number <= current:
+        if version_number <= current:
             return None
         versions = self._incomplete.setdefault(message.document, {})
-        version = versions.setdefault(number, _Incomplete(partition, offset))
+        version = versions.setdefault(version_number, _Incomplete(partition, offset))
         if isinstance(message, PassageRecord):
             version.passages[message.part] = message
         else:
@@ -80,10 +80,10 @@ class VersionAssembler:
         passages = version.complete_passages()
         if passages is None or version.manifest is None:
             return None
-        self._drop(message.document, number)
+        self._drop(message.document, version_number)
         manifest = version.manifest
         return AssembledVersion(
-            message.document, partition, number, passages, manifest.published, bool(manifest.absent)
+            message.document, partition, version_number, passages, manifest.published, bool(manifest.absent)
         )
 
     def resume_offsets(self, next_offsets: Mapping[int, int]) -> dict[int, int]:

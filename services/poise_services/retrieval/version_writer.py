@@ -20,7 +20,7 @@ class PublishableVersion:
     """A version to publish."""
 
     document: str
-    number: int
+    version_number: int
     """The offset of its document or deletion in `poise.documents`."""
     document_written_at: float
     """Unix seconds."""
@@ -106,5 +106,5 @@ class VersionWriter:
             message,
             key=key,
             partition=self._context.record.partition,
-            doc_version=self._version.number,
+            doc_version=self._version.version_number,
         )

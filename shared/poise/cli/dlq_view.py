@@ -116,7 +116,7 @@ def _facts(entry: DeadLetter) -> Iterator[tuple[str, str]]:
     yield "from", clean(entry.topic)
     yield "key", "none" if entry.record.key is None else _text(entry.record.key)
     for name, header in (
-        ("first copy", ORIGIN),
+        ("original", ORIGIN),
         ("attempts", ATTEMPT),
         ("worker", DEAD_WORKER),
         ("failed at", DEAD_POSITION),
@@ -125,8 +125,8 @@ def _facts(entry: DeadLetter) -> Iterator[tuple[str, str]]:
             yield name, clean(value)
     if entry.redriven is not None:
         yield "sent again", clean(entry.redriven)
-    if entry.copies:
-        yield "copies", ", ".join(sorted(entry.ids - {entry.id}))
+    if entry.duplicates:
+        yield "duplicates", ", ".join(sorted(entry.ids - {entry.id}))
 
 
 def _text(raw: bytes | None) -> str:

@@ -39,10 +39,10 @@ class _TopicSnapshot:
 class DeadLetterAdmin:
     """The dead letters of all tiers.
 
-    A redrive is transactional: the copy of a message and its marker are committed together or not at all. All
+    A redrive is transactional: the resent message and its marker are committed together or not at all. All
     transactions of a dead-letter topic have one transactional id, for which Kafka permits one writer at a time. So:
 
-    - if a process dies between copy and marker, neither is committed: readers of committed records see no copy
+    - if a process dies between the two, neither is committed: readers of committed records see no resent message
     - if two redrives run at the same time, the later one fences the earlier one, whose open transaction is aborted; the
       later one then reads all markers and redrives the rest, and the earlier one raises an error
     - an interrupted redrive is continued by running it again

@@ -27,7 +27,7 @@ class DeadLetterSummary(BaseModel):
     redrives: int
     """How often the message was redriven before."""
     redriven: str | None = None
-    """The position of the redriven copy, `topic/partition/offset`."""
+    """The position of the resent message, `topic/partition/offset`."""
 
     @classmethod
     def of(cls, entry: DeadLetter) -> Self:

@@ -78,8 +78,8 @@ class DeadLetter:
     tier: str
     record: Record
     redriven: str | None
-    """The position of the redriven copy, `topic/partition/offset`; None = it was not redriven."""
-    copies: tuple[Position, ...] = ()
+    """The position of the resent message, `topic/partition/offset`; None = it was not redriven."""
+    duplicates: tuple[Position, ...] = ()
     """The positions of its duplicates: a message that is delivered twice, and fails twice, is one dead letter."""
     size: int = 0
     """Bytes of the message's body, which `record` may omit."""
@@ -97,7 +97,7 @@ class DeadLetter:
     @property
     def positions(self) -> tuple[Position, ...]:
         """Its position and those of its duplicates."""
-        return (self.record.position, *self.copies)
+        return (self.record.position, *self.duplicates)
 
     def _id(self, position: Position) -> str:
         return f"{self.tier}/{position.partition}/{position.offset}"
@@ -243,7 +243,8 @@ class DeadLetterIndex:
         """
         redriven, purged = record.header(DEAD_REDRIVEN), record.header(DEAD_PURGED)
         if record.header(DEAD_TOPIC) is not None or (redriven is None and purged is None):
-            # `write` adds this header last: a message may have any header, that of a marker included.
+            # `write` adds this header after those of the message, and the last of a name counts: a message may have any
+            # header, that of a marker included.
             self._add(record)
         elif redriven is not None:
             self._redriven[(record.key or b"").decode(errors="replace")] = redriven
@@ -254,7 +255,7 @@ class DeadLetterIndex:
         name = record.header(DEAD_POSITION) or str(record.position)
         first = self._entries.get(name)
         if first is not None:
-            self._entries[name] = replace(first, copies=(*first.copies, record.position))
+            self._entries[name] = replace(first, duplicates=(*first.duplicates, record.position))
             return
         kept = record if self._whole else self._slim(record)
         entry = DeadLetter(self._tier, kept, None, self._others.pop(name, ()), size=len(record.value or b""))

@@ -1,4 +1,4 @@
-"""Redrive: sends the dead letters of one tier again, each copy and its marker in one transaction."""
+"""Redrive: sends the dead letters of one tier again, each resent message and its marker in one transaction."""
 
 import asyncio
 import time
@@ -140,7 +140,7 @@ class RedriveExecutor:
                 f"dead letters of {self._tier} no longer exist: they were purged, or their retention ended; this "
                 f"redrive stopped after {self.sent}; run it again for the rest"
             )
-        copies = [
+        resent = [
             ProducerRecord(
                 entry.topic,
                 entry.record.key,
@@ -151,7 +151,7 @@ class RedriveExecutor:
             for entry in entries
         ]
         async with transactions.transaction() as transaction:
-            positions = await transaction.send(copies)
+            positions = await transaction.send(resent)
             await transaction.send(
                 [
                     ProducerRecord(

@@ -60,7 +60,7 @@ class RedriveOutcome:
 
     entry: DeadLetter
     sent: Position | None = None
-    """The position of the copy; None = it was not sent."""
+    """The position of the resent message; None = it was not sent."""
     refused: str | None = None
     """Why it cannot be redriven; None = it can."""
 

@@ -75,7 +75,9 @@ async def find(questions: Sequence[str]) -> dict[str, list[str]]:
                 for asked in questions
             }
             index.close()
-    return {asked: [passage_record_key(one.document, one.number) for one in some] for asked, some in found.items()}
+    return {
+        asked: [passage_record_key(hit.document, hit.passage_number) for hit in hits] for asked, hits in found.items()
+    }
 
 
 def write(backend: Mapping[str, str], messages: Sequence[ChatMessage]) -> tuple[str, str]:

@@ -61,8 +61,8 @@ class TierDeadLetters:
         """Return the state of each dead letter by key."""
         return {(letter.record.key or b"").decode(): letter.state for letter in await self.admin.select(self.all)}
 
-    async def copies(self) -> list[str]:
-        """Return the keys of the committed copies in the tier's topic."""
+    async def resent(self) -> list[str]:
+        """Return the keys of the committed resent messages in the tier's topic."""
         return [(record.key or b"").decode() for record in await self.mesh.logs.read_topic(self.topic)]
 
     async def redrive(
@@ -97,7 +97,7 @@ async def test_each_dead_letter_is_sent_once_and_marked(dead_letters: TierDeadLe
     await dead_letters.write(*keys)
     outcomes = await dead_letters.redrive()
     assert [outcome.refused for outcome in outcomes] == [None] * 250
-    assert sorted(await dead_letters.copies()) == sorted(keys)
+    assert sorted(await dead_letters.resent()) == sorted(keys)
     assert set((await dead_letters.states()).values()) == {DeadLetterState.REDRIVEN}
     letter = await dead_letters.by_key("k7")
     [copy] = [record for record in await dead_letters.mesh.logs.read_topic(dead_letters.topic) if record.key == b"k7"]
@@ -106,14 +106,14 @@ async def test_each_dead_letter_is_sent_once_and_marked(dead_letters: TierDeadLe
     assert await dead_letters.redrive() == []
     [again] = await dead_letters.redrive(DeadLetterFilter(ids=letter.ids))
     assert "was sent again already" in (again.refused or "")
-    assert len(await dead_letters.copies()) == 250
+    assert len(await dead_letters.resent()) == 250
 
 
 async def test_a_dry_run_sends_nothing(dead_letters: TierDeadLetters) -> None:
     await dead_letters.write("a", "b")
     outcomes = await dead_letters.redrive(options=RedriveOptions(dry_run=True))
     assert [(outcome.sent, outcome.refused) for outcome in outcomes] == [(None, None)] * 2
-    assert await dead_letters.copies() == []
+    assert await dead_letters.resent() == []
 
 
 @pytest.mark.parametrize("place", ["copy", "marker", "committed"])
@@ -181,7 +181,7 @@ async def test_a_later_redrive_fences_an_earlier_one_and_continues_it(dead_lette
         await first()
     assert len(earlier) + len(later) == 60
     assert {outcome.refused for outcome in (*earlier, *later)} == {None}
-    assert sorted(await dead_letters.copies()) == sorted(keys)
+    assert sorted(await dead_letters.resent()) == sorted(keys)
 
 
 async def test_a_dead_letter_redriven_since_the_selection_is_not_sent(dead_letters: TierDeadLetters) -> None:
@@ -199,7 +199,7 @@ async def test_a_dead_letter_redriven_since_the_selection_is_not_sent(dead_lette
     redriver = RedriveExecutor(dead_letters.mesh.logs, dead_letters.tier, select, RedriveOptions(), named=False)
     assert [outcome async for outcome in redriver.run()] == []
     assert selections == 2
-    assert sorted(await dead_letters.copies()) == ["a", "b"]
+    assert sorted(await dead_letters.resent()) == ["a", "b"]
 
 
 async def test_concurrent_redrives_send_each_dead_letter_once(dead_letters: TierDeadLetters) -> None:
@@ -210,7 +210,7 @@ async def test_concurrent_redrives_send_each_dead_letter_once(dead_letters: Tier
     )
     assert all(isinstance(result, list | RetryableError) for result in results), results
     await dead_letters.redrive()
-    assert sorted(await dead_letters.copies()) == sorted(keys)
+    assert sorted(await dead_letters.resent()) == sorted(keys)
     tombstones = [
         record
         for record in await dead_letters.mesh.logs.read_topic(f"poise.{dead_letters.tier}.dead")
@@ -236,7 +236,7 @@ async def test_an_interrupted_redrive_continues_when_it_is_run_again(dead_letter
     assert len(sent) < 30
     rest = await dead_letters.redrive()
     assert len(sent) + len(rest) in {29, 30}, "one may have been sent without its outcome being received"
-    assert sorted(await dead_letters.copies()) == sorted(keys)
+    assert sorted(await dead_letters.resent()) == sorted(keys)
 
 
 async def test_a_dead_letter_too_large_for_its_topic_does_not_block_others(dead_letters: TierDeadLetters) -> None:
@@ -246,7 +246,7 @@ async def test_a_dead_letter_too_large_for_its_topic_does_not_block_others(dead_
     outcomes = {(outcome.entry.record.key or b"").decode(): outcome.refused for outcome in await dead_letters.redrive()}
     assert f"is refused by {dead_letters.topic}" in (outcomes.pop("large") or "")
     assert outcomes == dict.fromkeys("abcd")
-    assert sorted(await dead_letters.copies()) == list("abcd")
+    assert sorted(await dead_letters.resent()) == list("abcd")
 
 
 async def test_a_poison_pill_is_quarantined(dead_letters: TierDeadLetters) -> None:
@@ -258,7 +258,7 @@ async def test_a_poison_pill_is_quarantined(dead_letters: TierDeadLetters) -> No
     poison = DeadLetterFilter(ids=(await dead_letters.by_key("poison")).ids)
     [refused] = await dead_letters.redrive(poison)
     assert refused.refused is not None
-    assert await dead_letters.copies() == ["well"]
+    assert await dead_letters.resent() == ["well"]
     [forced] = await dead_letters.redrive(poison, RedriveOptions(force=True))
     assert forced.refused is None
     [copy] = [
@@ -284,7 +284,7 @@ async def test_a_purged_dead_letter_cannot_be_found(dead_letters: TierDeadLetter
             await gone
     assert await dead_letters.admin.purge(selected) == []
     await dead_letters.redrive()
-    assert sorted(await dead_letters.copies()) == ["a", "c"]
+    assert sorted(await dead_letters.resent()) == ["a", "c"]
 
 
 async def test_purging_deletes_the_records_before_the_first_needed_dead_letter(dead_letters: TierDeadLetters) -> None:

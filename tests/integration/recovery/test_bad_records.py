@@ -53,7 +53,7 @@ from poise_services.evaluation.settings import EvaluationSettings
 from poise_services.orchestration.active_policy import follow_policy
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
-from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.settings import RetrievalSettings
 
 pytestmark = pytest.mark.integration
@@ -166,7 +166,7 @@ async def test_records_after_bad_records_are_applied(mesh_settings: MeshSettings
         serving(another(mesh_settings), Tier("inference", {Generate: write})) as mesh,
         follow_policy(mesh, own, bytes(32)) as policy_follower,
         DocumentVersions(mesh) as versions,
-        Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
+        LiveIndex(mesh, RetrievalSettings(), RandomEmbedder.model) as live_index,
     ):
         generate = Generate(messages=({"role": "user", "content": "hi"},), backend="b")
         completion = await mesh.rpc.call(generate, CallOptions(run=new_run_id(time.time(), Random()), step="s"))
@@ -187,8 +187,8 @@ async def test_records_after_bad_records_are_applied(mesh_settings: MeshSettings
 
         await bad_writer.write_keyed(PASSAGES, "document", "document#0")
         position = await RetrievalClient(mesh).put("document", "the aardvark digs")
-        await RetrievalWorker(mesh, corpus).handle_document("document", "the aardvark digs", position)
-        assert [one.document for one in await corpus.search("aardvark", None, 5)] == ["document"]
+        await RetrievalWorker(mesh, live_index).handle_document("document", "the aardvark digs", position)
+        assert [one.document for one in await live_index.search("aardvark", None, 5)] == ["document"]
 
         await check_deciding(mesh, bad_writer)
 

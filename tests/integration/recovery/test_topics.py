@@ -44,7 +44,7 @@ from poise.worker.tier import Tier
 from poise_services.orchestration.active_policy import follow_policy
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
-from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.settings import RetrievalSettings
 
 pytestmark = pytest.mark.integration
@@ -168,23 +168,27 @@ async def test_the_index_is_rebuilt_from_the_recreated_topics(
     retrieval_client = RetrievalClient(client)
     async with (
         WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
+        LiveIndex(mesh, RetrievalSettings(), RandomEmbedder.model) as live_index,
     ):
-        retriever = RetrievalWorker(mesh, corpus)
+        retriever = RetrievalWorker(mesh, live_index)
 
         async def index(key: str, text: str) -> None:
             await retriever.handle_document(key, text, await retrieval_client.put(key, text))
 
         async def found() -> set[str]:
-            return {passage.document for passage in await corpus.search("aardvark", None, 50)}
+            return {passage.document for passage in await live_index.search("aardvark", None, 50)}
 
         for number in range(9):
             await index(f"old-{number}", f"aardvark {number}")
+
+        def epoch_topic() -> str | None:
+            return None if live_index._store is None else live_index.epoch.topic_id
+
         assert len(await found()) == 9
         for count in (2, 20):
             await recreate(mesh_settings, DOCUMENTS.name, PASSAGES.name)
             documents = await client.logs.topic_id(DOCUMENTS.name)
-            await until(lambda documents=documents: corpus._store is not None and corpus.epoch.topic_id == documents)  # type: ignore[misc]
+            await until(lambda documents=documents: epoch_topic() == documents)  # type: ignore[misc]
             await until(lambda: mesh.readiness()["index"])
             for number in range(count):
                 await index(f"new-{number}", f"aardvark {number}")
@@ -197,18 +201,18 @@ async def test_a_worker_is_not_ready_while_only_the_documents_topic_is_recreated
     retrieval_client = RetrievalClient(client)
     async with (
         WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), RandomEmbedder.model) as corpus,
+        LiveIndex(mesh, RetrievalSettings(), RandomEmbedder.model) as live_index,
     ):
-        retriever = RetrievalWorker(mesh, corpus)
+        retriever = RetrievalWorker(mesh, live_index)
         await retriever.handle_document("a", "aardvark", await retrieval_client.put("a", "aardvark"))
         await recreate(mesh_settings, DOCUMENTS.name)
         await until(lambda: "delete poise.passages too" in caplog.text)
         assert not mesh.readiness()["index"]
         await recreate(mesh_settings, PASSAGES.name)
         await until(lambda: mesh.readiness()["index"])
-        assert corpus.epoch.topic_id == await client.logs.topic_id(DOCUMENTS.name)
+        assert live_index.epoch.topic_id == await client.logs.topic_id(DOCUMENTS.name)
         await retriever.handle_document("b", "badger", await retrieval_client.put("b", "badger"))
-        assert [passage.document for passage in await corpus.search("badger", None, 5)] == ["b"]
+        assert [passage.document for passage in await live_index.search("badger", None, 5)] == ["b"]
 
 
 async def test_deciding_continues_after_scores_and_commands_are_recreated(

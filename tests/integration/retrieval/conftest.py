@@ -17,9 +17,9 @@ from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import Embedder
 from poise_services.retrieval.handlers import handlers
+from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.settings import RetrievalSettings
 
 
@@ -38,9 +38,9 @@ async def _following(
     own = MeshSettings(broker=settings.broker, redis_url=settings.redis_url, state_dir=settings.state_dir / folder)
     async with (
         WorkerRuntime(own, tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), (embedder or RandomEmbedder).model) as corpus,
+        LiveIndex(mesh, RetrievalSettings(), (embedder or RandomEmbedder).model) as live_index,
     ):
-        yield RetrievalWorker(mesh, corpus)
+        yield RetrievalWorker(mesh, live_index)
 
 
 @asynccontextmanager
@@ -48,7 +48,9 @@ async def _serving(
     settings: MeshSettings, folder: str = "0", embedder: Embedder | None = None
 ) -> AsyncIterator[RetrievalWorker]:
     async with _following(settings, folder, embedder) as worker, LimitedExecutor() as executor:
-        tier = Tier("retrieval", handlers(RetrievalSettings(), embedder or worker.embedder, worker.corpus, executor))
+        tier = Tier(
+            "retrieval", handlers(RetrievalSettings(), embedder or worker.embedder, worker.live_index, executor)
+        )
         task = asyncio.create_task(worker.mesh.serve(tier))
         try:
             await until(lambda: task.done() or all(worker.mesh.readiness().values()))

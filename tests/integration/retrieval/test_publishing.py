@@ -57,7 +57,7 @@ async def test_a_document_is_found_replaced_and_deleted(
 
         third = await client.put(key, None)
         assert words_in(await client.search("dingo", after=third), key) == set()
-        assert (await worker.corpus.visible_version(key)).version == third.offset
+        assert (await worker.live_index.visible_version(key)).version == third.offset
 
 
 async def test_the_compacted_log_has_the_same_state(client: RetrievalClient, serving: StartWorker, key: str) -> None:
@@ -92,9 +92,9 @@ async def test_one_worker_embeds_and_every_worker_finds(
         position = await client.put(key, text_of("aardvark", "badger"))
         for worker in (one, other):
             async with asyncio.timeout(20):
-                await worker.corpus.wait_for_epoch(Epoch.decode(await client.epoch_at(position)))
-            found = await worker.corpus.search("badger", await worker.embedder.embed_query("x"), 5)
-            assert (found[0].document, found[0].number) == (key, 1)
+                await worker.live_index.wait_for_epoch(Epoch.decode(await client.epoch_at(position)))
+            found = await worker.live_index.search("badger", await worker.embedder.embed_query("x"), 5)
+            assert (found[0].document, found[0].passage_number) == (key, 1)
         assert (
             len([text for worker in (one, other) for text in worker.embedder.embedded_texts if "aardvark" in text]) == 1
         )
@@ -107,14 +107,14 @@ async def test_a_new_replica_builds_its_index_and_a_restarted_one_resumes(
         position = await client.put(key, text_of("aardvark", "badger"))
         await client.search("x", after=position)
     async with following("new") as worker:
-        assert (await worker.corpus.visible_version(key)).version == position.offset
-        assert worker.corpus._store is not None
-        passages = len(worker.corpus._store.index)
-        epoch = worker.corpus.epoch
+        assert (await worker.live_index.visible_version(key)).version == position.offset
+        assert worker.live_index._store is not None
+        passages = len(worker.live_index._store.index)
+        epoch = worker.live_index.epoch
     async with following("new") as worker:
-        assert worker.corpus.epoch == epoch
-        assert worker.corpus._store is not None
-        assert len(worker.corpus._store.index) == passages
+        assert worker.live_index.epoch == epoch
+        assert worker.live_index._store is not None
+        assert len(worker.live_index._store.index) == passages
 
 
 async def test_unchanged_passages_are_not_embedded_again(
@@ -155,12 +155,15 @@ async def test_a_newer_version_is_written_again_after_an_overlapping_old_one(
             (f"{key}#0", f"{key}#1", f"{key}#manifest"), new.offset
         )
         for worker in (zombie, owner):
-            assert [part.content.text.split()[0] for part in await worker.corpus.stored_passages(key)] == [
+            assert [part.content.text.split()[0] for part in await worker.live_index.stored_passages(key)] == [
                 "new",
                 "newer",
             ]
     async with following("c") as replica:
-        assert [part.content.text.split()[0] for part in await replica.corpus.stored_passages(key)] == ["new", "newer"]
+        assert [part.content.text.split()[0] for part in await replica.live_index.stored_passages(key)] == [
+            "new",
+            "newer",
+        ]
 
 
 async def test_a_deletion_is_not_undone_by_an_overlapping_version(
@@ -176,7 +179,7 @@ async def test_a_deletion_is_not_undone_by_an_overlapping_version(
         await late
         left = compacted(await client.passage_records(key))
         assert {name: version for name, (version, _) in left.items()} == {f"{key}#manifest": new.offset}
-        assert await zombie.corpus.stored_passages(key) == []
+        assert await zombie.live_index.stored_passages(key) == []
 
 
 async def test_a_document_with_an_invalid_key_becomes_a_dead_letter(
@@ -209,8 +212,8 @@ async def test_an_index_failure_ends_the_worker_with_a_one_line_error(
 
     async def work() -> None:
         async with following() as worker:
-            assert worker.corpus._store is not None
-            monkeypatch.setattr(worker.corpus._store.metadata, "record_version", full)
+            assert worker.live_index._store is not None
+            monkeypatch.setattr(worker.live_index._store.metadata, "record_version", full)
             await worker.handle_document(key, text_of("aardvark"), await client.put(key, None))
 
     with pytest.raises(SetupError, match=r"the index cannot be written \(no space left on device\)"):
@@ -240,10 +243,10 @@ async def test_deletions_of_documents_that_never_existed_expire(
             return [r for r in await worker.mesh.logs.read_topic(topic) if (r.key or b"").decode() == name]
 
         assert [await read(VERSIONS.name, name) for name in never] == [[]] * len(never)
-        kept = [name for name in never if (await worker.corpus.visible_version(name)).version >= 0]
+        kept = [name for name in never if (await worker.live_index.visible_version(name)).version >= 0]
         assert kept == never[-len(kept) :]
         assert len(kept) <= 5
-        assert all([(await worker.corpus.visible_version(name)).absent for name in kept])
+        assert all([(await worker.live_index.visible_version(name)).absent for name in kept])
         manifests = [(await read(PASSAGES.name, f"{name}#manifest"))[-1] for name in never]
         assert [record.value is None for record in manifests] == [name not in kept for name in never]
 
@@ -251,7 +254,7 @@ async def test_deletions_of_documents_that_never_existed_expire(
         gone = await client.put(key, None)
         assert words_in(await client.search(word, after=gone), key) == set()
         assert (await read(VERSIONS.name, key))[-1].value is not None
-        assert not (await worker.corpus.visible_version(key)).absent
+        assert not (await worker.live_index.visible_version(key)).absent
         again = await client.put(kept[-1], text_of(f"{word}again"))
         assert words_in(await client.search(f"{word}again", after=again), kept[-1]) == {f"{word}again"}
 

@@ -76,7 +76,7 @@ async def test_documents_partitioned_by_librdkafkas_default_are_found_and_delete
         gone = await put(client.mesh, name, None, at.partition)
         assert words_in(await client.search("second", after=gone), name) == set()
         copies = [record for record in await written_of(client.mesh, name) if record.header(MOVED_FROM)]
-        seen = await worker.corpus.visible_version(name)
+        seen = await worker.live_index.visible_version(name)
     assert [copy.header(MOVED_FROM) for copy in copies] == [str(at), str(again), str(gone)]
     assert [copy.header("poise-origin") for copy in copies] == [str(at), str(again), str(gone)]
     assert (seen.version, seen.passage_count) == (copies[-1].offset, 0)
@@ -147,8 +147,8 @@ async def test_a_redelivered_record_is_copied_once(client: RetrievalClient, foll
         await deliver(other, stray)
         await deliver(other, next(r for r in before if r.header(MOVED_FROM)))
         assert await written_of(client.mesh, key) == before
-        assert [part.content.text.split()[0] for part in await other.corpus.stored_passages(key)] == ["new"]
-        epoch = other.corpus.epoch
+        assert [part.content.text.split()[0] for part in await other.live_index.stored_passages(key)] == ["new"]
+        epoch = other.live_index.epoch
     assert epoch.reached(Epoch(epoch.topic_id, {stray.partition: (stray.offset, 0.0)}))
 
 
@@ -172,11 +172,11 @@ async def test_across_partitions_the_write_time_decides_and_the_log_ends_with_th
             str(old.position),
             str(copies[0].position),
         ]
-        assert [part.content.text.split()[0] for part in await worker.corpus.stored_passages(key)] == ["new"]
+        assert [part.content.text.split()[0] for part in await worker.live_index.stored_passages(key)] == ["new"]
         assert Document.parse(copies[-1].value or b"").text.startswith("new")
-        epoch = worker.corpus.epoch
+        epoch = worker.live_index.epoch
     async with following("b") as replica:
-        assert [part.content.text.split()[0] for part in await replica.corpus.stored_passages(key)] == ["new"]
+        assert [part.content.text.split()[0] for part in await replica.live_index.stored_passages(key)] == ["new"]
     strays = {record.partition: (record.offset, 0.0) for record in (old, new)}
     assert epoch.reached(Epoch(epoch.topic_id, strays))
 
@@ -194,7 +194,7 @@ async def test_a_client_clock_that_is_set_back_does_not_change_the_order(
         await deliver(worker, behind)
         for copy in [r for r in await written_of(client.mesh, key) if r.partition == key_partition]:
             await deliver(worker, copy)
-        assert [part.content.text.split()[0] for part in await worker.corpus.stored_passages(key)] == ["second"]
+        assert [part.content.text.split()[0] for part in await worker.live_index.stored_passages(key)] == ["second"]
 
 
 async def test_an_epoch_is_not_reached_before_the_copy_can_be_found(
@@ -203,11 +203,11 @@ async def test_an_epoch_is_not_reached_before_the_copy_can_be_found(
     async with following() as worker:
         stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))
         await deliver(worker, stray)
-        epoch = Epoch(worker.corpus.epoch.topic_id, {stray.partition: (stray.offset, 0.0)})
-        assert not worker.corpus.epoch.reached(epoch)
+        epoch = Epoch(worker.live_index.epoch.topic_id, {stray.partition: (stray.offset, 0.0)})
+        assert not worker.live_index.epoch.reached(epoch)
         (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_WRITTEN)]
         await deliver(worker, copy)
-        assert worker.corpus.epoch.reached(epoch)
+        assert worker.live_index.epoch.reached(epoch)
 
 
 # -- what is remembered, and for how long ------------------------------------------------------------------------------
@@ -235,8 +235,8 @@ async def test_a_deletion_handled_late_deletes_a_copy_moved_after_it(
         await deliver(worker, stray)
         (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_FROM)]
         await deliver(worker, copy)
-        assert await worker.corpus.stored_passages(key) == []
-        assert (await worker.corpus.visible_version(key)).passage_count == 0
+        assert await worker.live_index.stored_passages(key) == []
+        assert (await worker.live_index.visible_version(key)).passage_count == 0
 
 
 async def test_notes_of_moved_absent_deletions_expire_in_log_and_replicas(
@@ -252,14 +252,14 @@ async def test_notes_of_moved_absent_deletions_expire_in_log_and_replicas(
             await deliver(worker, stray)
             (copy,) = [r for r in await written_of(client.mesh, name) if r.header(MOVED_FROM)]
             await deliver(worker, copy)
-        epoch = worker.corpus.epoch
+        epoch = worker.live_index.epoch
         moved = {
             name: [r.value for r in await client.passage_records(name) if (r.key or b"").endswith(b"#moved")]
             for name in names
         }
-        known = [name for name in names if await worker.corpus.copied_records(name)]
+        known = [name for name in names if await worker.live_index.copied_records(name)]
     assert [moved[name][-1] is None for name in names] == [True, True, True, False]
     assert known == names[3:]
     async with following("b") as replica:
-        assert [name for name in names if await replica.corpus.copied_records(name)] == known
-        assert replica.corpus.epoch.reached(epoch)
+        assert [name for name in names if await replica.live_index.copied_records(name)] == known
+        assert replica.live_index.epoch.reached(epoch)

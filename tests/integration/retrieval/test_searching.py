@@ -141,7 +141,7 @@ async def test_passages_that_do_not_fit_the_reply_are_dropped_with_a_reason(
                 at = await client.mesh.producer.publish(
                     PASSAGES, body, key=name, partition=0, envelope=Envelope(doc_version=1)
                 )
-        await worker.corpus.wait_applied(at)
+        await worker.live_index.wait_applied(at)
         found = await client.mesh.rpc.call(Retrieve(query="numbat", limit=50), CallOptions(run=uuid4().hex, step="s"))
         large, shortened = found.passages[:2]
         assert (len(large.text), len(found.passages)) == (700_009, 2)

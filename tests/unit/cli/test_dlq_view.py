@@ -97,9 +97,9 @@ def test_dead_letter_page_shows_all_fields() -> None:
     text = shown(dead_letter_page(letter(), 1_120.0))
     for said in (
         "orchestration/0/5  2 min ago",
-        "first copy  poise.ask.interactive/3/9",
+        "original    poise.ask.interactive/3/9",
         "failed at   poise.ask.interactive/3/12",
-        "copies      orchestration/0/8",
+        "duplicates  orchestration/0/8",
         "worker      orchestration-1",
         "mine            ff fe",
         '"question": "why"',

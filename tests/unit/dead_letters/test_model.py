@@ -173,7 +173,7 @@ async def test_forged_message_is_not_taken_for_a_marker(name: str) -> None:
     await kept(topics)
     forged = Record(TOPIC, 3, 43, 1.0, f"{DEAD}/0/0".encode(), b"v", ((name, f"{TOPIC}/3/42".encode()),))
     await kept(topics, forged)
-    assert [(letter.topic, letter.state, letter.copies) for letter in topics.letters()] == [
+    assert [(letter.topic, letter.state, letter.duplicates) for letter in topics.letters()] == [
         (TOPIC, DeadLetterState.DEAD, ())
     ] * 2
 

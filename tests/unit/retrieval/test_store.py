@@ -91,7 +91,7 @@ def test_a_search_returns_source_and_part(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         best = store.index.search("lion", vector(""), limit=10, candidates=50)[0]
-        assert (best.document, best.number, best.source, best.heading) == ("a", 1, "a.txt", "Title")
+        assert (best.document, best.passage_number, best.source, best.heading) == ("a", 1, "a.txt", "Title")
         assert best.document_written_at == 3.0
         assert store.epoch.partitions == {0: (4, 4.0)}
 

@@ -36,12 +36,14 @@ class Reader:
         for offset, (_, number, message) in records:
             if message is None:
                 continue
-            before = self.seen[message.document].number if message.document in self.seen else -1
-            version = self.assembly.add(message, partition=0, offset=offset, number=number, current=before)
+            before = self.seen[message.document].version_number if message.document in self.seen else -1
+            version = self.assembly.add(message, partition=0, offset=offset, version_number=number, current=before)
             if version is not None:
-                assert version.number > before
+                assert version.version_number > before
                 assert [part.part for part in version.passages] == list(range(len(version.passages)))
-                assert all(part.text == text_of(part.document, version.number, part.part) for part in version.passages)
+                assert all(
+                    part.text == text_of(part.document, version.version_number, part.part) for part in version.passages
+                )
                 self.seen[version.document] = version
 
 
@@ -92,7 +94,7 @@ def test_the_newest_version_is_visible_from_the_whole_log_the_compacted_log_and_
     readers[0].read(log.whole())
     readers[1].read(log.compacted())
     for reader in readers:
-        assert {name: (v.number, len(v.passages)) for name, v in reader.seen.items()} == newest
+        assert {name: (v.version_number, len(v.passages)) for name, v in reader.seen.items()} == newest
         assert not len(reader.assembly)
 
 
@@ -110,15 +112,15 @@ def test_overlapping_writers_never_show_a_partial_or_old_document(
     reader.read(log.whole())
     late.read(log.compacted())
     newest = {document: number for number, (document, _) in enumerate(history)}
-    assert {name: version.number for name, version in reader.seen.items()} == newest
+    assert {name: version.version_number for name, version in reader.seen.items()} == newest
 
 
 def test_reading_resumes_at_the_earliest_record_of_an_incomplete_version() -> None:
     assembly = VersionAssembler()
-    assembly.add(part("a", 3, 0), partition=1, offset=10, number=3, current=-1)
-    assembly.add(part("a", 3, 1), partition=1, offset=12, number=3, current=-1)
-    assembly.add(part("b", 4, 0), partition=2, offset=7, number=4, current=-1)
+    assembly.add(part("a", 3, 0), partition=1, offset=10, version_number=3, current=-1)
+    assembly.add(part("a", 3, 1), partition=1, offset=12, version_number=3, current=-1)
+    assembly.add(part("b", 4, 0), partition=2, offset=7, version_number=4, current=-1)
     assert assembly.resume_offsets({0: 5, 1: 13, 2: 8}) == {0: 5, 1: 10, 2: 7}
     manifest = Manifest(document="a", parts=2, published=1.0)
-    assert assembly.add(manifest, partition=1, offset=13, number=3, current=-1) is not None
+    assert assembly.add(manifest, partition=1, offset=13, version_number=3, current=-1) is not None
     assert assembly.resume_offsets({0: 5, 1: 14, 2: 8}) == {0: 5, 1: 14, 2: 7}
