@@ -1,1 +1,1 @@
-"""The balance act: a variant gets quietly worse under real asks; the mesh notices, moves away, and lets it back."""
+"""The balance act: a variant gets worse without errors; the mesh detects it, moves weight away and later back."""

@@ -91,5 +91,5 @@ class GatewaySettings(Settings):
     @model_validator(mode="after")
     def _largest_fits(self) -> Self:
         if self.limits.max_inflight_bytes < 2 * (self.max_documents_bytes + SMALL_REQUEST_BYTES):
-            raise ValueError("limits.max_inflight_bytes must be more than twice max_documents_bytes: no such body fits")
+            raise ValueError("limits.max_inflight_bytes must be more than twice max_documents_bytes, the largest body")
         return self

@@ -96,7 +96,7 @@ class ApiClient:
             except TimeoutError as error:
                 timed_out = f"integration {self.name} did not answer within {budget:.2g} s"
                 if budget < FAIR_TIMEOUT_SHARE * self.api.timeout:
-                    raise DeadlineExceededError(f"{timed_out}: the deadline allowed no more") from error
+                    raise DeadlineExceededError(f"{timed_out}: the deadline of the ask left no more time") from error
                 raise ApiFailedError(f"{timed_out}: see its timeout") from error
 
     @contextmanager

@@ -247,7 +247,7 @@ def _lock_first_free(root: Path) -> tuple[Path, IO[bytes]]:
                 return root / str(number), lock
     except OSError as error:
         raise SetupError(f"no index can be stored in {root}: {error_message(error)}; set POISE_STATE_DIR") from error
-    raise AssertionError("numbers do not end")
+    raise AssertionError("unreachable: itertools.count has no end")
 
 
 def _check_origin(properties: dict[str, str], origin: StoreOrigin, *, empty: bool) -> None:

@@ -77,7 +77,7 @@ async def purge(
 ) -> None:
     """Delete cached answers: those that match, or all. The next ask computes them again.
 
-    An answer that is being computed now is not cached either.
+    An answer whose computation has already begun will not be cached.
     """
     computed_before = None if older is None else time.time() - older
     count = 0

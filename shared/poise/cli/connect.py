@@ -40,7 +40,7 @@ async def open_client(broker: str | None) -> AsyncIterator[Poise]:
             await poise.__aenter__()
     except TimeoutError as error:
         raise SetupError(
-            f"nothing comes back from {found.broker} within {CONNECT_TIMEOUT:.0f} s: is it the broker's address?"
+            f"{found.broker} did not answer within {CONNECT_TIMEOUT:.0f} s: is it the address of a Kafka broker?"
         ) from error
     try:
         yield poise

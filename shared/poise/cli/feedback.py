@@ -25,7 +25,12 @@ async def feedback(
     comment: Annotated[str | None, typer.Option(metavar="TEXT", show_default=False, help="Anything else.")] = None,
     name: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", show_default=False, help="Whose it is: more of the same id replaces it."),
+        typer.Option(
+            "--id",
+            metavar="ID",
+            show_default=False,
+            help="The id of its author: later feedback with this id replaces it.",
+        ),
     ] = None,
     broker: BrokerOption = None,
 ) -> None:

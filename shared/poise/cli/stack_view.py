@@ -20,7 +20,7 @@ _DAY: Final = 24 * _HOUR
 def event_printer(console: Console) -> EventListener:
     """Print each event as a line."""
 
-    def tell(event: StackEvent) -> None:
+    def print_event(event: StackEvent) -> None:
         name = f"{TITLES.get(event.part, event.part):<16}"
         text = escape(event.text)
         if event.state == "ready":
@@ -30,7 +30,7 @@ def event_printer(console: Console) -> EventListener:
         else:
             console.print(f"  [dim]·[/] {text}", soft_wrap=True)
 
-    return tell
+    return print_event
 
 
 def addresses_table(state: StackState) -> RenderableType:

@@ -12,7 +12,9 @@ FILE = "FILE.py[:NAME]"
 
 
 def worker(
-    tier: Annotated[str, typer.Argument(metavar=FILE, help="The tier's file, and what it is called there: tier.")],
+    tier: Annotated[
+        str, typer.Argument(metavar=FILE, help="The file of the tier, and the name of its variable: tier.")
+    ],
     broker: BrokerOption = None,
 ) -> None:
     """Run a worker until Ctrl-C or SIGTERM; run it again beside this one for more of them."""

@@ -91,7 +91,9 @@ class GroupOffsets:
                 while not await self.commit():  # noqa: ASYNC110 - only the coordinator knows when it is back
                     await asyncio.sleep(COMMIT_RETRY_BACKOFF)
         except TimeoutError:
-            log.warning("the last commit timed out: messages finished since the one before will be handled again")
+            log.warning(
+                "the last commit timed out: messages that finished after the previous commit will be handled again"
+            )
 
     async def commit(self) -> bool:
         """Commit finished offsets in one attempt; return False if a retry may succeed."""

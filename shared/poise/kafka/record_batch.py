@@ -94,7 +94,7 @@ def check_headers(of_record: int, allowed: int) -> None:
         ValueError: It has too many.
     """
     if not 0 <= of_record <= MAX_HEADERS:
-        raise ValueError(f"a record of {of_record} headers, where {MAX_HEADERS} are the most")
+        raise ValueError(f"a record of {of_record} headers; the limit is {MAX_HEADERS}")
     if of_record > allowed:
         raise ValueError("more headers than a batch with this number of records may have")
 

@@ -106,5 +106,5 @@ def check_size(spec: PolicySpec) -> None:
     variants, size = len(spec.weights), len(spec.encode())
     if variants > MAX_VARIANTS or size > MAX_SPEC_BYTES:
         raise ValueError(
-            f"it has {variants} variants in {size} bytes, where {MAX_VARIANTS} in {MAX_SPEC_BYTES} are the most"
+            f"it has {variants} variants in {size} bytes; the limits are {MAX_VARIANTS} and {MAX_SPEC_BYTES}"
         )

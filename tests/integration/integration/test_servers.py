@@ -130,7 +130,7 @@ async def test_a_hanging_server_is_abandoned_at_its_timeout_and_its_connection_c
 
 async def test_a_hanging_server_leaves_time_for_the_fallback() -> None:
     async with scripted_server(HANG) as server, one(server.url) as apis:
-        with pytest.raises(DeadlineExceededError, match=r"within 0\.18 s: the deadline allowed no more"):
+        with pytest.raises(DeadlineExceededError, match=r"within 0\.18 s: the deadline of the ask left no more time"):
             await ask(apis, remaining=0.2)
 
 

@@ -220,7 +220,7 @@ def _records(batch: Any, raw: bytes) -> list[Any]:
         return list(batch)
     count = _number(raw, _RECORD_COUNT)
     if count > MAX_RECORDS:
-        raise ValueError(f"{count} records, where {MAX_RECORDS} are the most")
+        raise ValueError(f"{count} records; the limit is {MAX_RECORDS}")
     if codec := batch.compression_type:
         return decode(raw, decompress(codec, raw[HEADER_BYTES:]))
     try:
