@@ -54,7 +54,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kafka]:
-    """A Kafka that has every topic of the catalogue; shared by the whole session."""
+    """A Kafka that has every topic of the catalog; shared by the whole session."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node

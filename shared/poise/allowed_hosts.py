@@ -1,4 +1,4 @@
-"""AllowedHosts: checks the `Host` header of HTTP requests, as a defence against DNS rebinding.
+"""AllowedHosts: checks the `Host` header of HTTP requests, as a defense against DNS rebinding.
 
 A page from `evil.example` may point that name to 127.0.0.1 after it has loaded. The browser then treats this server as
 the page's own origin, and the page can read its responses. The `Host` header reveals this, because a page cannot set

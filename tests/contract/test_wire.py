@@ -341,7 +341,7 @@ def test_keys_have_the_partitions_of_the_java_client(key: bytes, partition: int)
     assert partition_for(key, 6) == partition
 
 
-def test_catalogue_has_the_golden_topics() -> None:
+def test_catalog_has_the_golden_topics() -> None:
     assert {topic.name: (topic.partitions, topic.key, topic.compacted) for topic in CATALOGUE.values()} == {
         "poise.ask.interactive": (6, "conversation, else none", False),
         "poise.ask.batch": (6, "conversation, else none", False),

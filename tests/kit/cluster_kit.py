@@ -244,7 +244,7 @@ class DescribeQuorum(Request[_DescribeQuorum]):
 
 @asynccontextmanager
 async def cluster(folder: Path) -> AsyncIterator[Cluster]:
-    """Start a cluster with all topics of the catalogue, with three replicas."""
+    """Start a cluster with all topics of the catalog, with three replicas."""
     ports: list[int] = []
     for _ in range(2 * len(IDS)):
         ports.append(probe.free_port(*ports))

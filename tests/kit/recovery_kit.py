@@ -13,7 +13,7 @@ WITHIN = 30.0
 
 
 async def recreate(settings: MeshSettings, *names: str) -> None:
-    """Delete topics, and make those of the catalogue that are missing."""
+    """Delete topics, and make those of the catalog that are missing."""
     await delete(settings, names)
     await topic_setup.apply(settings)
 

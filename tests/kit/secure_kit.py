@@ -75,7 +75,7 @@ def with_user(directory: Path) -> None:
 
 @asynccontextmanager
 async def secure_broker(folder: Path) -> AsyncIterator[SecureBroker]:
-    """Run a broker with every topic of the catalogue."""
+    """Run a broker with every topic of the catalog."""
     directory = folder / "kafka"
     await asyncio.to_thread(with_user, directory)
     authority, other = trustme.CA(), trustme.CA()

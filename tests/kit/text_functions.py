@@ -39,7 +39,7 @@ from poise.ingestion.document_files import DocumentFile, source_name
 from poise.kafka import offset_metadata
 from poise.kafka.offset_commits import decode_commit
 from poise.policy import policy_file
-from poise.redis.passage_store import normalise_query as normalised_query
+from poise.redis.passage_store import normalize_query as normalized_query
 from poise.redis.passage_store import passage_key
 from poise.resilience.retry_after import parse_retry_after, retry_after_seconds
 from poise.scoring import degenerate, tokenization
@@ -176,7 +176,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
     {
         SLOW: (_SLOW.search,),  # shows that a slow function is detected
         "poise.redis.passage_store:passage_key": (lambda said: passage_key("t", said, 6),),
-        "poise.redis.passage_store:normalise_query": (normalised_query,),
+        "poise.redis.passage_store:normalize_query": (normalized_query,),
         "poise.cli.dlq_view:render_body": (
             lambda said: render_body(said.encode(errors="replace")),
             lambda said: render_body(json.dumps([said, said.split()]).encode()),

@@ -124,7 +124,7 @@ def _axes(timeline: Timeline) -> Sequence[str]:
 
 
 def _ticks(lasted: float) -> Sequence[float]:
-    """Return the labelled times of the axis: five to ten of them, at round steps."""
+    """Return the labeled times of the axis: five to ten of them, at round steps."""
     step = next((step for step in (5, 10, 15, 30, 60, 120, 300, 600) if lasted / step <= 10), 1_800)  # noqa: PLR2004
     return [step * number for number in range(int(lasted // step) + 1)]
 

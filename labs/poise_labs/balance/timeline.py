@@ -125,7 +125,7 @@ def sample_of(values: Sequence[float]) -> Sample:
         ValueError: There are no values.
     """
     if not values:
-        raise ValueError("no values to summarise")
+        raise ValueError("no values to summarize")
     count, mean = len(values), statistics.fmean(values)
     half = 1.0
     if count >= MIN_FOR_INTERVAL:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from poise.stack import probe
-from poise_labs.lab.behaviour import ScriptedAnswer, scripted_answer, seeded_uniform
+from poise_labs.lab.behavior import ScriptedAnswer, scripted_answer, seeded_uniform
 from poise_labs.lab.questions import LabQuestion
-from poise_labs.lab.scenario import Behaviour, Scenario
+from poise_labs.lab.scenario import Behavior, Scenario
 
 _DOWN: Final = "503 Service Unavailable"
 
@@ -95,7 +95,7 @@ class ScriptedBackend:
         if number is None:  # not a question of the lab, such as the one that waits for the index
             self._write(writer, "200 OK", _completion(variant, prompt[0]))
             return
-        usual, now = self._scenario.usual(variant), self._scenario.behaviour(variant, number)
+        usual, now = self._scenario.usual(variant), self._scenario.behavior(variant, number)
         if self._fails(variant, number, now):
             outcome = self._outcomes.get((variant, number)) or BackendOutcome(None, 0)
             harmed = not self._fails_by_chance(variant, number, usual)
@@ -119,14 +119,14 @@ class ScriptedBackend:
         question = asked[: asked.index("?") + 1]
         return self._numbers.get(question), text.split("\n")
 
-    def _fails(self, variant: str, number: int, now: Behaviour) -> bool:
+    def _fails(self, variant: str, number: int, now: Behavior) -> bool:
         if now.down and self._began is not None:
             return (time.monotonic() - self._began) % (now.down + now.up) < now.down
         return self._fails_by_chance(variant, number, now)
 
-    def _fails_by_chance(self, variant: str, number: int, behaviour: Behaviour) -> bool:
+    def _fails_by_chance(self, variant: str, number: int, behavior: Behavior) -> bool:
         """Return whether an ask fails; its retries then fail too, so that they do not reduce the share."""
-        return seeded_uniform(self._seed, variant, self._questions[number].text, "fault") < behaviour.faults
+        return seeded_uniform(self._seed, variant, self._questions[number].text, "fault") < behavior.faults
 
     # -- responses ----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The questions of the lab: a small corpus of invented facts, with right and wrong answers to each question.
 
 All stations have facts of the same forms, so that the sentences around a right one look like it: the same sentence
-about another station, or with another number, is in a neighbouring passage.
+about another station, or with another number, is in a neighboring passage.
 """
 
 import random

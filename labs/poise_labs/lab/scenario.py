@@ -55,7 +55,7 @@ class ScenarioError(SetupError):
     status = HTTPStatus.BAD_REQUEST
 
 
-class Behaviour(BaseModel):
+class Behavior(BaseModel):
     """How a scripted backend behaves."""
 
     model_config = _STRICT
@@ -78,8 +78,8 @@ class Behaviour(BaseModel):
     """Seconds between two such periods."""
 
 
-class LabVariant(Behaviour):
-    """A variant and its usual behaviour."""
+class LabVariant(Behavior):
+    """A variant and its usual behavior."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     weight: Annotated[float, Field(ge=0)] = 1.0
@@ -141,16 +141,16 @@ class Scenario(BaseModel):
             raise ValueError(f"the degradation must begin before it ends, and end within {self.asks} asks")
         return self
 
-    def usual(self, variant: str) -> Behaviour:
-        """Return the usual behaviour of a variant."""
+    def usual(self, variant: str) -> Behavior:
+        """Return the usual behavior of a variant."""
         found = next(one for one in self.variants if one.name == variant)
-        return Behaviour(**found.model_dump(include=set(Behaviour.model_fields)))
+        return Behavior(**found.model_dump(include=set(Behavior.model_fields)))
 
-    def behaviour(self, variant: str, ask: int) -> Behaviour:
-        """Return the behaviour of a variant at an ask, by its number."""
+    def behavior(self, variant: str, ask: int) -> Behavior:
+        """Return the behavior of a variant at an ask, by its number."""
         if not self.is_degraded(ask) or self.degradation is None or self.degradation.variant != variant:
             return self.usual(variant)
-        changed = self.degradation.model_dump(exclude_none=True, include=set(Behaviour.model_fields))
+        changed = self.degradation.model_dump(exclude_none=True, include=set(Behavior.model_fields))
         return self.usual(variant).model_copy(update=changed)
 
     def is_degraded(self, ask: int) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 
 from poise.contracts import Draw, Passage, RunRecord, Score
 from poise.contracts.record import longest_by_step
-from poise.redis.passage_store import normalise_query
+from poise.redis.passage_store import normalize_query
 from poise.scoring import (
     Embed,
     Evidence,
@@ -110,7 +110,7 @@ def _is_cached(record: RunRecord) -> bool:
 
 def digest(question: str) -> str:
     """Return the digest of a question, independent of case and white space."""
-    return hashlib.sha256(normalise_query(question).encode(errors="surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    return hashlib.sha256(normalize_query(question).encode(errors="surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
 
 
 def _draw_values(draw: Draw, record: RunRecord, evidence: Evidence, embed: Embed | None) -> dict[str, float]:

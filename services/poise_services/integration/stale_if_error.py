@@ -17,7 +17,7 @@ from poise_services.integration.settings import Api
 log = logging.getLogger(__name__)
 
 _MIN_AGE: Final = 0.001
-"""Seconds: a stale response is recognised by an age above 0."""
+"""Seconds: a stale response is recognized by an age above 0."""
 
 
 class _StoredResponse(BaseModel):

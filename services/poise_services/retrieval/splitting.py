@@ -7,7 +7,7 @@ too. Each word of the text is in a passage or in a heading. Only heading markup 
 are dropped.
 
 The number of passages is bounded by the document's length: `FREE_PASSAGES`, plus one for each `CHARS_PER_PASSAGE`
-characters. Beyond that, such as in a document of titles alone, neighbours are merged, and their titles become part of
+characters. Beyond that, such as in a document of titles alone, neighbors are merged, and their titles become part of
 their text. A passage carries at most `MAX_HEADING_CHARS` characters of its titles, the nearest ones.
 """
 
@@ -60,7 +60,7 @@ def split(text: str, form: Literal["text", "markdown"] = "text") -> list[SplitPa
 
     Args:
         text: Text with blank lines between paragraphs.
-        form: `text` recognises underlined titles (reStructuredText), `markdown` the headings of Markdown.
+        form: `text` recognizes underlined titles (reStructuredText), `markdown` the headings of Markdown.
 
     Returns:
         The passages in order; empty only if there is no text.
@@ -106,7 +106,7 @@ class _Chunk(NamedTuple):
 
 
 def _merge_small(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
-    """Merge neighbours up to `CHARS_PER_PASSAGE` characters, and at most `MAX_TOKENS` tokens.
+    """Merge neighbors up to `CHARS_PER_PASSAGE` characters, and at most `MAX_TOKENS` tokens.
 
     A merged passage has the titles of its first chunk; titles that change after it become lines of the text.
     """

@@ -9,6 +9,6 @@ err: Final = Console(stderr=True, highlight=False)
 
 
 def print_json(text: str) -> None:
-    """Write JSON to stdout as it is: never wrapped, never coloured."""
+    """Write JSON to stdout as it is: never wrapped, never colored."""
     out.file.write(text + "\n")
     out.file.flush()

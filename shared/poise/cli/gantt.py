@@ -45,7 +45,7 @@ def draw_bar(axis: TimeAxis, stretch: TimeSpan, style: str, note: Text) -> Text:
     Args:
         axis: The time axis.
         stretch: The times to draw.
-        style: The bar's colour.
+        style: The bar's color.
         note: Text right of the bar, else left of it, else on the bar or the wait; truncated if it fits nowhere.
     """
     cells = [" "] * axis.cells
@@ -81,7 +81,7 @@ def _noted(row: Text, cells_of: tuple[int, int, int], style: str, note: Text) ->
     Args:
         row: The row with the bar.
         cells_of: The first cell of the wait, the first of the bar, and the first after it.
-        style: The bar's colour.
+        style: The bar's color.
         note: The note.
     """
     outer, first, after = cells_of

@@ -17,7 +17,7 @@ from poise.cli.text import plural
 from poise.contracts.fault import FieldError
 from poise.errors import InvalidMessageError
 from poise.run_log.lookup import RunLog
-from poise.scoring.summary import VariantSummary, summarise_by_variant
+from poise.scoring.summary import VariantSummary, summarize_by_variant
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -34,7 +34,7 @@ async def scores(
     """Show how well each variant answers: groundedness, failures and times of all finished runs."""
     seconds = parse_period(since)
     async with open_client(broker) as poise:
-        summaries = summarise_by_variant(
+        summaries = summarize_by_variant(
             await RunLog(poise.mesh.logs, poise.mesh.settings.clock_skew).scores(time.time() - seconds)
         )
     if as_json:

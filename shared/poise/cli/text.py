@@ -8,7 +8,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 
 
 def clean(text: str) -> str:
-    """Remove characters that could move the cursor, change colours or hide other text."""
+    """Remove characters that could move the cursor, change colors or hide other text."""
     return _CONTROL.sub("", text)
 
 

@@ -1,4 +1,4 @@
-"""`poise topics`: show, apply and check the topic catalogue."""
+"""`poise topics`: show, apply and check the topic catalog."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,7 +19,7 @@ from poise.kafka.connection import Connection
 from poise.stack.discovery import resolve_settings
 from poise.worker import tier_loader
 
-app = typer.Typer(help="Show, apply and check the topic catalogue.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Show, apply and check the topic catalog.", no_args_is_help=True, add_completion=False)
 
 
 TierOption = Annotated[
@@ -80,12 +80,12 @@ async def apply(
 @app.command()
 @async_command
 async def check(tier: TierOption = None, broker: BrokerOption = None) -> None:
-    """Compare the broker's topics with the catalogue. The exit code is 1 if they differ."""
+    """Compare the broker's topics with the catalog. The exit code is 1 if they differ."""
     found, own = resolve_settings(broker), await _custom_topics(tier)
     async with KafkaAdmin(Connection.of(found)) as admin:
         states = await admin.check(own)
     _exit_if_different(states)
-    out.print(f"{plural(len(states), 'topic')} on {found.broker} match the catalogue")
+    out.print(f"{plural(len(states), 'topic')} on {found.broker} match the catalog")
 
 
 def _exit_if_different(states: Sequence[TopicState]) -> None:

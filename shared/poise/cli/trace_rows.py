@@ -21,7 +21,7 @@ STYLES: Final = {
     "integration": "bright_red",
     "evaluation": "blue",
 }
-"""The colour of each tier."""
+"""The color of each tier."""
 MIN_SEND_SHARE: Final = 0.02
 """Sends that took a smaller share of the run are hidden by default."""
 MIN_QUEUED_SHARE: Final = 0.01

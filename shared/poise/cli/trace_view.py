@@ -31,7 +31,7 @@ NOUNS: Final = {
     "integration": "The integration",
 }
 FILLS: Final = "█▓▒"
-"""By rank, so that the bar is readable without colours."""
+"""By rank, so that the bar is readable without colors."""
 QUEUES: Final = ("queues", "░", "white")
 TRANSIT: Final = ("in transit", "·", "bright_black")
 HALF: Final = 0.5

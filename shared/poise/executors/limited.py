@@ -1,7 +1,7 @@
 """LimitedExecutor: processes large texts from outside in child processes with limits of time and memory.
 
 A slow function blocks the event loop, and in a thread it holds the GIL. The functions of `poise.scoring` and of
-retrieval take linear time, so this is a second line of defence: a large text does not delay others, and an excessive
+retrieval take linear time, so this is a second line of defense: a large text does not delay others, and an excessive
 one ends in one fault.
 """
 

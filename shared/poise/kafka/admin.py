@@ -42,13 +42,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic of the catalogue compared with the broker's."""
+    """A topic of the catalog compared with the broker's."""
 
     topic: Topic
     partitions: int | None
     """Number of partitions; None = the topic does not exist."""
     differences: tuple[str, ...] = ()
-    """Descriptions of what differs; empty = the topic is as the catalogue says."""
+    """Descriptions of what differs; empty = the topic is as the catalog says."""
 
 
 def topic_config(topic: Topic, replication: int = 1) -> dict[str, str]:
@@ -214,7 +214,7 @@ class KafkaAdmin:
         return found
 
     async def check(self, extra_topics: Sequence[Topic] = ()) -> list[TopicState]:
-        """Compare the broker's topics with the catalogue, and with `extra_topics`."""
+        """Compare the broker's topics with the catalog, and with `extra_topics`."""
         present = await self.list_topics()
         topics = (*CATALOGUE.values(), *extra_topics)
         wanted = [topic for topic in topics if topic.name in present]
@@ -231,7 +231,7 @@ class KafkaAdmin:
 
         Args:
             replication: Replicas of each partition; None = three, or one for each broker if there are fewer.
-            extra_topics: Topics besides those of the catalogue.
+            extra_topics: Topics besides those of the catalog.
 
         Returns:
             The topics as they were before the call.

@@ -1,6 +1,6 @@
 """The contract for other languages: an AsyncAPI 3.0 document, and the JSON Schema of each body.
 
-FastStream generates channels, operations and bodies. What it cannot express is added from the catalogue of topics:
+FastStream generates channels, operations and bodies. What it cannot express is added from the catalog of topics:
 headers, several kinds of body in one channel, keys, retention, and where replies go.
 """
 
@@ -99,7 +99,7 @@ def _declared(version: str, broker: str) -> Json:
 
 
 def _kinds(topics: Iterable[Topic]) -> list[type[Message]]:
-    """Return the bodies that have a schema, in the order of the catalogue, without duplicates."""
+    """Return the bodies that have a schema, in the order of the catalog, without duplicates."""
     return list(dict.fromkeys(k for topic in topics for k in topic.accepts if k not in {Deletion, Message}))
 
 

@@ -32,7 +32,7 @@ def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
 
 
 def default_limit(topic: str) -> int:
-    """Return a topic's limit without asking the broker: from the catalogue, or else Kafka's default."""
+    """Return a topic's limit without asking the broker: from the catalog, or else Kafka's default."""
     known = find_topic(topic)
     return UNKNOWN_LIMIT if known is None else known.max_bytes
 

@@ -1,4 +1,4 @@
-"""Apply the catalogue of topics in one call."""
+"""Apply the catalog of topics in one call."""
 
 from poise.kafka.admin import KafkaAdmin, TopicState
 from poise.kafka.connection import Connection

@@ -59,10 +59,10 @@ class PassageStore:
 
 def passage_key(tenant: str, query: str, limit: int) -> str:
     """Return the Redis key of a query's passages."""
-    digest = hashlib.sha256(normalise_query(query).encode(errors="surrogatepass")).hexdigest()
+    digest = hashlib.sha256(normalize_query(query).encode(errors="surrogatepass")).hexdigest()
     return f"poise:passages:{FORMAT_VERSION}:{quote(tenant, safe='')}:{limit}:{digest}"
 
 
-def normalise_query(query: str) -> str:
-    """Normalise case, white space and letter forms (NFKC) of a query, which do not affect a search."""
+def normalize_query(query: str) -> str:
+    """Normalize case, white space and letter forms (NFKC) of a query, which do not affect a search."""
     return " ".join(nfkc(query).casefold().split())

@@ -14,7 +14,7 @@ from poise.kafka.record import Record
 
 @dataclass(frozen=True, slots=True)
 class ReplyAddress:
-    """The destination of a reply, and the correlation id by which its reader recognises it."""
+    """The destination of a reply, and the correlation id by which its reader recognizes it."""
 
     topic: str
     partition: int | None

@@ -7,7 +7,7 @@ from poise.scoring.groundedness import Groundedness, groundedness
 from poise.scoring.quality import quality, quality_features
 from poise.scoring.relevance import relevance
 from poise.scoring.semantic import Embed, SemanticComparison, compare_by_meaning
-from poise.scoring.summary import Estimate, VariantSummary, summarise_by_variant
+from poise.scoring.summary import Estimate, VariantSummary, summarize_by_variant
 
 __all__ = [
     "Embed",
@@ -27,5 +27,5 @@ __all__ = [
     "quality",
     "quality_features",
     "relevance",
-    "summarise_by_variant",
+    "summarize_by_variant",
 ]

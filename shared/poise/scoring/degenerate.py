@@ -48,7 +48,7 @@ def is_truncated(answer: str, finish_reason: str | None) -> bool:
 def is_refusal(answer: str) -> bool:
     """Return whether an answer is a refusal.
 
-    Refusals are recognised by their wording, as in Zou et al., "Universal and Transferable Adversarial Attacks on
+    Refusals are recognized by their wording, as in Zou et al., "Universal and Transferable Adversarial Attacks on
     Aligned Language Models" (2023), and by phrases for passages that do not contain the answer.
     """
     return bool(_REFUSAL.search(answer))

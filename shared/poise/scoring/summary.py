@@ -42,14 +42,14 @@ def estimate(values: Sequence[float]) -> Estimate:
         ValueError: There are no values.
     """
     if not values:
-        raise ValueError("no values to summarise")
+        raise ValueError("no values to summarize")
     mean = statistics.fmean(values)
     half = Z95 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     ordered = sorted(values)
     return Estimate(len(ordered), mean, mean - half, mean + half, _percentile(ordered, 0.5), _percentile(ordered, 0.95))
 
 
-def summarise_by_variant(scores: Iterable[Score]) -> list[VariantSummary]:
+def summarize_by_variant(scores: Iterable[Score]) -> list[VariantSummary]:
     """Return summaries by variant, the most used first.
 
     The last scores of a run count; so does, for each score, the last feedback with the same id on the same run.

@@ -151,7 +151,7 @@ def stems(text: str) -> tuple[str, ...]:
 
 
 def checkable_facts(text: str) -> list[str]:
-    """Return the distinct numbers, code identifiers and capitalised names inside the sentences of a text.
+    """Return the distinct numbers, code identifiers and capitalized names inside the sentences of a text.
 
     Made-up text shows in entities and numbers first: Nan et al., "Entity-level Factual Consistency of Abstractive Text
     Summarization" (2021).

@@ -129,7 +129,7 @@ class Kafka(ManagedProcess):
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": "data",
-            # A request that names an unknown topic must not create it: topics are created from the catalogue.
+            # A request that names an unknown topic must not create it: topics are created from the catalog.
             "auto.create.topics.enable": "false",
             "default.replication.factor": copies,
             "offsets.topic.replication.factor": copies,

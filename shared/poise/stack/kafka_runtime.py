@@ -19,7 +19,7 @@ _JVM: Final = (
     "-Xms64m",
     "-Xmx512m",
     "-XX:+UseSerialGC",  # one small heap on few cores
-    "-XX:TieredStopAtLevel=1",  # short-lived: the optimising compiler would cost more than it saves
+    "-XX:TieredStopAtLevel=1",  # short-lived: the optimizing compiler would cost more than it saves
     "-XX:+ExitOnOutOfMemoryError",
     "--sun-misc-unsafe-memory-access=allow",
     "-Djava.awt.headless=true",

@@ -109,7 +109,7 @@ class Context:
         request: Request[ReplyT],
         *,
         step: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - it is sent along, and every hop honours it
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent along, and every hop honors it
         min_epoch: str | None = None,
         stream: bool = False,
         key: str | None = None,

@@ -45,7 +45,7 @@ class ThreadHandler(ExecutorHandler):
 
         async def handle(request: Any, context: Context) -> Any:
             reply = await threads.run(self.function, request, context)
-            # A wrapper around an async function is not recognised as async.
+            # A wrapper around an async function is not recognized as async.
             return await reply if inspect.isawaitable(reply) else reply
 
         yield handle

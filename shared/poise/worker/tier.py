@@ -16,7 +16,7 @@ from poise.worker.executors import ProcessHandler, as_handler
 class Tier:
     """One kind of worker: a built-in tier, chosen by its name, or a custom tier.
 
-    The topics of built-in tiers are in the catalogue. A custom tier has `poise.<name>.requests.<lane>` and
+    The topics of built-in tiers are in the catalog. A custom tier has `poise.<name>.requests.<lane>` and
     `poise.<name>.dead`, which its first worker creates.
 
     Args:

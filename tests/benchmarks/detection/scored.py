@@ -12,7 +12,7 @@ from tests.benchmarks.detection.rules import Moments
 from tests.benchmarks.detection.traffic import Scored, truly
 
 MEASURED: Final = Path(__file__).parents[1] / "scores" / "measured.toml"
-"""By set of labelled answers and score: `sensitivity` and `specificity` for wrong answers, below `threshold`; in `good`
+"""By set of labeled answers and score: `sensitivity` and `specificity` for wrong answers, below `threshold`; in `good`
 and `bad` evenly spaced, ascending quantiles of the score of right and of wrong answers."""
 STEERS: Final = Limits().score
 GRID: Final = 2_000
@@ -57,8 +57,8 @@ class ThresholdScore:
 
     def __call__(self, wrong: bool, chance: random.Random) -> float:  # as `truly`
         """Return the loss of an answer."""
-        labelled_wrong = chance.random() < (self.sensitivity if wrong else 1.0 - self.specificity)
-        return float(labelled_wrong)
+        labeled_wrong = chance.random() < (self.sensitivity if wrong else 1.0 - self.specificity)
+        return float(labeled_wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ def measured(path: Path = MEASURED) -> list[Steering]:
     if not path.exists():
         return []
     found: list[Steering] = []
-    for labelled, scores in tomllib.loads(path.read_text()).items():
+    for labeled, scores in tomllib.loads(path.read_text()).items():
         if STEERS in scores:
-            found += steering(f"{STEERS}, {labelled}", scores[STEERS])
+            found += steering(f"{STEERS}, {labeled}", scores[STEERS])
     return found
 
 

@@ -1,4 +1,4 @@
-"""Traffic: labelled answers of two variants, in the order in which their scores arrive."""
+"""Traffic: labeled answers of two variants, in the order in which their scores arrive."""
 
 import heapq
 import math

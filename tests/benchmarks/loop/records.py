@@ -14,7 +14,7 @@ PASSAGES = 6
 
 
 def passages() -> list[Passage]:
-    """Return all passages of the corpus in order: neighbours belong to one document."""
+    """Return all passages of the corpus in order: neighbors belong to one document."""
     return [
         Passage(
             id=f"{name}#{number}",
@@ -30,7 +30,7 @@ def passages() -> list[Passage]:
 
 
 def records(number: int, seed: int = 1) -> Sequence[RunRecord]:
-    """Return that number of records; each has an answer from a randomly drawn passage, and its neighbours."""
+    """Return that number of records; each has an answer from a randomly drawn passage, and its neighbors."""
     chance, every = random.Random(seed), passages()
     return [_record(run, every, chance) for run in range(number)]
 

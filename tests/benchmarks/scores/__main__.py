@@ -1,8 +1,8 @@
 # ruff: noqa: T201 - a benchmark prints what it found
 """How well each score separates right from wrong answers: `python -m tests.benchmarks.scores [--plots FOLDER]`.
 
-There are two labelled sets: answers made from the demo's corpus by seeded edits, and answers of the built-in model that
-were labelled one by one (by the rule in tests/benchmarks/answers.md). The report has the AUC of each score with a 95 %
+There are two labeled sets: answers made from the demo's corpus by seeded edits, and answers of the built-in model that
+were labeled one by one (by the rule in tests/benchmarks/answers.md). The report has the AUC of each score with a 95 %
 interval by resampling questions, its calibration, and its cost. `quality` uses coefficients fitted on other questions.
 """
 
@@ -17,9 +17,9 @@ from poise.scoring.quality import LEXICAL, SEMANTIC
 from tests.benchmarks.scores import cost, measured, semantic
 from tests.benchmarks.scores.edits import GOOD, edited
 from tests.benchmarks.scores.fit import EDITS_COUNT, TrainingExample, fit, held_out, qualities, training_examples
-from tests.benchmarks.scores.labelled import Case, asked, judged, scored
+from tests.benchmarks.scores.labeled import Case, asked, judged, scored
 from tests.benchmarks.scores.plot import reliability_svg
-from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
+from tests.benchmarks.scores.separation import Judgment, auc, calibration_error, reliability, separation
 
 SCORES: Final = ("quality", "raw_groundedness", "raw_relevance")
 FLAGS: Final = ("empty", "degenerate", "truncated", "refused")
@@ -67,7 +67,7 @@ def separations(sets: dict[str, Set], plots: Path | None) -> list[str]:
         print(f"  {'':18}{'AUC':>5}  {'95 %':11}  {'threshold':>9} {'sensitivity':>11} {'specificity':>11} {'ECE':>5}")
         for score in SCORES:
             found = of_others if of_others and score == "quality" else [one.get(score, 0.0) for one in values]
-            said = [Judgement(case.ask, at, case.right) for case, at in zip(cases, found, strict=True)]
+            said = [Judgment(case.ask, at, case.right) for case, at in zip(cases, found, strict=True)]
             result, bins = separation(said), reliability(said)
             print(
                 f"  {score:18}{result.auc:5.2f}  {result.low:.2f} – {result.high:.2f}  {result.threshold:9.2f} "
@@ -96,7 +96,7 @@ def mixes() -> list[str]:
     print("\nquality of what one question after another brings")
     for name in MIXES:
         cases = asked(name)
-        said = [Judgement(c.ask, v["quality"], c.right) for c, v in zip(cases, scored(cases), strict=True)]
+        said = [Judgment(c.ask, v["quality"], c.right) for c, v in zip(cases, scored(cases), strict=True)]
         found = measured.of_mix(said)
         print(
             f"  {name:12} {len(cases)} answers, right {found['right']:.2f}, mean {found['mean']:.3f}, "

@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - it prints its progress
 """Collects what retrieval finds and what the built-in model writes: `python -m tests.benchmarks.scores.collect OUT`.
 
-Answers without a label are written to the file OUT, one JSON object a line, to be labelled by the rule of ../answers.md
+Answers without a label are written to the file OUT, one JSON object a line, to be labeled by the rule of ../answers.md
 and then added to ../answers.jsonl.
 """
 
@@ -26,7 +26,7 @@ from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.index import Index
 from poise_services.retrieval.passages import encode_vector, passage_record_key, split_document
 from poise_services.retrieval.version_assembler import AssembledVersion
-from tests.benchmarks.scores.labelled import ANSWERS, FOUND, judged, passages
+from tests.benchmarks.scores.labeled import ANSWERS, FOUND, judged, passages
 
 QUESTIONS: Final = ANSWERS.with_name("answers.toml")
 PASSAGES: Final = 6

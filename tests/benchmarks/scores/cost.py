@@ -19,7 +19,7 @@ from poise.scoring import (
     relevance,
 )
 from poise_services.evaluation import run_scores
-from tests.benchmarks.scores.labelled import Case, passages, record
+from tests.benchmarks.scores.labeled import Case, passages, record
 
 TIMES: Final = 3
 """Number of measurements; the minimum counts, as other load only adds time."""

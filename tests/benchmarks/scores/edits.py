@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.scores.labelled import Case
+from tests.benchmarks.scores.labeled import Case
 
 SEED: Final = 6
 RIGHT: Final = Path(__file__).with_name("right.toml")

@@ -1,4 +1,4 @@
-"""Fits the coefficients of `poise.scoring.quality` by logistic regression on labelled and on edited answers."""
+"""Fits the coefficients of `poise.scoring.quality` by logistic regression on labeled and on edited answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from poise.scoring import Embed, Evidence, compare_by_meaning, groundedness, quality_features, relevance
 from poise.scoring.quality import LEXICAL, Coefficients, Features
-from tests.benchmarks.scores.labelled import Case, passages
+from tests.benchmarks.scores.labeled import Case, passages
 
 RIDGE: Final = 1.0
 """The penalty on squared coefficients, which limits those based on few answers (Hoerl and Kennard, 1970)."""
@@ -19,7 +19,7 @@ FOLDS: Final = 10
 SEED: Final = 3
 
 EDITS_COUNT: Final = 0.3
-"""The weight of an edited answer relative to a labelled one. The small model rarely writes a wrong number or name in an
+"""The weight of an edited answer relative to a labeled one. The small model rarely writes a wrong number or name in an
 otherwise right answer; other models do."""
 
 Floats = NDArray[np.float64]

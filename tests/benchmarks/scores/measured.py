@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.scores.separation import Bin, Judgement, Separation, calibration_error, separation
+from tests.benchmarks.scores.separation import Bin, Judgment, Separation, calibration_error, separation
 
 FILE: Final = Path(__file__).with_name("measured.toml")
 HEAD: Final = """\
@@ -32,13 +32,13 @@ def of_score(found: Separation, bins: Sequence[Bin]) -> dict[str, object]:
     }
 
 
-def of_mix(judgements: Sequence[Judgement]) -> dict[str, object]:
+def of_mix(judgments: Sequence[Judgment]) -> dict[str, object]:
     """Return the stored values of a stream of answers."""
-    scores = [one.score for one in judgements]
-    found = separation(judgements)
+    scores = [one.score for one in judgments]
+    found = separation(judgments)
     return {
         "n": len(scores),
-        "right": sum(one.right for one in judgements) / len(scores),
+        "right": sum(one.right for one in judgments) / len(scores),
         "mean": statistics.fmean(scores),
         "deviation": statistics.stdev(scores),
         "zeros": scores.count(0.0) / len(scores),

@@ -18,8 +18,8 @@ from poise.scoring.tokenization import sentences
 from poise_services.evaluation.run_scores import score_run
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
 from tests.benchmarks.scores.fit import EDITS_COUNT, held_out, qualities, training_examples
-from tests.benchmarks.scores.labelled import Case, passages, record, scored
-from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
+from tests.benchmarks.scores.labeled import Case, passages, record, scored
+from tests.benchmarks.scores.separation import Judgment, auc, calibration_error, reliability, separation
 
 MEASURES: Final[Mapping[str, Coefficients]] = {
     "by groundedness": LEXICAL._replace(unknown=0.0, turned=0.0),
@@ -55,7 +55,7 @@ def show(sets: Mapping[str, Set], embed: Embed) -> None:
 
 
 def _real(rows: Rows, name: str, cases: Sequence[Case], found: Sequence[float]) -> None:
-    said = [Judgement(case.ask, at, case.right) for case, at in zip(cases, found, strict=True)]
+    said = [Judgment(case.ask, at, case.right) for case, at in zip(cases, found, strict=True)]
     result, bins = separation(said), reliability(said)
     rows["the model's answers: AUC"][name] = f"{result.auc:.3f} ({result.low:.2f}–{result.high:.2f})"
     rows["  said less right, on average"][name] = f"{calibration_error(bins):.3f}"

@@ -13,7 +13,7 @@ BINS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgment:
     """A score of one answer, and whether the answer is right."""
 
     question: str
@@ -65,11 +65,11 @@ def auc(good: Sequence[float], bad: Sequence[float]) -> float:
     return wins / (len(good) * len(bad)) if good and bad else float("nan")
 
 
-def separation(judgements: Sequence[Judgement]) -> Separation:
+def separation(judgments: Sequence[Judgment]) -> Separation:
     """Return the statistics of one score."""
-    good = sorted(one.score for one in judgements if one.right)
-    bad = sorted(one.score for one in judgements if not one.right)
-    low, high = _interval(judgements)
+    good = sorted(one.score for one in judgments if one.right)
+    bad = sorted(one.score for one in judgments if not one.right)
+    low, high = _interval(judgments)
     threshold = max(sorted({*good, *bad}), key=lambda at: _below(bad, at) - _below(good, at))
     return Separation(
         auc=auc(good, bad),
@@ -96,10 +96,10 @@ def quantiles(ordered: Sequence[float]) -> tuple[float, ...]:
     return tuple(found)
 
 
-def reliability(judgements: Sequence[Judgement], bins: int = BINS) -> list[Bin]:
+def reliability(judgments: Sequence[Judgment], bins: int = BINS) -> list[Bin]:
     """Group answers by score into bins of similar size; equal scores stay together."""
-    ordered = sorted(judgements, key=lambda one: one.score)
-    groups: list[list[Judgement]] = [[]]
+    ordered = sorted(judgments, key=lambda one: one.score)
+    groups: list[list[Judgment]] = [[]]
     for one in ordered:
         if len(groups[-1]) >= len(ordered) / bins and one.score > groups[-1][-1].score:
             groups.append([])
@@ -119,9 +119,9 @@ def _below(ordered: Sequence[float], threshold: float) -> float:
     return sum(score < threshold for score in ordered) / len(ordered)
 
 
-def _interval(judgements: Sequence[Judgement]) -> tuple[float, float]:
-    by_question: Mapping[str, list[Judgement]] = {one.question: [] for one in judgements}
-    for one in judgements:
+def _interval(judgments: Sequence[Judgment]) -> tuple[float, float]:
+    by_question: Mapping[str, list[Judgment]] = {one.question: [] for one in judgments}
+    for one in judgments:
         by_question[one.question].append(one)
     dice, questions, found = random.Random(SEED), list(by_question), list[float]()
     for _ in range(RESAMPLES):

@@ -17,7 +17,7 @@ from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.contracts.topics import FEEDBACK, RECORDS, RETRY_DELAYS, SCORES, dead_letter_topic_name, retry_topic_name
 from poise.dead_letters.model import DeadLetter
 from poise.dead_letters.model import read as read_dead
-from poise.scoring import summarise_by_variant
+from poise.scoring import summarize_by_variant
 from poise.settings import MeshSettings
 from poise.worker.retry_policy import RetryLimits, decide
 from poise.worker.runtime import WorkerRuntime
@@ -192,7 +192,7 @@ async def test_redelivered_feedback_counts_once(mesh: WorkerRuntime) -> None:
             FEEDBACK, Feedback.model_validate({"run_id": run, "id": "ada", "thumb": thumb}), key=run
         )
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, id="bo", thumb="up"), key=run)
-    (summary,) = summarise_by_variant(await scores_of(mesh, policy, 4))
+    (summary,) = summarize_by_variant(await scores_of(mesh, policy, 4))
     assert summary.values["feedback_thumb"].count == 2
     assert summary.runs == 0
 

@@ -14,7 +14,7 @@ from poise.contracts import Answer, Draw, Passage, RunRecord, Score, StepRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS, SCORES, dead_letter_topic_name
 from poise.kafka.record import Record
-from poise.scoring import summarise_by_variant
+from poise.scoring import summarize_by_variant
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.embedding_scorer import embedding_scorer
@@ -64,7 +64,7 @@ async def test_a_redelivered_run_counts_once(mesh_settings: MeshSettings) -> Non
         scores = await wait_for_scores(mesh, policy, 3)
 
     assert sorted(score.run_id for score in scores) == sorted([first, first, second])
-    (summary,) = summarise_by_variant(scores)
+    (summary,) = summarize_by_variant(scores)
     assert (summary.variant, summary.runs, summary.rungs) == ("small", 2, {"primary": 2})
     assert summary.values["empty"].mean == 0.5
     assert summary.values["groundedness"].mean == 1.0

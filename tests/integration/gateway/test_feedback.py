@@ -14,7 +14,7 @@ from integration_kit import WITHIN, another, serving
 
 from poise.contracts import Answer, Ask, Draw, Feedback, RunRecord, Score
 from poise.contracts.topics import FEEDBACK, RECORDS, SCORES
-from poise.scoring import VariantSummary, summarise_by_variant
+from poise.scoring import VariantSummary, summarize_by_variant
 from poise.settings import MeshSettings
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
@@ -49,7 +49,7 @@ async def wait_for_summary(mesh: WorkerRuntime, policy: str, messages: int) -> V
         async for batch in follower:
             found += [Score.parse(record.value or b"") for record in batch if record.key == policy.encode()]
             if sum(score.feedback is not None for score in found) >= messages and any(not s.feedback for s in found):
-                (summary,) = summarise_by_variant(found)
+                (summary,) = summarize_by_variant(found)
                 return summary
     raise AssertionError("a log reader does not end by itself")
 

@@ -9,7 +9,7 @@ from poise.contracts import Score
 from poise.errors import InvalidMessageError
 from poise.kafka.record import Record
 from poise.run_log.decoding import decodable
-from poise.scoring.summary import estimate, summarise_by_variant
+from poise.scoring.summary import estimate, summarize_by_variant
 
 
 def score(run: str, variant: str = "short", rung: str = "primary", **values: float) -> Score:
@@ -74,7 +74,7 @@ def test_scores_table_has_a_row_for_each_variant() -> None:
         score("3", variant="long", rung="none", error=1),
     ]
     file = io.StringIO()
-    Console(file=file, width=120).print(scores_table(summarise_by_variant(scores)))
+    Console(file=file, width=120).print(scores_table(summarize_by_variant(scores)))
     lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
     assert lines == [
         "variant runs fell back sent grounded written grounded written relevant failed loops p50 p95",
@@ -95,7 +95,7 @@ def test_note_shows_the_feedback() -> None:
     assert feedback_notes({"groundedness": estimate([1.0])}) == []
     file = io.StringIO()
     given = score("1", feedback_thumb=1.0).model_copy(update={"feedback": "ada"})
-    Console(file=file, width=120).print(scores_table(summarise_by_variant([given])))  # the run itself is from before
+    Console(file=file, width=120).print(scores_table(summarize_by_variant([given])))  # the run itself is from before
     assert file.getvalue().splitlines()[1].split()[:3] == ["short", "0", "-"]
     assert file.getvalue().splitlines()[2].strip() == "1 of 1 thumbs up"
 

@@ -92,7 +92,7 @@ FREE = (PolicyState, ("decider", "any"))
 NUMBERS = [(kind, at) for kind, at in EVERYWHERE if is_number(BODIES[kind], at) and (kind, at) != FREE]
 
 
-def test_every_body_of_the_catalogue_is_tested() -> None:
+def test_every_body_of_the_catalog_is_tested() -> None:
     assert {kind.kind for kind in BODIES} >= set(body_schemas())
     for kind, body in BODIES.items():
         assert kind.parse(json.dumps(body))

@@ -41,7 +41,7 @@ def test_retry_after_is_passed_on() -> None:
     ],
     ids=["openai", "llama.cpp", "vllm", "words"],
 )
-def test_a_context_overflow_is_recognised(answered: object) -> None:
+def test_a_context_overflow_is_recognized(answered: object) -> None:
     error = refused(400, answered)
     assert isinstance(error, ContextTooLongError)
     assert error.fault().type == "urn:poise:context-too-long"
@@ -58,7 +58,7 @@ def test_a_context_overflow_is_recognised(answered: object) -> None:
     ],
     ids=["openai", "mistral", "anthropic", "in a stream", "no body"],
 )
-def test_a_rate_limit_is_recognised(status: int, answered: object) -> None:
+def test_a_rate_limit_is_recognized(status: int, answered: object) -> None:
     error = error_for_response(status, json.dumps(answered).encode(), name="default", retry_after=3.0)
     assert isinstance(error, RateLimitedError)
     assert error.max_wait is None
@@ -83,7 +83,7 @@ def test_an_exhausted_quota_is_not_retried(code: str | None) -> None:
     ],
     ids=["azure", "azure's inner", "openai", "in a stream"],
 )
-def test_a_content_filter_is_recognised(status: int, answered: object) -> None:
+def test_a_content_filter_is_recognized(status: int, answered: object) -> None:
     error = refused(status, answered)
     assert isinstance(error, ContentFilteredError)
     assert error.fault().type == "urn:poise:content-filtered"

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from poise.contracts import Score
-from poise.scoring import summarise_by_variant
+from poise.scoring import summarize_by_variant
 from poise.scoring.summary import estimate
 
 
@@ -25,7 +25,7 @@ def score(run: str, variant: str = "a", rung: str = "primary", **values: float) 
 
 
 def test_run_scored_twice_counts_once_with_its_last_score() -> None:
-    (summary,) = summarise_by_variant([score("r", g=0.0), score("s", g=1.0), score("r", g=1.0)])
+    (summary,) = summarize_by_variant([score("r", g=0.0), score("s", g=1.0), score("r", g=1.0)])
     assert summary.runs == 2
     assert summary.values["g"].mean == 1.0
 
@@ -35,8 +35,8 @@ def said(run: str, name: str, at: float, variant: str = "a", **values: float) ->
     return score(run, variant).model_copy(update={"feedback": name, "at": at, "values": named})
 
 
-def test_feedback_is_summarised_with_the_scores_of_its_run() -> None:
-    (summary,) = summarise_by_variant([score("r", g=1.0), said("r", "ada", 2.0, thumb=0.0), score("s", g=0.0)])
+def test_feedback_is_summarized_with_the_scores_of_its_run() -> None:
+    (summary,) = summarize_by_variant([score("r", g=1.0), said("r", "ada", 2.0, thumb=0.0), score("s", g=0.0)])
     assert (summary.runs, summary.rungs) == (2, {"primary": 2})
     assert (summary.values["g"].count, summary.values["g"].mean) == (2, 0.5)
     assert (summary.values["feedback_thumb"].count, summary.values["feedback_thumb"].mean) == (1, 0.0)
@@ -51,7 +51,7 @@ def test_repeated_feedback_of_one_id_counts_once_with_its_last_value() -> None:
         said("s", "ada", 2.0, thumb=0.0),
     ]
     for order in (found, found[::-1]):  # what was said first may have waited for its run's record
-        (summary,) = summarise_by_variant(order)
+        (summary,) = summarize_by_variant(order)
         thumb, rating = summary.values["feedback_thumb"], summary.values["feedback_rating"]
         assert thumb.count == 3
         assert thumb.mean == pytest.approx(1 / 3)
@@ -59,14 +59,14 @@ def test_repeated_feedback_of_one_id_counts_once_with_its_last_value() -> None:
 
 
 def test_feedback_on_a_run_without_scores_does_not_count_as_a_run() -> None:
-    used, before = summarise_by_variant([said("r", "ada", 2.0, "b", thumb=1.0), score("s", "a", g=1.0)])
+    used, before = summarize_by_variant([said("r", "ada", 2.0, "b", thumb=1.0), score("s", "a", g=1.0)])
     assert (used.variant, used.runs) == ("a", 1)
     assert (before.variant, before.runs, before.rungs) == ("b", 0, {})
     assert before.values["feedback_thumb"].mean == 1.0
 
 
-def test_variants_are_summarised_separately_and_sorted_by_runs() -> None:
-    first, second = summarise_by_variant([score("1", "b"), score("2", "a"), score("3", "a", "canned")])
+def test_variants_are_summarized_separately_and_sorted_by_runs() -> None:
+    first, second = summarize_by_variant([score("1", "b"), score("2", "a"), score("3", "a", "canned")])
     assert (first.variant, first.runs, first.rungs) == ("a", 2, {"primary": 1, "canned": 1})
     assert (second.variant, second.runs) == ("b", 1)
 

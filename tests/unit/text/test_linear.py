@@ -72,7 +72,7 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.telemetry.tracing:deactivate": NO_TEXT,
     "poise.telemetry.tracing:activate": NO_TEXT,
     "poise_services.evaluation.run_scores:scoring_size": "counts characters",
-    "poise_services.orchestration.cache_keys:answer_key": "is made of normalised",
+    "poise_services.orchestration.cache_keys:answer_key": "is made of normalized",
     "poise_services.orchestration.cache_keys:cache_group_members": NO_TEXT,
     "poise_services.orchestration.user_workflows:load_workflows": NO_TEXT,
     "poise_services.retrieval.passages:encode_vector": NO_TEXT,

@@ -177,7 +177,7 @@ def test_topic_options_set_the_topics() -> None:
     assert (interactive.deadlines, batch.deadlines) == (soon, late)
 
 
-def test_topic_of_a_request_is_that_of_its_class_or_of_the_catalogue() -> None:
+def test_topic_of_a_request_is_that_of_its_class_or_of_the_catalog() -> None:
     assert request_topic(Translate, "interactive").name == "poise.translation.requests.interactive"
     assert request_topic(Translate, "batch").name == "poise.translation.requests.batch"
     assert request_topic(Ask, "batch") is REQUESTS[Ask]["batch"]

@@ -35,7 +35,7 @@ def lines_of(timeline: Timeline, *decisions: Decision, failed: int = 0) -> list[
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in summary_lines(timeline, decisions, failed=failed)]
 
 
-def test_an_act_is_summarised_in_five_lines() -> None:
+def test_an_act_is_summarized_in_five_lines() -> None:
     timeline = act()
     lines = lines_of(timeline, decided("roll back", 0.5, 0.2), decided("promote", 0.2, 0.5))
     assert [line.split("  ")[0] for line in lines] == ["Fault", "Noticed", "Decreased", "Restored", "Total"]

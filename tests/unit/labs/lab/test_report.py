@@ -131,7 +131,7 @@ def test_auc_of_separated_tied_and_uniform_labels() -> None:
     assert auc([(0.5, True)]) is None
 
 
-def test_row_summarises_an_arm() -> None:
+def test_row_summarizes_an_arm() -> None:
     told: ArmReport = report_of(SCENARIO, arm(decision("shift", "cheap", 180)))
     row = cells(ScenarioReport(SCENARIO, 1, (told,)), told)
     assert row[:8] == ("s", "1", "on", "40 answers, 20.0 s", "0.0 s", "0 of 300", "-", "0")

@@ -31,18 +31,18 @@ def test_bundled_scenarios_are_valid_and_named_after_their_files() -> None:
     assert [load_scenario(name).name for name in scenario_names()] == scenario_names()
 
 
-def test_degradation_changes_only_the_configured_behaviour_of_its_variant() -> None:
+def test_degradation_changes_only_the_configured_behavior_of_its_variant() -> None:
     found = parse_scenario(SOUND, "s")
-    usual, now = found.usual("cheap"), found.behaviour("cheap", 40)
+    usual, now = found.usual("cheap"), found.behavior("cheap", 40)
     assert (usual.wrong, now.wrong) == (0.05, 0.4)
     assert now == usual.model_copy(update={"wrong": 0.4})
-    assert found.behaviour("steady", 40) == found.usual("steady")
+    assert found.behavior("steady", 40) == found.usual("steady")
 
 
 def test_degradation_lasts_from_begins_up_to_ends() -> None:
     found = parse_scenario(SOUND, "s")
     assert [number for number in range(100) if found.is_degraded(number)] == list(range(40, 80))
-    assert found.behaviour("cheap", 39) == found.behaviour("cheap", 80) == found.usual("cheap")
+    assert found.behavior("cheap", 39) == found.behavior("cheap", 80) == found.usual("cheap")
 
 
 def test_fewer_asks_scale_the_degradation() -> None:

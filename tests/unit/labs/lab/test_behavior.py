@@ -6,21 +6,21 @@ import pytest
 
 from poise.contracts import Draw, Passage, RunRecord
 from poise.scoring import Evidence, extract_sentences
-from poise_labs.lab.behaviour import ERROR_KINDS, ScriptedAnswer, scripted_answer
+from poise_labs.lab.behavior import ERROR_KINDS, ScriptedAnswer, scripted_answer
 from poise_labs.lab.questions import Fact, LabQuestion, lab_corpus, sample_questions, wrong_answer
 from poise_labs.lab.report import auc
-from poise_labs.lab.scenario import Behaviour
+from poise_labs.lab.scenario import Behavior
 from poise_services.evaluation.run_scores import score_run
 
-USUAL = Behaviour(wrong=0.05, seconds=0.1)
-WORSE = Behaviour(wrong=0.40, seconds=0.1)
+USUAL = Behavior(wrong=0.05, seconds=0.1)
+WORSE = Behavior(wrong=0.40, seconds=0.1)
 
 
 def prompt_of(question: LabQuestion) -> list[str]:
     return [question.fact.sentence, "The keeper of Nowhere is Ansel Falk, who lives on the island all the year."]
 
 
-def told(questions: list[LabQuestion], now: Behaviour, usual: Behaviour = USUAL, seed: int = 1) -> list[ScriptedAnswer]:
+def told(questions: list[LabQuestion], now: Behavior, usual: Behavior = USUAL, seed: int = 1) -> list[ScriptedAnswer]:
     return [scripted_answer(one, prompt_of(one), variant="cheap", seed=seed, usual=usual, now=now) for one in questions]
 
 
@@ -48,7 +48,7 @@ def test_answer_is_harmed_if_it_is_wrong_only_with_the_degradation() -> None:
 
 def test_answer_is_harmed_if_it_is_slow_only_with_the_degradation() -> None:
     some = sample_questions(1_000, 1)
-    usual, slow = Behaviour(slow=0.01, slow_by=2.0), Behaviour(slow=0.7, slow_by=2.0)
+    usual, slow = Behavior(slow=0.01, slow_by=2.0), Behavior(slow=0.7, slow_by=2.0)
     found = told(some, slow, usual)
     assert sum(one.harmed for one in found) / 1_000 == pytest.approx(0.69, abs=0.05)
     assert all(one.seconds > 2.0 for one in found if one.harmed)
@@ -56,14 +56,14 @@ def test_answer_is_harmed_if_it_is_slow_only_with_the_degradation() -> None:
 
 def test_wrong_answers_have_every_error_kind_and_are_never_right() -> None:
     some = sample_questions(1_000, 1)
-    found = told(some, Behaviour(wrong=1.0))
+    found = told(some, Behavior(wrong=1.0))
     assert set(Counter(one.error_kind for one in found)) == set(ERROR_KINDS)
     assert not any(question.right(one.text) for question, one in zip(some, found, strict=True))
 
 
 def test_answer_without_its_sentence_quotes_the_prompt() -> None:
     question = sample_questions(1, 1)[0]
-    found = scripted_answer(question, ["It rains."], variant="a", seed=1, usual=Behaviour(), now=Behaviour())
+    found = scripted_answer(question, ["It rains."], variant="a", seed=1, usual=Behavior(), now=Behavior())
     assert (found.text, found.right, found.error_kind, found.harmed) == ("It rains.", False, None, False)
 
 
@@ -107,7 +107,7 @@ def test_steering_score_separates_right_from_wrong_answers() -> None:
         others = [stations[(place * 7 + step) % len(stations)] for step in range(6)]
         some = tuple(passages[one] for one in dict.fromkeys([question.fact.station, *others]))
         lines = [line.sentence for line in extract_sentences(question.text, Evidence(some), 2)]
-        said = scripted_answer(question, lines, variant="a", seed=1, usual=Behaviour(), now=Behaviour(wrong=0.5))
+        said = scripted_answer(question, lines, variant="a", seed=1, usual=Behavior(), now=Behavior(wrong=0.5))
         draw = Draw(variant="a", probability=0.5, policy="p", policy_version=1, raw=said.text, finish_reason="stop")
         record = RunRecord(
             run_id=f"{place}", workflow="answer", tenant="t", question=question.text, started=0.0, finished=1.0,

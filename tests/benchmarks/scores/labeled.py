@@ -1,4 +1,4 @@
-"""Labelled answers, and the passages that evaluation has for each of them."""
+"""Labeled answers, and the passages that evaluation has for each of them."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class Case:
 
 
 def judged() -> list[Case]:
-    """Return the labelled answers of the small model, each text to a question once."""
+    """Return the labeled answers of the small model, each text to a question once."""
     return [
         Case(
             ask=line["ask"],

@@ -1,4 +1,4 @@
-"""Behaviour: the answer of a scripted model to each question, from predetermined draws. Pure.
+"""Behavior: the answer of a scripted model to each question, from predetermined draws. Pure.
 
 A model's draw for a question is a number between 0 and 1, derived from the seed, its name and the question. The answer
 is wrong if the draw is below the share of wrong answers. It is wrong *because of the degradation* if the draw lies
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from poise_labs.lab.questions import ErrorKind, LabQuestion, wrong_answer
-from poise_labs.lab.scenario import Behaviour
+from poise_labs.lab.scenario import Behavior
 
 ERROR_KINDS: Final[tuple[ErrorKind, ...]] = ("number", "negation", "name", "invented", "elsewhere")
 SHORT_SHARE: Final = 0.2
@@ -40,7 +40,7 @@ def seeded_uniform(seed: int, variant: str, question: str, about: str) -> float:
 
 
 def scripted_answer(
-    question: LabQuestion, prompt: Sequence[str], *, variant: str, seed: int, usual: Behaviour, now: Behaviour
+    question: LabQuestion, prompt: Sequence[str], *, variant: str, seed: int, usual: Behavior, now: Behavior
 ) -> ScriptedAnswer:
     """Return a variant's answer with its ground truth.
 
@@ -49,8 +49,8 @@ def scripted_answer(
         prompt: The sentences of the prompt.
         variant: The variant's name.
         seed: The seed of the run.
-        usual: The behaviour without degradation.
-        now: The current behaviour.
+        usual: The behavior without degradation.
+        now: The current behavior.
     """
     chance = random.Random(f"{seed} {variant} {question.text}")  # noqa: S311 - not for security
     seconds = now.seconds * chance.lognormvariate(0.0, now.spread)
