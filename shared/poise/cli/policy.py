@@ -21,6 +21,7 @@ from poise.cli.policy_view import (
     decisions_table,
     policy_page,
     replay_report,
+    spec_changes,
     unset_policy_page,
     weight_changes,
 )
@@ -154,12 +155,11 @@ async def _preview_revert(mesh: MeshConnection, name: str | None, version: int |
     name, policy = await decision_log.resolve(mesh.logs, name)
     if policy is None:
         return
-    earlier = decision_log.reverted_weights(await decision_log.decisions(mesh.logs, name), version)
+    earlier = await decision_log.reverted_version(mesh.logs, name, version)
     if earlier is not None:
-        target = f"version {version}" if version else "the one before the weights last changed"
-        change = f"version {policy.version} → the weights, limits and dry run of {target}"
+        change = f"version {policy.version} → the weights, limits and dry run of version {earlier.version}"
         out.print(Text.assemble((f"{clean(name)}  ", "bold cyan"), change))
-        for line in weight_changes(policy.weights, earlier):
+        for line in (*weight_changes(policy.weights, earlier.weights), *spec_changes(policy.spec, earlier.spec)):
             out.print(Text("  ").append_text(line))
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from poise.cli.scores_view import format_interval
 from poise.cli.table import Row, table
 from poise.cli.text import clean, format_duration, format_ms, plural
-from poise.contracts.policy import Decision, Limits, Policy
+from poise.contracts.policy import Decision, Limits, Policy, PolicySpec
 from poise.policy.replay import PolicyLogs, ReplayResult
 from poise.policy.variant_status import MIN_CHANGE, VariantStatus
 
@@ -132,6 +132,16 @@ def _change(name: str, width: int, before: float | None, after: float | None) ->
     else:
         line.append("   stays", "dim")
     return line
+
+
+def spec_changes(before: PolicySpec, after: PolicySpec) -> list[Text]:
+    """Return a line for the limits and one for the dry run, if they change."""
+    lines = []
+    if before.limits != after.limits:
+        lines.append(Text.assemble(("limits → ", "dim")).append_text(limits_line(after.limits)))
+    if before.dry_run != after.dry_run:
+        lines.append(Text(f"dry run → {'on' if after.dry_run else 'off'}", "yellow"))
+    return lines
 
 
 def decisions_table(decisions: Sequence[Decision], now: float) -> RenderableType:

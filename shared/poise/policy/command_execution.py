@@ -75,17 +75,12 @@ class CommandExecution:
         return self._accept(command, at, f"sets {reasons.format_weights(target)}", spec=spec, after=target)
 
     def _revert(self, policy: Policy, command: PolicyCommand, at: float) -> Decision:
-        wanted, history = command.version, self._versions.history
-        if wanted is None:
-            earlier = [version for version in history if version.weights != policy.weights]
-            if not earlier:
-                return self._refuse(command, at, "no version that is kept had other weights")
-        else:
-            earlier = [version for version in history if version.version == wanted]
-            if not earlier:
-                first, last = history[0].version, policy.version
-                return self._refuse(command, at, f"there is no version {wanted}: {first} to {last} are kept")
-        to = earlier[-1]
+        to = self._versions.reverted_version(command.version)
+        if to is None and command.version is None:
+            return self._refuse(command, at, "no version that is kept had other weights")
+        if to is None:
+            first, last = self._versions.history[0].version, policy.version
+            return self._refuse(command, at, f"there is no version {command.version}: {first} to {last} are kept")
         reason = f"goes back to version {to.version}, {reasons.format_weights(to.weights)}"
         if (to.weights, to.spec) == (policy.weights, policy.spec):
             return self._accept(command, at, f"{reason}, which is in force already", acted=False)

@@ -59,6 +59,10 @@ class Decider:
         """The detectors of the variants; None = no policy was ever set."""
         return self._response.detectors
 
+    def reverted_version(self, version: int | None) -> Policy | None:
+        """Return the version that a revert restores: the given one, or the last one with other weights; None = none."""
+        return self._versions.reverted_version(version)
+
     def apply_score(self, score: Score, offset: int) -> list[Decision]:
         """Apply a score; one of a run that was counted before does not count again.
 

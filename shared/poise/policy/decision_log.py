@@ -1,7 +1,7 @@
 """The log of a policy: the policies in force, their decisions, and what a replay of them needs."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from typing import Final
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicyState
@@ -9,6 +9,7 @@ from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SC
 from poise.errors import PoiseError
 from poise.kafka.logs import Logs
 from poise.kafka.record import Record
+from poise.policy.decider import Decider
 from poise.policy.policy_file import DEFAULT_POLICY
 from poise.policy.replay import PolicyLogs
 from poise.run_log.decoding import decodable
@@ -61,17 +62,19 @@ def _about(name: str, records: Iterable[Record]) -> list[Decision]:
     return [decision for _, decision in decodable(Decision, records) if decision.policy == name]
 
 
-def reverted_weights(decisions: Sequence[Decision], version: int | None) -> dict[str, float] | None:
-    """Return the weights that a revert restores, according to the decisions; None = they do not contain them.
+async def reverted_version(logs: Logs, name: str, version: int | None) -> Policy | None:
+    """Return the version that a revert restores, according to the decider's last snapshot; None = it is not known.
 
     Args:
-        decisions: All decisions about a policy, oldest first.
-        version: The version to revert to; None = the one before the last change.
+        logs: Reads the logs.
+        name: The policy's name.
+        version: The version to revert to; None = the last one with other weights.
     """
-    acted = [decision for decision in decisions if decision.acted and decision.before != decision.after]
-    if version is None:
-        return acted[-1].before or None if acted else None
-    return next((decision.after for decision in decisions if decision.acted and decision.version == version), None)
+    states = decodable(PolicyState, await logs.read_key(POLICY_STATE.name, name))
+    try:
+        return Decider.restore(states[-1][1].decider).reverted_version(version) if states else None
+    except (KeyError, ValueError):  # another version of Poise wrote it
+        return None
 
 
 async def replay_logs(logs: Logs, name: str) -> PolicyLogs:

@@ -40,6 +40,19 @@ class PolicyVersions:
         """Return the weights of a version; empty = it is no longer remembered."""
         return next((policy.weights for policy in self.history if policy.version == version), {})
 
+    def reverted_version(self, version: int | None) -> Policy | None:
+        """Return the version that a revert restores; None = it is not remembered.
+
+        Args:
+            version: The version to revert to; None = the last one with other weights.
+        """
+        current = self.current
+        if version is None:
+            found = [policy for policy in self.history if current is not None and policy.weights != current.weights]
+        else:
+            found = [policy for policy in self.history if policy.version == version]
+        return found[-1] if found else None
+
     def decide(
         self,
         action: Action,

@@ -12,6 +12,7 @@ from poise.cli.policy_view import (
     format_share,
     policy_page,
     replay_report,
+    spec_changes,
     unset_policy_page,
 )
 from poise.contracts import Draw, Finding, Limits, Policy, PolicySpec, RunRecord, Sample
@@ -175,6 +176,15 @@ def test_decision_page_shows_the_result_of_a_command() -> None:
     assert shown(decision_page(SET)) == ["answer-1 set: jane sets it", "steady – → 50 %", "cheap – → 50 %"]
     held = persons(3, "hold", before=MOVED.after, after=MOVED.after)
     assert shown(decision_page(held)) == ["answer-3 hold: jane holds it", "steady 95 % stays", "cheap 5 % stays"]
+
+
+def test_spec_changes_show_the_limits_and_the_dry_run_that_a_revert_restores() -> None:
+    now = policy().spec
+    earlier = now.model_copy(update={"limits": Limits(), "dry_run": True})
+    assert [line.plain for line in spec_changes(now, now)] == []
+    limits, dry_run = (line.plain for line in spec_changes(now, earlier))
+    assert limits.startswith("limits → each keeps 5 %")
+    assert dry_run == "dry run → on"
 
 
 def test_decisions_table_lists_the_decisions() -> None:
