@@ -29,7 +29,7 @@ from poise_services.retrieval.handlers import handlers
 from poise_services.retrieval.live_index import LiveIndex
 from poise_services.retrieval.passages import PassageContent, encode_vector, split_document
 from poise_services.retrieval.settings import RetrievalSettings
-from poise_services.retrieval.store import IndexSlot, IndexStore, StoreOrigin
+from poise_services.retrieval.store import IndexFolder, IndexStore, StoreOrigin
 
 TOPICS = pydoc_data.topics.topics
 QUESTIONS = {
@@ -119,9 +119,9 @@ async def alone() -> None:
         )
         backlog.cancel()
 
-    with tempfile.TemporaryDirectory() as folder, IndexSlot(Path(folder)) as slot:
+    with tempfile.TemporaryDirectory() as root, IndexFolder(Path(root)) as folder:
         origin = StoreOrigin("d", "p", "m")
-        store = slot.open(origin, checkpoint_interval=1e9)
+        store = folder.open(origin, checkpoint_interval=1e9)
         log = records(texts, vectors)
         started = time.perf_counter()
         for record in log:
@@ -133,7 +133,7 @@ async def alone() -> None:
         search(store, queries)
         store.close()
         started = time.perf_counter()
-        store = slot.open(origin, checkpoint_interval=1e9)
+        store = folder.open(origin, checkpoint_interval=1e9)
         say("index: reload", (time.perf_counter() - started) * 1000, "ms")
         store.close()
 

@@ -213,7 +213,7 @@ GOLDEN: list[tuple[str, Message, str]] = [
             ),
             by="loop",
             at=1.5,
-            scores=640,
+            next_score_offset=640,
         ),
         (
             '{"id":"answer-2","policy":"answer","action":"roll back","variant":"cheap","acted":true,'

@@ -117,9 +117,10 @@ async def _close(environment: LabEnvironment, observer: LabObserver, policy: str
     last = max((offset for offset, _ in observer.scores.values()), default=-1)
     for action in ("hold", "release") * (CLOSING_COMMANDS // 2):
         closing = await environment.command(policy, PolicyCommand(id=new_command_id(), action=action, by=LAB))
-        if closing.scores > last:
+        if closing.next_score_offset > last:
             return
-    raise UnavailableError(f"policy {policy}: the decider has read scores up to {closing.scores}, not up to {last}")
+    reached = closing.next_score_offset
+    raise UnavailableError(f"policy {policy}: the decider has read scores up to {reached}, not up to {last}")
 
 
 async def _ask_all(

@@ -117,7 +117,7 @@ def detection_of(scenario: Scenario, arm: ExperimentArm) -> Detection | None:
     if degradation is None or (first := _first_score(arm)) is None:
         return None
     for written, decision in arm.decisions:
-        if is_alarm(decision) and decision.variant == degradation.variant and decision.scores > first:
+        if is_alarm(decision) and decision.variant == degradation.variant and decision.next_score_offset > first:
             answers = [
                 one
                 for one in arm.requests
@@ -125,7 +125,7 @@ def detection_of(scenario: Scenario, arm: ExperimentArm) -> Detection | None:
                 and one.during_degradation
                 and one.drawn == degradation.variant
                 and one.score is not None
-                and one.score < decision.scores
+                and one.score < decision.next_score_offset
             ]
             began = next(one.sent for one in arm.requests if one.during_degradation)
             about = decision.finding.about if decision.finding else ""
@@ -158,14 +158,14 @@ def _is_justified(scenario: Scenario, arm: ExperimentArm, decision: Decision) ->
     if scenario.degradation is None or first is None or decision.variant != scenario.degradation.variant:
         return False
     last = max(one.score for one in arm.requests if one.during_degradation and one.score is not None)
-    return first < decision.scores <= last + LATE
+    return first < decision.next_score_offset <= last + LATE
 
 
 def early(arm: ExperimentArm) -> bool:
     """Return whether an alarm was acted on before any degraded request was scored; False without a degradation."""
     first = _first_score(arm)
     alarms = [decision for _, decision in arm.decisions if is_alarm(decision) and decision.acted]
-    return first is not None and any(decision.scores <= first for decision in alarms)
+    return first is not None and any(decision.next_score_offset <= first for decision in alarms)
 
 
 def _first_score(arm: ExperimentArm) -> int | None:

@@ -34,11 +34,11 @@ class SourceTopics:
 
     def scores_offset(self, state: PolicyState) -> int:
         """Return the next offset of `poise.scores` of a snapshot; 0 if it belongs to another topic."""
-        return state.scores if state.scores_id in {None, self.scores_id} else 0
+        return state.next_score_offset if state.scores_id in {None, self.scores_id} else 0
 
     def commands_offset(self, state: PolicyState) -> int:
         """Return the next offset of `poise.policy.commands` of a snapshot; 0 if it belongs to another topic."""
-        return state.commands if state.commands_id in {None, self.commands_id} else 0
+        return state.next_command_offset if state.commands_id in {None, self.commands_id} else 0
 
 
 class PartitionDeciders:
@@ -140,7 +140,7 @@ class PartitionDeciders:
         past_decisions = [decision for record in decisions if (decision := _read(record, Decision)) is not None]
         self.deciders[name] = Decider.resume(policies, past_decisions)
         self._dirty.add(name)
-        self._advance_to(past_decisions[-1].scores if past_decisions else 0, None)
+        self._advance_to(past_decisions[-1].next_score_offset if past_decisions else 0, None)
         log.warning("the state of policy %s is lost: it stays in force, and its answers are counted from 0", name)
 
     def _advance_to(self, scores: int, commands: int | None) -> None:
@@ -203,8 +203,8 @@ class PartitionDeciders:
         for name in sorted(self._dirty):
             state = PolicyState(
                 name=name,
-                scores=self.next_score_offset or 0,
-                commands=self.next_command_offset or 0,
+                next_score_offset=self.next_score_offset or 0,
+                next_command_offset=self.next_command_offset or 0,
                 scores_id=self._sources.scores_id,
                 commands_id=self._sources.commands_id,
                 decider=self.deciders[name].snapshot(),

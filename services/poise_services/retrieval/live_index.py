@@ -21,7 +21,7 @@ from poise.worker.connection import MeshConnection
 from poise_services.retrieval.index import SearchHit, StoredPassage
 from poise_services.retrieval.index_metadata import CopiedRecord, VersionState
 from poise_services.retrieval.settings import RetrievalSettings
-from poise_services.retrieval.store import DOCUMENTS_RECREATED, IndexSlot, IndexStore, StoreOrigin
+from poise_services.retrieval.store import DOCUMENTS_RECREATED, IndexFolder, IndexStore, StoreOrigin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,10 +70,10 @@ class LiveIndex:
         async with AsyncExitStack() as stack:
             stack.callback(self._writer.shutdown)
             stack.callback(self._searchers.shutdown)
-            slot = stack.enter_context(IndexSlot(self._mesh.settings.state_dir / "index"))
+            folder = stack.enter_context(IndexFolder(self._mesh.settings.state_dir / "index"))
             await stack.enter_async_context(self._epochs)
             origin = await self._current_origin()
-            open_store = partial(slot.open, origin, checkpoint_interval=self._settings.checkpoint_interval)
+            open_store = partial(folder.open, origin, checkpoint_interval=self._settings.checkpoint_interval)
             self._store = await self._run_in_writer(open_store)
             stack.push_async_callback(self._close)
             stack.callback(
@@ -84,7 +84,7 @@ class LiveIndex:
                 PASSAGES.name,
                 self._apply,
                 start=dict(self._store.next_offsets),
-                on_reset=partial(self._rebuild, slot),
+                on_reset=partial(self._rebuild, folder),
                 run_batch=self._run_in_writer,
             )
             await stack.enter_async_context(reader)
@@ -94,7 +94,7 @@ class LiveIndex:
             await reader.wait_until(reader.reached_opening_end)
             self._stack = stack.pop_all()
         seconds = time.perf_counter() - started
-        log.info("index %s is ready after %.2f s: %d passages", slot.folder, seconds, len(self._open_store.index))
+        log.info("index %s is ready after %.2f s: %d passages", folder.path, seconds, len(self._open_store.index))
         return self
 
     async def __aexit__(
@@ -122,7 +122,7 @@ class LiveIndex:
         if self._reader is not None and (self._store is None or self._store.origin.documents != topic_id):
             self._reader.restart(f"topic {DOCUMENTS.name} was deleted and recreated")
 
-    async def _rebuild(self, slot: IndexSlot) -> None:
+    async def _rebuild(self, folder: IndexFolder) -> None:
         """Start with an empty index, because the log was recreated.
 
         Raises:
@@ -137,7 +137,7 @@ class LiveIndex:
         ):
             raise UnavailableError(DOCUMENTS_RECREATED)
         self._store = None
-        recreated = partial(slot.recreate, store, current, checkpoint_interval=self._settings.checkpoint_interval)
+        recreated = partial(folder.recreate, store, current, checkpoint_interval=self._settings.checkpoint_interval)
         self._store = await self._run_in_writer(recreated)
 
     # -- queries --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The on-disk state of a retrieval worker: an index and its metadata, in a slot that no other worker uses.
+"""The on-disk state of a retrieval worker: an index and its metadata, in a folder that no other worker uses.
 
 All of it is derived from `poise.passages`, so a damaged store is deleted and rebuilt.
 """
@@ -178,8 +178,8 @@ class IndexStore:
         self.metadata.close()
 
 
-class IndexSlot:
-    """A locked folder for one worker: the first free one of `0`, `1`, …; `with IndexSlot(root) as slot`.
+class IndexFolder:
+    """A locked folder for one worker: the first free one of `0`, `1`, …; `with IndexFolder(root) as folder`.
 
     The operating system releases the lock when the process ends, even if it is killed. So a restarted worker reuses the
     store of an earlier worker, whatever the name of either.
@@ -187,28 +187,28 @@ class IndexSlot:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.folder, self._lock = _lock_first_free(root)
+        self.path, self._lock = _lock_first_free(root)
 
     def open(self, origin: StoreOrigin, *, checkpoint_interval: float) -> IndexStore:
-        """Open the store in this slot; rebuild it if it is unusable.
+        """Open the store in this folder; rebuild it if it is unusable.
 
         Raises:
             SetupError: The folder cannot be written.
         """
         try:
             try:
-                return IndexStore(self.folder, origin, checkpoint_interval=checkpoint_interval)
+                return IndexStore(self.path, origin, checkpoint_interval=checkpoint_interval)
             except _UnusableStoreError as error:
-                log.warning("the index in %s is rebuilt from poise.passages: %s", self.folder, error)
-                shutil.rmtree(self.folder)
-                return IndexStore(self.folder, origin, checkpoint_interval=checkpoint_interval)
+                log.warning("the index in %s is rebuilt from poise.passages: %s", self.path, error)
+                shutil.rmtree(self.path)
+                return IndexStore(self.path, origin, checkpoint_interval=checkpoint_interval)
         except (OSError, _UnusableStoreError) as error:
             raise SetupError(
-                f"no index can be stored in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
+                f"no index can be stored in {self.path}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
 
     def recreate(self, store: IndexStore, origin: StoreOrigin, *, checkpoint_interval: float) -> IndexStore:
-        """Delete the store in this slot, and open an empty one.
+        """Delete the store in this folder, and open an empty one.
 
         Raises:
             SetupError: The folder cannot be written.
@@ -216,21 +216,21 @@ class IndexSlot:
         store.index.close()
         store.metadata.close()
         try:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.path)
         except OSError as error:
             raise SetupError(
-                f"no index can be stored in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
+                f"no index can be stored in {self.path}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
         return self.open(origin, checkpoint_interval=checkpoint_interval)
 
     def __enter__(self) -> Self:
-        """Return the slot; its constructor locked it."""
+        """Return the folder; its constructor locked it."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Release the slot."""
+        """Release the folder."""
         self._lock.close()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from poise.contracts.ask import NAME_PATTERN
 from poise.contracts.bounds import MAX_QUANTITY, Finite, Int64, Share, UnixSeconds
@@ -158,6 +158,7 @@ class Finding(Message):
 class Decision(Message):
     """A decision: `poise.decisions`, key = the policy's name. Retained forever."""
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
     kind: ClassVar[str] = "decision/1"
 
     id: str
@@ -182,19 +183,20 @@ class Decision(Message):
     """The id of the command that it executes."""
     at: UnixSeconds
     """The time of the answer or command that caused the decision, unix seconds."""
-    scores: Int64
+    next_score_offset: Annotated[Int64, Field(alias="scores")]
     """The next offset of `poise.scores` at the decision: all scores before it were counted, and none after it."""
 
 
 class PolicyState(Message):
     """A snapshot from which the next deciding worker continues: `poise.policy.state`, key = the policy's name."""
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
     kind: ClassVar[str] = "policy-state/1"
 
     name: str
-    scores: Int64
+    next_score_offset: Annotated[Int64, Field(alias="scores")]
     """The next offset of its partition of `poise.scores`."""
-    commands: Int64
+    next_command_offset: Annotated[Int64, Field(alias="commands")]
     """The next offset of its partition of `poise.policy.commands`."""
     scores_id: Annotated[str, Field(max_length=80)] | None = None
     """Kafka's id of the topic `poise.scores` of that offset; absent = unknown."""

@@ -7,8 +7,8 @@ from typing import Final
 
 from poise.kafka.offset_metadata import MAX_LENGTH, encode
 
-FULL_UNTIL: Final = MAX_LENGTH * 3 // 4
-"""Bytes of metadata down to which a tracker that was full stays full."""
+FULL_ABOVE: Final = MAX_LENGTH * 3 // 4
+"""A tracker that was full stays full while its metadata has more bytes than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class OffsetTracker:
         if watermark is None:
             return None
         metadata, complete = encode(watermark, self._finished_above(watermark))
-        self.metadata_full = not complete or (self.metadata_full and len(metadata) > FULL_UNTIL)
+        self.metadata_full = not complete or (self.metadata_full and len(metadata) > FULL_ABOVE)
         commit = Commit(watermark, metadata, self.topic_id)
         return None if commit == self._committed else commit
 

@@ -166,13 +166,13 @@ class Producer:
         own = topic.startswith(PREFIX)
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
-                landed = await self._send_with_retries(topic, value, key, headers, partition)
+                written = await self._send_with_retries(topic, value, key, headers, partition)
         except (KafkaError, TimeoutError) as error:
             raise self._translate(topic, error, own=own) from error
         if own:
             self._health.succeeded(topic)
         count(semconv.SENT_MESSAGES, 1, {semconv.MESSAGING_DESTINATION: topic})
-        return Position(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000)
+        return Position(written.topic, written.partition, written.offset, written.timestamp / 1_000)
 
     async def fits(self, topic: str, value: bytes) -> bool:
         """Return whether a value fits a topic, in a record with usual headers and without a key, as far as is known."""
@@ -271,8 +271,8 @@ class Producer:
             return  # its caller is gone
         if error is None:
             # aiokafka returns the time of a batch's first record for all of them, but a run id needs the record's own.
-            landed = acknowledged.result()
-            outcome.set_result(landed if landed.timestamp_type else landed._replace(timestamp=written))
+            metadata = acknowledged.result()
+            outcome.set_result(metadata if metadata.timestamp_type else metadata._replace(timestamp=written))
         else:
             outcome.set_exception(error)
 

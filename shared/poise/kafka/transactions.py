@@ -192,11 +192,11 @@ class Transaction:
                 )
                 sending.append(future)
         finally:
-            landed = await asyncio.gather(*sending, return_exceptions=True)
-        for failure in landed:
+            acknowledged = await asyncio.gather(*sending, return_exceptions=True)
+        for failure in acknowledged:
             if isinstance(failure, BaseException):
                 raise failure
-        positions = [Position(r.topic, r.partition, r.offset) for r in landed if not isinstance(r, BaseException)]
+        positions = [Position(r.topic, r.partition, r.offset) for r in acknowledged if not isinstance(r, BaseException)]
         for position in positions:
             self.written[TopicPartition(position.topic, position.partition)] = position.offset
             count(semconv.SENT_MESSAGES, 1, {semconv.MESSAGING_DESTINATION: position.topic})

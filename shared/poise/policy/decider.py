@@ -157,7 +157,7 @@ class Decider:
         last_number = max(map(_number, (policy.decision, *(decision.id for decision in decisions))))
         executed = [decision.command for decision in decisions if decision.command is not None][-MAX_COMMANDS:]
         self = cls(policy.name)
-        next_score_offset = decisions[-1].scores if decisions else 0
+        next_score_offset = decisions[-1].next_score_offset if decisions else 0
         self._continue(PolicyVersions(policy.name, next_score_offset, policies, last_number), executed)
         self._response.restore_snapshot(policy.spec, None)
         return self

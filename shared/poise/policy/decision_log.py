@@ -83,7 +83,7 @@ async def replay_logs(logs: Logs, name: str) -> PolicyLogs:
     states = decodable(PolicyState, await logs.read_key(POLICY_STATE.name, name))
     made = await decisions(logs, name)
     # In this order: a decision made in the meantime is among the decisions, even if the state is older than it.
-    end = max(states[-1][1].scores if states else 0, made[-1].scores if made else 0)
+    end = max(states[-1][1].next_score_offset if states else 0, made[-1].next_score_offset if made else 0)
     async with logs.open_stream(SCORES.name, partitions=[partition]) as stream:
         first = stream.position(partition)
         scores = [found async for found in scores_of_policy(stream, name)]

@@ -101,5 +101,5 @@ class PolicyVersions:
             by=by,
             command=command,
             at=at,
-            scores=self.scores_offset,
+            next_score_offset=self.scores_offset,
         )

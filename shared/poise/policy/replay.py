@@ -97,10 +97,10 @@ def _replayed(decider: Decider, logs: PolicyLogs, recorded: Sequence[Decision]) 
     waiting = iter([decision for decision in recorded if decision.command is not None])
     following = next(waiting, None)
     for offset, score in logs.scores:
-        while following is not None and following.scores <= offset:
+        while following is not None and following.next_score_offset <= offset:
             yield from _apply_command_of(decider, logs, following)
             following = next(waiting, None)
-        if recorded[0].scores <= offset < logs.end:
+        if recorded[0].next_score_offset <= offset < logs.end:
             yield from decider.apply_score(score, offset)
     while following is not None:
         yield from _apply_command_of(decider, logs, following)
@@ -112,7 +112,8 @@ def _apply_command_of(decider: Decider, logs: PolicyLogs, recorded: Decision) ->
         return []
     at, command = logs.commands[recorded.command]
     # The position among the scores comes from the log; it is not decided.
-    return [decision.model_copy(update={"scores": recorded.scores}) for decision in decider.apply_command(command, at)]
+    position = {"next_score_offset": recorded.next_score_offset}
+    return [decision.model_copy(update=position) for decision in decider.apply_command(command, at)]
 
 
 # -- where it begins --------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def _begin(logs: PolicyLogs) -> int | None:
     acted = False
     for number, decision in enumerate(logs.decisions):
         command = _command(logs, decision)
-        if command is not None and decision.scores >= logs.first:
+        if command is not None and decision.next_score_offset >= logs.first:
             before = [policy for policy in history if policy.version < decision.version]
             given = command.spec if decision.acted else None
             if not acted or (given is not None and before and _restarts_detection(before[-1].spec, given)):
@@ -189,7 +190,8 @@ def _decider(logs: PolicyLogs, begin: int) -> Decider:
     first = logs.decisions[begin]
     history = [policy for policy in _history(logs) if policy.version < first.version][-MAX_VERSIONS:]
     last = history[-1].spec if history else None
-    earlier = [score.run_id for offset, score in logs.scores if offset < first.scores and score.feedback is None]
+    end = first.next_score_offset
+    earlier = [score.run_id for offset, score in logs.scores if offset < end and score.feedback is None]
     counted = SeenRuns()
     for run in earlier if history else ():  # a score that is repeated after the decision does not count
         counted.add(run)
@@ -197,7 +199,7 @@ def _decider(logs: PolicyLogs, begin: int) -> Decider:
         {
             "format": SNAPSHOT_FORMAT,
             "name": logs.name,
-            "scores": first.scores,
+            "scores": end,
             "history": [policy.model_dump(mode="json") for policy in history],
             "number": begin,
             "counted": 0,

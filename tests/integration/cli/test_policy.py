@@ -205,7 +205,7 @@ async def test_new_decisions_are_followed(poise: Command, mesh_settings: MeshSet
         for number in range(1, 4):
             decision = Decision(
                 id=f"{name}-{number}", policy=name, action="hold", acted=True, reason="r",
-                before={}, after={}, version=1, by="jane", at=1.0, scores=0,
+                before={}, after={}, version=1, by="jane", at=1.0, next_score_offset=0,
             )  # fmt: skip
             await mesh.producer.publish(DECISIONS, decision, key=name)
             await until(lambda number=number: len(seen) == number)  # type: ignore[misc]

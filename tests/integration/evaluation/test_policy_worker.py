@@ -154,7 +154,7 @@ async def test_a_snapshot_of_a_newer_worker_ends_the_worker(tmp_path: Path) -> N
         await topic_setup.apply(settings)
         async with WorkerRuntime(another(settings), tier="cli") as mesh:
             case = Case(mesh)
-            newer = PolicyState(name=case.name, scores=0, commands=0, decider={"format": 99})
+            newer = PolicyState(name=case.name, next_score_offset=0, next_command_offset=0, decider={"format": 99})
             await mesh.producer.publish(POLICY_STATE, newer, key=case.name)
             partition = await mesh.logs.partition_of(SCORES.name, case.name.encode())
             async with WorkerRuntime(settings, tier="evaluation") as ended, policy_worker(ended, EvaluationSettings()):

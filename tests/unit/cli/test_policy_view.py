@@ -73,7 +73,7 @@ def decision(number: int = 2, action: Any = "roll back", **changed: Any) -> Deci
         "finding": FINDING,
         "by": "loop",
         "at": NOW - 120,
-        "scores": 1_615,
+        "next_score_offset": 1_615,
     }
     return Decision(id=f"answer-{number}", policy="answer", action=action, **usual | changed)
 

@@ -100,7 +100,7 @@ def in_force(deciders: PartitionDeciders) -> Policy:
 
 def test_the_last_readable_snapshot_counts(logs: Logs) -> None:
     before = logs.restored()
-    empty = PolicyState(name=POLICY, scores=9, commands=9, decider={}).encode()
+    empty = PolicyState(name=POLICY, next_score_offset=9, next_command_offset=9, decider={}).encode()
     for value in (None, b"", b"\xff", b"{}", b'{"name":"answer"}', empty):
         logs.bad(POLICY_STATE.name, value)
     again = logs.restored()
@@ -112,7 +112,7 @@ def test_the_last_readable_snapshot_counts(logs: Logs) -> None:
 
 
 def test_a_snapshot_of_a_newer_worker_is_not_skipped(logs: Logs) -> None:
-    newer = PolicyState(name=POLICY, scores=9, commands=9, decider={"format": 99})
+    newer = PolicyState(name=POLICY, next_score_offset=9, next_command_offset=9, decider={"format": 99})
     logs.bad(POLICY_STATE.name, newer.encode())
     with pytest.raises(SetupError, match="a newer worker wrote this snapshot"):
         logs.restored()

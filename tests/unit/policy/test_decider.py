@@ -39,7 +39,7 @@ def test_the_reason_says_what_was_found_and_where_the_share_goes() -> None:
     )
     assert shift.finding is not None
     assert shift.finding.runs == (f"run-{fed.offset - 1}",)
-    assert (shift.by, shift.at, shift.scores) == ("loop", fed.offset - 1.0, fed.offset)
+    assert (shift.by, shift.at, shift.next_score_offset) == ("loop", fed.offset - 1.0, fed.offset)
     (further,) = fed.answers("steady", 1)
     assert further.reason.startswith("cheap has not recovered (it was: cheap answers worse")
     (back,) = fed.answers("cheap", ENOUGH)
@@ -194,7 +194,7 @@ def test_nothing_is_counted_before_a_policy_is_set() -> None:
     fed = DeciderFeed()
     assert fed.answers("cheap", 50, good=False) == []
     assert fed.decider.policy is None
-    assert fed.ask("set", spec=spec()).scores == 50
+    assert fed.ask("set", spec=spec()).next_score_offset == 50
 
 
 def test_a_dry_run_announces_each_decision_once_and_changes_no_weights() -> None:

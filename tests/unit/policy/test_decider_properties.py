@@ -62,7 +62,7 @@ def fed(events: Sequence[Event]) -> tuple[Decider, list[Decision]]:
 
 def restored(decider: Decider) -> Decider:
     """Return a copy restored from its encoded snapshot, as the next owner of the partition does."""
-    state = PolicyState(name=POLICY, scores=0, commands=0, decider=decider.snapshot())
+    state = PolicyState(name=POLICY, next_score_offset=0, next_command_offset=0, decider=decider.snapshot())
     return Decider.restore(PolicyState.parse(state.encode()).decider)
 
 
@@ -96,7 +96,7 @@ def test_repeated_input_changes_nothing(history: list[tuple[object, ...]], again
 
 def places_aside(decision: Decision) -> Decision:
     """Return a decision without its offset, which depends on duplicates in the log of scores."""
-    return decision.model_copy(update={"scores": 0})
+    return decision.model_copy(update={"next_score_offset": 0})
 
 
 def counted_runs(events: Sequence[Event]) -> set[str]:
@@ -121,7 +121,7 @@ def test_a_replay_from_the_log_gives_the_same_decisions(history: list[tuple[obje
     for offset, event in enumerate(events):
         if isinstance(event, PolicyCommand):
             continue
-        while pending and pending[0].scores <= offset:
+        while pending and pending[0].next_score_offset <= offset:
             done = pending.pop(0)
             replayed += decider.apply_command(commands[done.command or ""], at=done.at)
         replayed += decider.apply_score(event, offset)

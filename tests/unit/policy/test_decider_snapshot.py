@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("_plain")
 def test_a_snapshot_survives_encoding_and_stays_small() -> None:
     fed = DeciderFeed(spec())
     fed.answers("cheap", 3 * ENOUGH, good=False)
-    state = PolicyState(name=POLICY, scores=1, commands=1, decider=fed.decider.snapshot())
+    state = PolicyState(name=POLICY, next_score_offset=1, next_command_offset=1, decider=fed.decider.snapshot())
     again = Decider.restore(PolicyState.parse(state.encode()).decider)
     assert json.dumps(again.snapshot()) == json.dumps(fed.decider.snapshot())
 
@@ -60,7 +60,7 @@ def test_the_largest_snapshot_fits_a_record_and_a_larger_policy_is_refused(
     snapshot = fed.decider.snapshot() | {
         "seen": SeenRuns(range(2**64 - seen_runs.MAX_REMEMBERED_RUNS, 2**64)).to_base64()
     }
-    state = PolicyState(name=POLICY, scores=1, commands=1, decider=snapshot)
+    state = PolicyState(name=POLICY, next_score_offset=1, next_command_offset=1, decider=snapshot)
     assert len(state.encode()) < 0.9 * POLICY_STATE.max_bytes
 
     more = fed.ask("set", spec=spec(weights | {"another": 1.0}, **limits))

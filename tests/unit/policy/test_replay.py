@@ -84,7 +84,7 @@ def test_scores_that_are_not_decided_yet_are_no_difference(lived: LoggedDeciderF
 
 def test_a_replay_begins_later_without_the_first_scores(lived: LoggedDeciderFeed) -> None:
     [again] = [d for d in lived.decisions if d.action == "set" and d.version > 1]
-    first = again.scores
+    first = again.next_score_offset
     kept = [(offset, score) for offset, score in lived.scores if offset >= first]
     found = replay(lived.logs(scores=kept, first=first))
     assert found.skipped == lived.decisions.index(again)
@@ -105,7 +105,7 @@ def test_nothing_can_be_replayed_without_scores(lived: LoggedDeciderFeed) -> Non
     [
         ({"after": {"steady": 0.5, "cheap": 0.5}}, "after is {'steady': 0.5, 'cheap': 0.5} in the log, and "),
         ({"reason": "because"}, "reason is because in the log, and "),
-        ({"scores": 3}, "scores is 3 in the log, and "),
+        ({"next_score_offset": 3}, "scores is 3 in the log, and "),
         ({"finding": None}, "finding is none in the log, and "),
         ({"id": "answer-99"}, "answer-99: id is answer-99 in the log, and "),
     ],
@@ -133,7 +133,7 @@ def test_a_decision_without_a_cause_is_a_difference(lived: LoggedDeciderFeed) ->
 
 def test_a_missing_score_causes_a_difference(lived: LoggedDeciderFeed) -> None:
     logs = lived.logs()
-    at = next(decision for decision in lived.decisions if decision.action == "roll back").scores - 1
+    at = next(decision for decision in lived.decisions if decision.action == "roll back").next_score_offset - 1
     without = [(offset, score) for offset, score in logs.scores if offset != at]
     assert replay(replace(logs, scores=without)).difference is not None
 
@@ -156,7 +156,7 @@ def test_a_replay_from_the_middle_knows_the_counted_runs(lived: LoggedDeciderFee
     begin = module._begin(logs)
     assert begin is not None
     decider: Decider = module._decider(logs, begin)
-    lived_through = lived.decisions[begin].scores
+    lived_through = lived.decisions[begin].next_score_offset
     run = next(score.run_id for offset, score in lived.scores if offset == lived_through - 1)
     at, command = lived.commands[lived.decisions[begin].command or ""]
     decider.apply_command(command, at)

@@ -18,7 +18,7 @@ from poise.contracts import Manifest, PassageRecord
 from poise.errors import SetupError
 from poise.kafka.record import Record
 from poise_services.retrieval.passages import PassageContent, encode_vector
-from poise_services.retrieval.store import IndexSlot, IndexStore, StoreOrigin
+from poise_services.retrieval.store import IndexFolder, IndexStore, StoreOrigin
 from poise_services.retrieval.version_assembler import AssembledVersion
 
 ORIGIN = StoreOrigin(documents="docs-1", passages="passages-1", model="m")
@@ -61,8 +61,8 @@ class Log:
 
 @contextmanager
 def opened(folder: Path, origin: StoreOrigin = ORIGIN) -> Iterator[IndexStore]:
-    with IndexSlot(folder) as slot:
-        store = slot.open(origin, checkpoint_interval=NEVER)
+    with IndexFolder(folder) as index_folder:
+        store = index_folder.open(origin, checkpoint_interval=NEVER)
         try:
             yield store
         finally:
@@ -198,9 +198,9 @@ def test_it_reads_incomplete_versions_again(tmp_path: Path, log: Log) -> None:
 WRITE_UNTIL_KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from poise_services.retrieval.store import IndexSlot
+from poise_services.retrieval.store import IndexFolder
 origin, records = pickle.loads(sys.stdin.buffer.read())
-store = IndexSlot(Path(sys.argv[1])).open(origin, checkpoint_interval=1e9)
+store = IndexFolder(Path(sys.argv[1])).open(origin, checkpoint_interval=1e9)
 for number, record in enumerate(records):
     store.apply(record)
     if number == len(records) // 2:
@@ -277,10 +277,10 @@ def test_recreated_documents_are_accepted_while_there_is_no_passage(tmp_path: Pa
 
 
 def test_a_recreated_store_is_empty(tmp_path: Path, log: Log) -> None:
-    with IndexSlot(tmp_path) as slot:
-        store = slot.open(ORIGIN, checkpoint_interval=NEVER)
+    with IndexFolder(tmp_path) as index_folder:
+        store = index_folder.open(ORIGIN, checkpoint_interval=NEVER)
         apply(store, log.records)
-        again = slot.recreate(store, ORIGIN, checkpoint_interval=NEVER)
+        again = index_folder.recreate(store, ORIGIN, checkpoint_interval=NEVER)
         assert (again.next_offsets, len(again.index)) == ({}, 0)
         with pytest.raises(Exception, match="not initialized"):
             store.index.search("lion", None, limit=1, candidates=5)
@@ -290,15 +290,15 @@ def test_a_recreated_store_is_empty(tmp_path: Path, log: Log) -> None:
         assert len(reopened.index) == 3
 
 
-def test_each_worker_has_its_own_slot(tmp_path: Path) -> None:
-    with IndexSlot(tmp_path) as first:
-        with IndexSlot(tmp_path) as second:
-            assert (first.folder.name, second.folder.name) == ("0", "1")
-        with IndexSlot(tmp_path) as third:
-            assert third.folder.name == "1"
+def test_each_worker_has_its_own_folder(tmp_path: Path) -> None:
+    with IndexFolder(tmp_path) as first:
+        with IndexFolder(tmp_path) as second:
+            assert (first.path.name, second.path.name) == ("0", "1")
+        with IndexFolder(tmp_path) as third:
+            assert third.path.name == "1"
 
 
 def test_an_unwritable_folder_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="POISE_STATE_DIR"):
-        IndexSlot(tmp_path / "file")
+        IndexFolder(tmp_path / "file")

@@ -10,7 +10,7 @@ from poise.stack import jars, state
 from poise.stack.jars import JarStore
 from poise.stack.kafka_runtime import KafkaRuntime
 from poise.system.private_directory import make_private_directory
-from poise_services.retrieval.store import IndexSlot
+from poise_services.retrieval.store import IndexFolder
 
 
 def mode(path: Path) -> int:
@@ -49,7 +49,7 @@ def test_default_stack_directory_is_made_private(tmp_path: Path) -> None:
 
 def test_index_directory_is_private(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir(mode=0o755)
-    with IndexSlot(tmp_path / "index"):
+    with IndexFolder(tmp_path / "index"):
         assert mode(tmp_path / "index") == 0o700
 
 

@@ -30,7 +30,7 @@ def test_score_without_the_steering_value_is_ignored(observer: BalanceObserver) 
 
 
 def state_of(fed: DeciderFeed) -> PolicyState:
-    return PolicyState(name="answer", scores=0, commands=0, decider=fed.decider.snapshot())
+    return PolicyState(name="answer", next_score_offset=0, next_command_offset=0, decider=fed.decider.snapshot())
 
 
 def test_evidence_is_that_of_the_detector_and_then_of_the_recovery(observer: BalanceObserver) -> None:
@@ -73,7 +73,7 @@ def test_each_decision_becomes_an_event_of_its_kind(action: Any, kind: str) -> N
         version=1,
         by="loop",
         at=3.0,
-        scores=0,
+        next_score_offset=0,
     )
     (mark,) = events_of(decision)
     assert (mark.kind, mark.at) == (kind, 3.0)
@@ -81,5 +81,5 @@ def test_each_decision_becomes_an_event_of_its_kind(action: Any, kind: str) -> N
 
 
 def test_state_of_a_newer_worker_is_skipped(observer: BalanceObserver) -> None:
-    observer.apply(PolicyState(name="answer", scores=0, commands=0, decider={"format": 99}))
+    observer.apply(PolicyState(name="answer", next_score_offset=0, next_command_offset=0, decider={"format": 99}))
     assert observer.timeline.evidence is None

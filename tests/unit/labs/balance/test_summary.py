@@ -26,7 +26,7 @@ def decided(action: str, before: float, after: float, *, by: str = "loop", acted
             "finding": finding,
             "by": by,
             "at": 0.0,
-            "scores": 1,
+            "next_score_offset": 1,
         }
     )
 

@@ -43,7 +43,7 @@ def decision(action: str, variant: str, scores: int, number: int = 1) -> Decisio
             "finding": finding.model_dump(),
             "by": "loop",
             "at": 0.0,
-            "scores": scores,
+            "next_score_offset": scores,
         }
     )
 
