@@ -38,9 +38,9 @@ CANCEL_TIMEOUT: Final = 5.0
 session timeout."""
 LEAVE_TIMEOUT: Final = 5.0
 RETRY_BACKOFF: Final = 0.5
-"""Seconds until work is restarted that failed after `STABLE_AFTER`; doubles with each earlier failure."""
+"""Seconds until work is restarted that ran for `STABLE_AFTER`; each earlier failure doubles it, also the first."""
 MAX_RETRY_BACKOFF: Final = 8.0
-"""The maximum of that; and always, in seconds, until the process joins the group again."""
+"""The maximum of that in seconds; a process that lost its membership always waits so long."""
 FENCED_BACKOFF: Final = 2.0
 """Seconds to wait after being fenced: enough to learn whether the partition is still assigned to this process."""
 STABLE_AFTER: Final = 30.0
