@@ -17,15 +17,15 @@ from typing import Final
 
 import httpx2
 import pytest
-from chaos_kit import Reader, engines, settled
+from chaos_kit import PlainTopicReader, engines, settled
 from chaos_load import (
     DEADLINE,
+    ChaosSupervisor,
     ChaosWorker,
     Handling,
-    History,
+    RecordedRequest,
     RecordingClient,
-    Request,
-    Supervisor,
+    RequestHistory,
     ask_by_http,
     ask_by_kafka,
     at_rate,
@@ -54,7 +54,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900 + REQUESTS // 20)
 
 
 @dataclass
-class Scene:
+class MeshUnderLoad:
     """A mesh under load: its processes, what was killed, and the history of its requests."""
 
     kafka: Kafka
@@ -62,8 +62,8 @@ class Scene:
     workers: list[ChaosWorker]
     gateway: Worker
     port: int
-    supervisor: Supervisor
-    history: History
+    supervisor: ChaosSupervisor
+    history: RequestHistory
     broker: list[tuple[float, float]] = field(default_factory=list)
     """When the broker stopped and when it was back, unix seconds."""
     gateway_killed: list[float] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(directory: Path) -> AsyncIterator[Scene]:
+async def mesh_under_load(directory: Path) -> AsyncIterator[MeshUnderLoad]:
     """Run two tiers with two workers each, and a gateway."""
     async with engines(directory) as (kafka, valkey):
         port = probe.free_port()
@@ -141,12 +141,12 @@ async def scene(directory: Path) -> AsyncIterator[Scene]:
         ]
         log = directory / "gateway.log"
         gateway = Worker("gateway", 1, directory / "gateway", port=0, log=log, environment=variables)
-        history = History()
+        history = RequestHistory()
         async with (
-            Supervisor([*workers, gateway], SEED) as supervisor,
-            Reader(kafka.bootstrap, [REPLIES.name], history.take) as reader,
+            ChaosSupervisor([*workers, gateway], SEED) as supervisor,
+            PlainTopicReader(kafka.bootstrap, [REPLIES.name], history.take) as reader,
         ):
-            yield Scene(kafka, valkey, workers, gateway, port, supervisor, history)
+            yield MeshUnderLoad(kafka, valkey, workers, gateway, port, supervisor, history)
             await supervisor.all_up()
             await settled(kafka.bootstrap)
             await reader.to_the_end()
@@ -154,7 +154,7 @@ async def scene(directory: Path) -> AsyncIterator[Scene]:
 
 
 async def test_each_accepted_request_has_one_outcome(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async with scene(tmp_path) as played:
+    async with mesh_under_load(tmp_path) as played:
         began = time.time()
         killing = asyncio.create_task(played.supervisor.kill_regularly(played.workers, BETWEEN_KILLS))
         async with asyncio.TaskGroup() as group:
@@ -168,7 +168,7 @@ async def test_each_accepted_request_has_one_outcome(tmp_path: Path, capsys: pyt
     check(played.history, found)
 
 
-def check(history: History, found: list[Handling]) -> None:
+def check(history: RequestHistory, found: list[Handling]) -> None:
     """Assert one outcome each: an answer or a retryable fault; each answer belongs to its own request."""
     requests = list(history.requests.values())
     accepted = [request for request in requests if request.accepted]
@@ -182,13 +182,13 @@ def check(history: History, found: list[Handling]) -> None:
     assert [request for request in accepted if request.outcome == "answer" and request.id not in handled] == []
 
 
-def _agrees(request: Request, terminal: list[str]) -> bool:
+def _agrees(request: RecordedRequest, terminal: list[str]) -> bool:
     """Return whether there is a terminal message and the first is what the caller received, unless it timed out."""
     timed_out = request.ended - request.sent >= DEADLINE
     return bool(terminal) and (request.outcome == terminal[0] or timed_out)
 
 
-def report(played: Scene, found: list[Handling], took: float) -> str:
+def report(played: MeshUnderLoad, found: list[Handling], took: float) -> str:
     """Return the numbers of requests, kills, repetitions and pauses."""
     requests = played.history.requests.values()
     accepted = [request for request in requests if request.accepted]

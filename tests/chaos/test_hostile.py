@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
-from chaos_kit import Raw, Reader, engines, rss, settled, working
+from chaos_kit import PlainTopicReader, Raw, engines, rss, settled, working
 from hostile_kit import MalformedMessage, malformed_messages
 
 from poise.contracts import Ask, Fetch, Generate, RunRecord
@@ -188,7 +188,7 @@ async def test_hostile_messages_become_dead_letters_and_nothing_else_happens(
         async with (
             working(workers),
             WorkerRuntime(settings, tier="client") as mesh,
-            Reader(kafka.bootstrap, dead, letters.take) as reader,
+            PlainTopicReader(kafka.bootstrap, dead, letters.take) as reader,
         ):
             await still_works(mesh)
             pids, before = [worker.pid for worker in workers], [rss(worker.pid) for worker in workers]

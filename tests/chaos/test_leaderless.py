@@ -51,7 +51,7 @@ def conversations(topic: Topic, *, lost: bool) -> Iterator[str]:
 
 
 @dataclass
-class AskOutcome:
+class LeaderlessAsk:
     """One ask and its outcome."""
 
     by: str
@@ -70,11 +70,11 @@ class AskLoad:
 
     http: httpx2.AsyncClient
     poise: Poise
-    history: list[AskOutcome] = field(default_factory=list)
+    history: list[LeaderlessAsk] = field(default_factory=list)
 
     async def by_http(self, conversation: str) -> None:
         """Ask the gateway."""
-        ask_outcome = AskOutcome("http", "ask" if needs(RUNS_INTERACTIVE, conversation) else "nothing")
+        ask_outcome = LeaderlessAsk("http", "ask" if needs(RUNS_INTERACTIVE, conversation) else "nothing")
         self.history.append(ask_outcome)
         body = {"question": QUESTION, "conversation": conversation, "cache": "no-store"}
         response = await self.http.post("/v1/ask", json=body)
@@ -87,7 +87,7 @@ class AskLoad:
 
     async def by_client(self, conversation: str) -> None:
         """Ask over Kafka, not through the gateway; the partition of its record is not known here."""
-        ask_outcome = AskOutcome("kafka", "ask" if needs(ASK_INTERACTIVE, conversation) else "perhaps a record")
+        ask_outcome = LeaderlessAsk("kafka", "ask" if needs(ASK_INTERACTIVE, conversation) else "perhaps a record")
         self.history.append(ask_outcome)
         try:
             await self.poise.ask(QUESTION, conversation=conversation, cache="no-store")

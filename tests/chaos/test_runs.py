@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 from chaos_load import at_rate
-from chaos_runs import Scene, again, cache_said, scene
+from chaos_runs import RunsUnderChaos, again, cache_log_lines, workers_under_chaos
 
 RUNS: Final = int(os.environ.get("POISE_CHAOS_RUNS", "2000"))
 RATE: Final = float(os.environ.get("POISE_CHAOS_RUNS_RATE", "80"))
@@ -26,7 +26,7 @@ WORKERS: Final = {"orchestration": 3, "retrieval": 1, "inference": 2}
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900 + RUNS // 5)]
 
 
-async def play(played: Scene, runs: int, *disasters: Awaitable[None]) -> None:
+async def play(played: RunsUnderChaos, runs: int, *disasters: Awaitable[None]) -> None:
     """Send all asks while disasters run; cancel the disasters at the end."""
     tasks = [asyncio.ensure_future(disaster) for disaster in disasters]
     try:
@@ -37,7 +37,7 @@ async def play(played: Scene, runs: int, *disasters: Awaitable[None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def assert_all_answered(played: Scene, runs: int) -> None:
+def assert_all_answered(played: RunsUnderChaos, runs: int) -> None:
     requests = list(played.history.requests.values())
     assert len(requests) == runs
     assert [request for request in requests if request.outcome != "answer"] == []
@@ -48,7 +48,7 @@ def assert_all_answered(played: Scene, runs: int) -> None:
 async def test_no_inference_runs_twice_if_orchestration_workers_are_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with scene(tmp_path, WORKERS, SEED) as played:
+    async with workers_under_chaos(tmp_path, WORKERS, SEED) as played:
         kills = played.supervisor.kill_as_it_goes(played.of("orchestration"), played.history, BETWEEN_KILLS)
         await play(played, RUNS, kills)
     with capsys.disabled():
@@ -57,7 +57,7 @@ async def test_no_inference_runs_twice_if_orchestration_workers_are_killed(
     assert len(played.supervisor.kills) >= RUNS // sum(BETWEEN_KILLS)
     assert again(played.asked) > 0  # otherwise no kill interrupted a run
     twice = [question for question, count in played.paid["begun"].items() if count > 1]
-    assert not twice, cache_said(played)
+    assert not twice, cache_log_lines(played)
     assert len(played.paid["ended"]) >= RUNS
 
 
@@ -65,7 +65,7 @@ async def test_all_asks_are_answered_if_inference_and_redis_fail_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = RUNS // 4
-    async with scene(tmp_path, WORKERS, SEED) as played:
+    async with workers_under_chaos(tmp_path, WORKERS, SEED) as played:
         victims = [*played.of("orchestration"), *played.of("inference")]
         kills = played.supervisor.kill_as_it_goes(victims, played.history, (30, 90))
 

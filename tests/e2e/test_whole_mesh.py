@@ -43,7 +43,7 @@ async def epoch(mesh: WholeMesh) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def asked(mesh: WholeMesh, epoch: str) -> Answer:
+async def http_answer(mesh: WholeMesh, epoch: str) -> Answer:
     """Return an answer over HTTP."""
     return await mesh.ask_by_http(QUESTION, **{"poise-min-epoch": epoch})
 
@@ -85,9 +85,9 @@ async def test_no_port_answers_a_request_for_another_host_name(mesh: WholeMesh) 
         assert first[:12] in {b"HTTP/1.1 421", b"HTTP/1.1 401"} or not first.startswith(b"HTTP"), (port, first)
 
 
-async def test_an_ask_over_http_is_answered(asked: Answer, epoch: str) -> None:
-    assert_right(asked)
-    assert Epoch.decode(asked.epoch or "").reached(Epoch.decode(epoch))
+async def test_an_ask_over_http_is_answered(http_answer: Answer, epoch: str) -> None:
+    assert_right(http_answer)
+    assert Epoch.decode(http_answer.epoch or "").reached(Epoch.decode(epoch))
 
 
 async def test_a_repeated_ask_is_answered_from_the_cache(mesh: WholeMesh, epoch: str) -> None:
@@ -153,28 +153,28 @@ async def test_an_ask_of_a_kafka_client_is_answered(mesh: WholeMesh, epoch: str,
     assert_right(Answer.parse(reply.value or b"", strict=True))
     assert reply.header("poise-kind") == Answer.kind
     assert reply.header("correlation_id") == sent.header("correlation_id")
-    assert reply.topic == mesh.outsider.topic
+    assert reply.topic == mesh.plain_client.topic
     assert reply.partition == 1 or not headers
 
 
-async def test_a_run_can_be_looked_up(mesh: WholeMesh, asked: Answer) -> None:
+async def test_a_run_can_be_looked_up(mesh: WholeMesh, http_answer: Answer) -> None:
     async def look() -> dict[str, Any] | None:
-        response = await mesh.http.get(f"/v1/runs/{asked.run_id}")
+        response = await mesh.http.get(f"/v1/runs/{http_answer.run_id}")
         assert response.status_code == 200, response.text
         return response.json() if "record" in response.json() else None
 
     view = await eventually(look)
     record = RunRecord.model_validate(view["record"])
     assert view["status"] == "finished"
-    assert record.answer == asked
+    assert record.answer == http_answer
     assert record.draw is not None
     assert record.draw.variant == "default"
     assert [step.step for step in record.steps] == ["retrieve", "generate"]
     assert SOURCE in {passage.source for passage in record.passages}
 
 
-async def test_a_run_is_scored(mesh: WholeMesh, asked: Answer) -> None:
-    values = await scored(mesh, asked.run_id)
+async def test_a_run_is_scored(mesh: WholeMesh, http_answer: Answer) -> None:
+    values = await scored(mesh, http_answer.run_id)
     assert values["error"] == 0
     assert values["groundedness"] > 0
     assert values.keys() >= {"latency_ms.retrieve", "latency_ms.generate", "latency_ms.total", "raw_groundedness"}
@@ -196,9 +196,9 @@ async def scored(mesh: WholeMesh, run: str) -> dict[str, float]:
     return await eventually(look)
 
 
-async def test_the_trace_of_a_run_has_every_tier(mesh: WholeMesh, asked: Answer) -> None:
+async def test_the_trace_of_a_run_has_every_tier(mesh: WholeMesh, http_answer: Answer) -> None:
     async def look() -> dict[str, Any] | None:
-        traced: dict[str, Any] = json.loads(await mesh.command("trace", "--json", asked.run_id))
+        traced: dict[str, Any] = json.loads(await mesh.command("trace", "--json", http_answer.run_id))
         return (
             traced if {span["service"] for span in traced["spans"]} == {f"poise-{tier}" for tier in WORKERS} else None
         )
@@ -207,7 +207,7 @@ async def test_the_trace_of_a_run_has_every_tier(mesh: WholeMesh, asked: Answer)
     assert len({span["trace_id"] for span in traced["spans"]}) == 1
     assert traced["question"] == QUESTION
     assert traced["tiers_ms"].keys() >= {"gateway", "orchestration", "retrieval", "inference"}
-    shown = await mesh.command("trace", asked.run_id)
+    shown = await mesh.command("trace", http_answer.run_id)
     assert all(tier in shown for tier in WORKERS)
 
 

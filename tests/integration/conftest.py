@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from integration_kit import Outsider
+from integration_kit import PlainKafkaClient
 
 
 @pytest.fixture
-async def outsider(kafka: str) -> AsyncIterator[Outsider]:
+async def plain_client(kafka: str) -> AsyncIterator[PlainKafkaClient]:
     """A client that speaks Kafka and knows nothing of Poise's library, with a topic of its own."""
-    client = Outsider(kafka)
+    client = PlainKafkaClient(kafka)
     await client.start()
     yield client
     await client.stop()

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import numpy as np
 from chaos_kit import settled
-from integration_kit import another, serving, until
+from integration_kit import serving, settings_for_another_process, until
 from retrieval_kit import RandomEmbedder
 
 from poise.contracts import Answer, Ask, Completion, Document, Epoch, Generate, Retrieve
@@ -42,31 +42,31 @@ class WordEmbedder(RandomEmbedder):
 
 
 @dataclass
-class Model:
+class FirstSentenceModel:
     """Answers with the first sentence that it is given."""
 
     asked: list[str] = field(default_factory=list)
     """What it was asked."""
     gone: bool = False
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.go_on.set()
+        self.release.set()
 
     async def write(self, request: Generate, _: Any) -> Completion:
         """Handle `Generate`."""
         prompt = request.messages[-1].content
         self.asked.append(prompt)
         self.begun.set()
-        await self.go_on.wait()
+        await self.release.wait()
         if self.gone:
             raise UnavailableError("the model is away")
         return Completion(text=prompt.partition("\n")[0], model="m", backend="default", finish_reason="stop")
 
 
 @dataclass
-class Reader:
+class CorpusClient:
     """A client that ingests and asks, with its own tenant."""
 
     mesh: WorkerRuntime
@@ -136,25 +136,33 @@ async def retrieving(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
             await task
 
 
-def settings_of(**cache: Any) -> OrchestrationSettings:
+def cache_settings(**cache: Any) -> OrchestrationSettings:
     """An orchestration worker's settings: one passage, so that an answer rests on one document."""
     ladder = cache.pop("ladder", {})
     return OrchestrationSettings(top_k=1, cache=cache, ladder=ladder)
 
 
 @asynccontextmanager
-async def cached_mesh(settings: MeshSettings, model: Model, *, workers: int = 1, **cache: Any) -> AsyncIterator[Reader]:
+async def cached_mesh(
+    settings: MeshSettings, model: FirstSentenceModel, *, workers: int = 1, **cache: Any
+) -> AsyncIterator[CorpusClient]:
     """Workers of all tiers that answering takes; yields a reader."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(retrieving(settings))
-        await stack.enter_async_context(serving(another(settings), Tier("inference", {Generate: model.write})))
+        await stack.enter_async_context(
+            serving(settings_for_another_process(settings), Tier("inference", {Generate: model.write}))
+        )
         for _ in range(workers):
-            await stack.enter_async_context(orchestrating(another(settings), settings_of(**cache)))
-        reader = Reader(await stack.enter_async_context(WorkerRuntime(another(settings), tier="client")))
+            await stack.enter_async_context(
+                orchestrating(settings_for_another_process(settings), cache_settings(**cache))
+            )
+        reader = CorpusClient(
+            await stack.enter_async_context(WorkerRuntime(settings_for_another_process(settings), tier="client"))
+        )
         try:
             yield reader
         finally:  # or the next test would find the documents, and be asked what is still to be worked out
-            model.go_on.set()
+            model.release.set()
             for document in sorted(reader.said):
                 await reader.say(document, None)
             await settled(settings.broker, every=0.05)

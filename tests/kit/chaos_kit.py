@@ -81,7 +81,7 @@ async def settled(bootstrap: str, *, every: float = 0.5) -> None:
         raise TimeoutError(f"after {SETTLED_WITHIN:.0f} s groups are still behind: {behind}") from error
 
 
-class Reader:
+class PlainTopicReader:
     """Reads every record of some topics from the beginning, as they come; knows nothing of Poise's library."""
 
     def __init__(self, bootstrap: str, topics_: Sequence[str], take: Callable[[Raw], None]) -> None:

@@ -36,7 +36,7 @@ DYING: Final = 1.0
 
 
 @dataclass
-class Request:
+class RecordedRequest:
     """One request, and what its caller saw."""
 
     id: str
@@ -53,24 +53,24 @@ class Request:
 
 
 @dataclass
-class History:
+class RequestHistory:
     """All requests by id, and every terminal message on `poise.replies` by correlation id, in order."""
 
-    requests: dict[str, Request] = field(default_factory=dict)
+    requests: dict[str, RecordedRequest] = field(default_factory=dict)
     terminal: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     begun: int = 0
     _reached: list[tuple[int, asyncio.Event]] = field(default_factory=list)
 
-    def begin(self, id_: str) -> Request:
+    def begin(self, id_: str) -> RecordedRequest:
         """Note that a request is sent now."""
-        request = self.requests[id_] = Request(id_, time.time())
+        request = self.requests[id_] = RecordedRequest(id_, time.time())
         self.begun += 1
         for number, event in self._reached:
             if self.begun >= number:
                 event.set()
         return request
 
-    def of(self, request: Request) -> list[str]:
+    def of(self, request: RecordedRequest) -> list[str]:
         """The terminal messages for a request that was sent by Kafka."""
         return self.terminal.get(request.correlation_id or "", [])
 
@@ -97,7 +97,7 @@ class History:
 # -- callers ----------------------------------------------------------------------------------------------------------
 
 
-def recording(send: SendRecord, history: History) -> SendRecord:
+def recording(send: SendRecord, history: RequestHistory) -> SendRecord:
     """Note which requests the broker has taken."""
 
     async def send_and_note(
@@ -118,18 +118,18 @@ def recording(send: SendRecord, history: History) -> SendRecord:
 class RecordingClient(MeshConnection):
     """A client that notes which of its requests the broker has taken."""
 
-    def __init__(self, settings: MeshSettings, history: History) -> None:
+    def __init__(self, settings: MeshSettings, history: RequestHistory) -> None:
         super().__init__(settings, tier="client")
         records = self.producer.records
         records.send = recording(records.send, history)  # type: ignore[assignment, method-assign]
 
 
-Asking = Callable[[Request], Awaitable[None]]
+Asking = Callable[[RecordedRequest], Awaitable[None]]
 Pace = Callable[[int], Awaitable[None]]
 """Waits until it is time for a request, by its number."""
 
 
-async def ask_by_kafka(mesh: MeshConnection, request: Request) -> None:
+async def ask_by_kafka(mesh: MeshConnection, request: RecordedRequest) -> None:
     """Ask by the public door, a fifth of all in one of some conversations."""
     number = int(request.id.rpartition("-")[2])
     conversation = f"c{number % CONVERSATIONS}" if number % 5 == 0 else None
@@ -143,7 +143,7 @@ async def ask_by_kafka(mesh: MeshConnection, request: Request) -> None:
         request.outcome = error.fault().type
 
 
-async def ask_by_http(http: httpx2.AsyncClient, killed: Sequence[float], request: Request) -> None:
+async def ask_by_http(http: httpx2.AsyncClient, killed: Sequence[float], request: RecordedRequest) -> None:
     """Ask the gateway; one that cannot be reached has not taken the request, and is asked again."""
     while True:
         try:
@@ -170,7 +170,7 @@ def at_rate(rate: float) -> Pace:
     return lambda number: asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
 
 
-async def load(history: History, name: str, requests: int, pace: Pace, ask: Asking) -> None:
+async def load(history: RequestHistory, name: str, requests: int, pace: Pace, ask: Asking) -> None:
     """Send requests at a pace, up to a bound of those that wait."""
     room = asyncio.Semaphore(AT_ONCE)
 
@@ -204,7 +204,7 @@ class ChaosWorker(Worker):
         return [sys.executable, chaos_worker.__file__, self.tier, str(self.handled)]
 
 
-class Supervisor:
+class ChaosSupervisor:
     """Starts workers, again whenever they end, and kills them by a schedule that a seed gives.
 
     Args:
@@ -260,7 +260,9 @@ class Supervisor:
             await asyncio.sleep(self._random.uniform(*between))
             self.kill(self._random.choice(victims))
 
-    async def kill_as_it_goes(self, victims: Sequence[Worker], history: History, between: tuple[int, int]) -> None:
+    async def kill_as_it_goes(
+        self, victims: Sequence[Worker], history: RequestHistory, between: tuple[int, int]
+    ) -> None:
         """Kill one of them each time this number of further requests has been sent.
 
         As many are killed on a slow machine as on a fast one: by the clock, a slow one would do little but start them.

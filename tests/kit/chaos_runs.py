@@ -1,4 +1,4 @@
-"""The scene of the runs that survive: real workers of three tiers, and a model server that counts what it is asked."""
+"""Runs under chaos: real workers of three tiers, and a model server that counts what it is asked."""
 
 import json
 import sys
@@ -12,8 +12,8 @@ from typing import ClassVar, Final
 
 import counting_model
 import httpx2
-from chaos_kit import Raw, Reader, engines, settled
-from chaos_load import History, Pace, RecordingClient, Request, Supervisor, load
+from chaos_kit import PlainTopicReader, Raw, engines, settled
+from chaos_load import ChaosSupervisor, Pace, RecordedRequest, RecordingClient, RequestHistory, load
 
 from poise.client import Poise
 from poise.contracts import Ask, Generate, RunRecord
@@ -63,14 +63,14 @@ class CountingModel(ManagedProcess):
 
 
 @dataclass
-class Scene:
+class RunsUnderChaos:
     """What runs, what is asked, and what came of it."""
 
     kafka: Kafka
     valkey: Valkey
     model: CountingModel
-    supervisor: Supervisor
-    history: History = field(default_factory=History)
+    supervisor: ChaosSupervisor
+    history: RequestHistory = field(default_factory=RequestHistory)
     records: Counter[str] = field(default_factory=Counter)
     """Run records, by the question."""
     asked: Counter[str] = field(default_factory=Counter)
@@ -93,7 +93,7 @@ class Scene:
         self.took = time.monotonic() - began
         self.paid = await self.model.paid()
 
-    async def _ask(self, mesh: MeshConnection, request: Request) -> None:
+    async def _ask(self, mesh: MeshConnection, request: RecordedRequest) -> None:
         ask = Ask(question=request.id, cache="no-store")
         try:
             answer = await mesh.rpc.call(
@@ -137,18 +137,18 @@ def again(counted: Counter[str]) -> int:
     return sum(count - 1 for count in counted.values())
 
 
-def cache_said(scene: Scene) -> list[str]:
-    """What the workers said of the cache, to tell why a step was paid again."""
+def cache_log_lines(runs: RunsUnderChaos) -> list[str]:
+    """Return the workers' log lines about the cache, to tell why a step was paid again."""
     return [
         f"{worker.name}: {line.strip()}"
-        for worker in scene.supervisor.workers
+        for worker in runs.supervisor.workers
         for line in worker.log.read_text().splitlines()
         if "the cache" in line
     ]
 
 
 @asynccontextmanager
-async def scene(directory: Path, workers: Mapping[str, int], seed: int) -> AsyncIterator[Scene]:
+async def workers_under_chaos(directory: Path, workers: Mapping[str, int], seed: int) -> AsyncIterator[RunsUnderChaos]:
     """A broker, a cache, a model, and the given workers of each tier, with a corpus."""
     async with engines(directory) as (kafka, valkey), CountingModel(directory / "model") as model:
         variables = {
@@ -167,9 +167,11 @@ async def scene(directory: Path, workers: Mapping[str, int], seed: int) -> Async
             for n in range(1, number + 1)
         ]
         async with AsyncExitStack() as stack:
-            supervisor = await stack.enter_async_context(Supervisor(started, seed))
-            played = Scene(kafka, valkey, model, supervisor)
-            reading = Reader(kafka.bootstrap, [INFERENCE_INTERACTIVE.name, RECORDS.name, REPLIES.name], played.take)
+            supervisor = await stack.enter_async_context(ChaosSupervisor(started, seed))
+            played = RunsUnderChaos(kafka, valkey, model, supervisor)
+            reading = PlainTopicReader(
+                kafka.bootstrap, [INFERENCE_INTERACTIVE.name, RECORDS.name, REPLIES.name], played.take
+            )
             reader = await stack.enter_async_context(reading)
             async with Poise(kafka.bootstrap) as poise:
                 epoch = await poise.ingest(CORPUS)

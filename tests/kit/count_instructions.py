@@ -36,7 +36,7 @@ def is_superlinear(counts: list[int]) -> bool:
     return last > MOST * max(before, ENOUGH / 2)
 
 
-class Case:
+class MeasuredFunction:
     """One function on one shape of text."""
 
     def __init__(self, counter: Counter, reader: Reader, shape: Shape) -> None:
@@ -87,7 +87,7 @@ def counted(folder: Path, wanted: tuple[str, ...]) -> Iterator[dict[str, object]
         for number, reader in enumerate(readers):
             counter.of(reader, "warm up", ERRORS)
             for shape, make in shapes(*kinds_of(name)).items():
-                counts = Case(counter, reader, make).counts()
+                counts = MeasuredFunction(counter, reader, make).counts()
                 yield {"function": name, "case": f"{number}, {shape}", "counts": counts}
 
 

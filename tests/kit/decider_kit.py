@@ -16,7 +16,7 @@ def spec(weights: dict[str, float] | None = None, *, dry_run: bool = False, **li
     return PolicySpec(name=POLICY, weights=weights, limits=Limits(**{"cooldown_answers": 1} | limits), dry_run=dry_run)
 
 
-def asked(action: Any, number: int, **given: Any) -> PolicyCommand:
+def operator_command(action: Any, number: int, **given: Any) -> PolicyCommand:
     """Return a command of a person."""
     return PolicyCommand(id=f"c{number}", action=action, by="jane", **given)
 
@@ -52,7 +52,7 @@ class DeciderFeed:
     def ask(self, action: Any, **given: Any) -> Decision:
         """Apply a command and return its decision."""
         self.asked += 1
-        (decision,) = self.decider.apply_command(asked(action, self.asked, **given), at=float(self.offset))
+        (decision,) = self.decider.apply_command(operator_command(action, self.asked, **given), at=float(self.offset))
         self.decisions.append(decision)
         return decision
 

@@ -55,7 +55,7 @@ class Member:
         return int(coordinator.generation)
 
 
-class Hold:
+class HeldCommit:
     """Delays a member's commit, then makes it fail as when the coordinator moves."""
 
     def __init__(self, member: Member, error: Exception) -> None:

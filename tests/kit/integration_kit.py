@@ -21,7 +21,7 @@ Command = Callable[..., Awaitable[Result]]
 """Runs `poise` with these arguments."""
 
 
-def another(settings: MeshSettings) -> MeshSettings:
+def settings_for_another_process(settings: MeshSettings) -> MeshSettings:
     """Settings of one more process of the same mesh, with a name of its own that it has not been given.
 
     A worker with a name stays a member of its groups when it stops: messages of its partitions would wait for it
@@ -55,7 +55,7 @@ async def serving(settings: MeshSettings, tier: Tier | Callable[[WorkerRuntime],
             await task
 
 
-class Outsider:
+class PlainKafkaClient:
     """A client that speaks Kafka and knows nothing of Poise's library."""
 
     def __init__(self, bootstrap: str) -> None:

@@ -28,7 +28,7 @@ TAKES = 0.02
 """Seconds that the handling of one takes."""
 
 
-class Load:
+class VerifiedCalls:
     """Calls, each with a text of its own that it must get back."""
 
     def __init__(self, caller: WorkerRuntime) -> None:
@@ -119,13 +119,13 @@ class Load:
 
 
 @asynccontextmanager
-async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[Load]:
+async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[VerifiedCalls]:
     """A client that calls a tier of some workers; ended by `finish`, which this calls if nobody has."""
     async with AsyncExitStack() as stack:
         caller = await stack.enter_async_context(
             WorkerRuntime(MeshSettings(broker=bootstrap, spans=False), tier="client")
         )
-        made = Load(caller)
+        made = VerifiedCalls(caller)
         tier = Tier("inference", {Generate: made.handle})
         for _ in range(workers):
             await stack.enter_async_context(serving(MeshSettings(broker=bootstrap, spans=False), tier))

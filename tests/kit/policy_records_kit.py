@@ -14,7 +14,7 @@ def policy_of(version: int, name: str = "answer", **weights: float) -> Policy:
     )
 
 
-def record_of(policy: Policy, offset: int = 0) -> Record:
+def policy_record(policy: Policy, offset: int = 0) -> Record:
     """Return the record of a policy."""
     return Record(POLICY.name, 0, offset, 1.0, policy.name.encode(), policy.encode())
 

@@ -31,7 +31,7 @@ async def worker(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 
 @dataclass
-class Case:
+class LosingVariantCase:
     """A separate policy with one bad variant, whose weight decreases in nine steps, five answers apart."""
 
     mesh: WorkerRuntime

@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
-from chaos_load import Supervisor
+from chaos_load import ChaosSupervisor
 from chaos_runs import CORPUS, CountingModel
 
 from poise.client import Poise
@@ -47,9 +47,9 @@ class TwoNodeMesh:
     second: Kafka
     valkey: Valkey
     model: CountingModel
-    supervisor: Supervisor
+    supervisor: ChaosSupervisor
     gateway_url: str
-    outsider: AIOKafkaProducer
+    plain_client: AIOKafkaProducer
     """A Kafka client that does not use Poise's library."""
     on_node_2: Places
 
@@ -203,10 +203,10 @@ async def started_mesh(
         if custom is not None:
             log = folder / "custom.log"
             made.append(CustomTierWorker(str(custom), 1, folder / "custom", port=0, log=log, environment=variables))
-        supervisor = await stack.enter_async_context(Supervisor(made, seed))
-        outsider = AIOKafkaProducer(bootstrap_servers=first.bootstrap, max_request_size=4 * 1024 * 1024)
-        await stack.enter_async_context(outsider)
+        supervisor = await stack.enter_async_context(ChaosSupervisor(made, seed))
+        plain_client = AIOKafkaProducer(bootstrap_servers=first.bootstrap, max_request_size=4 * 1024 * 1024)
+        await stack.enter_async_context(plain_client)
         url = f"http://{probe.LOOPBACK}:{port}"
-        played = TwoNodeMesh(first, second, valkey, model, supervisor, url, outsider, on_node_2)
+        played = TwoNodeMesh(first, second, valkey, model, supervisor, url, plain_client, on_node_2)
         await played.ingest()
         yield played

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import httpx2
-from integration_kit import Outsider
+from integration_kit import PlainKafkaClient
 
 from poise.client import Poise
 from poise.contracts import Answer
@@ -44,7 +44,7 @@ class WholeMesh:
     stack: Stack
     http: httpx2.AsyncClient
     poise: Poise
-    outsider: Outsider
+    plain_client: PlainKafkaClient
     """Speaks Kafka and nothing else."""
 
     # -- queries --------------------------------------------------------------------------------------------------
@@ -53,8 +53,8 @@ class WholeMesh:
         """Publish a question as any Kafka client can, to be worked out; returns what was sent and its reply."""
         deadline = str(round((time.time() + WITHIN) * 1_000))
         body = json.dumps({"question": question, "cache": "no-store"}).encode()
-        sent = await self.outsider.send("poise.ask.interactive", body, None, poise_deadline=deadline, **headers)
-        return sent, await self.outsider.reply(sent, within=WITHIN)
+        sent = await self.plain_client.send("poise.ask.interactive", body, None, poise_deadline=deadline, **headers)
+        return sent, await self.plain_client.reply(sent, within=WITHIN)
 
     async def ask_by_http(self, question: str, *, cache: str | None = "no-store", **headers: str) -> Answer:
         """Ask the gateway; by default without the cache."""
@@ -104,13 +104,13 @@ class WholeMesh:
 async def whole_mesh(directory: Path, workers: dict[str, int]) -> AsyncIterator[WholeMesh]:
     """Start everything, and stop it."""
     async with Stack(StackOptions(directory, workers, ports=Ports(gateway=0))) as stack:
-        outsider = Outsider(stack.broker)
-        await outsider.start()
+        plain_client = PlainKafkaClient(stack.broker)
+        await plain_client.start()
         try:
             async with (
                 httpx2.AsyncClient(base_url=stack.gateway_url or "", timeout=WITHIN) as http,
                 Poise(settings=MeshSettings(broker=stack.broker)) as poise,
             ):
-                yield WholeMesh(stack, http, poise, outsider)
+                yield WholeMesh(stack, http, poise, plain_client)
         finally:
-            await outsider.stop()
+            await plain_client.stop()

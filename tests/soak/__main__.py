@@ -24,7 +24,7 @@ from poise.client import Poise
 from poise.settings import MeshSettings
 from tests.soak import by_http, by_kafka, by_operator, large_replies
 from tests.soak.injection import Inject, Injector
-from tests.soak.load import DEADLINE, SLACK, Load, Replies
+from tests.soak.load import DEADLINE, SLACK, Replies, SoakLoad
 from tests.soak.memory import Memory
 from tests.soak.report import Report
 
@@ -58,7 +58,7 @@ async def soak(minutes: float, rate: float, seed: int, folder: Path, log: Path) 
         settings = MeshSettings(broker=played.bootstrap, spans=False)
         poise = await stack.enter_async_context(Poise(settings=settings))
         replies = await stack.enter_async_context(Replies(played.bootstrap))
-        load, memory = Load(played, http, poise, replies), Memory(played)
+        load, memory = SoakLoad(played, http, poise, replies), Memory(played)
         injector = Injector(load, KINDS, seed, log)
         began = time.time()
         background = [asyncio.create_task(load.run(rate)), asyncio.create_task(memory.sample())]
@@ -95,7 +95,7 @@ async def _without_leader(injector: Injector, played: TwoNodeMesh, until: float)
         await asyncio.sleep(5.0)
 
 
-async def _inject_without_leader(played: TwoNodeMesh, _load: Load, _chance: random.Random) -> str:
+async def _inject_without_leader(played: TwoNodeMesh, _load: SoakLoad, _chance: random.Random) -> str:
     return await by_operator.without_leader(played)
 
 
@@ -117,7 +117,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         report = asyncio.run(soak(arguments.minutes, arguments.rate, arguments.seed, folder, arguments.log))
     sys.stdout.write(report.text())
-    sys.exit(0 if report.kept else 1)
+    sys.exit(0 if report.passed else 1)
 
 
 if __name__ == "__main__":

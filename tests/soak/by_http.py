@@ -11,7 +11,7 @@ import httpx2
 
 from poise.contracts import Epoch, Fault
 from tests.soak.injection import UnexpectedError
-from tests.soak.load import Load
+from tests.soak.load import SoakLoad
 
 SLOW_CLIENTS: Final = 20
 SLOW_FOR: Final = 40.0
@@ -24,7 +24,7 @@ PATTERNS: Final = {
 }
 
 
-async def oversized_documents(load: Load, chance: random.Random) -> str:
+async def oversized_documents(load: SoakLoad, chance: random.Random) -> str:
     """Ingest two documents of one sentence and 790,000 spaces and ask about them; or one that is too large."""
     if chance.random() < 0.3:
         response = await load.http.post("/v1/documents", json={"id": "large", "text": "x" * 4_000_000})
@@ -39,7 +39,7 @@ async def oversized_documents(load: Load, chance: random.Random) -> str:
     return await _answered(load, ask, headers)
 
 
-async def slow_pattern(load: Load, chance: random.Random) -> str:
+async def slow_pattern(load: SoakLoad, chance: random.Random) -> str:
     """Ingest a text that is slow for backtracking patterns, then send an ask that finds it."""
     name = chance.choice(sorted(PATTERNS))
     document = {"id": f"slow-{name}", "text": f"The keel is long.\n\n{PATTERNS[name]}", "format": "markdown"}
@@ -50,13 +50,13 @@ async def slow_pattern(load: Load, chance: random.Random) -> str:
     return f"{name}: {await _answered(load, {'question': 'How long is the keel?', 'cache': 'no-store'}, headers)}"
 
 
-async def slow_language(load: Load, _: random.Random) -> str:
+async def slow_language(load: SoakLoad, _: random.Random) -> str:
     """Ask with an `Accept-Language` of 60 kB, on which a backtracking pattern spends a minute."""
     headers = {"accept-language": "a" * 60_000 + "!"}
     return await _answered(load, {"question": "How does a lighthouse warn ships?"}, headers)
 
 
-async def epoch_beyond_the_end(load: Load, chance: random.Random) -> str:
+async def epoch_beyond_the_end(load: SoakLoad, chance: random.Random) -> str:
     """Ask for an epoch that cannot exist, with a long deadline: refused at once, and no slot is held."""
     answer = await load.http.post("/v1/ask", json={"question": "How does a lighthouse warn ships?"})
     if answer.status_code != httpx2.codes.OK or "epoch" not in answer.json():
@@ -70,7 +70,7 @@ async def epoch_beyond_the_end(load: Load, chance: random.Random) -> str:
     return f"{', '.join(sorted(results))} after {time.monotonic() - began:.1f} s"
 
 
-async def number_in_a_request(load: Load, chance: random.Random) -> str:
+async def number_in_a_request(load: SoakLoad, chance: random.Random) -> str:
     """Send a number of any size in a header or a field of an HTTP request: refused, never a 5xx of a bug."""
     number = chance.choice(HUGE)
     run = "01a20cfa-40a1-77dd-97d6-7967402ebec2"
@@ -89,7 +89,7 @@ async def number_in_a_request(load: Load, chance: random.Random) -> str:
     return _refused(response, 400, 404, 413, 422, 429, 503, 504)
 
 
-async def slow_clients(load: Load, chance: random.Random) -> str:
+async def slow_clients(load: SoakLoad, chance: random.Random) -> str:
     """Connect clients that send single bytes of their head or body forever: they are disconnected."""
     head = b"POST /v1/documents HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     if chance.random() < 0.5:
@@ -100,7 +100,7 @@ async def slow_clients(load: Load, chance: random.Random) -> str:
     return f"{SLOW_CLIENTS} disconnected"
 
 
-async def _is_disconnected(load: Load, head: bytes) -> bool:
+async def _is_disconnected(load: SoakLoad, head: bytes) -> bool:
     """Return whether the gateway ended the connection of a slow client."""
     url = urlsplit(load.mesh.gateway_url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -122,7 +122,7 @@ async def _is_disconnected(load: Load, head: bytes) -> bool:
         writer.close()
 
 
-async def _answered(load: Load, ask: dict[str, str], headers: dict[str, str]) -> str:
+async def _answered(load: SoakLoad, ask: dict[str, str], headers: dict[str, str]) -> str:
     response = await load.http.post("/v1/ask", json=ask, headers=headers)
     if response.status_code == httpx2.codes.OK:
         return f"answered {response.json()['rung']}"

@@ -18,7 +18,7 @@ from poise.errors import FaultError, TransportError
 from tests.soak.by_http import HUGE
 from tests.soak.injection import UnexpectedError
 from tests.soak.large_replies import Enlarge
-from tests.soak.load import FORGED, Load
+from tests.soak.load import FORGED, SoakLoad
 
 WITHIN: Final = 45.0
 NUMBERS: Final = (
@@ -37,13 +37,13 @@ TRANSACTION_TIMEOUT: Final = 15_000
 Headers = list[tuple[str, bytes]]
 
 
-async def number_in_a_header(load: Load, chance: random.Random) -> str:
+async def number_in_a_header(load: SoakLoad, chance: random.Random) -> str:
     """Send a number of any size in a header of an ask: it gets an answer or a fault."""
     name, number = chance.choice(NUMBERS), chance.choice(HUGE)
     return f"{name}: {await _ask(load, [(name, number.encode())])}"
 
 
-async def number_in_a_record(load: Load, chance: random.Random) -> str:
+async def number_in_a_record(load: SoakLoad, chance: random.Random) -> str:
     """Write a number of any size in a field that every worker reads; the load shows that no worker ends."""
     number = chance.choice(HUGE)
     body, topic = chance.choice(
@@ -53,11 +53,11 @@ async def number_in_a_record(load: Load, chance: random.Random) -> str:
             (f'{{"name": "answer", "version": {number}, "weights": {{"default": 1}}}}', POLICY),
         )
     )
-    await load.mesh.outsider.send_and_wait(topic.name, body.encode(), key=b"r")
+    await load.mesh.plain_client.send_and_wait(topic.name, body.encode(), key=b"r")
     return f"written to {topic.name}"
 
 
-async def forged_reply(load: Load, chance: random.Random) -> str:
+async def forged_reply(load: SoakLoad, chance: random.Random) -> str:
     """Write replies and stream events with guessed correlation ids to every partition of `poise.replies`."""
     instance = chance.choice(load.mesh.workers).name
     answer = json.dumps({"run_id": "r", "text": FORGED, "rung": "primary"}).encode()
@@ -66,13 +66,13 @@ async def forged_reply(load: Load, chance: random.Random) -> str:
         for number in range(20):
             id_ = f"{instance}.{chance.getrandbits(32):08x}.{number}".encode()
             headers: Headers = [("correlation_id", id_), ("poise-kind", b"answer/1")]
-            await load.mesh.outsider.send(REPLIES.name, answer, headers=headers, partition=partition)
+            await load.mesh.plain_client.send(REPLIES.name, answer, headers=headers, partition=partition)
             headers = [("correlation_id", id_), ("poise-kind", b"delta/1"), ("poise-stream", b"s"), ("poise-seq", b"0")]
-            await load.mesh.outsider.send(REPLIES.name, deltas, headers=headers, partition=partition)
+            await load.mesh.plain_client.send(REPLIES.name, deltas, headers=headers, partition=partition)
     return f"{REPLIES.partitions * 40} records"
 
 
-async def forged_stream(load: Load, chance: random.Random) -> str:
+async def forged_stream(load: SoakLoad, chance: random.Random) -> str:
     """Send an ask that names the stream address of another client: refused."""
     worker = chance.choice(load.mesh.workers).name
     victim = f"poise.replies/{chance.randrange(REPLIES.partitions)}/{worker}.{uuid4().hex}"
@@ -82,14 +82,14 @@ async def forged_stream(load: Load, chance: random.Random) -> str:
     return result
 
 
-async def codec(load: Load, chance: random.Random) -> str:
+async def codec(load: SoakLoad, chance: random.Random) -> str:
     """Send an ask in a compressed batch."""
     name = chance.choice(CODECS)
     async with AIOKafkaProducer(bootstrap_servers=load.mesh.bootstrap, compression_type=name) as producer:
         return f"{name}: {await _ask(load, [], producer)}"
 
 
-async def undecodable_batch(load: Load, chance: random.Random) -> str:
+async def undecodable_batch(load: SoakLoad, chance: random.Random) -> str:
     """Write a batch that the broker accepts and no client can decode; an ask behind it gets an answer or a fault."""
     name, topic = chance.choice(sorted(DAMAGED)), chance.choice(UNDECODABLE)
     async with raw_producer(load.mesh.bootstrap) as producer:
@@ -97,7 +97,7 @@ async def undecodable_batch(load: Load, chance: random.Random) -> str:
     return f"{name} on {topic.name}: {await _ask(load, [], partition=0)}"
 
 
-async def open_transaction(load: Load, _: random.Random) -> str:
+async def open_transaction(load: SoakLoad, _: random.Random) -> str:
     """Open a transaction on the ask topic and leave it; an ask behind it gets its fault at its deadline."""
     producer = AIOKafkaProducer(
         bootstrap_servers=load.mesh.bootstrap,
@@ -120,7 +120,7 @@ async def open_transaction(load: Load, _: random.Random) -> str:
     return result
 
 
-async def large_reply(load: Load, _: random.Random) -> str:
+async def large_reply(load: SoakLoad, _: random.Random) -> str:
     """Request replies of 3 MB of a custom tier after a small one: a fault each, and small ones arrive as before."""
     results = []
     for size in (10, 3_000_000, 3_000_000, 3_000_000, 10):
@@ -135,7 +135,7 @@ async def large_reply(load: Load, _: random.Random) -> str:
 
 
 async def _ask(
-    load: Load, headers: Headers, producer: AIOKafkaProducer | None = None, partition: int | None = None
+    load: SoakLoad, headers: Headers, producer: AIOKafkaProducer | None = None, partition: int | None = None
 ) -> str:
     """Send a raw ask; return the rung of its answer or the type of its fault."""
     id_ = uuid4().bytes
@@ -143,7 +143,7 @@ async def _ask(
     waiting = asyncio.create_task(load.replies.wait(id_, WITHIN))
     body = b'{"question": "How does a lighthouse warn ships?"}'
     try:
-        await (producer or load.mesh.outsider).send_and_wait(
+        await (producer or load.mesh.plain_client).send_and_wait(
             ASK_INTERACTIVE.name, body, headers=[*reply_to, *headers], partition=partition
         )
     except KafkaError as error:

@@ -23,7 +23,7 @@ from poise.contracts.topics import (
 )
 from poise.errors import FaultError, SetupError, UnavailableError
 from tests.soak.injection import UnexpectedError
-from tests.soak.load import Load
+from tests.soak.load import SoakLoad
 
 RECREATED: Final = (
     *(ASK_INTERACTIVE, RETRIEVAL_INTERACTIVE, INFERENCE_BATCH, CANCEL, POLICY, VERSIONS, REPLIES, RECORDS, FEEDBACK),
@@ -38,7 +38,7 @@ AWAY_FOR: Final = 70.0
 _one_at_a_time = asyncio.Lock()
 
 
-async def topic_recreated(load: Load, chance: random.Random) -> str:
+async def topic_recreated(load: SoakLoad, chance: random.Random) -> str:
     """Delete and recreate a topic: an ask is answered. Documents that it had are ingested again, and found."""
     async with _one_at_a_time:
         topic = chance.choice(RECREATED)
@@ -72,7 +72,7 @@ async def _ingest(mesh: TwoNodeMesh) -> None:
         raise UnexpectedError(f"documents cannot be found {READY_WITHIN:.0f} s later") from error
 
 
-async def _until_answered(load: Load) -> None:
+async def _until_answered(load: SoakLoad) -> None:
     """Ask until an ask is answered; some asks go to a partition without a leader."""
     try:
         async with asyncio.timeout(READY_WITHIN):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.soak.load import Load
+from tests.soak.load import SoakLoad
 
 INJECTION_TIMEOUT: Final = 150.0
 """Seconds after which an injection has failed."""
@@ -19,7 +19,7 @@ class UnexpectedError(Exception):
     """The mesh broke a promise."""
 
 
-Inject = Callable[[Load, random.Random], Awaitable[str]]
+Inject = Callable[[SoakLoad, random.Random], Awaitable[str]]
 """Performs the injection, waits for its effect and returns a short description of the result.
 
 Raises:
@@ -50,7 +50,7 @@ class Injector:
         log: A file that gets a line of JSON for each injection.
     """
 
-    load: Load
+    load: SoakLoad
     kinds: Mapping[str, Inject]
     seed: int
     log: Path

@@ -120,7 +120,7 @@ Asking = Callable[[AskOutcome, str], Awaitable[None]]
 
 
 @dataclass
-class Load:
+class SoakLoad:
     """The callers and the history of their asks."""
 
     mesh: TwoNodeMesh
@@ -204,7 +204,7 @@ class Load:
         waiting = asyncio.create_task(self.replies.wait(correlation_id, SENT_WITHIN + DEADLINE + SLACK))
         body = json.dumps({"question": question}).encode()
         try:
-            await self.mesh.outsider.send_and_wait(ASK_INTERACTIVE.name, body, headers=headers)
+            await self.mesh.plain_client.send_and_wait(ASK_INTERACTIVE.name, body, headers=headers)
             request.accept()
         except KafkaError as error:
             request.end(f"not taken: {type(error).__name__}")

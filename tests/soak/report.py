@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.soak.injection import Injection
-from tests.soak.load import Load
+from tests.soak.load import SoakLoad
 from tests.soak.memory import Memory, is_flat
 
 SHOWN: Final = 6
@@ -20,7 +20,7 @@ class Report:
     seed: int
     time: tuple[float, float]
     """Start and end, unix seconds."""
-    load: Load
+    load: SoakLoad
     injections: Sequence[Injection]
     readiness: Mapping[str, bool]
     deaths: Mapping[str, int]
@@ -49,7 +49,7 @@ class Report:
         ]
 
     @property
-    def kept(self) -> bool:
+    def passed(self) -> bool:
         """Return whether every promise was kept."""
         return not self.broken
 
@@ -78,7 +78,7 @@ class Report:
         lines += ["", "memory, early → late: " + ", ".join(f"{n} {a:.0f} → {b:.0f} MB" for n, (a, b) in growth.items())]
         lines += [
             "",
-            "every promise was kept" if self.kept else "NOT KEPT:",
+            "every promise was kept" if self.passed else "NOT KEPT:",
             *(f"  {promise}" for promise in self.broken[:40]),
         ]
         return "\n".join(lines) + "\n"

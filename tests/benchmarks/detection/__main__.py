@@ -19,7 +19,15 @@ from rich.table import Table
 
 from poise.contracts.policy import Limits
 from tests.benchmarks import command, report
-from tests.benchmarks.detection.measure import PATIENCE, RULES, Case, FalseAlarmCount, alarms, noticed, quartiles
+from tests.benchmarks.detection.measure import (
+    PATIENCE,
+    RULES,
+    DetectionCase,
+    FalseAlarmCount,
+    alarms,
+    noticed,
+    quartiles,
+)
 from tests.benchmarks.detection.scored import Steering, labels, measured
 from tests.benchmarks.detection.traffic import KINDS
 from tests.benchmarks.report import number
@@ -73,7 +81,9 @@ def delays(pool: Pool, steerings: Sequence[Steering], arguments: argparse.Namesp
     """Return the detection delay of each rule."""
     rows: Rows = []
     for steering, good, share, kind in product(steerings, (0, GOOD), SHARES, RULES):
-        cases = [Case(kind, steering, share, seed, QUIET, good=good) for seed in range(1, seeds(arguments) + 1)]
+        cases = [
+            DetectionCase(kind, steering, share, seed, QUIET, good=good) for seed in range(1, seeds(arguments) + 1)
+        ]
         low, median, high = quartiles(pool.map(noticed, cases, chunksize=1))
         when = f"after {good:,} good ones" if good else "from the start"
         rows.append([steering.name, kind, f"{share:.0%}", when, count(median), f"{count(low)} – {count(high)}"])
@@ -89,7 +99,7 @@ def false_alarms(pool: Pool, arguments: argparse.Namespace) -> Rows:
     """Return the false alarms of each rule on the same answers without a change."""
     answers = STRETCH // (10 if arguments.quick else 1)
     return [
-        [kind, *quiet(pool, Case(kind, labels(), share, 0, QUIET, answers=answers))[1:]]
+        [kind, *quiet(pool, DetectionCase(kind, labels(), share, 0, QUIET, answers=answers))[1:]]
         for share in SHARES
         for kind in RULES
     ]
@@ -99,17 +109,19 @@ def calibration(pool: Pool, arguments: argparse.Namespace) -> Rows:
     """Return the false alarms of Poise's detectors, to compare with the setting, for each kind of traffic."""
     small, large = (20_000, 30_000) if arguments.quick else (100_000, STRETCH)
     return [
-        quiet(pool, Case("ours", labels(), share, 0, setting, answers=stretch, traffic=traffic))
+        quiet(pool, DetectionCase("ours", labels(), share, 0, setting, answers=stretch, traffic=traffic))
         for setting, stretch in ((LOWER, small), (QUIET, large))
         for traffic in KINDS
         for share in (SHARES if traffic != "moving weights" else (0.0,))
     ]
 
 
-def quiet(pool: Pool, case: Case) -> list[str]:
+def quiet(pool: Pool, case: DetectionCase) -> list[str]:
     """Return one row of the table of false alarms."""
     cases = [
-        Case(case.kind, case.steering, case.share, seed, case.quiet, answers=case.answers, traffic=case.traffic)
+        DetectionCase(
+            case.kind, case.steering, case.share, seed, case.quiet, answers=case.answers, traffic=case.traffic
+        )
         for seed in range(1, STRETCHES + 1)
     ]
     found = FalseAlarmCount(case.answers * len(cases), sum(pool.map(alarms, cases, chunksize=1)))

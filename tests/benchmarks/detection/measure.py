@@ -17,7 +17,7 @@ PATIENCE: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class DetectionCase:
     """One measurement of one rule with one seed."""
 
     kind: Kind
@@ -45,7 +45,7 @@ class Case:
         return made[self.kind]()
 
 
-def noticed(case: Case) -> int:
+def noticed(case: DetectionCase) -> int:
     """Return the canary's answers from its change until an alarm for it; earlier alarms are false."""
     rule = case.rule()
     traffic = Traffic(lambda _: case.share, good=case.good, scored=case.steering.scored)
@@ -58,7 +58,7 @@ def noticed(case: Case) -> int:
     return since
 
 
-def alarms(case: Case) -> int:
+def alarms(case: DetectionCase) -> int:
     """Return the number of false alarms in a sequence without a change."""
     rule = case.rule()
     kind = KINDS[case.traffic](case.share)

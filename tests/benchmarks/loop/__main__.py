@@ -84,7 +84,7 @@ async def measured(scenario: str, plan: MeasurementPlan, console: Console) -> Sc
                         if on is not (name == ON):
                             await (stack.stop_part if on else stack.start_part)(WORKER)
                             on = not on
-                        times = await asked(poise, topics, WARM_UP + plan.scaled(ASKS), SCENARIOS[scenario])
+                        times = await ask_latencies(poise, topics, WARM_UP + plan.scaled(ASKS), SCENARIOS[scenario])
                         add(found, name, times[WARM_UP:])
                         console.print(
                             f"[dim]{repetition + 1}: {name}: p50 {percentile(times[WARM_UP:], 0.5):.2f} ms[/]"
@@ -119,7 +119,7 @@ def question(topics: list[str], number: int) -> str:
     return f"What does the reference say about {topics[number % len(topics)]}, asked {number}?"
 
 
-async def asked(poise: Poise, topics: list[str], number: int, pause: float) -> list[float]:
+async def ask_latencies(poise: Poise, topics: list[str], number: int, pause: float) -> list[float]:
     """Ask one question after another and return the milliseconds of each."""
     times = list[float]()
     for place in range(number):

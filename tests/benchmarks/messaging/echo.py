@@ -32,8 +32,8 @@ async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult
             topic = await environment.topic(name)
             job = Job(name, environment.bootstrap, topic, topic, expect=1 << 60, work="echo")
             async with environment.worker(job), client(environment.bootstrap, topic) as ask:
-                await asked(ask, WARM)
-                latencies = await asked(ask, SECONDS * plan.scale)
+                await open_loop_latencies(ask, WARM)
+                latencies = await open_loop_latencies(ask, SECONDS * plan.scale)
             for label, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
                 found.add(f"{label} ms", name, percentile(latencies, share) * 1_000)
     return ScenarioResult(
@@ -47,7 +47,7 @@ async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult
     )
 
 
-async def asked(ask: Ask, seconds: float) -> list[float]:
+async def open_loop_latencies(ask: Ask, seconds: float) -> list[float]:
     """Send requests open-loop and return the seconds from each scheduled time to its reply."""
     latencies: list[float] = []
 

@@ -17,7 +17,7 @@ from poise.scoring.quality import LEXICAL, SEMANTIC
 from tests.benchmarks.scores import cost, measured, semantic
 from tests.benchmarks.scores.edits import GOOD, edited
 from tests.benchmarks.scores.fit import EDITS_COUNT, TrainingExample, fit, held_out, qualities, training_examples
-from tests.benchmarks.scores.labeled import Case, asked, judged, scored
+from tests.benchmarks.scores.labeled import LabeledAnswer, cases_of_prompt, judged, scored
 from tests.benchmarks.scores.plot import reliability_svg
 from tests.benchmarks.scores.separation import Judgment, auc, calibration_error, reliability, separation
 
@@ -25,7 +25,7 @@ SCORES: Final = ("quality", "raw_groundedness", "raw_relevance")
 FLAGS: Final = ("empty", "degenerate", "truncated", "refused")
 MIXES: Final = ("production", "closed book")
 
-Set = tuple[Sequence[Case], Sequence[dict[str, float]]]
+Set = tuple[Sequence[LabeledAnswer], Sequence[dict[str, float]]]
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def separations(sets: dict[str, Set], plots: Path | None) -> list[str]:
             if plots is not None:
                 plots.mkdir(parents=True, exist_ok=True)
                 (plots / f"{name}-{score}.svg").write_text(reliability_svg(f"{score}, {name}", bins))
-    parts: dict[str, Callable[[Case], bool]] = {
+    parts: dict[str, Callable[[LabeledAnswer], bool]] = {
         "written with passages": lambda case: case.with_passages,
         "without those in doubt": lambda case: not case.doubtful,
     }
@@ -95,7 +95,7 @@ def mixes() -> list[str]:
     tables = []
     print("\nquality of what one question after another brings")
     for name in MIXES:
-        cases = asked(name)
+        cases = cases_of_prompt(name)
         said = [Judgment(c.ask, v["quality"], c.right) for c, v in zip(cases, scored(cases), strict=True)]
         found = measured.of_mix(said)
         print(
@@ -116,7 +116,7 @@ def flags(sets: dict[str, Set]) -> None:
             print(f"  {name:6}{flag:12}{sum(right) / len(right):5.2f} {sum(wrong) / len(wrong):5.2f}")
 
 
-def by_edit(cases: Sequence[Case], values: Sequence[dict[str, float]]) -> None:
+def by_edit(cases: Sequence[LabeledAnswer], values: Sequence[dict[str, float]]) -> None:
     """Print the AUC of each score for each edit, against right sentences and against paraphrases."""
     print("\nAUC by edit, against the reference's sentences / against other words")
     print(f"  {'':18}" + "".join(f"{score:>18}" for score in SCORES))

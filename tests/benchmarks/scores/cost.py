@@ -19,13 +19,13 @@ from poise.scoring import (
     relevance,
 )
 from poise_services.evaluation import run_scores
-from tests.benchmarks.scores.labeled import Case, passages, record
+from tests.benchmarks.scores.labeled import LabeledAnswer, passages, record
 
 TIMES: Final = 3
 """Number of measurements; the minimum counts, as other load only adds time."""
 
 
-def show(first: Sequence[Case], then: Sequence[Case]) -> None:
+def show(first: Sequence[LabeledAnswer], then: Sequence[LabeledAnswer]) -> None:
     """Print the cost in µs of CPU.
 
     Args:
@@ -35,7 +35,7 @@ def show(first: Sequence[Case], then: Sequence[Case]) -> None:
     print("\ncost, µs of CPU for each run of 6 passages")
     evidences = {case.ask: Evidence(passages()[case.ask]) for case in first}
     supported = Groundedness(0.9, (), ())
-    of_each: dict[str, Callable[[Case], object]] = {
+    of_each: dict[str, Callable[[LabeledAnswer], object]] = {
         "evidence, passages seen before": lambda case: Evidence(passages()[case.ask]),
         "groundedness": lambda case: groundedness(case.text, evidences[case.ask], question=case.ask),
         "relevance": lambda case: relevance(case.text, evidences[case.ask], case.ask),
@@ -68,12 +68,12 @@ def show(first: Sequence[Case], then: Sequence[Case]) -> None:
         print(f"  {name:40}{took:8.0f}  {1e6 / took:8,.0f} runs/s of one core, reading the record included")
 
 
-def _run(case: Case) -> bytes:
+def _run(case: LabeledAnswer) -> bytes:
     answer = Answer(run_id="run", text=case.text.strip(), rung="primary", variant="small")
     return record(case).model_copy(update={"answer": answer}).model_dump_json().encode()
 
 
-def _each(work: Callable[[Case], object] | Callable[[bytes], object], some: Iterable[object]) -> float:
+def _each(work: Callable[[LabeledAnswer], object] | Callable[[bytes], object], some: Iterable[object]) -> float:
     began, count = time.thread_time(), 0
     for one in some:
         work(one)  # type: ignore[arg-type]  # each is given what it takes

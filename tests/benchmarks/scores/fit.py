@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from poise.scoring import Embed, Evidence, compare_by_meaning, groundedness, quality_features, relevance
 from poise.scoring.quality import LEXICAL, Coefficients, Features
-from tests.benchmarks.scores.labeled import Case, passages
+from tests.benchmarks.scores.labeled import LabeledAnswer, passages
 
 RIDGE: Final = 1.0
 """The penalty on squared coefficients, which limits those based on few answers (Hoerl and Kennard, 1970)."""
@@ -29,19 +29,19 @@ Floats = NDArray[np.float64]
 class TrainingExample:
     """An answer to fit on, with its weight."""
 
-    case: Case
+    case: LabeledAnswer
     found: Features
     counts: float = 1.0
 
 
 def training_examples(
-    cases: Sequence[Case], values: Sequence[dict[str, float]], counts: float, embed: Embed | None
+    cases: Sequence[LabeledAnswer], values: Sequence[dict[str, float]], counts: float, embed: Embed | None
 ) -> list[TrainingExample]:
     """Return the usable answers with their features; without `embed`, those of a lexical fit."""
     return [TrainingExample(cases[at], features_of(cases[at], embed), counts) for at in usable(values)]
 
 
-def features_of(case: Case, embed: Embed | None) -> Features:
+def features_of(case: LabeledAnswer, embed: Embed | None) -> Features:
     """Return the features from which evaluation estimates quality."""
     text, evidence = case.text.strip(), _evidence(case.ask)
     return quality_features(
@@ -89,7 +89,7 @@ def held_out(examples: Sequence[TrainingExample], like: Coefficients = LEXICAL) 
 
 
 def qualities(
-    cases: Sequence[Case],
+    cases: Sequence[LabeledAnswer],
     values: Sequence[dict[str, float]],
     of: Callable[[str], Coefficients],
     embed: Embed | None = None,

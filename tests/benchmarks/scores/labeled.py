@@ -22,7 +22,7 @@ WITHOUT: Final = ("closed book", "empty text")
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class LabeledAnswer:
     """One answer and its label."""
 
     ask: str
@@ -41,10 +41,10 @@ class Case:
         return not self.prompts or any(prompt not in WITHOUT for prompt in self.prompts)
 
 
-def judged() -> list[Case]:
+def judged() -> list[LabeledAnswer]:
     """Return the labeled answers of the small model, each text to a question once."""
     return [
-        Case(
+        LabeledAnswer(
             ask=line["ask"],
             text=line["text"],
             right=line["right"],
@@ -57,7 +57,7 @@ def judged() -> list[Case]:
     ]
 
 
-def asked(prompt: str) -> list[Case]:
+def cases_of_prompt(prompt: str) -> list[LabeledAnswer]:
     """Return the answers to one prompt, one for each question."""
     return [case for case in judged() if prompt in case.prompts]
 
@@ -89,7 +89,7 @@ def digest(found: Iterable[tuple[Passage, ...]]) -> str:
     return hashlib.sha256("\x00".join(one.text for some in found for one in some).encode()).hexdigest()[:16]
 
 
-def record(case: Case) -> RunRecord:
+def record(case: LabeledAnswer) -> RunRecord:
     """Return the record of a run with this answer."""
     draw = Draw(
         variant="small", probability=1.0, policy="answer", policy_version=1, raw=case.text, finish_reason=case.finish
@@ -106,6 +106,6 @@ def record(case: Case) -> RunRecord:
     )
 
 
-def scored(cases: Iterable[Case]) -> list[dict[str, float]]:
+def scored(cases: Iterable[LabeledAnswer]) -> list[dict[str, float]]:
     """Return the scores of evaluation for each answer."""
     return [score_run(record(case)).values for case in cases]

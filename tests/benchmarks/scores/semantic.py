@@ -18,7 +18,7 @@ from poise.scoring.tokenization import sentences
 from poise_services.evaluation.run_scores import score_run
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
 from tests.benchmarks.scores.fit import EDITS_COUNT, held_out, qualities, training_examples
-from tests.benchmarks.scores.labeled import Case, passages, record, scored
+from tests.benchmarks.scores.labeled import LabeledAnswer, passages, record, scored
 from tests.benchmarks.scores.separation import Judgment, auc, calibration_error, reliability, separation
 
 MEASURES: Final[Mapping[str, Coefficients]] = {
@@ -29,7 +29,7 @@ MEASURES: Final[Mapping[str, Coefficients]] = {
 """Only which coefficients are 0 matters: the others are fitted again."""
 EDITS: Final = ("another's answer", "changed number", "negated", "invented name")
 
-Set = tuple[Sequence[Case], Sequence[dict[str, float]]]
+Set = tuple[Sequence[LabeledAnswer], Sequence[dict[str, float]]]
 Rows = dict[str, dict[str, str]]
 
 
@@ -54,7 +54,7 @@ def show(sets: Mapping[str, Set], embed: Embed) -> None:
     _cost(first, [case for case in answers if case not in first])
 
 
-def _real(rows: Rows, name: str, cases: Sequence[Case], found: Sequence[float]) -> None:
+def _real(rows: Rows, name: str, cases: Sequence[LabeledAnswer], found: Sequence[float]) -> None:
     said = [Judgment(case.ask, at, case.right) for case, at in zip(cases, found, strict=True)]
     result, bins = separation(said), reliability(said)
     rows["the model's answers: AUC"][name] = f"{result.auc:.3f} ({result.low:.2f}–{result.high:.2f})"
@@ -76,14 +76,14 @@ def _edits(rows: Rows, name: str, of: Mapping[str, list[float]], of_own: Mapping
         rows[f"mean: {kind}"][name] = f"{fmean(of[kind]):.2f}"
 
 
-def _by_kind(cases: Sequence[Case], found: Sequence[float]) -> Mapping[str, list[float]]:
+def _by_kind(cases: Sequence[LabeledAnswer], found: Sequence[float]) -> Mapping[str, list[float]]:
     of = defaultdict[str, list[float]](list)
     for case, quality in zip(cases, found, strict=True):
         of["good" if case.kind in GOOD else case.kind].append(quality)
     return of
 
 
-def _cost(first: Sequence[Case], then: Sequence[Case]) -> None:
+def _cost(first: Sequence[LabeledAnswer], then: Sequence[LabeledAnswer]) -> None:
     """Print the ms of CPU to score a run with semantic comparison.
 
     Args:

@@ -38,7 +38,7 @@ Sample = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
+class StepScenario:
     """A scenario."""
 
     about: str
@@ -100,13 +100,13 @@ async def empty(subject: RunningContestant, plan: MeasurementPlan) -> Sample:
 
 
 SCENARIOS: Final = {
-    "sequential": Scenario(
+    "sequential": StepScenario(
         f"One workflow: {SEQUENTIAL} steps one after another that do nothing and return {SIZE} bytes; timed inside it.",
         sequential,
         ("p50 ms", "p99 ms", "CPU µs/step, worker", "CPU µs/step, servers"),
         ("p50 ms", "p99 ms"),
     ),
-    "concurrent": Scenario(
+    "concurrent": StepScenario(
         f"{AT_ONCE} workflows at once in one worker process, {EACH} such steps each.",
         concurrent,
         (
@@ -118,7 +118,7 @@ SCENARIOS: Final = {
         ),
         ("steps/s", f"p50 ms, {AT_ONCE} at once", f"p99 ms, {AT_ONCE} at once"),
     ),
-    "empty": Scenario(
+    "empty": StepScenario(
         "A workflow's own begin and end, as whoever began it sees them: DBOS' begins in its own process, Restate's "
         "comes by HTTP, Poise's through Kafka, and its answer too. Not like with like, so without an aim.",
         empty,

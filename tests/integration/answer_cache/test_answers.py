@@ -8,7 +8,7 @@ from random import Random
 from uuid import uuid4
 
 import pytest
-from cache_kit import Model, cached_mesh, settings_of
+from cache_kit import FirstSentenceModel, cache_settings, cached_mesh
 from scripted_run import ScriptedRun
 
 from poise.contracts import Answer, Ask, Delta, RunRecord
@@ -37,7 +37,7 @@ def question(name: str) -> str:
 
 
 async def test_a_repeated_ask_is_answered_from_the_cache(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         first = await reader.ask(question(name))
@@ -54,7 +54,7 @@ async def test_a_repeated_ask_is_answered_from_the_cache(mesh_settings: MeshSett
 
 
 async def test_a_changed_document_makes_the_answer_stale_at_once(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
@@ -66,7 +66,7 @@ async def test_a_changed_document_makes_the_answer_stale_at_once(mesh_settings: 
 
 
 async def test_a_deleted_document_makes_the_answer_stale(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
@@ -77,7 +77,7 @@ async def test_a_deleted_document_makes_the_answer_stale(mesh_settings: MeshSett
 
 
 async def test_ingesting_a_document_unchanged_changes_nothing(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
@@ -89,16 +89,16 @@ async def test_ingesting_a_document_unchanged_changes_nothing(mesh_settings: Mes
 
 
 async def test_a_stale_answer_is_sent_marked_and_refreshed(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model, stale_while_revalidate=60.0) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
         await reader.say(name, sentence(name, "Bruno Falk"))
-        model.go_on.clear()
+        model.release.clear()
         stale = await asyncio.gather(*(reader.ask(question(name)) for _ in range(5)))
         assert {(answer.text, answer.rung, answer.cached) for answer in stale} == {(sentence(name), "stale", True)}
         assert all(f"The book of {name} has changed" in (answer.reason or "") for answer in stale)
-        model.go_on.set()
+        model.release.set()
         async with asyncio.timeout(20):
             while (answer := await reader.ask(question(name))).rung == "stale":  # noqa: ASYNC110 - another run makes it
                 await asyncio.sleep(0.05)
@@ -107,7 +107,7 @@ async def test_a_stale_answer_is_sent_marked_and_refreshed(mesh_settings: MeshSe
 
 
 async def test_a_stale_answer_is_sent_while_the_model_is_down(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
@@ -122,7 +122,7 @@ async def test_a_stale_answer_is_sent_while_the_model_is_down(mesh_settings: Mes
 
 
 async def test_the_text_of_a_deleted_document_is_not_sent_even_marked(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model, stale_while_revalidate=60.0) as reader:
         await reader.say(f"other-{name}", f"Nobody knows the colour of the lamp of {name}.")
         await reader.say(name, sentence(name))
@@ -136,11 +136,11 @@ async def test_the_text_of_a_deleted_document_is_not_sent_even_marked(mesh_setti
 
 
 async def test_a_replayed_decision_is_marked_after_a_change(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
-        settings = settings_of()
+        settings = cache_settings()
         async with follow_versions(reader.mesh, settings) as versions:
             assert versions is not None
             workflow = AnswersFromCache(settings, AnswerCache(reader.mesh, settings, versions))
@@ -165,7 +165,7 @@ class AnswersFromCache(AnswerWorkflow):
 
 
 async def test_a_stale_answer_is_not_sent_after_stale_if_error(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model, stale_if_error=0.0) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
@@ -176,7 +176,7 @@ async def test_a_stale_answer_is_not_sent_after_stale_if_error(mesh_settings: Me
 
 
 async def test_a_thousand_asks_to_two_workers_cost_one_inference(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model, workers=2) as reader:
         await reader.say(name, sentence(name))
         answers = await asyncio.gather(*(reader.ask(question(name), within=60) for _ in range(1_000)))
@@ -189,14 +189,14 @@ async def test_a_thousand_asks_to_two_workers_cost_one_inference(mesh_settings: 
 
 
 async def test_concurrent_asks_share_an_answer_that_is_not_stored(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model(gone=True)
+    model = FirstSentenceModel(gone=True)
     async with cached_mesh(mesh_settings, model, workers=2) as reader:
         await reader.say(name, sentence(name))
-        model.go_on.clear()
+        model.release.clear()
         asks = asyncio.gather(*(reader.ask(question(name), within=60) for _ in range(100)))
         await model.begun.wait()
         await asyncio.sleep(0)
-        model.go_on.set()
+        model.release.set()
         answers = await asks
         asked = len(model.asked)
         await reader.ask(question(name), within=6)
@@ -208,15 +208,15 @@ async def test_concurrent_asks_share_an_answer_that_is_not_stored(mesh_settings:
 async def test_an_ask_with_more_time_does_not_share_a_fallback_for_lack_of_time(
     mesh_settings: MeshSettings, name: str
 ) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
-        model.go_on.clear()
+        model.release.clear()
         hurried = asyncio.create_task(reader.ask(question(name), within=3))
         await model.begun.wait()
         patient = [asyncio.create_task(reader.ask(question(name), within=60)) for _ in range(3)]
         short = await hurried
-        model.go_on.set()
+        model.release.set()
         answers = await asyncio.gather(*patient)
     assert short.rung == "extractive"
     assert {(answer.text, answer.rung) for answer in answers} == {(sentence(name), "primary")}
@@ -224,27 +224,27 @@ async def test_an_ask_with_more_time_does_not_share_a_fallback_for_lack_of_time(
 
 
 async def test_no_cache_does_not_share_a_stale_fallback(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
         await reader.say(name, sentence(name, "Bruno Falk"))
         model.gone = True
         model.begun.clear()
-        model.go_on.clear()
+        model.release.clear()
         hurried = asyncio.create_task(reader.ask(question(name), within=3))
         await model.begun.wait()
         others = [asyncio.create_task(reader.ask(question(name), within=60)) for _ in range(5)]
         uncached = asyncio.create_task(reader.ask(question(name), within=60, cache="no-cache"))
         first = await hurried
-        model.go_on.set()  # now another ask computes, and started after all others
+        model.release.set()  # now another ask computes, and started after all others
         answers = await asyncio.gather(uncached, *others)
     assert first.rung == "stale"
     assert answers[0].rung == "extractive"
 
 
 async def test_opting_out_of_the_cache(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         assert not (await reader.ask(question(name), cache="no-store")).cached
@@ -256,7 +256,7 @@ async def test_opting_out_of_the_cache(mesh_settings: MeshSettings, name: str) -
 
 
 async def test_answers_are_cached_per_tenant(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
@@ -265,7 +265,7 @@ async def test_answers_are_cached_per_tenant(mesh_settings: MeshSettings, name: 
 
 
 async def test_the_least_recently_used_answers_are_evicted(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model, max_entries=2) as reader:
         await reader.say(name, sentence(name))
         questions = [f"{question(name)} {number}" for number in ("One?", "Two?", "Three?")]
@@ -282,21 +282,21 @@ async def test_the_least_recently_used_answers_are_evicted(mesh_settings: MeshSe
 
 
 async def test_without_redis_asks_in_one_worker_share(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     nowhere = mesh_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     async with cached_mesh(nowhere, model) as reader:
         await reader.say(name, sentence(name))
-        model.go_on.clear()
+        model.release.clear()
         asks = asyncio.gather(*(reader.ask(question(name)) for _ in range(50)))
         await model.begun.wait()
-        model.go_on.set()
+        model.release.set()
         answers = await asks
     assert {(answer.text, answer.rung) for answer in answers} == {(sentence(name), "primary")}
     assert len(model.asked) < 50
 
 
 async def test_a_cached_answer_is_streamed_at_once(mesh_settings: MeshSettings, name: str) -> None:
-    async with cached_mesh(mesh_settings, Model()) as reader:
+    async with cached_mesh(mesh_settings, FirstSentenceModel()) as reader:
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
         ask = Ask(question=question(name))
@@ -311,18 +311,18 @@ async def test_a_cached_answer_is_streamed_at_once(mesh_settings: MeshSettings, 
 
 
 async def test_a_purge_deletes_answers_and_refuses_those_in_production(mesh_settings: MeshSettings, name: str) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader, RedisClient(mesh_settings.redis_url) as cache:
         admin = AnswerStoreAdmin(cache)
         await reader.say(name, sentence(name))
         await reader.ask(question(name))
-        model.go_on.clear()
+        model.release.clear()
         model.begun.clear()
         working = asyncio.create_task(reader.ask(question(name), cache="no-cache"))
         await model.begun.wait()
         assert not await admin.purge(reader.tenant, document="another")
         assert len(await admin.purge(reader.tenant, document=name)) == 1
-        model.go_on.set()
+        model.release.set()
         await working
         assert (await admin.stats(reader.tenant)).entries == 0
         assert not (await reader.ask(question(name))).cached

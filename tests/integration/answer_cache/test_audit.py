@@ -4,8 +4,8 @@ import asyncio
 import random
 
 import pytest
-from cache_kit import Model, cached_mesh
-from integration_kit import another
+from cache_kit import FirstSentenceModel, cached_mesh
+from integration_kit import settings_for_another_process
 
 from poise.client import Poise
 from poise.settings import MeshSettings
@@ -26,11 +26,11 @@ async def test_no_answer_older_than_a_change_is_sent_unmarked(
     mesh_settings: MeshSettings, name: str, stale_while_revalidate: float
 ) -> None:
     chance = random.Random(name)
-    model = Model()
+    model = FirstSentenceModel()
     limits = {"stale_while_revalidate": stale_while_revalidate}
     async with (
         cached_mesh(mesh_settings, model, workers=2, **limits) as reader,
-        Poise(settings=another(mesh_settings)) as poise,
+        Poise(settings=settings_for_another_process(mesh_settings)) as poise,
     ):
         corpus = Corpus(poise, texts(name))
         reader.said |= corpus.texts.keys()

@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
-from cache_kit import Model, Reader, orchestrating, retrieving
+from cache_kit import CorpusClient, FirstSentenceModel, orchestrating, retrieving
 from integration_kit import serving
 
 from poise.contracts import Fetch, Fetched, Generate
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 async def test_an_answer_with_integrations_is_not_stored(mesh_settings: MeshSettings) -> None:
-    model, said = Model(), list[str]()
+    model, said = FirstSentenceModel(), list[str]()
 
     async def fetch(request: Fetch, _: Context) -> Fetched:
         if not said:
@@ -32,7 +32,7 @@ async def test_an_answer_with_integrations_is_not_stored(mesh_settings: MeshSett
             await stack.enter_async_context(serving(mesh_settings, tier))
         own = OrchestrationSettings(top_k=1, integrations=("almanac",))
         await stack.enter_async_context(orchestrating(mesh_settings, own))
-        reader = Reader(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
+        reader = CorpusClient(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
         name = f"lamp-{uuid4().hex[:8]}"
         epoch = await reader.say(name, "The lamp of Harrow Point burns whale oil.")
 

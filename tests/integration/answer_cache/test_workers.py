@@ -12,8 +12,8 @@ from typing import Never
 
 import httpx2
 import pytest
-from cache_kit import Model, Reader, cached_mesh, orchestrating, settings_of
-from integration_kit import another
+from cache_kit import CorpusClient, FirstSentenceModel, cache_settings, cached_mesh, orchestrating
+from integration_kit import settings_for_another_process
 
 from poise.contracts import Answer
 from poise.kafka.end_offsets import EndOffsets
@@ -63,20 +63,20 @@ async def test_asks_waiting_for_a_killed_worker_are_answered_by_another(
     mesh_settings: MeshSettings, name: str, tmp_path: Path
 ) -> None:
     """The killed worker leads; an ask waiting in the other worker takes over when its lease expires."""
-    model = Model()
+    model = FirstSentenceModel()
     short = mesh_settings.model_copy(update={"lease_ttl": 1.0})
     async with cached_mesh(short, model, workers=0) as reader:
         await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
-        model.go_on.clear()
+        model.release.clear()
         question = f"Who lit the lamp of {name}?"
         async with process(mesh_settings, tmp_path) as leads:
             asks = [asyncio.create_task(reader.ask(question, within=60))]
             await model.begun.wait()
-            async with orchestrating(another(short), settings_of()):
+            async with orchestrating(settings_for_another_process(short), cache_settings()):
                 asks += [asyncio.create_task(reader.ask(question, within=60)) for _ in range(20)]
                 leads.send_signal(signal.SIGKILL)
                 await leads.wait()
-                model.go_on.set()
+                model.release.set()
                 answers = await asyncio.gather(*asks)
                 counts = await AnswerStoreAdmin(reader.mesh.redis).stats(reader.tenant)
     assert {answer.rung for answer in answers} == {"primary"}
@@ -87,7 +87,7 @@ async def test_asks_waiting_for_a_killed_worker_are_answered_by_another(
 async def test_while_changes_are_unknown_no_cached_answer_is_sent_unmarked(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = Model()
+    model = FirstSentenceModel()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
         await ask(reader, name)
@@ -110,7 +110,7 @@ async def test_while_changes_are_unknown_no_cached_answer_is_sent_unmarked(
 async def test_a_hanging_log_costs_no_answer(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with cached_mesh(mesh_settings, Model()) as reader:
+    async with cached_mesh(mesh_settings, FirstSentenceModel()) as reader:
         await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
         await ask(reader, name)
 
@@ -124,5 +124,5 @@ async def test_a_hanging_log_costs_no_answer(
     assert (answer.rung, answer.cached) == ("primary", False)
 
 
-async def ask(reader: Reader, name: str) -> Answer:
+async def ask(reader: CorpusClient, name: str) -> Answer:
     return await reader.ask(f"Who lit the lamp of {name}?", within=8)

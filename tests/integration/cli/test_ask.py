@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
-async def asked(kafka: str) -> AsyncIterator[asyncio.Queue[str]]:
+async def received_questions(kafka: str) -> AsyncIterator[asyncio.Queue[str]]:
     async with answering(MeshSettings(broker=kafka)) as questions:
         yield questions
 
@@ -119,7 +119,7 @@ async def test_text_is_not_streamed_with_no_stream_or_json(kafka: str, option: s
     assert shown.count("you asked: stream") == 1
 
 
-async def test_ctrl_c_ends_the_command_without_output(kafka: str, asked: asyncio.Queue[str]) -> None:
+async def test_ctrl_c_ends_the_command_without_output(kafka: str, received_questions: asyncio.Queue[str]) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "poise", "ask", "sleep", "--timeout", "5", "--broker", kafka),
@@ -128,9 +128,9 @@ async def test_ctrl_c_ends_the_command_without_output(kafka: str, asked: asyncio
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(20):
-        while not asked.empty():
-            asked.get_nowait()
-        assert await asked.get() == "sleep"
+        while not received_questions.empty():
+            received_questions.get_nowait()
+        assert await received_questions.get() == "sleep"
         process.send_signal(signal.SIGINT)
         out, err = await process.communicate()
     assert (process.returncode, out, err) == (130, b"", b"")

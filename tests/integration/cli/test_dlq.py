@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from integration_kit import Command, Outsider
+from integration_kit import Command, PlainKafkaClient
 from small_mesh import POISON, answering, indexing
 
 from poise.settings import MeshSettings
@@ -24,8 +24,8 @@ async def _mesh(kafka: str) -> AsyncIterator[None]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def outsider(kafka: str) -> AsyncIterator[Outsider]:
-    client = Outsider(kafka)
+async def plain_client(kafka: str) -> AsyncIterator[PlainKafkaClient]:
+    client = PlainKafkaClient(kafka)
     await client.start()
     yield client
     await client.stop()
@@ -46,13 +46,13 @@ async def dead_letters_from(poise: Command, origin: str, *arguments: str) -> lis
     return found
 
 
-async def test_a_dead_letter_is_listed_shown_and_redriven_once(poise: Command, outsider: Outsider) -> None:
-    sent = await outsider.send("poise.ask.interactive", b'{"question":"fail"}')
-    await outsider.reply(sent)  # the dead letter is written before the fault
+async def test_a_dead_letter_is_listed_shown_and_redriven_once(poise: Command, plain_client: PlainKafkaClient) -> None:
+    sent = await plain_client.send("poise.ask.interactive", b'{"question":"fail"}')
+    await plain_client.reply(sent)  # the dead letter is written before the fault
     [letter] = await dead_letters_from(poise, str(sent.position), "--tier", "orchestration", "--error", "TerminalError")
     assert (letter["topic"], letter["message"]) == ("poise.ask.interactive", "the handler was asked to fail")
     assert letter["value"] == '{"question":"fail"}'
-    assert {"name": "reply_to", "value": outsider.topic} in letter["headers"]
+    assert {"name": "reply_to", "value": plain_client.topic} in letter["headers"]
 
     page = (await poise("dlq", "show", letter["id"])).stdout
     assert '"question": "fail"' in page
@@ -84,38 +84,40 @@ async def test_an_old_version_of_a_document_is_not_redriven(poise: Command, tmp_
 
 
 async def test_a_dead_letter_with_binary_data_and_invalid_headers_can_be_redriven(
-    poise: Command, outsider: Outsider
+    poise: Command, plain_client: PlainKafkaClient
 ) -> None:
-    sent = await outsider.send(
+    sent = await plain_client.send(
         "poise.ask.interactive", b"\xff\xfe{", b"\xffkey", poise_redrives=b"many", poise_dead_redriven="poise.x/0/0"
     )
-    await outsider.reply(sent)
+    await plain_client.reply(sent)
     [letter] = await dead_letters_from(poise, str(sent.position))
     assert (letter["value_base64"], letter["key_base64"]) == ("//57", "/2tleQ==")
     assert "00000000  ff fe 7b" in (await poise("dlq", "show", letter["id"])).stdout
     assert (await poise("dlq", "redrive", letter["id"])).exit_code == 0
 
 
-async def test_a_document_with_a_binary_key_can_be_redriven(poise: Command, outsider: Outsider) -> None:
+async def test_a_document_with_a_binary_key_can_be_redriven(poise: Command, plain_client: PlainKafkaClient) -> None:
     key = b"\xff" + uuid4().bytes
-    sent = await outsider.send("poise.documents", b"{", key)
-    await outsider.reply(sent)
+    sent = await plain_client.send("poise.documents", b"{", key)
+    await plain_client.reply(sent)
     [letter] = await dead_letters_from(poise, str(sent.position), "--tier", "retrieval")
     assert (await poise("dlq", "redrive", letter["id"])).exit_code == 0
 
 
-async def publish_failing(outsider: Outsider, key: str, *, times: int = 1, **headers: str) -> None:
+async def publish_failing(plain_client: PlainKafkaClient, key: str, *, times: int = 1, **headers: str) -> None:
     """Publish `times` asks of a key that become dead letters."""
     for _ in range(times):
-        await outsider.reply(
-            await outsider.send("poise.ask.interactive", b'{"question":"fail"}', key.encode(), **headers)
+        await plain_client.reply(
+            await plain_client.send("poise.ask.interactive", b'{"question":"fail"}', key.encode(), **headers)
         )
 
 
-async def test_filters_select_the_same_dead_letters_in_all_commands(poise: Command, outsider: Outsider) -> None:
+async def test_filters_select_the_same_dead_letters_in_all_commands(
+    poise: Command, plain_client: PlainKafkaClient
+) -> None:
     key, other = uuid4().hex, uuid4().hex
-    await publish_failing(outsider, key, times=3)
-    await publish_failing(outsider, other)
+    await publish_failing(plain_client, key, times=3)
+    await publish_failing(plain_client, other)
     ids = [
         item["id"] for item in await list_dead_letters(poise, "--key", key, "--newer-than", "1h", "--tenant", "default")
     ]
@@ -130,9 +132,9 @@ async def test_filters_select_the_same_dead_letters_in_all_commands(poise: Comma
     assert len(await list_dead_letters(poise, "--key", key)) == 3
 
 
-async def test_purge_asks_for_confirmation(poise: Command, outsider: Outsider) -> None:
+async def test_purge_asks_for_confirmation(poise: Command, plain_client: PlainKafkaClient) -> None:
     key = uuid4().hex
-    await publish_failing(outsider, key, times=2)
+    await publish_failing(plain_client, key, times=2)
     refused = await poise("dlq", "purge", "--key", key, stdin="n\n")
     assert (refused.exit_code, "nothing was purged" in refused.stderr) == (1, True)
     nobody = await poise("dlq", "purge", "--key", key, stdin="")
@@ -147,9 +149,11 @@ async def test_purge_asks_for_confirmation(poise: Command, outsider: Outsider) -
     assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout == "0 dead letters purged: nothing matches\n"
 
 
-async def test_a_poison_pill_is_quarantined_after_three_redrives(poise: Command, outsider: Outsider) -> None:
+async def test_a_poison_pill_is_quarantined_after_three_redrives(
+    poise: Command, plain_client: PlainKafkaClient
+) -> None:
     key = uuid4().hex
-    await publish_failing(outsider, key)
+    await publish_failing(plain_client, key)
     for times in range(1, 4):
         sent = await poise("dlq", "redrive", "--key", key, "--rate", "100/s")
         assert sent.stdout.endswith("1 dead letter sent again\n")
@@ -170,16 +174,16 @@ async def test_a_poison_pill_is_quarantined_after_three_redrives(poise: Command,
     assert forced.stdout.endswith("1 dead letter sent again\n")
 
 
-async def test_reply_to_and_deadline_are_kept_only_on_request(poise: Command, outsider: Outsider) -> None:
-    sent = await outsider.send("poise.ask.interactive", b'{"question":"fail"}')
-    await outsider.reply(sent)
+async def test_reply_to_and_deadline_are_kept_only_on_request(poise: Command, plain_client: PlainKafkaClient) -> None:
+    sent = await plain_client.send("poise.ask.interactive", b'{"question":"fail"}')
+    await plain_client.reply(sent)
     [letter] = await dead_letters_from(poise, str(sent.position))
     await poise("dlq", "redrive", letter["id"], "--keep-reply-to")
-    again = await outsider.reply(sent)
+    again = await plain_client.reply(sent)
     assert again.header("poise-kind") == "fault/1"
     past = str(round((time.time() - 5) * 1_000))
-    sent = await outsider.send("poise.ask.interactive", b"{", poise_deadline=past)
-    await outsider.reply(sent)
+    sent = await plain_client.send("poise.ask.interactive", b"{", poise_deadline=past)
+    await plain_client.reply(sent)
     [letter] = await dead_letters_from(poise, str(sent.position))
     late = await poise("dlq", "redrive", letter["id"], "--keep-deadline")
     assert (late.exit_code, "would be dropped unhandled" in late.stderr) == (1, True)

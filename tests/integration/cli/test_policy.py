@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from integration_kit import Command, another, until
+from integration_kit import Command, settings_for_another_process, until
 
 from poise.contracts import Draw, RunRecord, Score
 from poise.contracts.policy import Decision
@@ -57,7 +57,10 @@ def changed(file: Path, old: str, new: str) -> str:
 @asynccontextmanager
 async def worker(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """Run an evaluation worker until it decides."""
-    async with WorkerRuntime(another(settings), tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
+    async with (
+        WorkerRuntime(settings_for_another_process(settings), tier="evaluation") as mesh,
+        policy_worker(mesh, EvaluationSettings()),
+    ):
         await until(lambda: mesh.readiness()["deciding"])
         yield mesh
 
@@ -200,7 +203,7 @@ async def test_a_command_without_an_evaluation_worker_is_executed_when_one_start
 
 async def test_new_decisions_are_followed(poise: Command, mesh_settings: MeshSettings, name: str) -> None:
     seen: list[str] = []
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         following = asyncio.create_task(follow(mesh, name, seen))
         for number in range(1, 4):
             decision = Decision(

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import NotCoordinatorForGroupError
 from cluster_kit import IDS, Cluster, cluster
 from integration_kit import WITHIN, serving, until
-from load_kit import Load, load, written
+from load_kit import VerifiedCalls, load, written
 
 from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
@@ -49,7 +49,7 @@ def say(line: str) -> None:
     print(line)  # noqa: T201 - figures for the reader of the test's output
 
 
-async def check(at: Load, brokers: Cluster, since: float) -> None:
+async def check(at: VerifiedCalls, brokers: Cluster, since: float) -> None:
     """Check that each call got its own answer, and that nothing else was written."""
     await at.finish()
     assert at.failed == {}

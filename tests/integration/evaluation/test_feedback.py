@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 from evaluation_kit import evaluation_tier
-from integration_kit import WITHIN, Outsider, another, serving
+from integration_kit import WITHIN, PlainKafkaClient, serving, settings_for_another_process
 
 from poise.contracts import Answer, Draw, Feedback, RunRecord, Score
 from poise.contracts.run_id import derive_run_id, new_run_id
@@ -39,7 +39,7 @@ def by_place() -> str:
     return derive_run_id(uuid4().hex, 0, 0, time.time())
 
 
-def record_of(run: str, policy: str, tenant: str = "default") -> RunRecord:
+def run_record(run: str, policy: str, tenant: str = "default") -> RunRecord:
     return RunRecord(
         run_id=run,
         workflow="answer",
@@ -55,7 +55,7 @@ def record_of(run: str, policy: str, tenant: str = "default") -> RunRecord:
 async def recorded(mesh: WorkerRuntime, run: str, tenant: str = "default") -> str:
     """Write the record of a run with a new policy; return the policy."""
     policy = uuid4().hex
-    await mesh.producer.publish(RECORDS, record_of(run, policy, tenant), key=run)
+    await mesh.producer.publish(RECORDS, run_record(run, policy, tenant), key=run)
     return policy
 
 
@@ -89,12 +89,12 @@ async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 
 @pytest.fixture
-async def outsider(kafka: str) -> AsyncIterator[Outsider]:
+async def plain_client(kafka: str) -> AsyncIterator[PlainKafkaClient]:
     """A client that does not use Poise's library."""
-    outsider = Outsider(kafka)
-    await outsider.start()
-    yield outsider
-    await outsider.stop()
+    plain_client = PlainKafkaClient(kafka)
+    await plain_client.start()
+    yield plain_client
+    await plain_client.stop()
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ async def test_feedback_is_joined_to_its_run(mesh: WorkerRuntime, new: NewRun) -
 
 async def test_feedback_is_joined_by_a_worker_that_did_not_handle_the_run(mesh_settings: MeshSettings) -> None:
     run = by_place()
-    async with serving(another(mesh_settings), evaluation_tier) as mesh:
+    async with serving(settings_for_another_process(mesh_settings), evaluation_tier) as mesh:
         policy = await recorded(mesh, run)
-    async with serving(another(mesh_settings), evaluation_tier) as mesh:
+    async with serving(settings_for_another_process(mesh_settings), evaluation_tier) as mesh:
         await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
         (score,) = await scores_of(mesh, policy, 1)
     assert score.values == {"feedback_thumb": 1.0}
@@ -199,13 +199,13 @@ async def test_redelivered_feedback_counts_once(mesh: WorkerRuntime) -> None:
 
 @pytest.mark.parametrize("claimed", [None, "theirs"])
 async def test_feedback_on_another_tenants_run_is_not_accepted(
-    mesh: WorkerRuntime, outsider: Outsider, claimed: str | None
+    mesh: WorkerRuntime, plain_client: PlainKafkaClient, claimed: str | None
 ) -> None:
     """A client that may write to the topic acts for the topic's tenant, regardless of the header."""
     theirs, ours = by_time(), by_time()
     policy, own = await recorded(mesh, theirs, "theirs"), await recorded(mesh, ours)
     body = Feedback(run_id=theirs, thumb="down").encode()
-    await outsider.send(FEEDBACK.name, body, theirs.encode(), poise_tenant=claimed, reply_to=None)
+    await plain_client.send(FEEDBACK.name, body, theirs.encode(), poise_tenant=claimed, reply_to=None)
     (letter,) = await letters_of(mesh, theirs)
     assert letter.error_message == f"run {theirs} does not belong to tenant default, the tenant of poise.feedback"
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=ours, thumb="up"), key=ours)
@@ -215,7 +215,7 @@ async def test_feedback_on_another_tenants_run_is_not_accepted(
 
 
 async def test_invalid_feedback_becomes_a_dead_letter_and_blocks_nothing(
-    mesh: WorkerRuntime, outsider: Outsider
+    mesh: WorkerRuntime, plain_client: PlainKafkaClient
 ) -> None:
     run = by_time()
     policy = await recorded(mesh, run)
@@ -228,7 +228,7 @@ async def test_invalid_feedback_becomes_a_dead_letter_and_blocks_nothing(
         None,
     ]
     for body in bad:
-        await outsider.send(FEEDBACK.name, body, run.encode(), reply_to=None)
+        await plain_client.send(FEEDBACK.name, body, run.encode(), reply_to=None)
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     letters = await letters_of(mesh, run, len(bad))
     assert {letter.record.value for letter in letters} == set(bad)
@@ -237,9 +237,9 @@ async def test_invalid_feedback_becomes_a_dead_letter_and_blocks_nothing(
     assert score.values == {"feedback_thumb": 1.0}
 
 
-async def test_an_undecodable_record_is_reported(mesh: WorkerRuntime, outsider: Outsider) -> None:
+async def test_an_undecodable_record_is_reported(mesh: WorkerRuntime, plain_client: PlainKafkaClient) -> None:
     run = by_time()
-    await outsider.send(RECORDS.name, b'{"run_id": 7}', run.encode(), reply_to=None)
+    await plain_client.send(RECORDS.name, b'{"run_id": 7}', run.encode(), reply_to=None)
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     letters = await letters_of(mesh, run, 2)
     assert f"the record of run {run} cannot be read" in "".join(letter.error_message for letter in letters)

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from integration_kit import Outsider, another, until
-from policy_worker_kit import STEPS, WITHIN, Case, worker
+from integration_kit import PlainKafkaClient, settings_for_another_process, until
+from policy_worker_kit import STEPS, WITHIN, LosingVariantCase, worker
 
 from poise.contracts.policy import Decision, PolicyState
 from poise.contracts.topics import COMMANDS, POLICY_STATE, SCORES
@@ -34,7 +34,7 @@ KILLED = ROOT / "tests" / "kit" / "killed_decider.py"
 @pytest.fixture
 async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """A process that does not decide: it sends commands and scores, and reads decisions."""
-    async with WorkerRuntime(another(mesh_settings), tier="cli") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="cli") as mesh:
         yield mesh
 
 
@@ -48,7 +48,7 @@ def moved_once(decisions: list[Decision], name: str) -> None:
 async def test_a_set_policy_becomes_active_and_a_bad_variant_loses_its_share(
     mesh_settings: MeshSettings, mesh: WorkerRuntime
 ) -> None:
-    case = Case(mesh)
+    case = LosingVariantCase(mesh)
     async with worker(mesh_settings):
         id_ = await case.ask("set", spec=case.spec())
         (set_,) = await case.until_decided(1)
@@ -62,31 +62,31 @@ async def test_a_set_policy_becomes_active_and_a_bad_variant_loses_its_share(
 async def test_duplicate_scores_count_once_and_undecodable_ones_block_nothing(
     mesh_settings: MeshSettings, mesh: WorkerRuntime
 ) -> None:
-    case, outsider = Case(mesh), Outsider(mesh_settings.broker)
-    await outsider.start()
+    case, plain_client = LosingVariantCase(mesh), PlainKafkaClient(mesh_settings.broker)
+    await plain_client.start()
     try:
         async with worker(mesh_settings):
-            await outsider.send(COMMANDS.name, b"{", key=case.name.encode())
+            await plain_client.send(COMMANDS.name, b"{", key=case.name.encode())
             await case.ask("set", spec=case.spec())
             await case.until_decided(1)
             for bad in (b"", b"{", b'{"run_id": 1}', None):
-                await outsider.send(SCORES.name, bad, key=case.name.encode())
-                await outsider.send(COMMANDS.name, bad, key=case.name.encode())
+                await plain_client.send(SCORES.name, bad, key=case.name.encode())
+                await plain_client.send(COMMANDS.name, bad, key=case.name.encode())
             await case.answers(60, times=2)
             await case.until_decided(1 + STEPS)
             moved_once(await case.check(), case.name)
     finally:
-        await outsider.stop()
+        await plain_client.stop()
 
 
 async def test_rebalances_leave_one_policy(mesh_settings: MeshSettings, mesh: WorkerRuntime) -> None:
-    case = Case(mesh)
+    case = LosingVariantCase(mesh)
     async with AsyncExitStack() as first, AsyncExitStack() as second:
-        await first.enter_async_context(worker(another(mesh_settings)))
+        await first.enter_async_context(worker(settings_for_another_process(mesh_settings)))
         await case.ask("set", spec=case.spec())
         answering = asyncio.create_task(case.answers(100))
         await case.until_decided(3)
-        await second.enter_async_context(worker(another(mesh_settings)))
+        await second.enter_async_context(worker(settings_for_another_process(mesh_settings)))
         await case.until_decided(5)
         await first.aclose()
         await answering
@@ -96,7 +96,7 @@ async def test_rebalances_leave_one_policy(mesh_settings: MeshSettings, mesh: Wo
 
 @pytest.mark.parametrize("place", ["sent", "committed"])
 async def test_a_killed_worker_is_replaced(mesh_settings: MeshSettings, mesh: WorkerRuntime, place: str) -> None:
-    case = Case(mesh)
+    case = LosingVariantCase(mesh)
     named = {"POISE_BROKER": mesh_settings.broker, "POISE_INSTANCE": f"killed-{uuid4().hex[:8]}"}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, **named, "PYTHONPATH": path}
@@ -120,7 +120,7 @@ async def test_a_killed_worker_is_replaced(mesh_settings: MeshSettings, mesh: Wo
 async def test_a_fenced_worker_writes_nothing_and_continues_from_the_log(
     mesh_settings: MeshSettings, mesh: WorkerRuntime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    case = Case(mesh)
+    case = LosingVariantCase(mesh)
     async with worker(mesh_settings):
         await case.ask("set", spec=case.spec())
         await case.until_decided(1)
@@ -134,7 +134,7 @@ async def test_a_fenced_worker_writes_nothing_and_continues_from_the_log(
 
 
 async def test_the_second_worker_of_a_name_ends_the_first(mesh_settings: MeshSettings, mesh: WorkerRuntime) -> None:
-    case = Case(mesh)
+    case = LosingVariantCase(mesh)
     twin = MeshSettings(broker=mesh_settings.broker, instance=f"twin-{uuid4().hex[:8]}")
     async with worker(twin) as first:
         await case.ask("set", spec=case.spec())
@@ -152,8 +152,8 @@ async def test_a_snapshot_of_a_newer_worker_ends_the_worker(tmp_path: Path) -> N
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)
-        async with WorkerRuntime(another(settings), tier="cli") as mesh:
-            case = Case(mesh)
+        async with WorkerRuntime(settings_for_another_process(settings), tier="cli") as mesh:
+            case = LosingVariantCase(mesh)
             newer = PolicyState(name=case.name, next_score_offset=0, next_command_offset=0, decider={"format": 99})
             await mesh.producer.publish(POLICY_STATE, newer, key=case.name)
             partition = await mesh.logs.partition_of(SCORES.name, case.name.encode())
@@ -168,8 +168,8 @@ async def test_a_broker_restart_and_lost_scores_leave_one_policy(tmp_path: Path)
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)
-        async with WorkerRuntime(another(settings), tier="cli") as mesh:
-            case = Case(mesh)
+        async with WorkerRuntime(settings_for_another_process(settings), tier="cli") as mesh:
+            case = LosingVariantCase(mesh)
             async with worker(settings):
                 await case.ask("set", spec=case.spec())
                 await case.answers(15)

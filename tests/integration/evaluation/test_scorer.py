@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from evaluation_kit import evaluation_tier
-from integration_kit import WITHIN, Outsider, serving
+from integration_kit import WITHIN, PlainKafkaClient, serving
 
 from poise.contracts import Answer, Draw, Passage, RunRecord, Score, StepRecord
 from poise.contracts.run_id import new_run_id
@@ -73,11 +73,11 @@ async def test_a_redelivered_run_counts_once(mesh_settings: MeshSettings) -> Non
 
 async def test_an_undecodable_record_becomes_a_dead_letter_and_blocks_nothing(mesh_settings: MeshSettings) -> None:
     policy, run, bad = uuid4().hex, new_run(), f'{{"run_id": "{uuid4()}"'.encode()
-    outsider = Outsider(mesh_settings.broker)
-    await outsider.start()
+    plain_client = PlainKafkaClient(mesh_settings.broker)
+    await plain_client.start()
     try:
         async with serving(mesh_settings, evaluation_tier) as mesh:
-            await outsider.send(RECORDS.name, bad, key=run.encode())
+            await plain_client.send(RECORDS.name, bad, key=run.encode())
             await mesh.producer.publish(RECORDS, run_record(run, policy), key=run)
             (score,) = await wait_for_scores(mesh, policy, 1)
             async with asyncio.timeout(WITHIN), mesh.logs.open_stream(dead_letter_topic_name("evaluation")) as letters:
@@ -85,7 +85,7 @@ async def test_an_undecodable_record_becomes_a_dead_letter_and_blocks_nothing(me
                     if any(letter.value == bad for letter in batch):
                         break
     finally:
-        await outsider.stop()
+        await plain_client.stop()
     assert score.run_id == run
 
 

@@ -28,7 +28,7 @@ async def generate(ask: Ask, context: Context) -> Answer:
     return Answer(run_id=context.run, text=reply.text, rung="primary")
 
 
-class Model:
+class UnresponsiveModelServer:
     """A model server that never responds; signals a request, and the closing of its connection."""
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class Model:
 
 
 @pytest.fixture
-async def model(mesh_settings: MeshSettings) -> AsyncIterator[Model]:
+async def model(mesh_settings: MeshSettings) -> AsyncIterator[UnresponsiveModelServer]:
     """Start the model server and an inference worker."""
-    model = Model()
+    model = UnresponsiveModelServer()
     async with _listening(model) as url:
         settings = InferenceSettings.model_validate({"backends": {"default": {"url": url, "model": "m"}}})
         own = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})
@@ -55,7 +55,7 @@ async def model(mesh_settings: MeshSettings) -> AsyncIterator[Model]:
 
 
 @asynccontextmanager
-async def _listening(model: Model) -> AsyncIterator[str]:
+async def _listening(model: UnresponsiveModelServer) -> AsyncIterator[str]:
     server = await asyncio.start_server(model, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -63,7 +63,9 @@ async def _listening(model: Model) -> AsyncIterator[str]:
         server.close()
 
 
-async def test_a_disconnect_closes_the_connection_to_the_model(open_gateway: Open, model: Model) -> None:
+async def test_a_disconnect_closes_the_connection_to_the_model(
+    open_gateway: Open, model: UnresponsiveModelServer
+) -> None:
     async with open_gateway(generate) as (client, _):
         asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
         await asyncio.wait_for(model.requested.wait(), WITHIN)
@@ -73,7 +75,9 @@ async def test_a_disconnect_closes_the_connection_to_the_model(open_gateway: Ope
         await asyncio.wait_for(model.closed.wait(), WITHIN)
 
 
-async def test_a_run_is_cancelled_by_its_id_and_its_client_receives_a_fault(open_gateway: Open, model: Model) -> None:
+async def test_a_run_is_cancelled_by_its_id_and_its_client_receives_a_fault(
+    open_gateway: Open, model: UnresponsiveModelServer
+) -> None:
     runs: list[str] = []
 
     async def noted(ask: Ask, context: Context) -> Answer:

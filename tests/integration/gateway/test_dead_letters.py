@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-from integration_kit import Outsider, until
+from integration_kit import PlainKafkaClient, until
 
 from poise.contracts import Answer, Ask
 from poise.errors import TerminalError
@@ -23,7 +23,7 @@ HEADERS = {"authorization": f"Bearer {TOKEN}"}
 DEAD_LETTERS = "/v1/admin/dead-letters"
 
 
-class Tier:
+class FailingOnceTier:
     """Fails on the first attempt of each question, and records the questions."""
 
     def __init__(self) -> None:
@@ -38,15 +38,15 @@ class Tier:
 
 
 async def test_dead_letters_are_listed_shown_redriven_and_purged(open_gateway: Open, kafka: str) -> None:
-    tier, key = Tier(), uuid4().hex
-    outsider = Outsider(kafka)
-    await outsider.start()
+    tier, key = FailingOnceTier(), uuid4().hex
+    plain_client = PlainKafkaClient(kafka)
+    await plain_client.start()
     async with open_gateway(tier.answer, admin_token=TOKEN) as (client, _):
         client.headers.update(HEADERS)
         for question in ("one", "two", "three"):
-            sent = await outsider.send("poise.ask.interactive", Ask(question=question).encode(), key=key.encode())
-            await outsider.reply(sent)  # the fault is sent after the dead letter was written
-        await outsider.stop()
+            sent = await plain_client.send("poise.ask.interactive", Ask(question=question).encode(), key=key.encode())
+            await plain_client.reply(sent)  # the fault is sent after the dead letter was written
+        await plain_client.stop()
 
         listed = (await client.get(DEAD_LETTERS, params={"key": key, "newer_than": "1h", "limit": 2})).json()
         assert listed["more"] == 1
@@ -81,13 +81,13 @@ async def test_dead_letters_are_listed_shown_redriven_and_purged(open_gateway: O
 
 
 async def test_binary_data_is_base64(open_gateway: Open, kafka: str) -> None:
-    outsider = Outsider(kafka)
-    await outsider.start()
+    plain_client = PlainKafkaClient(kafka)
+    await plain_client.start()
     key = b"\xff" + uuid4().bytes
-    async with open_gateway(Tier().answer, admin_token=TOKEN) as (client, _):
-        sent = await outsider.send("poise.ask.interactive", b"\xff\xfe{", key=key)
-        await outsider.reply(sent)
-        await outsider.stop()
+    async with open_gateway(FailingOnceTier().answer, admin_token=TOKEN) as (client, _):
+        sent = await plain_client.send("poise.ask.interactive", b"\xff\xfe{", key=key)
+        await plain_client.reply(sent)
+        await plain_client.stop()
         listed = (await client.get(DEAD_LETTERS, params={"error": "InvalidMessageError"}, headers=HEADERS)).json()
         views = [
             (await client.get(f"{DEAD_LETTERS}/{i['id']}", headers=HEADERS)).json() for i in listed["dead_letters"]
@@ -99,7 +99,7 @@ async def test_binary_data_is_base64(open_gateway: Open, kafka: str) -> None:
 
 @pytest.mark.parametrize("id_", ["retrieval/0/99999999", "nobody/0/1", "retrieval/0/x", "retrieval/9/1"])
 async def test_an_unknown_dead_letter_is_404(open_gateway: Open, id_: str) -> None:
-    async with open_gateway(Tier().answer, admin_token=TOKEN) as (client, _):
+    async with open_gateway(FailingOnceTier().answer, admin_token=TOKEN) as (client, _):
         response = await client.get(f"{DEAD_LETTERS}/{id_}", headers=HEADERS)
         unknown = await client.post(f"{DEAD_LETTERS}/purge", json={"ids": ["retrieval/0/99999999"]}, headers=HEADERS)
     assert (response.status_code, response.json()["type"]) == (404, "urn:poise:not-found")

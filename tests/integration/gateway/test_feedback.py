@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 from evaluation_kit import evaluation_tier
-from integration_kit import WITHIN, another, serving
+from integration_kit import WITHIN, serving, settings_for_another_process
 
 from poise.contracts import Answer, Ask, Draw, Feedback, RunRecord, Score
 from poise.contracts.topics import FEEDBACK, RECORDS, SCORES
@@ -56,7 +56,10 @@ async def wait_for_summary(mesh: WorkerRuntime, policy: str, messages: int) -> V
 
 async def test_feedback_is_joined_to_the_scores_of_its_run(open_gateway: Open, mesh_settings: MeshSettings) -> None:
     policy = uuid4().hex
-    async with open_gateway(answer) as (client, mesh), serving(another(mesh_settings), evaluation_tier):
+    async with (
+        open_gateway(answer) as (client, mesh),
+        serving(settings_for_another_process(mesh_settings), evaluation_tier),
+    ):
         run = (await client.post("/v1/ask", json={"question": policy})).json()["run_id"]
         feedback = {"run_id": run, "thumb": "down", "rating": 2, "correction": "Bruno Falk, 語."}
         headers = {"traceparent": PARENT, "poise-tenant": "theirs", "poise-run": "another"}

@@ -70,13 +70,13 @@ async def test_concurrent_asks_each_get_their_own_answer(open_gateway: Open) -> 
 
 
 async def test_a_run_is_shown_while_it_runs_and_when_it_has_a_record(open_gateway: Open) -> None:
-    began, go_on = asyncio.Event(), asyncio.Event()
+    began, release = asyncio.Event(), asyncio.Event()
     runs: list[str] = []
 
     async def recorded(ask: Ask, context: Context) -> Answer:
         runs.append(context.run)
         began.set()
-        await go_on.wait()
+        await release.wait()
         given = await answer(ask, context)
         record = RunRecord(
             run_id=context.run,
@@ -94,7 +94,7 @@ async def test_a_run_is_shown_while_it_runs_and_when_it_has_a_record(open_gatewa
         asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
         await began.wait()
         running = await client.get(f"/v1/runs/{runs[0]}")
-        go_on.set()
+        release.set()
         await asking
         finished = await client.get(f"/v1/runs/{runs[0]}")
     assert running.json() == {"run_id": runs[0], "status": "running"}
@@ -125,11 +125,11 @@ async def test_no_answer_before_the_deadline_is_a_problem(open_gateway: Open) ->
 
 
 async def test_a_disconnect_abandons_the_call(open_gateway: Open) -> None:
-    began, go_on = asyncio.Event(), asyncio.Event()
+    began, release = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:
         began.set()
-        await go_on.wait()
+        await release.wait()
         return await answer(ask, context)
 
     async with open_gateway(wait) as (client, mesh):
@@ -140,7 +140,7 @@ async def test_a_disconnect_abandons_the_call(open_gateway: Open) -> None:
         assert len(pending) == 1
         asking.cancel()
         await until(lambda: not pending)
-        go_on.set()
+        release.set()
 
 
 async def test_documents_are_published_and_their_epoch_has_their_positions(open_gateway: Open) -> None:
@@ -181,11 +181,11 @@ async def test_it_is_ready(open_gateway: Open) -> None:
 
 
 async def test_pending_asks_finish_during_shutdown(open_gateway: Open) -> None:
-    began, go_on = asyncio.Event(), asyncio.Event()
+    began, release = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:
         began.set()
-        await go_on.wait()
+        await release.wait()
         return await answer(ask, context)
 
     async with open_gateway(wait) as (client, mesh):
@@ -193,16 +193,16 @@ async def test_pending_asks_finish_during_shutdown(open_gateway: Open) -> None:
         await began.wait()
         mesh.stop.set()
         await until(lambda: not mesh.readiness()["http"])
-        go_on.set()
+        release.set()
         assert (await asking).status_code == 200
 
 
 async def test_asks_that_do_not_finish_during_shutdown_get_503(open_gateway: Open) -> None:
-    began, go_on = asyncio.Event(), asyncio.Event()
+    began, release = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:
         began.set()
-        await go_on.wait()
+        await release.wait()
         return await answer(ask, context)
 
     async with open_gateway(wait, grace=0.1) as (client, mesh):
@@ -210,6 +210,6 @@ async def test_asks_that_do_not_finish_during_shutdown_get_503(open_gateway: Ope
         await began.wait()
         mesh.stop.set()
         response = await asking
-        go_on.set()
+        release.set()
     assert response.status_code == 503
     assert response.json()["detail"].startswith("the gateway is shutting down")

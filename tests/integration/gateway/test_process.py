@@ -24,11 +24,11 @@ async def answer(_ask: Ask, context: Context) -> Answer:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_sigterm_finishes_pending_asks_and_exits(mesh_settings: MeshSettings, number: signal.Signals) -> None:
-    began, go_on = asyncio.Event(), asyncio.Event()
+    began, release = asyncio.Event(), asyncio.Event()
 
     async def wait(ask: Ask, context: Context) -> Answer:
         began.set()
-        await go_on.wait()
+        await release.wait()
         return await answer(ask, context)
 
     async with (
@@ -39,7 +39,7 @@ async def test_sigterm_finishes_pending_asks_and_exits(mesh_settings: MeshSettin
         await began.wait()
         process.send_signal(number)
         await until_it_takes_no_more(client)
-        go_on.set()
+        release.set()
         assert (await asking).json()["text"] == "Because."
         assert await process.wait() == 0
 

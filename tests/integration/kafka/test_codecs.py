@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from batch_kit import CODECS
 from confluent_kafka import Producer
-from integration_kit import Outsider, another, serving, until
+from integration_kit import PlainKafkaClient, serving, settings_for_another_process, until
 
 from poise.contracts import Answer, Ask, Cancel, Fault, Retrieve
 from poise.contracts.document import Deletion, Document
@@ -69,7 +69,7 @@ class Compressing:
 
 @pytest.mark.parametrize("codec", CODECS)
 async def test_records_compressed_by_librdkafka_are_read(
-    mesh_settings: MeshSettings, outsider: Outsider, codec: str
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, codec: str
 ) -> None:
     documents: list[str] = []
 
@@ -93,19 +93,19 @@ async def test_records_compressed_by_librdkafka_are_read(
     client = Compressing(mesh_settings.broker, codec)
 
     async def reply(correlation_id: str) -> bytes:
-        while (found := await outsider.any_reply()).header("correlation_id") != correlation_id:
+        while (found := await plain_client.any_reply()).header("correlation_id") != correlation_id:
             pass
         return found.value or b""
 
     async with (
         serving(mesh_settings, orchestration),
-        serving(another(mesh_settings), retrieval),
-        serving(another(mesh_settings), custom),
+        serving(settings_for_another_process(mesh_settings), retrieval),
+        serving(settings_for_another_process(mesh_settings), custom),
     ):
         await client.send(
             ASK_INTERACTIVE.name,
             Ask(question=LONG).encode(),
-            reply_to=outsider.topic,
+            reply_to=plain_client.topic,
             correlation_id="ask",
         )
         assert Answer.parse(await reply("ask")).text == LONG
@@ -113,7 +113,7 @@ async def test_records_compressed_by_librdkafka_are_read(
         at = await client.send(
             ASK_INTERACTIVE.name,
             Ask(question=f"wait {LONG}").encode(),
-            reply_to=outsider.topic,
+            reply_to=plain_client.topic,
             correlation_id="cancelled",
         )
         run = derive_run_id(at.topic, at.partition, at.offset, at.timestamp)
@@ -127,7 +127,7 @@ async def test_records_compressed_by_librdkafka_are_read(
         await client.send(
             "poise.compressed-echo.requests.interactive",
             Echo(text=LONG).encode(),
-            reply_to=outsider.topic,
+            reply_to=plain_client.topic,
             correlation_id="echo",
         )
         assert Echoed.parse(await reply("echo")).text == LONG

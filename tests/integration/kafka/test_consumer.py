@@ -4,7 +4,7 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from integration_kit import Outsider, serving, until
+from integration_kit import PlainKafkaClient, serving, until
 
 from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
@@ -62,7 +62,7 @@ async def test_concurrency_is_bounded(mesh_settings: MeshSettings) -> None:
 
 
 async def test_one_conversation_is_answered_in_order_and_does_not_block_others(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     order: list[str] = []
     first_may_end = asyncio.Event()
@@ -75,11 +75,13 @@ async def test_one_conversation_is_answered_in_order_and_does_not_block_others(
 
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
         asks = [("a1", b"a"), ("a2", b"a"), ("b1", b"b"), ("a3", b"a"), ("n1", None)]
-        sent = [await outsider.send(ASK_INTERACTIVE.name, b'{"question":"%s"}' % q.encode(), key=k) for q, k in asks]
+        sent = [
+            await plain_client.send(ASK_INTERACTIVE.name, b'{"question":"%s"}' % q.encode(), key=k) for q, k in asks
+        ]
         await until(lambda: {"b1", "n1"} <= set(order))
         assert not [question for question in order if question.startswith("a")]
         first_may_end.set()
-        await outsider.reply(sent[3])
+        await plain_client.reply(sent[3])
     assert [question for question in order if question.startswith("a")] == ["a1", "a2", "a3"]
 
 
@@ -135,7 +137,7 @@ async def test_finished_messages_are_not_handled_again(mesh_settings: MeshSettin
 
 @pytest.mark.parametrize("with_cache", [True, False])
 async def test_a_step_delivered_twice_gets_the_same_reply_and_with_redis_runs_once(
-    mesh_settings: MeshSettings, outsider: Outsider, *, with_cache: bool
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, *, with_cache: bool
 ) -> None:
     settings = mesh_settings if with_cache else mesh_settings.model_copy(update={"redis_url": None})
     paid = 0
@@ -150,8 +152,8 @@ async def test_a_step_delivered_twice_gets_the_same_reply_and_with_redis_runs_on
         body = generate("x").encode()
         replies = []
         for _ in range(2):
-            sent = await outsider.send(INFERENCE_INTERACTIVE.name, body, key=b"k", poise_run=run, poise_step="g")
-            replies.append((await outsider.reply(sent)).value)
+            sent = await plain_client.send(INFERENCE_INTERACTIVE.name, body, key=b"k", poise_run=run, poise_step="g")
+            replies.append((await plain_client.reply(sent)).value)
     assert paid == (1 if with_cache else 2)
     assert (replies[0] == replies[1]) is with_cache
 

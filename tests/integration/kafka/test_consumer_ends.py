@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 from group_kit import group
-from integration_kit import Outsider, serving, until
+from integration_kit import PlainKafkaClient, serving, until
 
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import retry_topic_name
@@ -89,11 +89,11 @@ async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.Monk
         now = 10.0
         await until(lambda: one.concurrent_consumer.component.progressed_at == 10.0)
         assert liveness.check() is None
-        polling, go_on = asyncio.Event(), asyncio.Event()
+        polling, release = asyncio.Event(), asyncio.Event()
 
         async def hangs(*_arguments: Any, **_options: Any) -> Any:
             polling.set()
-            await go_on.wait()
+            await release.wait()
             return {}
 
         with monkeypatch.context() as patched:
@@ -104,10 +104,12 @@ async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.Monk
             assert not liveness.conditions()["consumer"]
             assert ended is not None
             assert "made no progress" in str(ended)
-        go_on.set()
+        release.set()
 
 
-async def test_no_header_of_a_delayed_retry_ends_the_consumer(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_no_header_of_a_delayed_retry_ends_the_consumer(
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
+) -> None:
     """The message is handled or dead-lettered, and so is the one behind it."""
     topic = retry_topic_name("consumer-ends", 10.0)
     good: dict[str, str | bytes | None] = {
@@ -121,14 +123,14 @@ async def test_no_header_of_a_delayed_retry_ends_the_consumer(mesh_settings: Mes
     async with serving(mesh_settings, TIER):
         for header in good.keys() - {"poise_retry_due"}:
             for value in values:
-                await outsider.send(topic, b"{}", key=b"k", **{**good, header: value})
+                await plain_client.send(topic, b"{}", key=b"k", **{**good, header: value})
         for value in set(values) - {b"9" * 18}:  # that one is delayed for the maximum
-            await outsider.send(topic, b"{}", key=b"k", **{**good, "poise_retry_due": value})
-        await outsider.reply(await outsider.send(topic, b"{}", key=b"k", **good))
+            await plain_client.send(topic, b"{}", key=b"k", **{**good, "poise_retry_due": value})
+        await plain_client.reply(await plain_client.send(topic, b"{}", key=b"k", **good))
 
 
 async def test_a_bug_in_poise_costs_one_message(
-    mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = MessageProcessor._process
 
@@ -139,8 +141,8 @@ async def test_a_bug_in_poise_costs_one_message(
 
     monkeypatch.setattr(MessageProcessor, "_process", broken)
     async with serving(mesh_settings, TIER) as mesh, asyncio.timeout(20):
-        bad = await outsider.send(TOPIC, b"{}", key=b"k", correlation_id="unlucky")
-        await outsider.reply(await outsider.send(TOPIC, b"{}", key=b"k"))
+        bad = await plain_client.send(TOPIC, b"{}", key=b"k", correlation_id="unlucky")
+        await plain_client.reply(await plain_client.send(TOPIC, b"{}", key=b"k"))
         letters: list[str | None] = []
         while str(bad.position) not in letters:
             letters = [

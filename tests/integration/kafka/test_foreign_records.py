@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from integration_kit import Outsider, serving
+from integration_kit import PlainKafkaClient, serving
 
 from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate
 from poise.contracts.generate import ChatMessage
@@ -50,16 +50,18 @@ INFERENCE = Tier("inference", {Generate: write})
 
 @pytest.mark.parametrize("correlation_id", [b"", EVERY_BYTE, MOST], ids=["empty", "every byte", "as long as may be"])
 async def test_a_correlation_id_is_returned_unchanged(
-    mesh_settings: MeshSettings, outsider: Outsider, correlation_id: bytes
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, correlation_id: bytes
 ) -> None:
     """On answers, streams, faults of every owner and dead letters."""
     mine: dict[str, Any] = {"correlation_id": correlation_id}
     async with serving(mesh_settings, ORCHESTRATION) as mesh, serving(mesh_settings, INFERENCE):
         streamed: dict[str, Any] = mine | {"poise_reply_partition": "1"}
-        place = outsider.topic.encode() + b"/1"
+        place = plain_client.topic.encode() + b"/1"
         for to in (place, place + b"/" + correlation_id):
-            sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "word"}', **streamed, poise_stream_to=to)
-            kinds = [(await outsider.reply(sent)).header("poise-kind") for _ in range(3)]
+            sent = await plain_client.send(
+                ASK_INTERACTIVE.name, b'{"question": "word"}', **streamed, poise_stream_to=to
+            )
+            kinds = [(await plain_client.reply(sent)).header("poise-kind") for _ in range(3)]
             assert kinds == [Delta.kind, End.kind, Answer.kind]
         wrong: tuple[tuple[bytes, dict[str, Any]], ...] = (
             (b'{"question": "break"}', {}),  # by the handler
@@ -68,8 +70,8 @@ async def test_a_correlation_id_is_returned_unchanged(
             (b'{"question": "x"}', {"poise_kind": "ask/2", "poise_deadline": _in(1.0)}),  # by a newer version
         )
         for value, headers in wrong:
-            sent = await outsider.send(ASK_INTERACTIVE.name, value, **mine, **headers)
-            assert (await outsider.reply(sent)).header("poise-kind") == Fault.kind
+            sent = await plain_client.send(ASK_INTERACTIVE.name, value, **mine, **headers)
+            assert (await plain_client.reply(sent)).header("poise-kind") == Fault.kind
             letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
             (letter,) = [r for r in letters if r.header("poise-origin") == str(sent.position)]
             assert letter.raw_header("correlation_id") == correlation_id
@@ -80,14 +82,14 @@ def _in(seconds: float) -> str:
 
 
 async def test_null_headers_are_absent_the_last_counts_and_bad_trace_headers_are_ignored(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     headers: list[tuple[str, bytes | None]] = [
         *((name, None) for name in ("poise-deadline", "poise-seq", "poise-redrives", "content-type")),
         ("poise-reply-partition", b"99"),
         ("poise-reply-partition", None),
         ("reply_to", b"nowhere"),
-        ("reply_to", outsider.topic.encode()),
+        ("reply_to", plain_client.topic.encode()),
         ("correlation_id", b"mine"),
         ("poise-min-epoch", None),
         ("traceparent", b"\xff" * 20_000),
@@ -103,9 +105,9 @@ async def test_null_headers_are_absent_the_last_counts_and_bad_trace_headers_are
 
     async with serving(mesh_settings, Tier("orchestration", {Ask: look})) as mesh:
         await mesh.producer.records.send(ASK_INTERACTIVE.name, b'{"question": "x"}', key=b"k", headers=headers)
-        reply = await outsider.any_reply()
+        reply = await plain_client.any_reply()
         await mesh.producer.records.send(ASK_INTERACTIVE.name, b"{}", key=b"k", headers=headers)
-        await outsider.any_reply()
+        await plain_client.any_reply()
         letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     assert (reply.header("poise-kind"), reply.raw_header("correlation_id")) == (Answer.kind, b"mine")
     assert "xxx" not in str(reply.headers) + str(carried)
@@ -119,11 +121,11 @@ async def test_null_headers_are_absent_the_last_counts_and_bad_trace_headers_are
     ids=["of 1970", "seconds", "50 minutes ahead"],
 )
 async def test_an_invalid_record_time_is_replaced_by_the_time_of_reading(
-    mesh_settings: MeshSettings, outsider: Outsider, milliseconds: int
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, milliseconds: int
 ) -> None:
     """Its deadline counts from when it was read; its run is the same at each delivery."""
     name = uuid4().hex.encode()
-    headers = [("reply_to", outsider.topic.encode()), ("correlation_id", name)]
+    headers = [("reply_to", plain_client.topic.encode()), ("correlation_id", name)]
     async with (
         AIOKafkaProducer(bootstrap_servers=mesh_settings.broker) as producer,
         serving(mesh_settings, ORCHESTRATION),
@@ -132,12 +134,12 @@ async def test_an_invalid_record_time_is_replaced_by_the_time_of_reading(
         landed = await producer.send_and_wait(
             ASK_INTERACTIVE.name, b'{"question": "x"}', timestamp_ms=milliseconds, headers=headers
         )
-        told = await outsider.reply(Record(landed.topic, 0, 0, 0.0, None, b"", headers))
+        told = await plain_client.reply(Record(landed.topic, 0, 0, 0.0, None, b"", headers))
         later = [*headers, ("poise-deadline", _in(200.0).encode())]
         await producer.send_and_wait(
             ASK_INTERACTIVE.name, b'{"question": "x"}', timestamp_ms=milliseconds, headers=later
         )
-        given = await outsider.reply(Record(landed.topic, 0, 0, 0.0, None, b"", headers))
+        given = await plain_client.reply(Record(landed.topic, 0, 0, 0.0, None, b"", headers))
     first, second = Answer.parse(told.value or b""), Answer.parse(given.value or b"")
     assert first.run_id == derive_run_id(landed.topic, landed.partition, landed.offset, milliseconds / 1_000)
     assert 0 < first.timings["left"] <= ASK_INTERACTIVE.deadlines.default
@@ -145,7 +147,7 @@ async def test_an_invalid_record_time_is_replaced_by_the_time_of_reading(
 
 
 async def test_a_topic_with_log_append_time_is_read_like_any_other(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh, serving(mesh_settings, INFERENCE):
         client = mesh.admin._client
@@ -156,8 +158,8 @@ async def test_a_topic_with_log_append_time_is_read_like_any_other(
 
         await times("LogAppendTime")
         try:
-            sent = await outsider.send(ASK_BATCH.name, b'{"question": "x"}')
-            told = Answer.parse((await outsider.reply(sent)).value or b"")
+            sent = await plain_client.send(ASK_BATCH.name, b'{"question": "x"}')
+            told = Answer.parse((await plain_client.reply(sent)).value or b"")
             called = await mesh.rpc.call(Ask(question="called"), CallOptions(topic=ASK_BATCH, step="ask"))
         finally:
             await times("CreateTime")

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from integration_kit import another
+from integration_kit import settings_for_another_process
 
 from poise.contracts.run_id import derive_run_id
 from poise.contracts.topics import Topic, dead_letter_topic_name
@@ -35,7 +35,7 @@ KEPT = 24 * MIB
 
 @pytest_asyncio.fixture
 async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         yield mesh
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from aiokafka.admin import NewPartitions
-from integration_kit import another, until
+from integration_kit import settings_for_another_process, until
 
 from poise.contracts.topics import Topic
 from poise.errors import SetupError
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.integration
 @pytest_asyncio.fixture
 async def mesh(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerRuntime]:
     monkeypatch.setattr(log_reader, "MAX_RETRY_BACKOFF", 0.5)
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         yield mesh
 
 
-class Log:
+class RecreatableLog:
     """A topic that a test deletes, recreates and truncates; and what a reader has applied of it."""
 
     def __init__(self, mesh: WorkerRuntime) -> None:
@@ -68,13 +68,13 @@ class Log:
 
 
 @pytest_asyncio.fixture
-async def log(mesh: WorkerRuntime) -> AsyncIterator[Log]:
-    log = Log(mesh)
+async def log(mesh: WorkerRuntime) -> AsyncIterator[RecreatableLog]:
+    log = RecreatableLog(mesh)
     await log.create()
     yield log
 
 
-async def test_it_reads_existing_and_new_records(log: Log) -> None:
+async def test_it_reads_existing_and_new_records(log: RecreatableLog) -> None:
     await log.write("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_opening_end()
@@ -85,7 +85,9 @@ async def test_it_reads_existing_and_new_records(log: Log) -> None:
 
 
 @pytest.mark.parametrize("start", ["beginning", "end", "time", "offsets"])
-async def test_a_recreated_topic_is_read_again(log: Log, start: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_recreated_topic_is_read_again(
+    log: RecreatableLog, start: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Shorter or longer than before: offsets do not reveal it."""
     starts: dict[str, Start] = {"time": time.time() - 60.0, "offsets": {0: 1, 1: 0}}
     await log.write("a", "b")
@@ -105,7 +107,7 @@ async def test_a_recreated_topic_is_read_again(log: Log, start: str, caplog: pyt
             assert message.startswith(f"topic {log.topic.name} was recreated")
 
 
-async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: Log) -> None:
+async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: RecreatableLog) -> None:
     """Records below the old position would silently count as read."""
     await log.write("a", "b")
     async with log.reader() as reader:
@@ -121,7 +123,7 @@ async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: Log) -
         assert log.resets == 1
 
 
-async def test_a_truncated_log_is_read_again(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_truncated_log_is_read_again(log: RecreatableLog, caplog: pytest.LogCaptureFixture) -> None:
     """Restored from an older copy, it ends before the reader's position, and has the same id."""
     await log.write("a", "b")
     async with log.reader({0: 7, 1: 0}) as reader:
@@ -130,7 +132,9 @@ async def test_a_truncated_log_is_read_again(log: Log, caplog: pytest.LogCapture
     assert "was truncated: partition 0 ends before the reader's position" in caplog.text
 
 
-async def test_a_log_truncated_while_it_is_read_is_read_again(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_log_truncated_while_it_is_read_is_read_again(
+    log: RecreatableLog, caplog: pytest.LogCaptureFixture
+) -> None:
     await log.write("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_opening_end()
@@ -143,7 +147,7 @@ async def test_a_log_truncated_while_it_is_read_is_read_again(log: Log, caplog: 
     assert caplog.text.count("it is read again") == 1
 
 
-async def test_records_deleted_before_they_were_read_are_skipped(log: Log, mesh: WorkerRuntime) -> None:
+async def test_records_deleted_before_they_were_read_are_skipped(log: RecreatableLog, mesh: WorkerRuntime) -> None:
     await log.write("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_opening_end()
@@ -157,7 +161,7 @@ async def test_records_deleted_before_they_were_read_are_skipped(log: Log, mesh:
         assert log.resets == 0
 
 
-async def test_a_topic_that_is_missing_is_waited_for(log: Log) -> None:
+async def test_a_topic_that_is_missing_is_waited_for(log: RecreatableLog) -> None:
     await log.delete()
     async with log.reader() as reader:
         await until(lambda: reader._component is not None and "does not exist" in (reader._component.blocked_by or ""))
@@ -169,7 +173,7 @@ async def test_a_topic_that_is_missing_is_waited_for(log: Log) -> None:
         assert log.resets == 0
 
 
-async def test_partitions_that_are_added_are_read_too(log: Log, mesh: WorkerRuntime) -> None:
+async def test_partitions_that_are_added_are_read_too(log: RecreatableLog, mesh: WorkerRuntime) -> None:
     async with log.reader() as reader:
         await reader.wait_until_opening_end()
         await mesh.admin._client.create_partitions({log.topic.name: NewPartitions(3)})
@@ -180,7 +184,9 @@ async def test_partitions_that_are_added_are_read_too(log: Log, mesh: WorkerRunt
         await reader.wait_until(lambda: log.applied == ["a"])
 
 
-async def test_a_record_that_cannot_be_applied_is_skipped(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_record_that_cannot_be_applied_is_skipped(
+    log: RecreatableLog, caplog: pytest.LogCaptureFixture
+) -> None:
     async with log.reader() as reader:
         await log._mesh.producer.records.send(log.topic.name, b"\xff", key=None, headers=[], partition=0)
         await log.write("a")
@@ -190,7 +196,7 @@ async def test_a_record_that_cannot_be_applied_is_skipped(log: Log, caplog: pyte
 
 @pytest.mark.parametrize("error", [SetupError("the disk is full"), BaseException("a panic")])
 async def test_an_error_that_is_not_the_records_fault_ends_the_process(
-    log: Log, mesh: WorkerRuntime, error: BaseException
+    log: RecreatableLog, mesh: WorkerRuntime, error: BaseException
 ) -> None:
     def fail(_: Record) -> None:
         raise error
@@ -204,7 +210,7 @@ async def test_an_error_that_is_not_the_records_fault_ends_the_process(
             await reader.wait_until(lambda: False)
 
 
-async def test_a_reader_that_is_killed_ends_the_process(log: Log, mesh: WorkerRuntime) -> None:
+async def test_a_reader_that_is_killed_ends_the_process(log: RecreatableLog, mesh: WorkerRuntime) -> None:
     async with log.reader() as reader:
         await reader.wait_until_opening_end()
         assert mesh.readiness()[f"reader of {log.topic.name}"]
@@ -217,7 +223,7 @@ async def test_a_reader_that_is_killed_ends_the_process(log: Log, mesh: WorkerRu
 
 
 async def test_a_reader_whose_fetcher_has_stopped_reconnects(
-    log: Log, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    log: RecreatableLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its fetcher may end with an error that is not reported."""
     monkeypatch.setattr("poise.kafka.log_stream.STALLED_AFTER", 1.5)

@@ -4,7 +4,7 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from integration_kit import another
+from integration_kit import settings_for_another_process
 
 from poise.contracts.topics import Topic
 from poise.kafka import log_stream
@@ -23,7 +23,7 @@ async def test_a_cancellation_while_a_stream_is_closed_is_raised(
 ) -> None:
     """Whatever closing waits for: aiokafka suppresses a cancellation that arrives while it waits for its own tasks."""
     monkeypatch.setattr(log_stream, "POLL_TIMEOUT_MS", 10)
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=1, retention=3_600.0)
         await mesh.admin.create([topic])
         for ticks in range(MAX_TICKS):

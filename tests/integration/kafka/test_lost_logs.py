@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import KafkaError
 from group_kit import Group, group
-from integration_kit import Outsider, serving, until
+from integration_kit import PlainKafkaClient, serving, until
 
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import retry_topic_name
@@ -53,24 +53,24 @@ class Ping(Request[Pong]):
 TOPIC = "poise.lost-logs.requests.interactive"
 
 
-class Handler:
+class HangingTier:
     """A custom tier that records what it handled, and hangs on one text."""
 
     def __init__(self) -> None:
         self.handled: list[str] = []
-        self.go_on = asyncio.Event()
+        self.release = asyncio.Event()
         self.tier = Tier("lost-logs", {Ping: self._pong})
 
     async def _pong(self, ping: Ping, _context: Context) -> Pong:
         self.handled.append(ping.text)
         if ping.text == "hang":
-            await self.go_on.wait()
+            await self.release.wait()
         return Pong(text=ping.text)
 
 
-async def ask(outsider: Outsider, *texts: str, topic: str = TOPIC) -> None:
+async def ask(plain_client: PlainKafkaClient, *texts: str, topic: str = TOPIC) -> None:
     for text in texts:
-        await outsider.send(topic, Ping(text=text).encode(), key=b"one partition")
+        await plain_client.send(topic, Ping(text=text).encode(), key=b"one partition")
 
 
 async def recreate(mesh: WorkerRuntime, topic: str, *, seen: bool) -> None:
@@ -90,30 +90,30 @@ async def recreate(mesh: WorkerRuntime, topic: str, *, seen: bool) -> None:
 
 @pytest.mark.parametrize("how", ["at once", "after a while", "unnoticed by the client"])
 async def test_a_topic_recreated_under_a_worker(
-    mesh_settings: MeshSettings, outsider: Outsider, caplog: pytest.LogCaptureFixture, how: str
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    handler, new = Handler(), [f"new {number}" for number in range(8)]
+    handler, new = HangingTier(), [f"new {number}" for number in range(8)]
     async with serving(mesh_settings, handler.tier) as mesh:
         if how == "unnoticed by the client":  # it may see the old and the new topic, with as many partitions
             for consumer in mesh._consumers:
                 coordinator: Any = consumer._consumer._coordinator if consumer._consumer else None
                 coordinator._on_metadata_change = lambda: None
-        await ask(outsider, "hang", "2", "3", "4", "5")
+        await ask(plain_client, "hang", "2", "3", "4", "5")
         await until(lambda: len(handler.handled) == 5)
         with caplog.at_level(logging.WARNING, "poise.kafka"):
             await recreate(mesh, TOPIC, seen=how == "after a while")
-            await outsider.forget()
-            await ask(outsider, *new)
+            await plain_client.forget()
+            await ask(plain_client, *new)
             await until(lambda: set(handler.handled[5:]) == set(new))
         said = [record.getMessage() for record in caplog.records if TOPIC in record.getMessage()]
         assert said
         assert len([line for line in said if line.startswith(f"topic {TOPIC} was deleted")]) <= 1
         assert len([line for line in said if "read from its beginning" in line]) <= 1
-        handler.go_on.set()
+        handler.release.set()
         await until_committed(mesh, len(new))
-    again = Handler()
+    again = HangingTier()
     async with serving(mesh_settings, again.tier):
-        await ask(outsider, "last")
+        await ask(plain_client, "last")
         await until(lambda: again.handled == ["last"])
 
 
@@ -127,12 +127,14 @@ async def until_committed(mesh: WorkerRuntime, offset: int) -> None:
                 return
 
 
-async def test_a_recreated_topic_of_delayed_retries(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_recreated_topic_of_delayed_retries(
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
+) -> None:
     topic = retry_topic_name("lost-logs", 10.0)
 
     async def malformed() -> str:
         """Write a record without the headers of a delayed retry, which is a dead letter at once."""
-        sent = await outsider.send(topic, b"{}", key=b"one partition", reply_to=None)
+        sent = await plain_client.send(topic, b"{}", key=b"one partition", reply_to=None)
         while positions(await mesh.logs.read_topic("poise.lost-logs.dead")).count(str(sent.position)) <= before:
             pass
         return str(sent.position)
@@ -140,11 +142,11 @@ async def test_a_recreated_topic_of_delayed_retries(mesh_settings: MeshSettings,
     def positions(letters: list[Record]) -> list[str | None]:
         return [letter.header("poise-dead-position") for letter in letters]
 
-    async with serving(mesh_settings, Handler().tier) as mesh:
+    async with serving(mesh_settings, HangingTier().tier) as mesh:
         before = 0
         first, *_ = [await malformed() for _ in range(3)]
         await recreate(mesh, topic, seen=False)
-        await outsider.forget()
+        await plain_client.forget()
         before = 1
         assert await malformed() == first
 

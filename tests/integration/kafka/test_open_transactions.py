@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from batch_kit import batch, raw_producer
-from integration_kit import Outsider, serving
+from integration_kit import PlainKafkaClient, serving
 
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.topics import ASK_INTERACTIVE
@@ -47,29 +47,29 @@ async def left_open(bootstrap: str, *headers: tuple[str, bytes]) -> AsyncIterato
         await producer.stop()
 
 
-def headers(outsider: Outsider, name: str, deadline: float | None = None) -> list[tuple[str, bytes]]:
-    told = [("reply_to", outsider.topic.encode()), ("correlation_id", name.encode())]
+def headers(plain_client: PlainKafkaClient, name: str, deadline: float | None = None) -> list[tuple[str, bytes]]:
+    told = [("reply_to", plain_client.topic.encode()), ("correlation_id", name.encode())]
     return told if deadline is None else [*told, ("poise-deadline", b"%d" % round(deadline * 1_000))]
 
 
 async def test_callers_behind_an_open_transaction_get_a_fault_at_their_deadline(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION), raw_producer(mesh_settings.broker) as client:
         now = time.time()
-        async with left_open(mesh_settings.broker, *headers(outsider, "inside", now + 1)) as stranger:
+        async with left_open(mesh_settings.broker, *headers(plain_client, "inside", now + 1)) as stranger:
 
             async def ask(name: str, deadline: float | None) -> None:
-                raw = batch([Ask(question=name).encode()], headers=headers(outsider, name, deadline))
+                raw = batch([Ask(question=name).encode()], headers=headers(plain_client, name, deadline))
                 await client.write(ASK_INTERACTIVE.name, PARTITION, raw)
 
             await ask("patient", None)
             await ask("second", now + 4)
             await ask("first", now + 3)
             await client.write(ASK_INTERACTIVE.name, PARTITION, batch([b"not an ask"]))
-            told = [await outsider.any_reply() for _ in range(2)]
+            told = [await plain_client.any_reply() for _ in range(2)]
             await stranger.abort_transaction()
-        later = [await outsider.any_reply() for _ in range(3)]
+        later = [await plain_client.any_reply() for _ in range(3)]
     assert [reply.header("correlation_id") for reply in told] == ["first", "second"]
     for reply in told:
         fault = Fault.parse(reply.value or b"")

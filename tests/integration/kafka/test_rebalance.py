@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import RequestTimedOutError
-from group_kit import Hold, Member, group
+from group_kit import HeldCommit, Member, group
 from integration_kit import until
 
 from poise.kafka.consumer import ConsumerLimits
@@ -22,14 +22,14 @@ IMPATIENT = ConsumerLimits(concurrency=64, drain_timeout=0.1)
 
 def hang_on(member: Member, *offsets: int) -> asyncio.Event:
     """Make a member hang on some offsets of partition 0 until the returned event is set."""
-    go_on = asyncio.Event()
+    release = asyncio.Event()
 
     async def handle(record: Record) -> None:
         if record.partition == 0 and record.offset in offsets:
-            await go_on.wait()
+            await release.wait()
 
     member.handle = handle
-    return go_on
+    return release
 
 
 async def test_messages_finished_above_a_hanging_one_are_not_handled_again_after_a_restart(kafka: str) -> None:
@@ -50,7 +50,7 @@ async def test_messages_finished_above_a_hanging_one_are_not_handled_again_after
 
 async def test_a_delayed_commit_is_not_accepted_after_another_member_moved_the_partition(kafka: str) -> None:
     async with group(kafka, partitions=2) as readers, readers.member() as one:
-        hold = Hold(one, RequestTimedOutError())
+        hold = HeldCommit(one, RequestTimedOutError())
         await readers.write(10, partition=0)
         await readers.write(10, partition=1)
         await hold.held.wait()
@@ -71,24 +71,24 @@ async def test_a_delayed_commit_is_not_accepted_after_another_member_moved_the_p
 
 async def test_messages_in_progress_are_recognized_when_their_partition_comes_back(kafka: str) -> None:
     async with group(kafka) as readers, readers.member() as one:
-        go_on = hang_on(one, 0, 1, 2)
+        release = hang_on(one, 0, 1, 2)
         await readers.write(5)
         await until(lambda: len(one.done) == 2)
         before = one.generation
         async with readers.member() as two:  # sticky: the only partition stays, but is revoked and assigned again
             assert not two.partitions
         await until(lambda: one.generation > before + 1)
-        go_on.set()
+        release.set()
         await readers.until_committed(5)
         assert max(Counter(one.given).values()) == 1
 
 
 async def test_messages_in_progress_of_a_lost_partition_finish_and_are_never_committed(kafka: str) -> None:
     async with group(kafka, partitions=2) as readers, readers.member() as one:
-        go_on = asyncio.Event()
+        release = asyncio.Event()
 
         async def hang(_record: Record) -> None:
-            await go_on.wait()
+            await release.wait()
 
         one.handle = hang
         await readers.write(3, partition=0)
@@ -99,7 +99,7 @@ async def test_messages_in_progress_of_a_lost_partition_finish_and_are_never_com
             await until(lambda: len(two.done) == 3)  # the new owner handles them: the first had not finished
             await readers.write(4, partition=moved)
             await readers.until_committed(7, moved)
-            go_on.set()
+            release.set()
             await until(lambda: len(one.done) == 6)
             await readers.until_committed(3, ({0, 1} - {moved}).pop())
             now = await readers.committed(moved)
@@ -110,7 +110,7 @@ async def test_messages_in_progress_of_a_lost_partition_finish_and_are_never_com
 async def test_a_partition_that_another_member_owned_in_between_restarts(kafka: str) -> None:
     """As after an absence longer than the session timeout: the member loses its partitions, and gets them back."""
     async with group(kafka) as readers, readers.member(IMPATIENT) as one:
-        go_on = hang_on(one, 3)
+        release = hang_on(one, 3)
         await readers.write(6)
         await until(lambda: len(one.done) == 5)
         hang_on(one, 8)
@@ -121,7 +121,7 @@ async def test_a_partition_that_another_member_owned_in_between_restarts(kafka: 
         await one.concurrent_consumer.on_partitions_revoked({at})
         await one.consumer.commit({at: 10})  # as the other member did
         await one.concurrent_consumer.on_partitions_assigned({at})
-        go_on.set()  # 3 is finished, 8 is not: by its own knowledge, this member would commit 8
+        release.set()  # 3 is finished, 8 is not: by its own knowledge, this member would commit 8
         await until(lambda: len(one.done) == 9)
         await readers.write(1)
         await readers.until_committed(11)
@@ -131,7 +131,7 @@ async def test_nothing_is_committed_until_the_groups_commits_are_known(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with group(kafka) as readers, readers.member(IMPATIENT) as one:
-        go_on = hang_on(one, 3)
+        release = hang_on(one, 3)
         await readers.write(6)
         await until(lambda: len(one.done) == 5)
         await readers.until_committed(3)
@@ -146,7 +146,7 @@ async def test_nothing_is_committed_until_the_groups_commits_are_known(
         await one.concurrent_consumer.on_partitions_revoked({at})
         await one.consumer.commit({at: 10})  # as another member did
         assigning = asyncio.create_task(one.concurrent_consumer.on_partitions_assigned({at}))
-        go_on.set()
+        release.set()
         await until(lambda: len(one.done) == 6)
         await one.concurrent_consumer.offsets.commit()  # as it does regularly: this member only knows 6
         now = await readers.committed()
@@ -174,10 +174,10 @@ async def test_a_partition_is_read_even_if_the_groups_commits_cannot_be_fetched(
 async def test_slow_handlers_do_not_remove_a_member_from_its_group(kafka: str) -> None:
     """Polling continues however long the buffer is full, and polls are what the group counts."""
     async with group(kafka) as readers, readers.member(ConsumerLimits(concurrency=2), max_poll_interval=1.0) as one:
-        go_on, before = asyncio.Event(), one.generation
+        release, before = asyncio.Event(), one.generation
 
         async def hang(_record: Record) -> None:
-            await go_on.wait()
+            await release.wait()
 
         one.handle = hang
         await readers.write(20)
@@ -186,7 +186,7 @@ async def test_slow_handlers_do_not_remove_a_member_from_its_group(kafka: str) -
             assert one.partitions | two.partitions == {0}
         await until(lambda: one.generation > before + 1)
         assert one.partitions == {0}
-        go_on.set()
+        release.set()
         await readers.until_committed(20)
         assert max(Counter(one.given).values()) == 1
 
@@ -196,13 +196,13 @@ async def test_a_partition_whose_metadata_is_full_is_paused_until_it_has_room(
 ) -> None:
     monkeypatch.setattr("poise.kafka.offset_metadata._MAX_BYTES", 4)
     async with group(kafka) as readers, readers.member() as one:
-        go_on = hang_on(one, *range(0, 20, 2))
+        release = hang_on(one, *range(0, 20, 2))
         await readers.write(60)
         await until(lambda: bool(one.consumer.paused()))
         await readers.write(100)
         taken = len(one.given)
         assert taken <= 60
-        go_on.set()
+        release.set()
         await readers.until_committed(160)
         assert len(one.done) == 160
 
@@ -212,23 +212,23 @@ async def test_a_busy_key_leaves_buffer_for_the_others(kafka: str) -> None:
         group(kafka, partitions=2) as readers,
         readers.member(ConsumerLimits(concurrency=4), ordered=True) as one,
     ):
-        go_on = hang_on(one, 0)
+        release = hang_on(one, 0)
         await readers.write(100, partition=0, key=b"busy")
         await until(lambda: "0/0" in one.given)
         await readers.write(50, partition=1, key=b"quiet")
         await until(lambda: sum(name.startswith("1/") for name in one.done) == 50)
         assert not [name for name in one.done if name.startswith("0/")]
-        go_on.set()
+        release.set()
         await readers.until_committed(100)
         assert [name for name in one.done if name.startswith("0/")] == [f"0/{n}" for n in range(100)]
 
 
 async def test_the_buffer_is_also_bounded_by_bytes(kafka: str) -> None:
     async with group(kafka) as readers, readers.member(ConsumerLimits(concurrency=64, max_bytes=10)) as one:
-        go_on = hang_on(one, *range(50))
+        release = hang_on(one, *range(50))
         await readers.write(10)  # of one byte each
         await until(lambda: bool(one.consumer.paused()))
         await readers.write(40)
         assert len(one.given) <= 10
-        go_on.set()
+        release.set()
         await readers.until_committed(50)

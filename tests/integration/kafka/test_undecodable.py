@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from aiokafka.admin import NewTopic
 from batch_kit import DAMAGED, batch, flip, raw_producer
-from integration_kit import Outsider, another, serving
+from integration_kit import PlainKafkaClient, serving, settings_for_another_process
 
 from poise.contracts import Answer, Ask
 from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, REPLIES, dead_letter_topic_name, retry_topic_name
@@ -42,25 +42,25 @@ async def read_dead_letters(mesh: WorkerRuntime, topic: str, partition: int, fir
     return [one for one in batches if (one.header("poise-dead-position") or "").startswith(at)]
 
 
-async def ask_behind(outsider: Outsider, bootstrap: str, topic: str, partition: int) -> str:
+async def ask_behind(plain_client: PlainKafkaClient, bootstrap: str, topic: str, partition: int) -> str:
     """Ask in a partition; return the text of the answer."""
-    headers = [("reply_to", outsider.topic.encode()), ("correlation_id", b"behind")]
+    headers = [("reply_to", plain_client.topic.encode()), ("correlation_id", b"behind")]
     async with raw_producer(bootstrap) as producer:
         await producer.write(topic, partition, batch([GOOD], headers=headers))
-    while (reply := await outsider.any_reply()).header("correlation_id") != "behind":
+    while (reply := await plain_client.any_reply()).header("correlation_id") != "behind":
         pass
     return Answer.parse(reply.value or b"").text
 
 
 @pytest.mark.parametrize("make", DAMAGED.values(), ids=DAMAGED.keys())
 async def test_batches_that_a_broker_accepts_and_no_client_decodes(
-    mesh_settings: MeshSettings, outsider: Outsider, make: Callable[[], bytes]
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, make: Callable[[], bytes]
 ) -> None:
     raw = make()
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         async with raw_producer(mesh_settings.broker) as producer:
             first = await producer.write(ASK_INTERACTIVE.name, 3, raw)
-        assert await ask_behind(outsider, mesh_settings.broker, ASK_INTERACTIVE.name, 3) == "fine"
+        assert await ask_behind(plain_client, mesh_settings.broker, ASK_INTERACTIVE.name, 3) == "fine"
         (letter,) = await read_dead_letters(mesh, ASK_INTERACTIVE.name, 3, first)
     assert letter.value is not None
     assert letter.value[16:] == raw[16:], "unchanged, except for the offset and the epoch that the broker sets"
@@ -71,7 +71,9 @@ async def test_batches_that_a_broker_accepts_and_no_client_decodes(
     assert position.rpartition("/")[2] == offsets.partition("-")[2]
 
 
-async def test_a_byte_changed_on_disk(mesh_settings: MeshSettings, outsider: Outsider, kafka_node: Kafka) -> None:
+async def test_a_byte_changed_on_disk(
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, kafka_node: Kafka
+) -> None:
     topic = ASK_INTERACTIVE.name
     async with raw_producer(mesh_settings.broker) as producer:
         first = await producer.write(topic, 4, batch([b"{}", b"{}", b"{}"]))
@@ -79,9 +81,9 @@ async def test_a_byte_changed_on_disk(mesh_settings: MeshSettings, outsider: Out
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         # The last batch in its partition: only its header tells where to continue.
         await until_dead_lettered(mesh, topic, 4, first)
-        assert await ask_behind(outsider, mesh_settings.broker, topic, 4) == "fine"
+        assert await ask_behind(plain_client, mesh_settings.broker, topic, 4) == "fine"
     async with serving(mesh_settings, ORCHESTRATION) as mesh:  # another worker, from the committed offset
-        assert await ask_behind(outsider, mesh_settings.broker, topic, 4) == "fine"
+        assert await ask_behind(plain_client, mesh_settings.broker, topic, 4) == "fine"
         (letter,) = await read_dead_letters(mesh, topic, 4, first)
     assert letter.header("poise-dead-batch") == f"{first}-{first + 2}"
     assert "checksum" in (letter.header("poise-dead-message") or "")
@@ -126,10 +128,10 @@ async def test_an_undecodable_batch_in_a_log_with_many_readers(mesh_settings: Me
         await producer.write(topic, 0, DAMAGED["two frames"]())
         await producer.write(topic, 0, batch([b"behind"]))
     for _ in range(3):
-        async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+        async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
             assert [record.value for record in await mesh.logs.read_topic(topic)] == [b"before", b"behind"]
             await until_dead_lettered(mesh, topic, 0, 1)
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         assert len(await read_dead_letters(mesh, topic, 0, 1)) == 1
 
 
@@ -143,7 +145,7 @@ async def test_cancellations_and_replies_behind_an_undecodable_batch_are_read(me
 
     async with (
         serving(mesh_settings, Tier("orchestration", {Ask: wait})),
-        WorkerRuntime(another(mesh_settings), tier="client") as client,
+        WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as client,
     ):
         async with raw_producer(mesh_settings.broker) as producer:
             for number in range(REPLIES.partitions):

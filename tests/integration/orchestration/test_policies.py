@@ -10,8 +10,8 @@ from random import Random
 from uuid import uuid4
 
 import pytest
-from integration_kit import another, until
-from policy_records_kit import policy_of, put, record_of
+from integration_kit import settings_for_another_process, until
+from policy_records_kit import policy_of, policy_record, put
 from scripted_run import ScriptedRun
 
 from poise.contracts import (
@@ -73,7 +73,7 @@ def two_variants(name: str) -> OrchestrationSettings:
 
 
 @dataclass
-class Worker:
+class OrchestrationWorker:
     """An orchestration worker and the messages that it handled."""
 
     policy_follower: PolicyFollower
@@ -81,14 +81,14 @@ class Worker:
 
 
 @asynccontextmanager
-async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Worker]:
+async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[OrchestrationWorker]:
     """Run an orchestration worker until it follows the policy; stop it as a signal would."""
     secret = load_secret(own, settings)
     async with (
         WorkerRuntime(settings, tier="orchestration") as mesh,
         follow_policy(mesh, own, secret) as policy_follower,
     ):
-        worker = Worker(policy_follower)
+        worker = OrchestrationWorker(policy_follower)
         answer = handlers(own, mesh, policy_follower=policy_follower)[Ask]
 
         async def noted(ask: Ask, context: Context) -> Message | None:
@@ -118,11 +118,13 @@ async def other_tiers(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
     async with AsyncExitStack() as stack:
         for tier in (Tier("retrieval", {Retrieve: find}), Tier("inference", {Generate: write})):
-            mesh = await stack.enter_async_context(WorkerRuntime(another(settings), tier=tier.name))
+            mesh = await stack.enter_async_context(
+                WorkerRuntime(settings_for_another_process(settings), tier=tier.name)
+            )
             task = asyncio.create_task(mesh.serve(tier))
             stack.push_async_callback(_stopped, mesh, task)
             await until(lambda mesh=mesh: all(mesh.readiness().values()))  # type: ignore[misc]
-        yield await stack.enter_async_context(WorkerRuntime(another(settings), tier="client"))
+        yield await stack.enter_async_context(WorkerRuntime(settings_for_another_process(settings), tier="client"))
 
 
 async def _stopped(mesh: WorkerRuntime, task: "asyncio.Task[None]") -> None:
@@ -145,8 +147,8 @@ async def test_two_workers_draw_by_the_policy_in_force(mesh_settings: MeshSettin
     own = two_variants(name)
     async with (
         other_tiers(mesh_settings) as client,
-        orchestrating(another(mesh_settings), own) as one,
-        orchestrating(another(mesh_settings), own) as other,
+        orchestrating(settings_for_another_process(mesh_settings), own) as one,
+        orchestrating(settings_for_another_process(mesh_settings), own) as other,
     ):
         before = await drawn_for(client, asks=24)
         await put(client, policy_of(3, name, a=0.25, b=0.75))
@@ -173,7 +175,7 @@ def outgoing(policy: Policy) -> ProducerRecord:
 
 
 async def test_a_new_worker_has_the_last_committed_policy(mesh_settings: MeshSettings, name: str) -> None:
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         async with TransactionalProducer(mesh.connection, name) as transactions:
             for version in (1, 2):
                 async with transactions.transaction() as transaction:
@@ -213,7 +215,7 @@ async def test_an_unreadable_log_delays_a_worker_only_for_the_timeout(
         raise UnavailableError("it is away")
 
     monkeypatch.setattr(module, "START_TIMEOUT", 0.5)
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         monkeypatch.setattr(log_reader, "LogStream", away)
         async with follow_policy(mesh, two_variants(name), SECRET) as policy_follower:
             assert policy_follower.current.version == 0
@@ -232,12 +234,15 @@ async def test_a_replayed_ask_uses_its_first_draw(mesh_settings: MeshSettings, n
             drawn.append(hints.draw)
             raise OSError("the worker dies")
 
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh, DocumentVersions(mesh) as versions:
+    async with (
+        WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh,
+        DocumentVersions(mesh) as versions,
+    ):
         workflow = Dies(own, AnswerCache(mesh, own, versions, policy_follower))
         door = ScriptedRun({}, run=uuid4().hex)
         for version in (0, 1):
             if version:
-                policy_follower.apply(record_of(policy_of(version, name, b=1.0)))
+                policy_follower.apply(policy_record(policy_of(version, name, b=1.0)))
             async with RedisClient(mesh_settings.redis_url) as cache:
                 run = Run(door, Journal(cache, name, door.run, ttl=60.0))
                 with pytest.raises(OSError, match="dies"):

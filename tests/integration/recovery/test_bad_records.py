@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from batch_kit import DAMAGED, batch, raw_producer
-from integration_kit import another, serving, until
+from integration_kit import serving, settings_for_another_process, until
 from policy_records_kit import policy_of, put
-from policy_worker_kit import Case
+from policy_worker_kit import LosingVariantCase
 from pydantic import ValidationError
 from recovery_kit import all_ready
 from retrieval_kit import RandomEmbedder, RetrievalClient, RetrievalWorker
@@ -163,7 +163,7 @@ async def test_records_after_bad_records_are_applied(mesh_settings: MeshSettings
     name = f"policy-{uuid4().hex[:8]}"
     own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
     async with (
-        serving(another(mesh_settings), Tier("inference", {Generate: write})) as mesh,
+        serving(settings_for_another_process(mesh_settings), Tier("inference", {Generate: write})) as mesh,
         follow_policy(mesh, own, bytes(32)) as policy_follower,
         DocumentVersions(mesh) as versions,
         LiveIndex(mesh, RetrievalSettings(), RandomEmbedder.model) as live_index,
@@ -193,7 +193,7 @@ async def test_records_after_bad_records_are_applied(mesh_settings: MeshSettings
         await check_deciding(mesh, bad_writer)
 
 
-class CaseAmongBadRecords(Case):
+class CaseAmongBadRecords(LosingVariantCase):
     """A policy whose snapshots are among bad records."""
 
     async def states(self) -> list[PolicyState]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cache_kit import Model, Reader, orchestrating, retrieving, settings_of
-from integration_kit import another, serving
-from policy_worker_kit import STEPS, Case, worker
+from cache_kit import CorpusClient, FirstSentenceModel, cache_settings, orchestrating, retrieving
+from integration_kit import serving, settings_for_another_process
+from policy_worker_kit import STEPS, LosingVariantCase, worker
 from recovery_kit import WITHIN, all_ready
 
 from poise.contracts import Generate
@@ -38,12 +38,18 @@ async def test_workers_recover_from_an_empty_disk(kafka: Kafka, settings: MeshSe
     async with AsyncExitStack() as stack:
         meshes = [
             await stack.enter_async_context(retrieving(settings)),
-            await stack.enter_async_context(serving(another(settings), Tier("inference", {Generate: Model().write}))),
-            await stack.enter_async_context(orchestrating(another(settings), settings_of())),
-            await stack.enter_async_context(worker(another(settings))),
+            await stack.enter_async_context(
+                serving(
+                    settings_for_another_process(settings), Tier("inference", {Generate: FirstSentenceModel().write})
+                )
+            ),
+            await stack.enter_async_context(orchestrating(settings_for_another_process(settings), cache_settings())),
+            await stack.enter_async_context(worker(settings_for_another_process(settings))),
         ]
-        reader = Reader(await stack.enter_async_context(WorkerRuntime(another(settings), tier="client")))
-        case = Case(reader.mesh)
+        reader = CorpusClient(
+            await stack.enter_async_context(WorkerRuntime(settings_for_another_process(settings), tier="client"))
+        )
+        case = LosingVariantCase(reader.mesh)
         await _assert_works(reader, case)
 
         await kafka.stop()
@@ -52,10 +58,10 @@ async def test_workers_recover_from_an_empty_disk(kafka: Kafka, settings: MeshSe
         await topic_setup.apply(settings)
 
         await all_ready(*meshes, reader.mesh)
-        await _assert_works(reader, Case(reader.mesh))
+        await _assert_works(reader, LosingVariantCase(reader.mesh))
 
 
-async def _assert_works(reader: Reader, case: Case) -> None:
+async def _assert_works(reader: CorpusClient, case: LosingVariantCase) -> None:
     """Assert that documents are indexed, asks answered from them and decisions made from scores."""
     for number in range(5):
         await reader.say(f"d{number}", f"The lamp number {number} was lit by the keeper in 184{number}.")

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from integration_kit import another, serving, until
+from integration_kit import serving, settings_for_another_process, until
 from policy_records_kit import policy_of, put
-from policy_worker_kit import STEPS, Case, worker
+from policy_worker_kit import STEPS, LosingVariantCase, worker
 from recovery_kit import WITHIN, recreate
 from retrieval_kit import RandomEmbedder, RetrievalClient, RetrievalWorker
 
@@ -60,7 +60,7 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def client(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         yield mesh
 
 
@@ -78,7 +78,7 @@ GENERATE = Generate(messages=({"role": "user", "content": "hi"},), backend="b")
 async def test_replies_arrive_after_their_topic_is_recreated(
     mesh_settings: MeshSettings, client: WorkerRuntime
 ) -> None:
-    async with serving(another(mesh_settings), Tier("inference", {Generate: write})):
+    async with serving(settings_for_another_process(mesh_settings), Tier("inference", {Generate: write})):
         for calls in (3, 1, 6):  # answers per round: the second time fewer, then more than before
             for _ in range(calls):
                 await client.rpc.call(GENERATE, CallOptions(run=new_run(), step="s"))
@@ -96,7 +96,7 @@ async def test_cancels_arrive_after_their_topic_is_recreated_and_known_ones_are_
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with serving(another(mesh_settings), Tier("orchestration", {Ask: sleep})) as worker:
+    async with serving(settings_for_another_process(mesh_settings), Tier("orchestration", {Ask: sleep})) as worker:
         before = new_run()
         await client.rpc.cancel(before)
         await until(lambda: worker.cancellation.cancelled_at("default", before, None) > 0)
@@ -119,7 +119,7 @@ async def test_the_policy_follows_the_recreated_topic(mesh_settings: MeshSetting
     name = f"policy-{uuid4().hex[:8]}"
     own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
     async with (
-        WorkerRuntime(another(mesh_settings), tier="orchestration") as mesh,
+        WorkerRuntime(settings_for_another_process(mesh_settings), tier="orchestration") as mesh,
         follow_policy(mesh, own, bytes(32)) as policy_follower,
     ):
         for version in (1, 2, 3):
@@ -167,7 +167,7 @@ async def test_the_index_is_rebuilt_from_the_recreated_topics(
 ) -> None:
     retrieval_client = RetrievalClient(client)
     async with (
-        WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
+        WorkerRuntime(settings_for_another_process(mesh_settings), tier="retrieval") as mesh,
         LiveIndex(mesh, RetrievalSettings(), RandomEmbedder.model) as live_index,
     ):
         retriever = RetrievalWorker(mesh, live_index)
@@ -200,7 +200,7 @@ async def test_a_worker_is_not_ready_while_only_the_documents_topic_is_recreated
 ) -> None:
     retrieval_client = RetrievalClient(client)
     async with (
-        WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
+        WorkerRuntime(settings_for_another_process(mesh_settings), tier="retrieval") as mesh,
         LiveIndex(mesh, RetrievalSettings(), RandomEmbedder.model) as live_index,
     ):
         retriever = RetrievalWorker(mesh, live_index)
@@ -218,8 +218,8 @@ async def test_a_worker_is_not_ready_while_only_the_documents_topic_is_recreated
 async def test_deciding_continues_after_scores_and_commands_are_recreated(
     mesh_settings: MeshSettings, client: WorkerRuntime
 ) -> None:
-    case = Case(client)
-    async with worker(another(mesh_settings)):
+    case = LosingVariantCase(client)
+    async with worker(settings_for_another_process(mesh_settings)):
         await case.ask("set", spec=case.spec())
         await case.answers(15)
         await case.until_decided(3)
@@ -235,9 +235,9 @@ async def test_deciding_starts_over_if_all_its_topics_are_recreated(
 ) -> None:
     names = [topic.name for topic in (SCORES, COMMANDS, POLICY, POLICY_STATE, DECISIONS)]
     async with AsyncExitStack() as stack:
-        mesh = await stack.enter_async_context(worker(another(mesh_settings)))
+        mesh = await stack.enter_async_context(worker(settings_for_another_process(mesh_settings)))
         for _ in range(2):
-            case = Case(client)
+            case = LosingVariantCase(client)
             await case.ask("set", spec=case.spec())
             await case.answers(60)
             await case.until_decided(1 + STEPS)
@@ -251,13 +251,13 @@ async def test_the_decided_policy_stays_in_force_if_its_topic_or_its_state_is_re
     mesh_settings: MeshSettings, client: WorkerRuntime, topic: Topic
 ) -> None:
     """The decider continues from the other topic's state; decision numbers and versions continue too."""
-    case = Case(client)
+    case = LosingVariantCase(client)
     own = OrchestrationSettings.model_validate(
         {"policy": case.name, "variants": [{"name": "steady"}, {"name": "cheap"}]}
     )
     async with (
-        worker(another(mesh_settings)) as decides,
-        WorkerRuntime(another(mesh_settings), tier="orchestration") as mesh,
+        worker(settings_for_another_process(mesh_settings)) as decides,
+        WorkerRuntime(settings_for_another_process(mesh_settings), tier="orchestration") as mesh,
         follow_policy(mesh, own, bytes(32)) as policy_follower,
     ):
         await case.ask("set", spec=case.spec())

@@ -213,11 +213,11 @@ async def test_an_unavailable_redis_leaves_the_process_ready(server: Valkey) -> 
 
 
 async def test_a_hanging_probe_is_detected(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    process, hanging, go_on = ProcessOnClock(), asyncio.Event(), asyncio.Event()
+    process, hanging, release = ProcessOnClock(), asyncio.Event(), asyncio.Event()
 
     async def hangs(*_arguments: object) -> None:
         hanging.set()
-        await go_on.wait()
+        await release.wait()
 
     async with RedisClient(server.url, liveness=process.liveness) as redis:
         await process.assert_makes_progress(COMPONENT)
@@ -225,7 +225,7 @@ async def test_a_hanging_probe_is_detected(server: Valkey, monkeypatch: pytest.M
         redis._open_breaker("a test says so")
         await hanging.wait()
         process.assert_stall_ends_process(COMPONENT)
-        go_on.set()
+        release.set()
 
 
 async def test_a_dead_probing_task_ends_the_process(server: Valkey) -> None:

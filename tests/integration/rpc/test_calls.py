@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from integration_kit import WITHIN, Outsider, serving
+from integration_kit import WITHIN, PlainKafkaClient, serving
 
 from poise.contracts import Answer, Ask, Completion, Deadlines, Fault, Generate, Request, TopicOptions
 from poise.contracts.fault import MAX_SHORT_DETAIL
@@ -187,7 +187,7 @@ class Slow(Request[Completion]):
 
 
 async def test_a_shortened_deadline_is_logged_and_named_in_the_error(
-    mesh_settings: MeshSettings, outsider: Outsider, caplog: pytest.LogCaptureFixture
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hang(_request: Slow, _context: Context) -> Completion:
         await asyncio.Event().wait()
@@ -199,18 +199,20 @@ async def test_a_shortened_deadline_is_logged_and_named_in_the_error(
         topic = tier.topics[0]
         with pytest.raises((FaultError, DeadlineExceededError), match=expected):  # from the caller or the tier
             await mesh.rpc.call(Slow(), CallOptions(run=uuid4().hex, step="s", topic=topic, deadline=time.time() + 30))
-        sent = await outsider.send(topic.name, b"{}", poise_deadline=str(round((time.time() + 30) * 1_000)))
-        fault = Fault.parse((await outsider.reply(sent)).value or b"")
+        sent = await plain_client.send(topic.name, b"{}", poise_deadline=str(round((time.time() + 30) * 1_000)))
+        fault = Fault.parse((await plain_client.reply(sent)).value or b"")
     assert re.search(expected, fault.detail)
     assert re.search(f"is shortened {expected}", caplog.text)
 
 
-async def test_a_kafka_client_gets_the_reply_on_its_own_topic(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_kafka_client_gets_the_reply_on_its_own_topic(
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
+) -> None:
     async with serving(mesh_settings, ORCHESTRATION):
-        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}')
-        reply = await outsider.reply(sent)
-        partitioned = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "how?"}', poise_reply_partition="1")
-        second_reply = await outsider.reply(partitioned)
+        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "why?"}')
+        reply = await plain_client.reply(sent)
+        partitioned = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "how?"}', poise_reply_partition="1")
+        second_reply = await plain_client.reply(partitioned)
     answered = Answer.parse(reply.value or b"")
     assert reply.header("poise-kind") == "answer/1"
     assert answered.text == "why? default ask"
@@ -218,22 +220,24 @@ async def test_a_kafka_client_gets_the_reply_on_its_own_topic(mesh_settings: Mes
     assert second_reply.partition == 1
 
 
-async def test_identity_headers_on_a_public_topic_are_ignored(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_identity_headers_on_a_public_topic_are_ignored(
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
+) -> None:
     async with serving(mesh_settings, ORCHESTRATION):
         claims: dict[str, Any] = {"poise_run": "mine", "poise_step": "mine", "poise_tenant": "somebody-else"}
-        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "who?"}', **claims)
-        answered = Answer.parse((await outsider.reply(sent)).value or b"")
+        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "who?"}', **claims)
+        answered = Answer.parse((await plain_client.reply(sent)).value or b"")
     assert answered.text == "who? default ask"
     assert answered.run_id != "mine"
 
 
 async def test_an_expired_request_is_a_fault_and_no_dead_letter(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     past = str(round((time.time() - 5) * 1_000))
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "when?"}', poise_deadline=past)
-        reply = await outsider.reply(sent)
+        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "when?"}', poise_deadline=past)
+        reply = await plain_client.reply(sent)
         letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     fault = Fault.parse(reply.value or b"")
     assert (fault.type, fault.status) == ("urn:poise:deadline-exceeded", 504)
@@ -249,11 +253,11 @@ async def test_a_reply_too_large_for_the_broker_is_a_fault(mesh_settings: MeshSe
             await mesh.rpc.call(generate("x"), CallOptions(run=mesh.settings.instance, step="g"))
 
 
-async def test_a_long_fault_detail_is_truncated(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_long_fault_detail_is_truncated(mesh_settings: MeshSettings, plain_client: PlainKafkaClient) -> None:
     async def verbose(_request: Generate, _context: Context) -> Completion:
         raise TerminalError("no " * 1_000_000)
 
     async with serving(mesh_settings, Tier("inference", {Generate: verbose})):
-        sent = await outsider.send(INFERENCE_INTERACTIVE.name, generate("x").encode(), b"k")
-        fault = Fault.parse((await outsider.reply(sent)).value or b"")
+        sent = await plain_client.send(INFERENCE_INTERACTIVE.name, generate("x").encode(), b"k")
+        fault = Fault.parse((await plain_client.reply(sent)).value or b"")
     assert (fault.status, fault.detail) == (500, ("no " * 1_000)[:MAX_SHORT_DETAIL])

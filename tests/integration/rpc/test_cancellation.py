@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from integration_kit import Outsider, serving, until
+from integration_kit import PlainKafkaClient, serving, until
 
 from poise.client import Poise
 from poise.contracts import Answer, Ask, Cancel, Completion, Fault, Generate
@@ -77,29 +77,29 @@ async def cancel_task(task: asyncio.Task[Any]) -> None:
         await task
 
 
-async def send(outsider: Outsider, run: str, step: str = "g", **headers: str) -> Record:
+async def send(plain_client: PlainKafkaClient, run: str, step: str = "g", **headers: str) -> Record:
     named: dict[str, Any] = {"poise_run": run, "poise_step": step, **headers}
-    return await outsider.send(INFERENCE_INTERACTIVE.name, HELLO.encode(), key=b"k", **named)
+    return await plain_client.send(INFERENCE_INTERACTIVE.name, HELLO.encode(), key=b"k", **named)
 
 
-async def read_fault(outsider: Outsider, sent: Record) -> Fault:
-    reply = await outsider.reply(sent)
+async def read_fault(plain_client: PlainKafkaClient, sent: Record) -> Fault:
+    reply = await plain_client.reply(sent)
     assert reply.header("poise-kind") == Fault.kind
     return Fault.parse(reply.value or b"")
 
 
 async def test_an_abandoned_call_is_cancelled_on_its_worker(
-    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
+    mesh_settings: MeshSettings, client: WorkerRuntime, plain_client: PlainKafkaClient
 ) -> None:
     slow, run = SlowTier(), uuid4().hex
     async with serving(mesh_settings, slow.tier()) as mesh:
         call = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="g")))
         await until(lambda: f"{run}/g" in slow.started)
-        copy = await send(outsider, run)  # from another caller of the same step
+        copy = await send(plain_client, run)  # from another caller of the same step
         other_step = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="h")))
         await until(lambda: f"{run}/h" in slow.started)
         await cancel_task(call)
-        caught = await read_fault(outsider, copy)
+        caught = await read_fault(plain_client, copy)
         assert (caught.type, caught.status, caught.retryable) == ("urn:poise:cancelled", 499, False)
         await until(lambda: slow.cancelled == [f"{run}/g"])
         slow.may_end.set()
@@ -132,32 +132,32 @@ async def test_an_abandoned_ask_cancels_its_run_and_its_steps_with_one_message(
 
 
 async def test_waiting_messages_of_a_cancelled_run_are_dropped(
-    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
+    mesh_settings: MeshSettings, client: WorkerRuntime, plain_client: PlainKafkaClient
 ) -> None:
     slow, run, other = SlowTier(), uuid4().hex, uuid4().hex
     async with serving(mesh_settings, slow.tier(concurrency=1)) as mesh:
         first = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=other, step="g", key="k")))
         await until(lambda: len(slow.started) == 1)
-        waiting = [await send(outsider, run, f"{n}") for n in range(3)]
+        waiting = [await send(plain_client, run, f"{n}") for n in range(3)]
         await client.rpc.cancel(run)
         await until(lambda: (mesh.settings.tenant, run, None) in mesh.cancellation._recent)
         slow.may_end.set()
-        assert {(await read_fault(outsider, sent)).type for sent in waiting} == {"urn:poise:cancelled"}
+        assert {(await read_fault(plain_client, sent)).type for sent in waiting} == {"urn:poise:cancelled"}
         await first
     assert slow.started == [f"{other}/g"]
 
 
 async def test_a_worker_reads_cancels_written_before_its_start_or_before_the_run(
-    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
+    mesh_settings: MeshSettings, client: WorkerRuntime, plain_client: PlainKafkaClient
 ) -> None:
     slow, run = SlowTier(), uuid4().hex
     slow.may_end.set()
     await client.rpc.cancel(run)
     await client.rpc.cancel(uuid4().hex)  # an unknown run
     await client.producer.records.send(CANCEL.name, b"no cancel", key=None, headers=[])
-    sent = await send(outsider, run)
+    sent = await send(plain_client, run)
     async with serving(mesh_settings, slow.tier()):
-        assert (await read_fault(outsider, sent)).type == "urn:poise:cancelled"
+        assert (await read_fault(plain_client, sent)).type == "urn:poise:cancelled"
         with pytest.raises(RunCancelledError):
             await client.rpc.call(HELLO, CallOptions(run=run, step="another"))
         await client.rpc.cancel(run)
@@ -169,17 +169,17 @@ async def test_a_worker_reads_cancels_written_before_its_start_or_before_the_run
 
 
 async def test_a_cancel_of_another_tenant_has_no_effect(
-    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
+    mesh_settings: MeshSettings, client: WorkerRuntime, plain_client: PlainKafkaClient
 ) -> None:
     slow, run = SlowTier(), uuid4().hex
     slow.may_end.set()
     await client.rpc.cancel(run, tenant="another-tenant")
     async with serving(mesh_settings, slow.tier()):
-        assert (await outsider.reply(await send(outsider, run))).header("poise-kind") == Completion.kind
+        assert (await plain_client.reply(await send(plain_client, run))).header("poise-kind") == Completion.kind
 
 
 async def test_cancelled_work_is_committed_and_interrupted_work_is_repeated(
-    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
+    mesh_settings: MeshSettings, client: WorkerRuntime, plain_client: PlainKafkaClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "poise.worker.tier_runner.ConsumerLimits", lambda concurrency: ConsumerLimits(concurrency, drain_timeout=0.05)
@@ -187,16 +187,16 @@ async def test_cancelled_work_is_committed_and_interrupted_work_is_repeated(
     first, second = SlowTier(), SlowTier()
     cancelled_run, interrupted_run = uuid4().hex, uuid4().hex
     async with serving(mesh_settings, first.tier()):
-        sent = [await send(outsider, run) for run in (cancelled_run, interrupted_run)]
+        sent = [await send(plain_client, run) for run in (cancelled_run, interrupted_run)]
         await until(lambda: len(first.started) == 2)
         await client.rpc.cancel(cancelled_run)
-        assert (await read_fault(outsider, sent[0])).type == "urn:poise:cancelled"
+        assert (await read_fault(plain_client, sent[0])).type == "urn:poise:cancelled"
     assert set(first.cancelled) == {f"{cancelled_run}/g", f"{interrupted_run}/g"}
     # The next worker must not know what was cancelled: the commit prevents it from repeating the work.
     monkeypatch.setattr("poise.rpc.cancellation.CANCEL", SCORES)
     second.may_end.set()
     async with serving(mesh_settings, second.tier()):
-        assert (await outsider.reply(sent[1])).header("poise-kind") == Completion.kind
+        assert (await plain_client.reply(sent[1])).header("poise-kind") == Completion.kind
         await client.rpc.call(
             HELLO, CallOptions(run=uuid4().hex, step="g", key="k")
         )  # everything before it was handled
@@ -226,7 +226,7 @@ async def test_an_interrupted_handler_cancels_none_of_its_calls(
 async def test_a_handler_that_ignores_cancellation_is_cancelled_again_and_logged(
     mesh_settings: MeshSettings,
     client: WorkerRuntime,
-    outsider: Outsider,
+    plain_client: PlainKafkaClient,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -244,12 +244,12 @@ async def test_a_handler_that_ignores_cancellation_is_cancelled_again_and_logged
         raise RuntimeError("an error after the cancellation is ignored")
 
     async with serving(mesh_settings, Tier("inference", {Generate: ignore_cancellation})) as mesh:
-        sent = await send(outsider, run)
+        sent = await send(plain_client, run)
         await started.wait()
         await client.rpc.cancel(run)
         await until(lambda: "cannot be cancelled" in caplog.text)
         may_end.set()
-        assert (await read_fault(outsider, sent)).type == "urn:poise:cancelled"
+        assert (await read_fault(plain_client, sent)).type == "urn:poise:cancelled"
         letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     assert swallowed == 1 + cancellation.MAX_RECANCELS
     assert not [letter for letter in letters if letter.header("poise-run") == run]

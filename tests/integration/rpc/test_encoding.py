@@ -43,13 +43,13 @@ class Price(Request[Priced]):
     argument: Any = None
 
 
-class Client:
+class Unencodable:
     """An object that JSON cannot represent."""
 
 
 UNENCODABLE: dict[str, Priced] = {
-    "receipt": Priced(receipt=Client()),
-    "receipt.paid.1": Priced(receipt={"paid": (1, Client())}),
+    "receipt": Priced(receipt=Unencodable()),
+    "receipt.paid.1": Priced(receipt={"paid": (1, Unencodable())}),
     "text": Priced(text="half \ud800"),
     "price": Priced(price=float("nan")),
 }
@@ -101,7 +101,7 @@ async def test_unencodable_text_of_a_stream_does_not_repeat_the_step(mesh_settin
 async def test_an_unencodable_request_is_an_error_of_the_caller(mesh_settings: MeshSettings) -> None:
     async with paying(mesh_settings) as (poise, _, paid):
         with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: argument.a: "):
-            await poise.call(Price(field="text", argument={"a": Client()}))
+            await poise.call(Price(field="text", argument={"a": Unencodable()}))
         with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: poise-step: cannot be encoded as UTF-8"):
             await poise.call(Price(field="text"), step="\ud800")
         assert poise.mesh.rpc._calls is not None
@@ -115,7 +115,7 @@ async def test_a_step_with_an_unencodable_result_runs_once(mesh_settings: MeshSe
 
     def pay() -> object:
         paid.append("paid")
-        return {"client": Client()}
+        return {"client": Unencodable()}
 
     @workflow("pays")
     async def pays(run: Run, _request: Generate) -> Completion:

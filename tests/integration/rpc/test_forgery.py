@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from integration_kit import WITHIN, Outsider, serving, until
+from integration_kit import WITHIN, PlainKafkaClient, serving, until
 
 from poise.contracts import Answer, Ask, Completion, Delta, End, Envelope, Fault, Generate, Message, Reset
 from poise.contracts.generate import ChatMessage
@@ -103,7 +103,7 @@ async def until_forged(mesh: WorkerRuntime, partition: int, correlation_id: byte
 
 
 async def test_replies_to_an_ask_with_a_stolen_correlation_id_are_ignored(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     """The worst case: the attacker also knows the random id. The mesh then sends records of another run there."""
     async with attacked(mesh_settings) as (victim, resume):
@@ -117,25 +117,25 @@ async def test_replies_to_an_ask_with_a_stolen_correlation_id_are_ignored(
             "poise_step": "generate",
         }
         async with until_forged(victim.mesh, partition, victims_id, 4):  # delta, end and answer; then a fault
-            await outsider.send(ASK_INTERACTIVE.name, ask(FORGED), **headers)
-            await outsider.send(ASK_INTERACTIVE.name, b"{}", **headers)
+            await plain_client.send(ASK_INTERACTIVE.name, ask(FORGED), **headers)
+            await plain_client.send(ASK_INTERACTIVE.name, b"{}", **headers)
         resume.set()
         assert await victim.text() == ORIGINAL
     assert not any(isinstance(item, Reset) for item in victim.shown)
 
 
 async def test_a_stream_address_other_than_the_reply_address_is_refused(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     async with attacked(mesh_settings) as (victim, resume):
         victims_id, partition = await victim.correlation_id(), victim.calls._partition
         to = b"poise.replies/%d/%b" % (partition, victims_id)
-        sent = await outsider.send(ASK_INTERACTIVE.name, ask(FORGED), poise_stream_to=to)
-        fault = Fault.parse((await outsider.reply(sent)).value or b"")
-        other_partition = await outsider.send(
-            ASK_INTERACTIVE.name, ask(FORGED), poise_reply_partition="0", poise_stream_to=f"{outsider.topic}/1"
+        sent = await plain_client.send(ASK_INTERACTIVE.name, ask(FORGED), poise_stream_to=to)
+        fault = Fault.parse((await plain_client.reply(sent)).value or b"")
+        other_partition = await plain_client.send(
+            ASK_INTERACTIVE.name, ask(FORGED), poise_reply_partition="0", poise_stream_to=f"{plain_client.topic}/1"
         )
-        second_fault = Fault.parse((await outsider.reply(other_partition)).value or b"")
+        second_fault = Fault.parse((await plain_client.reply(other_partition)).value or b"")
         resume.set()
         assert await victim.text() == ORIGINAL
     assert [error.field for error in fault.errors] == ["poise-stream-to"]

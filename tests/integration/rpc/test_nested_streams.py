@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from integration_kit import Outsider, serving
+from integration_kit import PlainKafkaClient, serving
 from stream_kit import PIECES, TEXT, StreamReading, generate, run_of, write
 
 from poise import Poise
@@ -86,18 +86,18 @@ async def test_a_draft_that_differs_from_the_answer_is_reset(mesh_settings: Mesh
 
 
 async def test_a_kafka_client_gets_a_reset_of_a_draft_that_differs(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     async with redacting(mesh_settings):
         headers: dict[str, Any] = {
             "correlation_id": "mine",
-            "poise_stream_to": f"{outsider.topic}/1/mine",
+            "poise_stream_to": f"{plain_client.topic}/1/mine",
             "poise_reply_partition": "1",
         }
-        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
-        records = [await outsider.reply(sent)]
+        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
+        records = [await plain_client.reply(sent)]
         while records[-1].header("poise-kind") != Answer.kind:
-            records.append(await outsider.reply(sent))
+            records.append(await plain_client.reply(sent))
     *events, reply = records
     stream = events[-1].header("poise-stream")
     reset, delta, end = [event for event in events if event.header("poise-stream") == stream]
@@ -108,7 +108,7 @@ async def test_a_kafka_client_gets_a_reset_of_a_draft_that_differs(
 
 
 async def test_a_stream_has_no_end_event_if_the_reply_is_too_large(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     async def answer_too_large(_ask: Ask, context: Context) -> Answer:
         assert context.stream_writer is not None
@@ -117,9 +117,9 @@ async def test_a_stream_has_no_end_event_if_the_reply_is_too_large(
         return Answer(run_id=context.run, text=TEXT, rung="primary", degraded=("x" * 2_000_000,))
 
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer_too_large})):
-        headers: dict[str, Any] = {"poise_stream_to": f"{outsider.topic}/1", "poise_reply_partition": "1"}
-        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
-        delta, fault = [await outsider.reply(sent) for _ in range(2)]
+        headers: dict[str, Any] = {"poise_stream_to": f"{plain_client.topic}/1", "poise_reply_partition": "1"}
+        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
+        delta, fault = [await plain_client.reply(sent) for _ in range(2)]
     assert delta.header("poise-kind") == Delta.kind
     assert (fault.header("poise-kind"), fault.header("poise-stream")) == (Fault.kind, None)
 
@@ -136,17 +136,17 @@ async def test_text_of_a_step_that_fails_is_reset(mesh_settings: MeshSettings) -
     assert reply.text == reading.shown == "Word for word."
 
 
-async def test_a_kafka_client_can_read_a_stream(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_kafka_client_can_read_a_stream(mesh_settings: MeshSettings, plain_client: PlainKafkaClient) -> None:
     async with answering(mesh_settings, accepts=True):
         headers: dict[str, Any] = {
             "correlation_id": "mine",
-            "poise_stream_to": f"{outsider.topic}/1/mine",
+            "poise_stream_to": f"{plain_client.topic}/1/mine",
             "poise_reply_partition": "1",
         }
-        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
-        records = [await outsider.reply(sent)]
+        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
+        records = [await plain_client.reply(sent)]
         while records[-1].header("poise-kind") != Answer.kind:
-            records.append(await outsider.reply(sent))
+            records.append(await plain_client.reply(sent))
     *events, reply = records
     kinds = [record.header("poise-kind") for record in events]
     assert set(kinds[:-1]) == {Delta.kind}
@@ -172,11 +172,11 @@ async def test_a_kafka_client_can_read_a_stream(mesh_settings: MeshSettings, out
     ],
 )
 async def test_an_invalid_stream_address_is_refused(
-    mesh_settings: MeshSettings, outsider: Outsider, stream_to: str, message: str
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, stream_to: str, message: str
 ) -> None:
     async with answering(mesh_settings, accepts=True):
-        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', poise_stream_to=stream_to)
-        reply = await outsider.reply(sent)
+        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', poise_stream_to=stream_to)
+        reply = await plain_client.reply(sent)
     assert reply.header("poise-kind") == "fault/1"
     assert b"poise-stream-to" in (reply.value or b"")
     assert message in (reply.value or b"").decode()

@@ -23,10 +23,10 @@ class Collector(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.status = 200
         self.received: dict[str, list[bytes]] = {}
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), OtlpRequestHandler)
 
 
-class Handler(BaseHTTPRequestHandler):
+class OtlpRequestHandler(BaseHTTPRequestHandler):
     server: Collector
 
     def do_POST(self) -> None:
@@ -135,7 +135,7 @@ async def test_the_response_of_a_collector_is_bounded_in_size_and_time(
     monkeypatch.setattr(otlp, "EXPORT_TIMEOUT", 0.5)
     sent, ended = [0], threading.Event()
 
-    class ScriptedHandler(Handler):
+    class ScriptedHandler(OtlpRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             try:

@@ -6,7 +6,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
-from integration_kit import WITHIN, Outsider, serving
+from integration_kit import WITHIN, PlainKafkaClient, serving
 
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.ask import MAX_QUESTION_CHARS
@@ -47,12 +47,12 @@ async def wait_for_dead_letter(mesh: WorkerRuntime, correlation_id: str) -> Reco
 
 
 async def test_the_largest_invalid_message_is_stored_whole_as_a_dead_letter(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     huge = b"{" + b"x" * 1_047_000
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        invalid = await outsider.send(ASK_INTERACTIVE.name, huge)
-        reply = await outsider.reply(invalid)
+        invalid = await plain_client.send(ASK_INTERACTIVE.name, huge)
+        reply = await plain_client.reply(invalid)
         letter = await dead_letter_of(mesh, invalid)
     assert Fault.parse(reply.value or b"").status == 400
     assert letter.value == huge
@@ -86,16 +86,16 @@ async def test_the_largest_invalid_message_is_stored_whole_as_a_dead_letter(
 )
 async def test_an_invalid_message_is_a_fault_and_a_dead_letter_and_blocks_nothing(
     mesh_settings: MeshSettings,
-    outsider: Outsider,
+    plain_client: PlainKafkaClient,
     value: bytes | None,
     headers: dict[str, str | bytes],
     field: str,
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        invalid = await outsider.send(ASK_INTERACTIVE.name, value, key=b"one-conversation", **headers)
-        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"one-conversation")
-        reply = await outsider.reply(invalid)
-        assert Answer.parse((await outsider.reply(valid)).value or b"").text == "fine"
+        invalid = await plain_client.send(ASK_INTERACTIVE.name, value, key=b"one-conversation", **headers)
+        valid = await plain_client.send(ASK_INTERACTIVE.name, GOOD, key=b"one-conversation")
+        reply = await plain_client.reply(invalid)
+        assert Answer.parse((await plain_client.reply(valid)).value or b"").text == "fine"
         letter = await dead_letter_of(mesh, invalid)
     fault = Fault.parse(reply.value or b"")
     assert reply.header("poise-kind") == "fault/1"
@@ -114,12 +114,12 @@ async def test_an_invalid_message_is_a_fault_and_a_dead_letter_and_blocks_nothin
     ],
 )
 async def test_an_invalid_reply_address_is_a_dead_letter_with_the_reason(
-    mesh_settings: MeshSettings, outsider: Outsider, headers: dict[str, str], message: str
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, headers: dict[str, str], message: str
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        invalid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c", **headers)
-        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
-        assert Answer.parse((await outsider.reply(valid)).value or b"").text == "fine"
+        invalid = await plain_client.send(ASK_INTERACTIVE.name, GOOD, key=b"c", **headers)
+        valid = await plain_client.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await plain_client.reply(valid)).value or b"").text == "fine"
         letter = await dead_letter_of(mesh, invalid)
     assert message in (letter.header("poise-dead-message") or "")
     assert letter.header("poise-dead-error") == "InvalidMessageError"
@@ -128,32 +128,32 @@ async def test_an_invalid_reply_address_is_a_dead_letter_with_the_reason(
 @pytest.mark.parametrize("value", [GOOD, b"{}"])
 @pytest.mark.parametrize("setting", [{"max.message.bytes": "100"}, {"cleanup.policy": "compact"}], ids=str)
 async def test_a_reply_topic_that_rejects_the_reply_blocks_nothing(
-    mesh_settings: MeshSettings, outsider: Outsider, value: bytes, setting: dict[str, str]
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, value: bytes, setting: dict[str, str]
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         reply_topic = f"replies-{mesh.settings.instance}"
         await mesh.admin._client.create_topics([NewTopic(reply_topic, 1, 1, topic_configs=setting)])
-        invalid = await outsider.send(ASK_INTERACTIVE.name, value, key=b"c", reply_to=reply_topic)
-        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
-        assert Answer.parse((await outsider.reply(valid)).value or b"").text == "fine"
+        invalid = await plain_client.send(ASK_INTERACTIVE.name, value, key=b"c", reply_to=reply_topic)
+        valid = await plain_client.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await plain_client.reply(valid)).value or b"").text == "fine"
         await dead_letter_of(mesh, invalid)
 
 
 @pytest.mark.parametrize("newer", [False, True], ids=["unreadable", "of a newer version"])
 async def test_a_message_too_large_after_decompression_is_a_truncated_dead_letter(
-    mesh_settings: MeshSettings, outsider: Outsider, *, newer: bool
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, *, newer: bool
 ) -> None:
     """A message of a newer version is too large for the topic of delayed retries as well."""
     huge, key, name = b"{" + b"x" * 4_000_000, b"c" * 3_500_000, f"huge-{newer}"
     headers = [("correlation_id", name.encode()), ("x-large", b"y" * 100_000)]
-    headers += [("poise-kind", b"ask/2")] if newer else [("reply_to", outsider.topic.encode())]
+    headers += [("poise-kind", b"ask/2")] if newer else [("reply_to", plain_client.topic.encode())]
     async with AIOKafkaProducer(
         bootstrap_servers=mesh_settings.broker, compression_type="gzip", max_request_size=20_000_000
     ) as producer:
         await producer.send_and_wait(ASK_INTERACTIVE.name, huge, key=key, headers=headers)
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
-        assert Answer.parse((await outsider.reply(valid)).value or b"").text == "fine"
+        valid = await plain_client.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await plain_client.reply(valid)).value or b"").text == "fine"
         letter = await wait_for_dead_letter(mesh, name)
     assert letter.header("poise-dead-cut") == str(len(huge))
     assert huge.startswith(letter.value or b"-")
@@ -171,11 +171,11 @@ class NotUtf8(str):
 
 
 async def test_a_header_name_that_is_not_utf8_blocks_nothing(
-    mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("message_accumulator", "producer"):
         monkeypatch.setattr(f"aiokafka.producer.{module}.DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
-    headers_with_odd_name: list[tuple[str, bytes]] = [(NotUtf8("x"), b"1"), ("reply_to", outsider.topic.encode())]
+    headers_with_odd_name: list[tuple[str, bytes]] = [(NotUtf8("x"), b"1"), ("reply_to", plain_client.topic.encode())]
     async with AIOKafkaProducer(bootstrap_servers=mesh_settings.broker, linger_ms=50) as producer:
         for name, value in (("first", GOOD), ("second", b"{}"), ("third", GOOD)):  # all in one batch
             headers = [
@@ -185,10 +185,10 @@ async def test_a_header_name_that_is_not_utf8_blocks_nothing(
             await producer.send(ASK_INTERACTIVE.name, value, key=b"c", headers=headers)
         await producer.flush()
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        valid = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        valid = await plain_client.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
         replies = {}
         while valid.header("correlation_id") not in replies:
-            reply = await outsider.any_reply()
+            reply = await plain_client.any_reply()
             replies[reply.header("correlation_id")] = reply.header("poise-kind")
         letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     assert list(replies.values()) == ["answer/1", "fault/1", "answer/1", "answer/1"]

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import paying_worker
 import pytest
-from integration_kit import Outsider, serving, until
+from integration_kit import PlainKafkaClient, serving, until
 
 from poise.contracts import Completion, Fault, Generate
 from poise.contracts.generate import ChatMessage
@@ -52,21 +52,21 @@ def tier(pay: Pay) -> Tier:
     return Tier("inference", {Generate: handle})
 
 
-async def send(outsider: Outsider, run: str, partition: int = 0, **headers: str) -> Record:
+async def send(plain_client: PlainKafkaClient, run: str, partition: int = 0, **headers: str) -> Record:
     named: dict[str, Any] = {"poise_run": run, "poise_step": "g", **headers}
-    return await outsider.send(INFERENCE_INTERACTIVE.name, BODY, key=KEYS[partition], **named)
+    return await plain_client.send(INFERENCE_INTERACTIVE.name, BODY, key=KEYS[partition], **named)
 
 
-async def send_to_each_partition(outsider: Outsider, run: str) -> list[Record]:
-    return [await send(outsider, run, partition) for partition in range(6)]
+async def send_to_each_partition(plain_client: PlainKafkaClient, run: str) -> list[Record]:
+    return [await send(plain_client, run, partition) for partition in range(6)]
 
 
-async def replies_to(outsider: Outsider, sent: list[Record]) -> list[Record]:
+async def replies_to(plain_client: PlainKafkaClient, sent: list[Record]) -> list[Record]:
     """Return the first reply to each message."""
     wanted, found = {record.header("correlation_id") for record in sent}, dict[str | None, Record]()
     async with asyncio.timeout(30):
         while found.keys() < wanted:
-            reply = Record.of(await outsider._consumer.getone())
+            reply = Record.of(await plain_client._consumer.getone())
             found.setdefault(reply.header("correlation_id"), reply)
     return list(found.values())
 
@@ -94,7 +94,7 @@ def settings(mesh_settings: MeshSettings) -> MeshSettings:
 
 
 async def test_copies_wait_for_the_reply_of_the_one_that_is_handled(
-    settings: MeshSettings, outsider: Outsider, holders: list[LeaseHolder]
+    settings: MeshSettings, plain_client: PlainKafkaClient, holders: list[LeaseHolder]
 ) -> None:
     paid, may_end = 0, asyncio.Event()
 
@@ -106,20 +106,20 @@ async def test_copies_wait_for_the_reply_of_the_one_that_is_handled(
 
     other = settings.model_copy(update={"instance": f"{settings.instance}-2"})
     async with serving(settings, tier(pay)), serving(other, tier(pay)):
-        sent = await send_to_each_partition(outsider, uuid4().hex)
+        sent = await send_to_each_partition(plain_client, uuid4().hex)
         one, two = holders
         await until(lambda: len(one.renewing) + len(two.renewing) == 6)
         assert one.renewing
         assert two.renewing
         assert paid == 1
         may_end.set()
-        replies = await replies_to(outsider, sent)
+        replies = await replies_to(plain_client, sent)
     assert paid == 1
     assert len({reply.value for reply in replies}) == 1
 
 
 async def test_a_lease_is_renewed_while_its_holder_lives(
-    settings: MeshSettings, outsider: Outsider, holders: list[LeaseHolder], monkeypatch: pytest.MonkeyPatch
+    settings: MeshSettings, plain_client: PlainKafkaClient, holders: list[LeaseHolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paid, renewals, may_end = 0, 0, asyncio.Event()
     renew = LeaseStore.renew
@@ -138,14 +138,14 @@ async def test_a_lease_is_renewed_while_its_holder_lives(
     monkeypatch.setattr(LeaseStore, "renew", counted)
     async with serving(settings, tier(pay)):
         run = uuid4().hex
-        first = await send(outsider, run)
+        first = await send(plain_client, run)
         await until(lambda: paid == 1)
-        second = await send(outsider, run)
+        second = await send(plain_client, run)
         await until(lambda: len(holders[0].renewing) == 2)
         await until(lambda: renewals >= 12)  # two leases, six renewals each: two TTLs
         assert paid == 1
         may_end.set()
-        await replies_to(outsider, [first, second])
+        await replies_to(plain_client, [first, second])
     assert paid == 1
 
 
@@ -171,7 +171,7 @@ async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
 async def test_a_step_of_a_killed_or_stopped_worker_is_taken_over(
-    settings: MeshSettings, outsider: Outsider, tmp_path: Path, holders: list[LeaseHolder], end: str
+    settings: MeshSettings, plain_client: PlainKafkaClient, tmp_path: Path, holders: list[LeaseHolder], end: str
 ) -> None:
     paid = 0
 
@@ -182,10 +182,10 @@ async def test_a_step_of_a_killed_or_stopped_worker_is_taken_over(
 
     run = uuid4().hex
     async with process(settings, tmp_path) as holder:
-        sent = [await send(outsider, run)]
+        sent = [await send(plain_client, run)]
         await until((tmp_path / "paid").exists)
         async with serving(settings, tier(pay)):
-            sent += await send_to_each_partition(outsider, run)
+            sent += await send_to_each_partition(plain_client, run)
             await until(lambda: len(holders[0].renewing) >= 3)  # the copies here wait for the lease of the process
             assert paid == 0
             holder.send_signal(signal.SIGKILL if end == "killed" else signal.SIGSTOP)
@@ -196,7 +196,7 @@ async def test_a_step_of_a_killed_or_stopped_worker_is_taken_over(
                 await until((tmp_path / "ended").exists)
                 holder.send_signal(signal.SIGTERM)  # it publishes its replies and stops
                 assert await holder.wait() == 0
-            replies = await replies_to(outsider, sent)
+            replies = await replies_to(plain_client, sent)
     assert paid == 1
     assert (tmp_path / "paid").read_text() == "x"
     assert {Completion.parse(reply.value or b"").text for reply in replies} == {"instead"}
@@ -206,7 +206,7 @@ async def test_a_step_of_a_killed_or_stopped_worker_is_taken_over(
 
 
 async def test_messages_are_answered_while_redis_is_stopped_and_restarted(
-    settings: MeshSettings, outsider: Outsider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: MeshSettings, plain_client: PlainKafkaClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "OPEN_FOR", 0.05)
     paid, may_end = 0, asyncio.Event()
@@ -218,7 +218,7 @@ async def test_messages_are_answered_while_redis_is_stopped_and_restarted(
         return f"{paid}"
 
     async def replies_to_two_copies(run: str) -> list[bytes | None]:
-        return [(await outsider.reply(await send(outsider, run))).value for _ in range(2)]
+        return [(await plain_client.reply(await send(plain_client, run))).value for _ in range(2)]
 
     def redis_is_up() -> bool:
         return (1.0, {}) in observations(semconv.REDIS_UP)
@@ -235,28 +235,28 @@ async def test_messages_are_answered_while_redis_is_stopped_and_restarted(
             await until(redis_is_up)
 
             may_end.clear()
-            during = await send(outsider, uuid4().hex)
+            during = await send(plain_client, uuid4().hex)
             await until(lambda: paid == 3)
             await valkey.stop()
             may_end.set()
-            assert Completion.parse((await outsider.reply(during)).value or b"").text == "3"
+            assert Completion.parse((await plain_client.reply(during)).value or b"").text == "3"
             await valkey.start()
             await until(redis_is_up)
 
             may_end.clear()
             repeated = uuid4().hex
-            first = await send(outsider, repeated)
+            first = await send(plain_client, repeated)
             await until(lambda: paid == 4)
             await valkey.stop()
             await valkey.start()
             await until(redis_is_up)
             may_end.set()
-            replies = [await outsider.reply(first), await outsider.reply(await send(outsider, repeated))]
+            replies = [await plain_client.reply(first), await plain_client.reply(await send(plain_client, repeated))]
             assert paid == 4  # Redis was back before the reply
             assert replies[0].value == replies[1].value
 
             await valkey.stop()
-            after = await outsider.reply(await send(outsider, repeated))
+            after = await plain_client.reply(await send(plain_client, repeated))
             assert Completion.parse(after.value or b"").text == "5"
 
 
@@ -264,7 +264,7 @@ async def test_messages_are_answered_while_redis_is_stopped_and_restarted(
 
 
 async def _failing(
-    settings: MeshSettings, outsider: Outsider, error: PoiseError
+    settings: MeshSettings, plain_client: PlainKafkaClient, error: PoiseError
 ) -> tuple[int, list[bytes | None], int]:
     """Send two copies; return the handler calls, both replies and the number of dead letters."""
     handled, run = 0, uuid4().hex
@@ -275,26 +275,26 @@ async def _failing(
         raise error
 
     async with serving(settings, tier(fail)) as mesh:
-        replies = [(await outsider.reply(await send(outsider, run))).value for _ in range(2)]
+        replies = [(await plain_client.reply(await send(plain_client, run))).value for _ in range(2)]
         letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     assert all(Fault.parse(reply or b"") == error.fault() for reply in replies)
     return handled, replies, len([letter for letter in letters if letter.header("poise-run") == run])
 
 
 async def test_a_terminal_fault_is_repeated_unchanged_with_one_dead_letter(
-    settings: MeshSettings, outsider: Outsider
+    settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
-    handled, replies, letters = await _failing(settings, outsider, TerminalError("never"))
+    handled, replies, letters = await _failing(settings, plain_client, TerminalError("never"))
     assert (handled, letters) == (1, 1)
     assert replies[0] == replies[1]
 
 
-async def test_a_retryable_fault_is_not_stored(settings: MeshSettings, outsider: Outsider) -> None:
-    handled, _, _ = await _failing(settings, outsider, RetryableError("not now", retry_after=1_000))
+async def test_a_retryable_fault_is_not_stored(settings: MeshSettings, plain_client: PlainKafkaClient) -> None:
+    handled, _, _ = await _failing(settings, plain_client, RetryableError("not now", retry_after=1_000))
     assert handled == 2
 
 
-async def test_a_redriven_message_is_handled_again_once(settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_redriven_message_is_handled_again_once(settings: MeshSettings, plain_client: PlainKafkaClient) -> None:
     handled, run = 0, uuid4().hex
 
     async def succeed_at_second_attempt() -> str:
@@ -305,14 +305,16 @@ async def test_a_redriven_message_is_handled_again_once(settings: MeshSettings, 
         return "done"
 
     async with serving(settings, tier(succeed_at_second_attempt)):
-        await outsider.reply(await send(outsider, run))
+        await plain_client.reply(await send(plain_client, run))
         for _ in range(2):  # redriven twice, it is handled once
-            sent = await send(outsider, run, poise_redrives="1")
-            assert Completion.parse((await outsider.reply(sent)).value or b"").text == "done"
+            sent = await send(plain_client, run, poise_redrives="1")
+            assert Completion.parse((await plain_client.reply(sent)).value or b"").text == "done"
     assert handled == 2
 
 
-async def test_messages_without_a_step_are_handled_each_time(settings: MeshSettings, outsider: Outsider) -> None:
+async def test_messages_without_a_step_are_handled_each_time(
+    settings: MeshSettings, plain_client: PlainKafkaClient
+) -> None:
     handled, run = 0, uuid4().hex
 
     async def pay() -> str:
@@ -322,12 +324,12 @@ async def test_messages_without_a_step_are_handled_each_time(settings: MeshSetti
 
     async with serving(settings, tier(pay)):
         for number in (b"1", b"2"):  # two messages of the run, neither with a step
-            sent = await outsider.send(INFERENCE_INTERACTIVE.name, BODY, poise_run=run)
-            assert number in ((await outsider.reply(sent)).value or b"")
+            sent = await plain_client.send(INFERENCE_INTERACTIVE.name, BODY, poise_run=run)
+            assert number in ((await plain_client.reply(sent)).value or b"")
 
 
 async def test_an_unreadable_entry_is_ignored_and_the_message_handled(
-    settings: MeshSettings, outsider: Outsider
+    settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     async def pay() -> str:
         return "again"
@@ -337,5 +339,5 @@ async def test_an_unreadable_entry_is_ignored_and_the_message_handled(
         entry = Lease.for_step("default", run, "g", Generate.kind, "0", token=ME)
         assert await LeaseStore(cache).store(entry, StoredReply("completion/9", b"?"), 60) is LeaseStatus.OWNED
     async with serving(settings, tier(pay)):
-        reply = await outsider.reply(await send(outsider, run))
+        reply = await plain_client.reply(await send(plain_client, run))
     assert Completion.parse(reply.value or b"").text == "again"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from integration_kit import Outsider, serving, until
+from integration_kit import PlainKafkaClient, serving, until
 
 from poise.contracts import Completion, Fault, Generate, RunRecord
 from poise.contracts.generate import ChatMessage
@@ -48,7 +48,7 @@ async def dead_letter_errors(mesh: WorkerRuntime, tier: str, origin: str) -> lis
 
 @pytest.mark.usefixtures("short_delays")
 async def test_a_message_without_a_caller_is_retried_after_a_delay_and_blocks_nothing(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     seen: list[tuple[str, int, str, float]] = []
     failing, good = uuid4().hex, uuid4().hex
@@ -59,9 +59,9 @@ async def test_a_message_without_a_caller_is_retried_after_a_delay_and_blocks_no
             raise RetryableError("not yet")
 
     async with serving(mesh_settings, Tier("evaluation", {RunRecord: score})):
-        sent = await outsider.send(RECORDS.name, record_body(failing), key=b"k", reply_to=None)
+        sent = await plain_client.send(RECORDS.name, record_body(failing), key=b"k", reply_to=None)
         await until(lambda: [run for run, *_ in seen].count(failing) == 4)
-        await outsider.send(RECORDS.name, record_body(good), key=b"k", reply_to=None)
+        await plain_client.send(RECORDS.name, record_body(good), key=b"k", reply_to=None)
         await until(lambda: [run for run, *_ in seen].count(failing) == 5)
     attempts = [entry for entry in seen if entry[0] == failing]
     assert [attempt for _, attempt, *_ in attempts] == [1, 2, 3, 4, 5]
@@ -72,7 +72,7 @@ async def test_a_message_without_a_caller_is_retried_after_a_delay_and_blocks_no
 
 @pytest.mark.usefixtures("short_delays")
 async def test_a_delayed_retry_survives_a_restart_of_the_worker(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     attempts: list[int] = []
     run = uuid4().hex
@@ -87,7 +87,7 @@ async def test_a_delayed_retry_survives_a_restart_of_the_worker(
         return Tier("evaluation", {RunRecord: score})
 
     async with serving(mesh_settings, tier(fails=True)) as mesh:
-        await outsider.send(RECORDS.name, record_body(run), key=b"k", reply_to=None)
+        await plain_client.send(RECORDS.name, record_body(run), key=b"k", reply_to=None)
         await until(lambda: len(attempts) == 4)
         waiting = retry_topic_name("evaluation", 10.0)
         async with asyncio.timeout(10):
@@ -99,7 +99,7 @@ async def test_a_delayed_retry_survives_a_restart_of_the_worker(
 
 @pytest.mark.usefixtures("short_delays")
 async def test_a_message_that_never_succeeds_becomes_a_dead_letter(
-    mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("poise.worker.retry_policy.RETRY_DELAYS", SHORT_DELAYS[:1])
     run = uuid4().hex
@@ -109,7 +109,7 @@ async def test_a_message_that_never_succeeds_becomes_a_dead_letter(
             raise RetryableError("never")
 
     async with serving(mesh_settings, Tier("evaluation", {RunRecord: score})) as mesh:
-        sent = await outsider.send(RECORDS.name, record_body(run), key=b"k", reply_to=None)
+        sent = await plain_client.send(RECORDS.name, record_body(run), key=b"k", reply_to=None)
         async with asyncio.timeout(20):
             while not (found := await dead_letter_errors(mesh, "evaluation", str(sent.position))):
                 pass
@@ -118,7 +118,7 @@ async def test_a_message_that_never_succeeds_becomes_a_dead_letter(
 
 @pytest.mark.usefixtures("short_delays")
 async def test_a_message_of_a_newer_version_waits_for_a_newer_worker(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     class NewGenerate(Generate):
         kind = "generate/2"
@@ -130,7 +130,7 @@ async def test_a_message_of_a_newer_version_waits_for_a_newer_worker(
         return Tier("inference", {kind: write})
 
     async with serving(mesh_settings, tier(Generate)) as mesh:
-        sent = await outsider.send(INFERENCE_INTERACTIVE.name, GENERATE, key=b"k", poise_kind="generate/2")
+        sent = await plain_client.send(INFERENCE_INTERACTIVE.name, GENERATE, key=b"k", poise_kind="generate/2")
         async with asyncio.timeout(10):
             while not [
                 r
@@ -142,22 +142,22 @@ async def test_a_message_of_a_newer_version_waits_for_a_newer_worker(
         upgraded = replace(INFERENCE_INTERACTIVE, accepts=(NewGenerate,))
         patch.setattr("poise.worker.tier.topics_of_tier", lambda _tier: (upgraded,))
         async with serving(mesh_settings, tier(NewGenerate)):
-            reply = await outsider.reply(sent)
+            reply = await plain_client.reply(sent)
             assert Completion.parse(reply.value or b"").text == "understood"
 
 
 async def test_a_message_of_a_newer_version_with_a_near_deadline_is_refused(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     async def write(_request: Generate, _context: Context) -> Completion:
         raise AssertionError("it cannot be understood")
 
     async with serving(mesh_settings, Tier("inference", {Generate: write})) as mesh:
         deadline = str(round((time.time() + 8) * 1_000))  # earlier than the first delay ends
-        sent = await outsider.send(
+        sent = await plain_client.send(
             INFERENCE_INTERACTIVE.name, GENERATE, key=b"k", poise_kind="generate/2", poise_deadline=deadline
         )
-        fault = Fault.parse((await outsider.reply(sent)).value or b"")
+        fault = Fault.parse((await plain_client.reply(sent)).value or b"")
         assert fault.type == "urn:poise:invalid"
         assert "generate/2" in fault.detail
         assert await dead_letter_errors(mesh, "inference", str(sent.position)) == ["NewerVersionError"]

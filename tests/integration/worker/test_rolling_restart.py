@@ -26,7 +26,7 @@ EVERY = 0.01
 """Seconds between two calls."""
 
 
-class Load:
+class SteadyCalls:
     """Calls at a steady rate, and the time of each answer."""
 
     def __init__(self, mesh: WorkerRuntime) -> None:
@@ -78,7 +78,7 @@ async def test_a_rolling_restart_causes_no_error(mesh_settings: MeshSettings, *,
         workers = [AsyncExitStack() for _ in range(3)]
         for number, worker in enumerate(workers):
             await worker.enter_async_context(serving(settings(number), tier))
-        load = Load(client)
+        load = SteadyCalls(client)
         await until(lambda: len(load.answered) > 100)
         for number, worker in enumerate(workers):
             with load.pause(f"worker {number} leaves"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from integration_kit import another
+from integration_kit import settings_for_another_process
 from slow_proxy import SlowProxy
 
 from poise.contracts.topics import PASSAGES
@@ -28,7 +28,7 @@ READER = f"reader of {PASSAGES.name}"
 MODEL = "embedding model"
 
 
-class Worker:
+class ProbedWorker:
     """A worker process and its readiness."""
 
     def __init__(self, process: Process, port: int) -> None:
@@ -68,7 +68,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def started(tier: str, component: str, settings: MeshSettings, **extra: str) -> AsyncIterator[Worker]:
+async def started(tier: str, component: str, settings: MeshSettings, **extra: str) -> AsyncIterator[ProbedWorker]:
     """Start a worker process with short timeouts for one component; kill it if it has not ended by itself."""
     port = probe.free_port()
     environment = {
@@ -83,7 +83,7 @@ async def started(tier: str, component: str, settings: MeshSettings, **extra: st
         sys.executable, str(KIT / "hasty_worker.py"), tier, component, env=environment, stdin=DEVNULL, stderr=PIPE
     )
     try:
-        yield Worker(process, port)
+        yield ProbedWorker(process, port)
     finally:
         if process.returncode is None:
             process.kill()
@@ -94,7 +94,7 @@ async def test_a_hanging_reader_ends_the_process(mesh_settings: MeshSettings) ->
     """The reader hangs in a thread, which cannot be interrupted: the process ends anyway."""
     async with started("retrieval", READER, mesh_settings) as worker:
         await worker.until_ready()
-        async with WorkerRuntime(another(mesh_settings), tier="client") as client:
+        async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as client:
             await client.producer.publish(PASSAGES, None, key="hang#0")
         await worker.until_check_fails(READER)
         stderr = await worker.end()

@@ -26,7 +26,7 @@ TOPIC = "poise.retrieval.requests.interactive"
 DEAD = "poise.retrieval.dead"
 
 
-class Topics:
+class DeadLetterTopics:
     """An append-only log per topic, as much of a broker as dead letters need."""
 
     def __init__(self, limit: int = 3_000_000) -> None:
@@ -52,7 +52,7 @@ class Topics:
         key, empty, headers = marker(letter.record.position, name, value)
         await self.send(DEAD, empty, key=key, headers=headers)
 
-    def letters(self) -> list[DeadLetter]:
+    def dead_letters(self) -> list[DeadLetter]:
         return model.read("retrieval", [record for record in self.records if record.topic == DEAD])
 
 
@@ -73,13 +73,13 @@ BROKEN = Record(TOPIC, 3, 42, 1.0, b"k", b"\x00not json", HEADERS)
 NAMES = st.sampled_from(["x", "poise-run", "poise-origin", "poise-dead-error", "n" * 100_000])
 
 
-async def kept(topics: Topics, record: Record = BROKEN) -> DeadLetter:
+async def written_dead_letter(topics: DeadLetterTopics, record: Record = BROKEN) -> DeadLetter:
     await model.write(topics.send, "retrieval", record, ValueError("no"), attempt=2, worker="w-1")
-    return topics.letters()[-1]
+    return topics.dead_letters()[-1]
 
 
 async def test_dead_letter_has_the_complete_message_and_its_reason() -> None:
-    letter = await kept(Topics())
+    letter = await written_dead_letter(DeadLetterTopics())
     assert (letter.record.key, letter.record.value) == (BROKEN.key, BROKEN.value)
     assert [item for item in letter.headers if item in HEADERS] == list(HEADERS)
     assert (letter.error, letter.error_message, letter.topic) == ("ValueError", "no", BROKEN.topic)
@@ -89,10 +89,10 @@ async def test_dead_letter_has_the_complete_message_and_its_reason() -> None:
 
 
 async def test_reason_is_truncated_and_a_rejection_has_no_traceback() -> None:
-    topics = Topics()
+    topics = DeadLetterTopics()
     error = InvalidMessageError("x" * 3_000_000)
     await model.write(topics.send, "retrieval", BROKEN, error, attempt=1, worker="w-1")
-    (letter,) = topics.letters()
+    (letter,) = topics.dead_letters()
     assert sum(len(value or b"") for _, value in letter.record.headers) < 25_000
     assert "line" not in (letter.record.header(DEAD_TRACEBACK) or "")
 
@@ -108,9 +108,9 @@ async def test_dead_letter_always_fits_its_topic(
     key: bytes | None, value: bytes, headers: list[tuple[str, int]], limit: int
 ) -> None:
     """What came compressed may be larger than any record; and an operator may have the topic take little."""
-    topics = Topics(limit)
+    topics = DeadLetterTopics(limit)
     raw = tuple((name, b"h" * length) for name, length in headers)
-    letter = await kept(topics, Record(TOPIC, 3, 42, 1.0, key, value, raw))
+    letter = await written_dead_letter(topics, Record(TOPIC, 3, 42, 1.0, key, value, raw))
     assert (letter.error, letter.error_message, letter.topic, letter.failed_position) == (
         "ValueError",
         "no",
@@ -127,8 +127,8 @@ async def test_dead_letter_always_fits_its_topic(
 @pytest.mark.parametrize("limit", [3_000_000, 20_000])
 @pytest.mark.parametrize("count", [MAX_HEADERS - 20, MAX_HEADERS])
 async def test_a_dead_letter_has_at_most_the_headers_that_a_record_may_have(count: int, limit: int) -> None:
-    topics = Topics(limit)
-    letter = await kept(topics, Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("h", b""),) * count))
+    topics = DeadLetterTopics(limit)
+    letter = await written_dead_letter(topics, Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("h", b""),) * count))
     assert len(letter.record.headers) <= MAX_HEADERS
     assert (letter.error, letter.failed_position) == ("ValueError", f"{TOPIC}/3/42")
     truncated = limit == 20_000 or count == MAX_HEADERS
@@ -137,43 +137,43 @@ async def test_a_dead_letter_has_at_most_the_headers_that_a_record_may_have(coun
 
 
 async def test_null_value_stays_null() -> None:
-    letter = await kept(Topics(), Record("poise.records", 0, 1, 1.0, b"k", None))
+    letter = await written_dead_letter(DeadLetterTopics(), Record("poise.records", 0, 1, 1.0, b"k", None))
     assert letter.record.value is None
 
 
 async def test_markers_record_redrives_and_purges() -> None:
-    topics = Topics()
-    first = await kept(topics)
-    second = await kept(topics, Record(TOPIC, 3, 43, 1.0, b"k", b"v"))
+    topics = DeadLetterTopics()
+    first = await written_dead_letter(topics)
+    second = await written_dead_letter(topics, Record(TOPIC, 3, 43, 1.0, b"k", b"v"))
     await topics.mark(first, DEAD_REDRIVEN, f"{TOPIC}/3/50")
-    assert [(letter.id, letter.state, letter.redriven) for letter in topics.letters()] == [
+    assert [(letter.id, letter.state, letter.redriven) for letter in topics.dead_letters()] == [
         (first.id, DeadLetterState.REDRIVEN, f"{TOPIC}/3/50"),
         (second.id, DeadLetterState.DEAD, None),
     ]
     await topics.mark(second, DEAD_PURGED, "1.000")
-    assert [letter.id for letter in topics.letters()] == [first.id]
+    assert [letter.id for letter in topics.dead_letters()] == [first.id]
 
 
 async def test_message_dead_lettered_twice_by_redelivery_is_one_entry() -> None:
-    topics = Topics()
-    first, again = await kept(topics), await kept(topics)
-    assert [letter.ids for letter in topics.letters()] == [{"retrieval/0/0", "retrieval/0/1"}]
+    topics = DeadLetterTopics()
+    first, again = await written_dead_letter(topics), await written_dead_letter(topics)
+    assert [letter.ids for letter in topics.dead_letters()] == [{"retrieval/0/0", "retrieval/0/1"}]
     assert first.id == again.id == "retrieval/0/0"
     await topics.mark(again, DEAD_REDRIVEN, f"{TOPIC}/3/50")
-    assert [letter.state for letter in topics.letters()] == [DeadLetterState.REDRIVEN]
-    await kept(topics)
-    assert [letter.state for letter in topics.letters()] == [DeadLetterState.REDRIVEN], (
+    assert [letter.state for letter in topics.dead_letters()] == [DeadLetterState.REDRIVEN]
+    await written_dead_letter(topics)
+    assert [letter.state for letter in topics.dead_letters()] == [DeadLetterState.REDRIVEN], (
         "a copy that comes later is the same too"
     )
 
 
 @pytest.mark.parametrize("name", [DEAD_REDRIVEN, DEAD_PURGED, DEAD_POSITION, DEAD_TOPIC])
 async def test_forged_message_is_not_taken_for_a_marker(name: str) -> None:
-    topics = Topics()
-    await kept(topics)
+    topics = DeadLetterTopics()
+    await written_dead_letter(topics)
     forged = Record(TOPIC, 3, 43, 1.0, f"{DEAD}/0/0".encode(), b"v", ((name, f"{TOPIC}/3/42".encode()),))
-    await kept(topics, forged)
-    assert [(letter.topic, letter.state, letter.duplicates) for letter in topics.letters()] == [
+    await written_dead_letter(topics, forged)
+    assert [(letter.topic, letter.state, letter.duplicates) for letter in topics.dead_letters()] == [
         (TOPIC, DeadLetterState.DEAD, ())
     ] * 2
 
@@ -194,7 +194,7 @@ async def test_message_redriven_three_times_is_quarantined(
     written: bytes | None, redrives: int, state: DeadLetterState
 ) -> None:
     headers = () if written is None else (("poise-redrives", written),)
-    letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", headers))
+    letter = await written_dead_letter(DeadLetterTopics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", headers))
     assert (letter.redrives, letter.state) == (redrives, state)
 
 
@@ -211,7 +211,7 @@ async def test_message_redriven_three_times_is_quarantined(
     ],
 )
 async def test_redriven_message_omits_outdated_headers(how: RedriveOptions, dropped: set[str]) -> None:
-    letter = await kept(Topics())
+    letter = await written_dead_letter(DeadLetterTopics())
     headers = redrive_headers(letter, how)
     assert {name for name, _ in HEADERS} - {name for name, _ in headers} == dropped
     assert not any(name.startswith("poise-dead-") or name == "poise-attempt" for name, _ in headers)
@@ -227,8 +227,8 @@ async def refused(
 
 
 async def test_redrive_refusal_states_the_reason() -> None:
-    topics = Topics()
-    letter = await kept(topics)
+    topics = DeadLetterTopics()
+    letter = await written_dead_letter(topics)
     assert await refused(letter) is None
     assert "5 s ago" in (await refused(letter, RedriveOptions(keep_deadline=True)) or "")
     later, same = Position(TOPIC, 3, 44), Position(TOPIC, 3, 42)
@@ -236,22 +236,24 @@ async def test_redrive_refusal_states_the_reason() -> None:
     assert await refused(letter, newest={(TOPIC, b"k"): same}) is None
     for theirs in ("theirs", "poise.gone"):
         assert "not a topic of Poise" in (
-            await refused(await kept(topics, Record(theirs, 0, 1, 1.0, b"k", b"v"))) or ""
+            await refused(await written_dead_letter(topics, Record(theirs, 0, 1, 1.0, b"k", b"v"))) or ""
         )
     await topics.mark(letter, DEAD_REDRIVEN, "somewhere/0/1")
     assert "sent again already, to somewhere/0/1" in (
-        await refused(topics.letters()[0], RedriveOptions(force=True)) or ""
+        await refused(topics.dead_letters()[0], RedriveOptions(force=True)) or ""
     )
 
 
 async def test_newest_version_is_the_copy_dead_lettered_last() -> None:
     headers = (("poise-origin", f"{TOPIC}/3/42".encode()), ("poise-redrives", b"1"))
-    letter = await kept(Topics(), Record(TOPIC, 3, 60, 1.0, b"k", b"v", headers))
+    letter = await written_dead_letter(DeadLetterTopics(), Record(TOPIC, 3, 60, 1.0, b"k", b"v", headers))
     assert await refused(letter, newest={(TOPIC, b"k"): Position(TOPIC, 3, 60)}) is None
 
 
 async def test_quarantined_entry_is_redriven_only_by_id_and_force() -> None:
-    letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("poise-redrives", b"3"),)))
+    letter = await written_dead_letter(
+        DeadLetterTopics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("poise-redrives", b"3"),))
+    )
     assert "is quarantined: sent again 3 times" in (await refused(letter) or "")
     assert await refused(letter, RedriveOptions(force=True)) is None
     with pytest.raises(InvalidMessageError, match="needs the ids"):

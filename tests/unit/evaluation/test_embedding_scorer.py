@@ -78,19 +78,19 @@ def test_a_worker_without_semantic_comparison_imports_no_model() -> None:
 
 async def test_the_event_loop_is_not_blocked_by_a_comparison() -> None:
     """Wait for the event loop; on its own thread, this would deadlock."""
-    begun, go_on = asyncio.Event(), threading.Event()
+    begun, release = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def embed(text: str) -> "Vector":
         loop.call_soon_threadsafe(begun.set)
-        assert go_on.wait(60), text
+        assert release.wait(60), text
         return np.ones(1, dtype=np.float32)
 
     with ThreadPoolExecutor(1) as thread:
         scoring = asyncio.create_task(EmbeddingScorer(embed, thread).score(record()))
         await begun.wait()
         assert not scoring.done()
-        go_on.set()
+        release.set()
         assert (await scoring).values["raw_nearness"] == 1.0
 
 

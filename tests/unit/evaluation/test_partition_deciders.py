@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from decider_kit import POLICY, asked, score_of, spec
+from decider_kit import POLICY, operator_command, score_of, spec
 
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, Policy, PolicyState
@@ -30,9 +30,9 @@ def with_answers(deciders: PartitionDeciders, count: int) -> None:
 def test_a_finding_is_logged_as_a_warning_also_in_a_dry_run(how: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     deciders = PartitionDeciders(0, lambda _: True)
-    commands = [asked("set", 1, spec=spec(dry_run=how == "dry run"))]
+    commands = [operator_command("set", 1, spec=spec(dry_run=how == "dry run"))]
     if how == "held":
-        commands.append(asked("hold", 2))
+        commands.append(operator_command("hold", 2))
     deciders.apply_commands([record(COMMANDS.name, number, command) for number, command in enumerate(commands)])
     with_answers(deciders, 400)
     assert "cheap answers worse" not in caplog.text  # nothing was decided before it is written
@@ -46,7 +46,7 @@ def test_the_text_of_a_person_stays_on_its_log_line(caplog: pytest.LogCaptureFix
     caplog.set_level(logging.INFO)
     deciders = PartitionDeciders(0, lambda _: True)
     by = "jane\x1b[2J\nanswer roll back: all is lost"
-    command = asked("set", 1, spec=spec(), reason="so\r\nit is\u202e").model_copy(update={"by": by})
+    command = operator_command("set", 1, spec=spec(), reason="so\r\nit is\u202e").model_copy(update={"by": by})
     deciders.apply_commands([record(COMMANDS.name, 0, command)])
     deciders.mark_written()
     (told,) = [one.getMessage() for one in caplog.records]
@@ -86,7 +86,7 @@ class Logs:
 def logs() -> Logs:
     """Return a policy after several decreases of `cheap`."""
     logs, deciders = Logs(), PartitionDeciders(0, lambda _: True)
-    deciders.apply_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])
+    deciders.apply_commands([record(COMMANDS.name, 0, operator_command("set", 1, spec=spec()))])
     with_answers(deciders, 400)
     logs.write(deciders)
     return logs
@@ -125,9 +125,11 @@ def test_without_snapshots_deciding_continues_from_the_policy_and_the_decisions(
     assert in_force(again) == in_force(before)
     assert again.deciders[POLICY].answers_counted == 0
     assert again.dirty, "a snapshot is written soon"
-    again.apply_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])  # read again from the beginning
+    again.apply_commands(
+        [record(COMMANDS.name, 0, operator_command("set", 1, spec=spec()))]
+    )  # read again from the beginning
     assert not again.pending, "it was done"
-    again.apply_commands([record(COMMANDS.name, 1, asked("hold", 2))])
+    again.apply_commands([record(COMMANDS.name, 1, operator_command("hold", 2))])
     ((decision, _),) = again.pending
     last = Decision.parse(logs.records[DECISIONS.name][-1].value or b"")
     assert int(decision.id.rpartition("-")[2]) == int(last.id.rpartition("-")[2]) + 1

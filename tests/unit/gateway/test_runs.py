@@ -23,7 +23,7 @@ Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 NOT_FOUND: tuple[int, str, list[str]] = (404, "urn:poise:not-found", [])
 
 
-def record_of(run: str, *, tenant: str = "default", body: bytes | None = None) -> Record:
+def run_log_record(run: str, *, tenant: str = "default", body: bytes | None = None) -> Record:
     record = RunRecord(
         run_id=run,
         workflow="answer",
@@ -55,7 +55,7 @@ async def test_an_invalid_run_id_is_not_cancelled(client: httpx2.AsyncClient, me
 
 async def test_a_finished_run_has_its_record(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = a_run()
-    mesh.records[run] = [record_of(run)]
+    mesh.records[run] = [run_log_record(run)]
     response = await client.get(f"/v1/runs/{run}")
     assert response.status_code == 200
     body = response.json()
@@ -65,7 +65,7 @@ async def test_a_finished_run_has_its_record(client: httpx2.AsyncClient, mesh: A
 
 async def test_a_run_started_over_kafka_is_found(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = derive_run_id("poise.ask.interactive", 3, 42, 1_800_000_000.0)
-    mesh.records[run] = [record_of(run)]
+    mesh.records[run] = [run_log_record(run)]
     assert (await client.get(f"/v1/runs/{run}")).status_code == 200
 
 
@@ -119,7 +119,7 @@ async def test_another_gateway_reads_the_fault_from_the_record(client: httpx2.As
     record = RunRecord(
         run_id=run, workflow="answer", tenant="default", question="Why?", started=1.0, finished=2.0, fault=fault
     )
-    mesh.records[run] = [record_of(run, body=record.encode())]
+    mesh.records[run] = [run_log_record(run, body=record.encode())]
     shown = (await client.get(f"/v1/runs/{run}")).json()
     assert (shown["status"], shown["outcome"]) == ("finished", "deadline-exceeded")
     assert shown["fault"] == shown["record"]["fault"]
@@ -150,13 +150,13 @@ async def test_a_run_without_a_record_is_404(client: httpx2.AsyncClient, problem
 
 async def test_the_run_of_another_tenant_is_404(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     run = a_run()
-    mesh.records[run] = [record_of(run, tenant="another")]
+    mesh.records[run] = [run_log_record(run, tenant="another")]
     assert problem(await client.get(f"/v1/runs/{run}")) == NOT_FOUND
 
 
 async def test_an_unreadable_record_is_a_problem(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     run = a_run()
-    mesh.records[run] = [record_of(run, body=b"{}")]
+    mesh.records[run] = [run_log_record(run, body=b"{}")]
     assert problem(await client.get(f"/v1/runs/{run}")) == (500, "urn:poise:failed", [])
 
 
@@ -199,7 +199,7 @@ async def test_searches_of_whole_partitions_block_no_other_lookup_and_time_out(
     monkeypatch.setattr(runs, "LOOKUP_TIMEOUT", 0.3)
     mesh.looking = slowly
     run = a_run()
-    mesh.records[run] = [record_of(run)]
+    mesh.records[run] = [run_log_record(run)]
     many = [asyncio.create_task(client.get(f"/v1/runs/{BY_KAFKA}")) for _ in range(8)]
     while searching < settings.concurrent_searches:  # noqa: ASYNC110 - each turn of the loop takes it further
         await asyncio.sleep(0)

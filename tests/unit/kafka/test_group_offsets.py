@@ -64,7 +64,7 @@ def test_foreign_metadata_has_no_topic_id() -> None:
     assert decode_commit(7, "by hand: why not") == Commit(7, "by hand: why not")
 
 
-class Client:
+class OnePartitionConsumer:
     """A consumer of one partition, as aiokafka has it."""
 
     def __init__(self, start: int = 0) -> None:
@@ -83,7 +83,7 @@ class Client:
         return {AT: self._start}
 
 
-async def reading(client: Client, identities: TopicIdentities, topic_id: str) -> GroupOffsets:
+async def reading(client: OnePartitionConsumer, identities: TopicIdentities, topic_id: str) -> GroupOffsets:
     """A member that has read up to offset 5, and has not finished offset 3."""
 
     async def fetch_state(_partitions: Collection[TopicPartition]) -> GroupState:
@@ -101,7 +101,7 @@ async def reading(client: Client, identities: TopicIdentities, topic_id: str) ->
 
 
 async def test_a_recreated_topic_is_read_from_its_beginning() -> None:
-    client, identities = Client(), TopicIdentities()
+    client, identities = OnePartitionConsumer(), TopicIdentities()
     offsets = await reading(client, identities, OLD)
     old, client.position = offsets.tracker(AT), 5
     for _ in range(3):
@@ -119,7 +119,7 @@ async def test_a_recreated_topic_is_read_from_its_beginning() -> None:
 
 
 async def test_after_stop_a_recreated_topic_is_ignored() -> None:
-    client, identities = Client(), TopicIdentities()
+    client, identities = OnePartitionConsumer(), TopicIdentities()
     offsets = await reading(client, identities, OLD)
     client.position = 5
     offsets.stop()
@@ -130,7 +130,7 @@ async def test_after_stop_a_recreated_topic_is_ignored() -> None:
 @pytest.mark.parametrize(("start", "position", "kept"), [(0, 0, False), (4, 4, False), (9, 9, True)])
 async def test_an_offset_out_of_range_is_reset(start: int, position: int, *, kept: bool) -> None:
     """Beyond the end, everything is read again; before the beginning, reading continues at the beginning."""
-    client = Client(start)
+    client = OnePartitionConsumer(start)
     offsets = await reading(client, TopicIdentities(), OLD)
     before = offsets.tracker(AT)
     await offsets.reset_position(AT, 5)
@@ -140,7 +140,7 @@ async def test_an_offset_out_of_range_is_reset(start: int, position: int, *, kep
 
 async def test_the_reason_why_no_messages_arrive() -> None:
     identities = TopicIdentities()
-    offsets = await reading(Client(), identities, OLD)
+    offsets = await reading(OnePartitionConsumer(), identities, OLD)
     assert offsets.outage() == "topic topic does not exist"
     identities.update({AT.topic: TopicMetadata(OLD, 1, frozenset({0}))})
     assert offsets.outage() == "topic has no leader for [0]"

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from poise.kafka.handling_slots import HandlingSlots, Slot, parked
 
-Handler = Callable[[], Awaitable[None]]
+SlotHandler = Callable[[], Awaitable[None]]
 
 
-class Consumer:
+class SlotConsumer:
     """Messages that wait for a slot, as in a consumer; each is a handler."""
 
     def __init__(self, total: int, *, most: int = 100, most_bytes: int = 1_000) -> None:
         self.slots = HandlingSlots(total, max_parked=most, max_parked_bytes=most_bytes, on_change=self._start)
         self.tasks: list[asyncio.Task[None]] = []
-        self._queue: list[tuple[Handler, int]] = []
+        self._queue: list[tuple[SlotHandler, int]] = []
 
-    def add(self, *handlers: Handler, size: int = 1) -> None:
+    def add(self, *handlers: SlotHandler, size: int = 1) -> None:
         """Queue messages."""
         self._queue += [(handler, size) for handler in handlers]
         self._start()
@@ -41,7 +41,7 @@ class Consumer:
             self.tasks.append(asyncio.create_task(self._work(handler, self.slots.acquire(size))))
 
     @staticmethod
-    async def _work(handler: Handler, slot: Slot) -> None:
+    async def _work(handler: SlotHandler, slot: Slot) -> None:
         slot.activate()
         try:
             await handler()
@@ -49,7 +49,7 @@ class Consumer:
             slot.release()
 
 
-async def settle() -> None:
+async def run_ready_tasks() -> None:
     """Let every task run as far as it can."""
     for _ in range(50):
         await asyncio.sleep(0)
@@ -74,42 +74,42 @@ class Waiter:
 
 async def test_a_waiting_handler_holds_no_slot_and_resumes_before_new_messages() -> None:
     waiters, busy = [Waiter() for _ in range(5)], [Waiter() for _ in range(3)]
-    async with Consumer(2) as consumer:
+    async with SlotConsumer(2) as consumer:
         for one in busy:
             one.come.set()
         consumer.add(*waiters)
-        await settle()
+        await run_ready_tasks()
         assert [one.state for one in waiters] == ["waits"] * 5  # though there are two slots
         consumer.add(*busy)
-        await settle()
+        await run_ready_tasks()
         assert [one.state for one in busy] == ["works", "works", "queued"]
         waiters[0].come.set()
-        await settle()
+        await run_ready_tasks()
         assert waiters[0].state == "waits"
         busy[0].end.set()
-        await settle()
+        await run_ready_tasks()
         assert (waiters[0].state, busy[2].state) == ("works", "queued")
 
 
 async def test_parking_is_bounded_and_a_resuming_message_swaps_with_a_holding_one() -> None:
     waiters = [Waiter() for _ in range(4)]
-    async with Consumer(2, most=1) as consumer:
+    async with SlotConsumer(2, most=1) as consumer:
         consumer.add(*waiters)
-        await settle()
+        await run_ready_tasks()
         assert [one.state for one in waiters] == ["waits", "waits", "waits", "queued"]
         assert consumer.slots.parked_count == 1
         waiters[0].come.set()
-        await settle()
+        await run_ready_tasks()
         assert waiters[0].state == "works"
         assert consumer.slots.parked_count == 1
 
 
 async def test_slots_are_exhausted_while_waiting_messages_hold_them_all() -> None:
     waiters, seen = [Waiter() for _ in range(3)], []
-    async with Consumer(2, most=1) as consumer:
+    async with SlotConsumer(2, most=1) as consumer:
 
         async def see() -> None:
-            await settle()
+            await run_ready_tasks()
             seen.append(consumer.slots.exhausted)
 
         consumer.add(*waiters[:2])
@@ -125,9 +125,9 @@ async def test_slots_are_exhausted_while_waiting_messages_hold_them_all() -> Non
 
 async def test_parked_is_bounded_by_bytes() -> None:
     waiters = [Waiter() for _ in range(3)]
-    async with Consumer(1, most_bytes=10) as consumer:
+    async with SlotConsumer(1, most_bytes=10) as consumer:
         consumer.add(*waiters, size=6)
-        await settle()
+        await run_ready_tasks()
         assert [one.state for one in waiters] == ["waits", "waits", "queued"]
         assert consumer.slots.parked_bytes == 6
 
@@ -145,25 +145,25 @@ async def test_a_wait_that_is_cancelled_ends_without_a_slot() -> None:
         except TimeoutError:
             told.set()
 
-    async with Consumer(1) as consumer:
+    async with SlotConsumer(1) as consumer:
         consumer.add(resumes, expires, busy)
-        await settle()
+        await run_ready_tasks()
         late.set()
         resumes.come.set()
-        await settle()
+        await run_ready_tasks()
         assert told.is_set()
         consumer.tasks[0].cancel()  # it is resuming, and no slot is free
-        await settle()
+        await run_ready_tasks()
         assert consumer.tasks[0].cancelled()
         assert busy.state == "works"
         busy.end.set()
-        await settle()
+        await run_ready_tasks()
         assert consumer.slots.free
 
 
 async def test_a_handler_counts_as_waiting_while_one_of_its_tasks_waits() -> None:
     other = Waiter()
-    async with Consumer(1) as consumer:
+    async with SlotConsumer(1) as consumer:
         first, second, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         async def wait(event: asyncio.Event) -> None:
@@ -178,15 +178,15 @@ async def test_a_handler_counts_as_waiting_while_one_of_its_tasks_waits() -> Non
 
         other.come.set()
         consumer.add(both, other)
-        await settle()
+        await run_ready_tasks()
         assert other.state == "works"
         first.set()
-        await settle()
+        await run_ready_tasks()
         second.set()
-        await settle()
+        await run_ready_tasks()
         assert not done.is_set()
         other.end.set()
-        await settle()
+        await run_ready_tasks()
         assert done.is_set()
 
 
@@ -208,22 +208,22 @@ async def test_a_resuming_message_that_waits_again_needs_no_slot() -> None:
         went_on.set()
         await concurrent
 
-    async with Consumer(1) as consumer:
+    async with SlotConsumer(1) as consumer:
         consumer.add(whole, busy)
-        await settle()
+        await run_ready_tasks()
         begun.set()
         first.set()
-        await settle()
+        await run_ready_tasks()
         assert not went_on.is_set()
         again.set()
-        await settle()
+        await run_ready_tasks()
         assert went_on.is_set()
         assert busy.state == "works"
 
 
 async def test_tasks_that_outlive_their_handler_take_no_slot() -> None:
     behind = asyncio.Event()
-    async with Consumer(1) as consumer:
+    async with SlotConsumer(1) as consumer:
         left: list[asyncio.Task[None]] = []
 
         async def waits() -> None:
@@ -237,7 +237,7 @@ async def test_tasks_that_outlive_their_handler_take_no_slot() -> None:
             await asyncio.sleep(0)
 
         consumer.add(leaves)
-        await settle()
+        await run_ready_tasks()
         assert (consumer.slots.parked_count, consumer.slots.free) == (0, True)
         behind.set()
         await left[0]
@@ -280,7 +280,7 @@ class Steps:
         await asyncio.wait({waiting})
         await self.wait()  # from here on it has its own slot, even if it continued without one
 
-    def handler(self, program: list[str]) -> Handler:
+    def handler(self, program: list[str]) -> SlotHandler:
         """Return a handler that does these steps in order."""
 
         async def handle() -> None:
@@ -301,13 +301,13 @@ def test_work_never_exceeds_the_slots_and_all_of_it_ends(
 ) -> None:
     async def run() -> None:
         steps = Steps(total)
-        async with Consumer(total, most=most) as consumer:
+        async with SlotConsumer(total, most=most) as consumer:
             consumer.add(*map(steps.handler, programs))
-            await settle()
+            await run_ready_tasks()
             while steps.blocked:
                 assert consumer.slots.parked_count <= most
                 steps.blocked.pop(order.randrange(len(steps.blocked))).set()
-                await settle()
+                await run_ready_tasks()
             assert len(consumer.tasks) == len(programs)
             await asyncio.gather(*consumer.tasks)
             assert consumer.slots.free

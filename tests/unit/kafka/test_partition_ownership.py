@@ -76,7 +76,7 @@ async def test_any_other_error_of_the_membership_ends_the_process(error: Excepti
     assert str(error) in str(ended.value)
 
 
-class Consumer:
+class OwnedPartitionsConsumer:
     """As much of a consumer as a recreated topic affects."""
 
     begun = 0
@@ -88,7 +88,7 @@ class Consumer:
     def subscribe(self, *_: object, **__: object) -> None: ...
 
     async def start(self) -> None:
-        Consumer.begun += 1
+        OwnedPartitionsConsumer.begun += 1
 
     async def getmany(self, *_: object) -> None: ...
 
@@ -96,7 +96,7 @@ class Consumer:
 
 
 async def test_it_joins_again_when_the_topic_is_recreated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_ownership, "AIOKafkaConsumer", Consumer)
+    monkeypatch.setattr(partition_ownership, "AIOKafkaConsumer", OwnedPartitionsConsumer)
     monkeypatch.setattr(partition_ownership, "POLL_INTERVAL", 0.0)
     settings = MeshSettings(broker="127.0.0.1:1")
     identities = TopicIdentities()
@@ -108,9 +108,9 @@ async def test_it_joins_again_when_the_topic_is_recreated(monkeypatch: pytest.Mo
         for number, id_ in enumerate(("one", "one", "two", "three")):
             identities.update({"a.topic": TopicMetadata(id_, 1)})
             wanted = max(1, number)
-            while wanted > Consumer.begun:  # noqa: ASYNC110 - it starts in its own task
+            while wanted > OwnedPartitionsConsumer.begun:  # noqa: ASYNC110 - it starts in its own task
                 await asyncio.sleep(0)
-    assert Consumer.begun == 3
+    assert OwnedPartitionsConsumer.begun == 3
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_the_default_limit_of_a_topic(topic: str, limit: int) -> None:
     assert default_limit(topic) == limit
 
 
-class Broker:
+class LimitsBroker:
     def __init__(self, **limits: int) -> None:
         self.limits = limits
         self.asked: list[set[str]] = []
@@ -59,7 +59,7 @@ class Broker:
 
 
 async def test_a_limit_is_fetched_once() -> None:
-    broker = Broker(mine=20_000, large=100 * MIB)
+    broker = LimitsBroker(mine=20_000, large=100 * MIB)
     limits = TopicLimits(broker.describe)
     assert [await limits.limit(FOREIGN) for _ in range(3)] == [20_000] * 3
     assert await limits.limit("large") == MAX_RECORD_BYTES  # the largest record that is ever sent
@@ -69,7 +69,7 @@ async def test_a_limit_is_fetched_once() -> None:
 
 
 async def test_an_unavailable_broker_is_asked_again_and_cached_limits_stay() -> None:
-    broker = Broker(mine=20_000)
+    broker = LimitsBroker(mine=20_000)
     limits = TopicLimits(broker.describe)
     broker.away = True
     assert await limits.limit(FOREIGN) == MIB
@@ -81,7 +81,7 @@ async def test_an_unavailable_broker_is_asked_again_and_cached_limits_stay() -> 
 
 
 async def test_a_limit_that_an_operator_changes_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
-    broker = Broker(mine=20_000)
+    broker = LimitsBroker(mine=20_000)
     limits = TopicLimits(broker.describe)
     await limits.load()
     await limits.limit(FOREIGN)
@@ -94,7 +94,7 @@ async def test_a_limit_that_an_operator_changes_is_refreshed(monkeypatch: pytest
 
 
 async def test_a_rejected_size_applies_until_the_broker_reports_a_limit() -> None:
-    broker = Broker()
+    broker = LimitsBroker()
     limits = TopicLimits(broker.describe)
     await limits.limit(FOREIGN)
     await limits.note_rejected(FOREIGN, 5_000, alone=False)  # batched with others: it may fit alone
@@ -107,7 +107,7 @@ async def test_a_rejected_size_applies_until_the_broker_reports_a_limit() -> Non
 
 
 async def test_the_limits_of_foreign_topics_are_bounded_in_memory() -> None:
-    limits = TopicLimits(Broker().describe)
+    limits = TopicLimits(LimitsBroker().describe)
     await limits.load()
     for number in range(3 * record_size.MAX_TOPICS):
         await limits.limit(f"mine-{number}")

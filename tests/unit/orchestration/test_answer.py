@@ -1,7 +1,7 @@
 """The answer workflow on a run whose calls are answered from a script."""
 
 import pytest
-from policy_records_kit import policy_of, record_of
+from policy_records_kit import policy_of, policy_record
 from scripted_run import AskFunction
 
 from poise.contracts import Fault, Generate, Passages, Retrieve, Usage
@@ -238,7 +238,7 @@ async def test_a_ladder_without_model_rungs_asks_no_model(asking: AskFunction) -
 async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: AskFunction) -> None:
     variants = [{"name": name, "backend": name, "weight": float(name == "a")} for name in ("a", "b", "c")]
     policy_follower = PolicyFollower(OrchestrationSettings(variants=variants))
-    policy_follower.apply(record_of(policy_of(4, b=1.0)))
+    policy_follower.apply(policy_record(policy_of(4, b=1.0)))
     asked = await asking(
         wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT},
         variants=variants,
@@ -247,7 +247,7 @@ async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: Ask
     )
     assert (asked.draw.variant, asked.draw.policy_version, asked.draw.probability) == ("b", 4, 1.0)
     assert asked.answer.variant == "a", "of the variants that are not drawn, the first by name"
-    policy_follower.apply(record_of(policy_of(5, b=0.999, c=0.001)))
+    policy_follower.apply(policy_record(policy_of(5, b=0.999, c=0.001)))
     asked = await asking(
         wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT},
         variants=variants,

@@ -258,12 +258,12 @@ async def test_each_failover_is_counted_by_variant_and_cause(
 # -- stale answers -----------------------------------------------------------------------------------------------------
 
 
-async def kept() -> EarlierAnswer | None:
+async def stale_answer() -> EarlierAnswer | None:
     return EarlierAnswer(RIGHT, (), "small", "e1.AAAA.0~0~500", 90.0, "The book of lamps has changed")
 
 
 async def test_a_stale_answer_is_sent_unchanged(asking: AskFunction) -> None:
-    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], hints=CacheHints(kept))
+    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], hints=CacheHints(stale_answer))
     answer = asked.answer
     assert (answer.rung, answer.text, answer.variant) == ("stale", RIGHT, "small")
     assert (answer.cached, answer.age, answer.epoch) == (True, 90.0, "e1.AAAA.0~0~500")
@@ -275,7 +275,7 @@ async def test_a_stale_answer_is_sent_unchanged(asking: AskFunction) -> None:
 
 
 async def test_a_stale_answer_is_sent_if_retrieval_fails(asking: AskFunction) -> None:
-    asked = await asking(found=fault("unavailable"), variants=[BIG], hints=CacheHints(kept))
+    asked = await asking(found=fault("unavailable"), variants=[BIG], hints=CacheHints(stale_answer))
     assert asked.answer.rung == "stale"
     assert asked.reason.startswith(asked.draw.skipped or "?")
 

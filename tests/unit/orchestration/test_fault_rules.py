@@ -106,7 +106,7 @@ def test_the_last_step_has_as_much_time_as_the_first(left: float, used: list[flo
 # -- breakers ----------------------------------------------------------------------------------------------------------
 
 
-class Clock:
+class BreakerClock:
     def __init__(self) -> None:
         self.now = 100.0
 
@@ -121,7 +121,7 @@ def ended(breakers: Breakers, name: str, said: BreakerSignal, rest: float | None
 
 
 def test_a_failing_variant_opens_only_its_own_breaker() -> None:
-    clock = Clock()
+    clock = BreakerClock()
     breakers = Breakers(ALL, BreakerLimits(min_calls=3, open_for=2.0), clock)
     for _ in range(3):
         ended(breakers, "big", "failed")
@@ -134,7 +134,7 @@ def test_a_failing_variant_opens_only_its_own_breaker() -> None:
 
 
 def test_a_retry_after_opens_the_breaker_for_as_long_up_to_a_limit() -> None:
-    clock = Clock()
+    clock = BreakerClock()
     breakers = Breakers(ALL, clock=clock)
     ended(breakers, "big", "open_as_asked", 60.0)
     clock.now += 59.9
@@ -146,7 +146,7 @@ def test_a_retry_after_opens_the_breaker_for_as_long_up_to_a_limit() -> None:
 
 
 def test_a_rate_limit_without_a_retry_after_counts_as_a_failure() -> None:
-    breakers = Breakers(ALL, BreakerLimits(min_calls=2), Clock())
+    breakers = Breakers(ALL, BreakerLimits(min_calls=2), BreakerClock())
     ended(breakers, "big", "open_as_asked")
     assert breakers.states()["big"] == "closed"
     ended(breakers, "big", "open_as_asked")
@@ -154,13 +154,13 @@ def test_a_rate_limit_without_a_retry_after_counts_as_a_failure() -> None:
 
 
 def test_a_call_admitted_by_another_worker_is_not_recorded() -> None:
-    breakers = Breakers(ALL, BreakerLimits(min_calls=1), Clock())
+    breakers = Breakers(ALL, BreakerLimits(min_calls=1), BreakerClock())
     breakers.record("big", None, "failed")
     assert breakers.states()["big"] == "closed"
 
 
 def test_an_abandoned_probe_admits_another() -> None:
-    clock = Clock()
+    clock = BreakerClock()
     breakers = Breakers(ALL, BreakerLimits(min_calls=1), clock)
     ended(breakers, "big", "failed")
     clock.now += 2
@@ -171,7 +171,7 @@ def test_an_abandoned_probe_admits_another() -> None:
 
 
 def test_open_breakers_are_exported_while_the_worker_runs() -> None:
-    with Breakers((BIG, SMALL), BreakerLimits(min_calls=1), Clock()) as breakers:
+    with Breakers((BIG, SMALL), BreakerLimits(min_calls=1), BreakerClock()) as breakers:
         ended(breakers, "big", "failed")
         seen = observations(semconv.VARIANT_OPEN)
     assert seen == [(1.0, {semconv.VARIANT: "big"}), (0.0, {semconv.VARIANT: "small"})]
@@ -199,7 +199,7 @@ def left_alone(breakers: Breakers) -> bool:
 
 
 def test_an_unresponsive_tier_fails_fast() -> None:
-    clock = Clock()
+    clock = BreakerClock()
     breakers = Breakers(ALL, BreakerLimits(min_calls=2, open_for=2.0), clock)
     silence(breakers)
     silence(breakers)
@@ -221,7 +221,7 @@ def test_an_unresponsive_tier_fails_fast() -> None:
     ],
 )
 def test_only_timeouts_open_the_breaker_of_a_tier(given: float, error: BaseException) -> None:
-    breakers = Breakers(ALL, BreakerLimits(min_calls=2), Clock())
+    breakers = Breakers(ALL, BreakerLimits(min_calls=2), BreakerClock())
     for _ in range(5):
         silence(breakers, given, error)
     assert not left_alone(breakers)

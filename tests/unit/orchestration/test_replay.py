@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from policy_records_kit import policy_of, record_of
+from policy_records_kit import policy_of, policy_record
 from scripted_run import ScriptedRun
 
 from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Passages, Retrieve
@@ -121,7 +121,7 @@ def policies_of(*versions: int) -> PolicyFollower:
     """Return a policy whose odd versions draw b, and even ones c."""
     policy_follower = PolicyFollower(SETTINGS)
     for version in versions:
-        policy_follower.apply(record_of(policy_of(version, b=version % 2, c=1 - version % 2)))
+        policy_follower.apply(policy_record(policy_of(version, b=version % 2, c=1 - version % 2)))
     return policy_follower
 
 

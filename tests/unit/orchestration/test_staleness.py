@@ -19,7 +19,7 @@ MAX_AGE = 100.0
 
 
 @dataclass
-class Log:
+class VersionLog:
     """A log of versions, as the retrieval tier writes it."""
 
     known: VersionMap
@@ -32,8 +32,8 @@ class Log:
         self.records += 1
 
 
-def log() -> Log:
-    return Log(VersionMap(TOPIC))
+def log() -> VersionLog:
+    return VersionLog(VersionMap(TOPIC))
 
 
 def entry(*digests: str | None, made: float = MADE, epoch: str | None = EPOCH) -> CachedAnswer:
@@ -44,7 +44,7 @@ def entry(*digests: str | None, made: float = MADE, epoch: str | None = EPOCH) -
     )
 
 
-def why(kept: CachedAnswer, written: Log, now: float = MADE + 1) -> str | None:
+def why(kept: CachedAnswer, written: VersionLog, now: float = MADE + 1) -> str | None:
     return staleness_of(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=now).reason
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from counting_detectors import ENOUGH
-from decider_kit import DeciderFeed, actions, asked, chained, spec
+from decider_kit import DeciderFeed, actions, chained, operator_command, spec
 
 from poise.contracts.policy import PolicySpec
 from poise.policy import policy_versions
@@ -119,7 +119,7 @@ def test_versions_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_command_is_executed_once() -> None:
     fed = DeciderFeed(spec())
-    command = asked("hold", 7)
+    command = operator_command("hold", 7)
     assert len(fed.decider.apply_command(command, 1.0)) == 1
     assert fed.decider.apply_command(command, 2.0) == []
 

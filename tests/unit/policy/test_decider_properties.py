@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from decider_kit import POLICY, asked, chained, score_of, spec
+from decider_kit import POLICY, chained, operator_command, score_of, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,15 +34,15 @@ histories = st.lists(st.one_of(bursts, bursts, bursts, sets, others), max_size=2
 
 def events_of(history: Sequence[tuple[object, ...]]) -> list[Event]:
     """Generate scores and commands in order; the first command sets a policy."""
-    events: list[Event] = [asked("set", 0, spec=SPECS[0])]
+    events: list[Event] = [operator_command("set", 0, spec=SPECS[0])]
     for number, (kind, *rest) in enumerate(history, start=1):
         match kind, rest:
             case "burst", [str(variant), bool(good), int(count)]:
                 events += [score_of(f"{number}-{each}", variant, good=good, at=float(number)) for each in range(count)]
             case "set", [PolicySpec() as set_]:
-                events.append(asked("set", number, spec=set_))
+                events.append(operator_command("set", number, spec=set_))
             case _, [version]:
-                events.append(asked(kind, number, version=version if kind == "revert" else None))
+                events.append(operator_command(kind, number, version=version if kind == "revert" else None))
     return events
 
 
@@ -203,7 +203,7 @@ def test_from_any_state_a_bad_variant_is_decreased_and_a_good_one_restored(
     policy = decider.policy
     assert policy is not None
     if policy.held:
-        feed(decider, asked("release", 10_000), place)
+        feed(decider, operator_command("release", 10_000), place)
     limits, target = policy.spec.limits, normalize(policy.spec.weights, policy.spec.limits)
     if policy.spec.dry_run or target.get(bad, 0.0) == 0 or len([share for share in target.values() if share]) == 1:
         return

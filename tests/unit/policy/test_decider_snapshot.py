@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from counting_detectors import ENOUGH
-from decider_kit import POLICY, DeciderFeed, actions, asked, chained, score_of, spec
+from decider_kit import POLICY, DeciderFeed, actions, chained, operator_command, score_of, spec
 
 from poise.contracts.policy import PolicyState
 from poise.contracts.topics import POLICY as POLICY_TOPIC
@@ -44,7 +44,7 @@ def test_the_largest_snapshot_fits_a_record_and_a_larger_policy_is_refused(
     }
     fed = DeciderFeed()
     for number in range(MAX_COMMANDS):
-        command = asked("set", number, spec=spec(weights, cooldown_answers=number + 1, **limits))
+        command = operator_command("set", number, spec=spec(weights, cooldown_answers=number + 1, **limits))
         assert fed.decider.apply_command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
     chance = random.Random(1)
     policy = fed.decider.policy

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from counting_detectors import CountingDetectors
-from decider_kit import POLICY, DeciderFeed, asked, score_of, spec
+from decider_kit import POLICY, DeciderFeed, operator_command, score_of, spec
 
 from poise.contracts.policy import Decision, PolicyCommand
 from poise.contracts.record import Score
@@ -29,7 +29,7 @@ class LoggedDeciderFeed(DeciderFeed):
 
     def ask(self, action: Any, **given: Any) -> Decision:
         decision = super().ask(action, **given)
-        self.commands[decision.command or ""] = decision.at, asked(action, self.asked, **given)
+        self.commands[decision.command or ""] = decision.at, operator_command(action, self.asked, **given)
         return decision
 
     def see(self, *scores: Score) -> list[Decision]:

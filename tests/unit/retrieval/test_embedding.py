@@ -140,15 +140,15 @@ async def test_hanging_loading_is_detected(tmp_path: Path) -> None:
 
 async def test_a_hanging_query_thread_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "CHECK_INTERVAL", 0.001)
-    process, go_on = ProcessOnClock(), threading.Event()
+    process, release = ProcessOnClock(), threading.Event()
     async with MiniLm(liveness=process.liveness) as embedder:
         await embedder.embed_query("a question")
         await process.assert_makes_progress(PART)
-        embedder._queries.submit(go_on.wait)
+        embedder._queries.submit(release.wait)
         await asyncio.sleep(0.1)  # the check whose work the thread had already done is over
         process.clock.now += STALLS_AFTER + 1
         await asyncio.sleep(0.1)  # for the number of checks that a working thread would have passed
-        go_on.set()
+        release.set()
         assert not process.liveness.conditions()[PART]
         process.assert_stall_ends_process(PART)
 

@@ -30,7 +30,7 @@ def vector(text: str) -> np.ndarray:
     return drawn / np.linalg.norm(drawn)
 
 
-class Log:
+class PassageLog:
     """One partition of `poise.passages`, as the store reads it."""
 
     def __init__(self) -> None:
@@ -80,14 +80,14 @@ def texts_for(store: IndexStore, query: str) -> list[str]:
 
 
 @pytest.fixture
-def log() -> Log:
-    log = Log()
+def log() -> PassageLog:
+    log = PassageLog()
     log.say("a", 3, ["the zebra grazes", "the lion sleeps"])
     log.say("b", 4, ["a giraffe is tall"])
     return log
 
 
-def test_a_search_returns_source_and_part(tmp_path: Path, log: Log) -> None:
+def test_a_search_returns_source_and_part(tmp_path: Path, log: PassageLog) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         best = store.index.search("lion", vector(""), limit=10, candidates=50)[0]
@@ -96,7 +96,7 @@ def test_a_search_returns_source_and_part(tmp_path: Path, log: Log) -> None:
         assert store.epoch.partitions == {0: (4, 4.0)}
 
 
-def test_a_sparse_search(tmp_path: Path, log: Log) -> None:
+def test_a_sparse_search(tmp_path: Path, log: PassageLog) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         found = store.index.search("does a lion sleep", None, limit=10, candidates=50)
@@ -104,7 +104,7 @@ def test_a_sparse_search(tmp_path: Path, log: Log) -> None:
         assert store.index.search("what does it do", None, limit=10, candidates=50) == []
 
 
-def test_a_dense_search(tmp_path: Path, log: Log) -> None:
+def test_a_dense_search(tmp_path: Path, log: PassageLog) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         found = store.index.search("nothing of the kind", vector("the zebra grazes"), limit=1, candidates=50)
@@ -113,7 +113,7 @@ def test_a_dense_search(tmp_path: Path, log: Log) -> None:
 
 
 def test_duplicate_texts_are_returned_once(tmp_path: Path) -> None:
-    log = Log()
+    log = PassageLog()
     log.say("a", 1, ["the same words"])
     log.say("b", 2, ["the same words"])
     with opened(tmp_path) as store:
@@ -121,7 +121,7 @@ def test_duplicate_texts_are_returned_once(tmp_path: Path) -> None:
         assert texts_for(store, "same words") == ["the same words"]
 
 
-def test_a_version_is_visible_at_its_manifest_and_drops_surplus_parts(tmp_path: Path, log: Log) -> None:
+def test_a_version_is_visible_at_its_manifest_and_drops_surplus_parts(tmp_path: Path, log: PassageLog) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         before = len(log.records)
@@ -136,7 +136,7 @@ def test_a_version_is_visible_at_its_manifest_and_drops_surplus_parts(tmp_path: 
         assert store.metadata.version_of("a").version == 9
 
 
-def test_stored_passages_round_trip(tmp_path: Path, log: Log) -> None:
+def test_stored_passages_round_trip(tmp_path: Path, log: PassageLog) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         first, second = store.index.get_passages("a", 2)
@@ -149,7 +149,7 @@ def test_stored_passages_round_trip(tmp_path: Path, log: Log) -> None:
 
 
 def test_a_part_of_another_model_is_found_by_sparse_search(tmp_path: Path) -> None:
-    log = Log()
+    log = PassageLog()
     log.say("a", 1, ["the platypus swims"], model="another")
     with opened(tmp_path) as store:
         apply(store, log.records)
@@ -157,7 +157,7 @@ def test_a_part_of_another_model_is_found_by_sparse_search(tmp_path: Path) -> No
         assert store.index.get_passages("a", 1)[0].vector is None
 
 
-def test_an_unreadable_record_changes_nothing(tmp_path: Path, log: Log) -> None:
+def test_an_unreadable_record_changes_nothing(tmp_path: Path, log: PassageLog) -> None:
     junk = Record("poise.passages", 0, 99, 1.0, b"x", b"{", (("poise-doc-version", b"5"),))
     with opened(tmp_path) as store:
         with pytest.raises(ValueError, match="kind None is not known"):
@@ -167,7 +167,9 @@ def test_an_unreadable_record_changes_nothing(tmp_path: Path, log: Log) -> None:
         assert len(store.index) == 3
 
 
-def test_a_write_error_is_not_attributed_to_a_record(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_error_is_not_attributed_to_a_record(
+    tmp_path: Path, log: PassageLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_version: AssembledVersion, _now: float) -> None:
         raise ValueError("no space left on device")
 
@@ -177,7 +179,7 @@ def test_a_write_error_is_not_attributed_to_a_record(tmp_path: Path, log: Log, m
             apply(store, log.records)
 
 
-def test_it_resumes_after_a_close(tmp_path: Path, log: Log) -> None:
+def test_it_resumes_after_a_close(tmp_path: Path, log: PassageLog) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     with opened(tmp_path) as again:
@@ -186,7 +188,7 @@ def test_it_resumes_after_a_close(tmp_path: Path, log: Log) -> None:
         assert len(again.index) == 3
 
 
-def test_it_reads_incomplete_versions_again(tmp_path: Path, log: Log) -> None:
+def test_it_reads_incomplete_versions_again(tmp_path: Path, log: PassageLog) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records[:4])  # document a complete, b without its manifest
     with opened(tmp_path) as again:
@@ -210,7 +212,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
-    log = Log()
+    log = PassageLog()
     for version in range(40):
         log.say(f"doc{version % 7}", version, [f"version {version} part {part}" for part in range(version % 5)])
     ended = subprocess.run(
@@ -231,7 +233,9 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite", "passages/edge_config.json", "passages/segments"])
-def test_a_damaged_folder_is_rebuilt(tmp_path: Path, log: Log, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_folder_is_rebuilt(
+    tmp_path: Path, log: PassageLog, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     damaged = tmp_path / "0" / name
@@ -254,14 +258,14 @@ def test_a_damaged_folder_is_rebuilt(tmp_path: Path, log: Log, name: str, caplog
         StoreOrigin("docs-1", "passages-1", "n"),
     ],
 )
-def test_a_store_of_another_origin_is_rebuilt(tmp_path: Path, log: Log, origin: StoreOrigin) -> None:
+def test_a_store_of_another_origin_is_rebuilt(tmp_path: Path, log: PassageLog, origin: StoreOrigin) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     with opened(tmp_path, origin) as again:
         assert (again.next_offsets, len(again.index)) == ({}, 0)
 
 
-def test_recreated_documents_without_recreated_passages_are_rejected(tmp_path: Path, log: Log) -> None:
+def test_recreated_documents_without_recreated_passages_are_rejected(tmp_path: Path, log: PassageLog) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     other = StoreOrigin("docs-2", "passages-1", "m")
@@ -276,7 +280,7 @@ def test_recreated_documents_are_accepted_while_there_is_no_passage(tmp_path: Pa
         assert store.epoch.topic_id == "docs-2"
 
 
-def test_a_recreated_store_is_empty(tmp_path: Path, log: Log) -> None:
+def test_a_recreated_store_is_empty(tmp_path: Path, log: PassageLog) -> None:
     with IndexFolder(tmp_path) as index_folder:
         store = index_folder.open(ORIGIN, checkpoint_interval=NEVER)
         apply(store, log.records)

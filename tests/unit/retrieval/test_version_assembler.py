@@ -14,7 +14,7 @@ DOCUMENTS = ("a", "b")
 
 
 @dataclass
-class Log:
+class PassagePartition:
     """One partition of `poise.passages`: (key, version, message or tombstone)."""
 
     records: list[tuple[str, int, PassageRecord | Manifest | None]] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Log:
 
 
 @dataclass
-class Reader:
+class AssembledVersions:
     assembly: VersionAssembler = field(default_factory=VersionAssembler)
     seen: dict[str, AssembledVersion] = field(default_factory=dict)
 
@@ -70,8 +70,8 @@ def writing(
 histories = st.lists(st.tuples(st.sampled_from(DOCUMENTS), st.integers(0, 4)), min_size=1, max_size=8)
 
 
-def in_turn(history: list[tuple[str, int]]) -> Log:
-    log, sizes = Log(), dict.fromkeys(DOCUMENTS, 0)
+def in_turn(history: list[tuple[str, int]]) -> PassagePartition:
+    log, sizes = PassagePartition(), dict.fromkeys(DOCUMENTS, 0)
     for number, (document, parts) in enumerate(history):
         log.records += writing(document, number, parts, sizes[document])
         sizes[document] = parts
@@ -85,12 +85,12 @@ def test_the_newest_version_is_visible_from_the_whole_log_the_compacted_log_and_
     log = in_turn(history)
     newest = {document: (number, parts) for number, (document, parts) in enumerate(history)}
     cut = data.draw(st.integers(0, len(log.records)))
-    restarted = Reader()
+    restarted = AssembledVersions()
     restarted.read(log.whole()[:cut])
     resume = restarted.assembly.resume_offsets({0: cut})[0]
     restarted.assembly = VersionAssembler()
     restarted.read(log.whole()[resume:])
-    readers = [Reader(), Reader(), restarted]
+    readers = [AssembledVersions(), AssembledVersions(), restarted]
     readers[0].read(log.whole())
     readers[1].read(log.compacted())
     for reader in readers:
@@ -105,10 +105,10 @@ def test_overlapping_writers_never_show_a_partial_or_old_document(
     """Each writer's records stay in order; writers interleave and repeat: zombies, redeliveries, retries."""
     writers = [writing(document, number, parts, 4) for number, (document, parts) in enumerate(history)]
     writers += [list(random.choice(writers)) for _ in range(repeats)]
-    log = Log()
+    log = PassagePartition()
     while any(writers):
         log.records.append(random.choice([writer for writer in writers if writer]).pop(0))
-    reader, late = Reader(), Reader()
+    reader, late = AssembledVersions(), AssembledVersions()
     reader.read(log.whole())
     late.read(log.compacted())
     newest = {document: number for number, (document, _) in enumerate(history)}

@@ -19,7 +19,7 @@ KINDS = {kind.kind: kind for kind in (Delta, Reset, End)}
 TO = ReplyAddress("poise.replies", 3, b"c")
 
 
-class Topic:
+class StreamTopic:
     """Where events land; a broker that may be slow, or away."""
 
     def __init__(self) -> None:
@@ -50,20 +50,20 @@ class Topic:
         return Position(topic, partition or 0, len(self.events))
 
     @property
-    def said(self) -> list[Event]:
+    def received(self) -> list[Event]:
         return [event for _, event in self.events]
 
     @property
     def text(self) -> str:
-        return "".join(event.text for event in self.said if isinstance(event, Delta))
+        return "".join(event.text for event in self.received if isinstance(event, Delta))
 
 
 @pytest.fixture
-def topic() -> Topic:
-    return Topic()
+def topic() -> StreamTopic:
+    return StreamTopic()
 
 
-def stream(topic: Topic, *, ends: bool = True, limits: StreamLimits | None = None) -> StreamWriter:
+def stream(topic: StreamTopic, *, ends: bool = True, limits: StreamLimits | None = None) -> StreamWriter:
     return StreamWriter(TO, topic.send, run="r", ends=ends, limits=limits, clock=lambda: 0.0)
 
 
@@ -120,20 +120,20 @@ def test_coalescer_preserves_text_and_order(parts: list[str], size: int) -> None
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
-async def test_events_are_numbered_and_end_before_the_reply(topic: Topic) -> None:
+async def test_events_are_numbered_and_end_before_the_reply(topic: StreamTopic) -> None:
     words = stream(topic)
     await words.write("a")
     await words.write("b")
     mark = await finish(words, "ab")
     assert topic.text == "ab"
-    assert topic.said[-1] == End()
+    assert topic.received[-1] == End()
     ids = {mark.attempt for mark, _ in topic.events}
     assert [at.seq for at, _ in topic.events] == list(range(len(topic.events)))
     assert mark == StreamPosition(ids.pop(), len(topic.events) - 1)
     assert not ids
 
 
-async def test_text_written_while_the_broker_is_busy_becomes_one_event(topic: Topic) -> None:
+async def test_text_written_while_the_broker_is_busy_becomes_one_event(topic: StreamTopic) -> None:
     words = stream(topic)
     await words.write("a")
     topic.takes.clear()
@@ -147,7 +147,7 @@ async def test_text_written_while_the_broker_is_busy_becomes_one_event(topic: To
     assert len(topic.events) <= 4
 
 
-async def test_write_waits_while_the_buffer_is_full(topic: Topic) -> None:
+async def test_write_waits_while_the_buffer_is_full(topic: StreamTopic) -> None:
     words = stream(topic, limits=StreamLimits(event=10, buffer=50))
     topic.takes.clear()
     written = 0
@@ -169,29 +169,29 @@ async def test_write_waits_while_the_buffer_is_full(topic: Topic) -> None:
     assert topic.text == "abcde" * 1_000
 
 
-async def test_stream_without_the_reply_sends_no_end_event(topic: Topic) -> None:
+async def test_stream_without_the_reply_sends_no_end_event(topic: StreamTopic) -> None:
     words = stream(topic, ends=False)
     await words.write("a")
     mark = await finish(words, "a")
-    assert topic.said == [Delta(text="a")]
+    assert topic.received == [Delta(text="a")]
     assert mark == topic.events[-1][0]
 
 
-async def test_reply_names_no_stream_if_nothing_was_streamed(topic: Topic) -> None:
+async def test_reply_names_no_stream_if_nothing_was_streamed(topic: StreamTopic) -> None:
     assert await finish(stream(topic), "a") is None
     assert topic.events == []
 
 
 @pytest.mark.parametrize("reply", [TerminalError("it broke").fault(), completion("another's")])
-async def test_reply_that_the_handler_did_not_return_names_no_stream(topic: Topic, reply: Message) -> None:
+async def test_reply_that_the_handler_did_not_return_names_no_stream(topic: StreamTopic, reply: Message) -> None:
     words = stream(topic)
     await words.write("a")
     words.completed(completion("a"))
     assert await words.finish(reply) is None
-    assert End() not in topic.said
+    assert End() not in topic.received
 
 
-async def test_text_of_a_failed_attempt_does_not_count_for_the_reply(topic: Topic) -> None:
+async def test_text_of_a_failed_attempt_does_not_count_for_the_reply(topic: StreamTopic) -> None:
     words, reply = stream(topic), completion("a")
     words.completed(reply)
     words.start_attempt()
@@ -199,7 +199,7 @@ async def test_text_of_a_failed_attempt_does_not_count_for_the_reply(topic: Topi
     assert await words.finish(reply) is None
 
 
-async def test_new_attempt_has_a_new_id_and_drops_buffered_text(topic: Topic) -> None:
+async def test_new_attempt_has_a_new_id_and_drops_buffered_text(topic: StreamTopic) -> None:
     words = stream(topic)
     topic.takes.clear()
     await words.write("a")
@@ -209,25 +209,25 @@ async def test_new_attempt_has_a_new_id_and_drops_buffered_text(topic: Topic) ->
     await words.write("b")
     topic.takes.set()
     await finish(words, "b")
-    assert topic.said == [Delta(text="a"), Delta(text="b"), End()]
+    assert topic.received == [Delta(text="a"), Delta(text="b"), End()]
     (first, second, end) = [mark for mark, _ in topic.events]
     assert (first.seq, second.seq, end.seq) == (0, 0, 1)
     assert first.attempt != second.attempt == end.attempt
 
 
-async def test_reset_starts_a_new_stream_with_its_reason(topic: Topic) -> None:
+async def test_reset_starts_a_new_stream_with_its_reason(topic: StreamTopic) -> None:
     words = stream(topic)
     await words.write("a")
     await topic.asked.wait()
     await words.reset("not grounded", rung="extractive")
     await words.write("b")
     mark = await finish(words, "b")
-    assert topic.said == [Delta(text="a"), Reset(reason="not grounded", rung="extractive"), Delta(text="b"), End()]
+    assert topic.received == [Delta(text="a"), Reset(reason="not grounded", rung="extractive"), Delta(text="b"), End()]
     assert [at.seq for at, _ in topic.events] == [0, 0, 1, 2]
     assert mark == topic.events[-1][0]
 
 
-async def test_writer_continues_the_stream_of_a_called_tier(topic: Topic) -> None:
+async def test_writer_continues_the_stream_of_a_called_tier(topic: StreamTopic) -> None:
     words = stream(topic)
     assert words.address(ReplyAddress("poise.replies", 9, b"own")) == TO
     await words.on_reply(completion("ab"), StreamPosition("theirs", 4))
@@ -235,16 +235,16 @@ async def test_writer_continues_the_stream_of_a_called_tier(topic: Topic) -> Non
     assert topic.events == [(StreamPosition("theirs", 5), End())]
 
 
-async def test_reply_of_a_called_tier_without_a_stream_is_streamed_whole(topic: Topic) -> None:
+async def test_reply_of_a_called_tier_without_a_stream_is_streamed_whole(topic: StreamTopic) -> None:
     words = stream(topic)
     words.address(TO)
     await words.on_reply(completion("ab"), None)
     await words.on_reply(Passages(passages=(), epoch="e"), None)
     await finish(words, "ab")
-    assert topic.said == [Delta(text="ab"), End()]
+    assert topic.received == [Delta(text="ab"), End()]
 
 
-async def test_failed_publication_of_an_event_does_not_fail_the_handler(topic: Topic) -> None:
+async def test_failed_publication_of_an_event_does_not_fail_the_handler(topic: StreamTopic) -> None:
     words = stream(topic, limits=StreamLimits(event=2, buffer=4))
     await words.write("a")
     topic.error = UnavailableError("the broker is gone")
@@ -254,17 +254,17 @@ async def test_failed_publication_of_an_event_does_not_fail_the_handler(topic: T
     assert topic.text in {"", "a"}
 
 
-async def test_unencodable_text_does_not_fail_the_handler(topic: Topic) -> None:
+async def test_unencodable_text_does_not_fail_the_handler(topic: StreamTopic) -> None:
     words = stream(topic)
     await words.write("a\ud800")
     assert await finish(words, "a\ud800") is None
     words.start_attempt()
     await words.write("b")
     assert await finish(words, "b") is not None
-    assert topic.said == [Delta(text="b"), End()]
+    assert topic.received == [Delta(text="b"), End()]
 
 
-async def test_cancelled_write_leaves_the_stream_usable(topic: Topic) -> None:
+async def test_cancelled_write_leaves_the_stream_usable(topic: StreamTopic) -> None:
     words = stream(topic, limits=StreamLimits(event=2, buffer=2))
     topic.takes.clear()
     writing = asyncio.create_task(words.write("abcdefgh"))
@@ -275,33 +275,33 @@ async def test_cancelled_write_leaves_the_stream_usable(topic: Topic) -> None:
     words.start_attempt()
     await words.write("b")
     assert await finish(words, "b") is not None
-    assert topic.said[-2:] == [Delta(text="b"), End()]
+    assert topic.received[-2:] == [Delta(text="b"), End()]
 
 
 # -- the reply decides -------------------------------------------------------------------------------------------------
 
 
-def read(topic: Topic) -> list[Event]:
+def read(topic: StreamTopic) -> list[Event]:
     """What somebody has who looks at the stream alone: since the last new beginning."""
     last = topic.events[-1][0].attempt
     return [event for mark, event in topic.events if mark.attempt == last]
 
 
-async def test_reply_that_differs_from_the_stream_resets_it_before_the_end(topic: Topic) -> None:
+async def test_reply_that_differs_from_the_stream_resets_it_before_the_end(topic: StreamTopic) -> None:
     words = stream(topic)
     await words.write("Call 555-0199.")
     mark = await finish(words, "Call [removed].")
-    assert topic.said == [
+    assert topic.received == [
         Delta(text="Call 555-0199."),
         Reset(reason=DIFFERS),
         Delta(text="Call [removed]."),
         End(),
     ]
-    assert read(topic) == topic.said[1:]
+    assert read(topic) == topic.received[1:]
     assert mark == topic.events[-1][0]
 
 
-async def test_reply_that_differs_from_the_called_tiers_stream_resets_it(topic: Topic) -> None:
+async def test_reply_that_differs_from_the_called_tiers_stream_resets_it(topic: StreamTopic) -> None:
     words = stream(topic)
     words.address(TO)
     await words.on_reply(completion("a draft"), StreamPosition("theirs", 4))
@@ -309,7 +309,7 @@ async def test_reply_that_differs_from_the_called_tiers_stream_resets_it(topic: 
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="the answer"), End()]
 
 
-async def test_text_appended_to_the_called_tiers_stream_belongs_to_it(topic: Topic) -> None:
+async def test_text_appended_to_the_called_tiers_stream_belongs_to_it(topic: StreamTopic) -> None:
     words = stream(topic)
     words.address(TO)
     await words.on_reply(completion("\n a draft "), StreamPosition("theirs", 4))
@@ -319,15 +319,15 @@ async def test_text_appended_to_the_called_tiers_stream_belongs_to_it(topic: Top
 
 
 @pytest.mark.parametrize("said", ["", "an answer"])
-async def test_failed_call_resets_the_text_it_streamed(topic: Topic, said: str) -> None:
+async def test_failed_call_resets_the_text_it_streamed(topic: StreamTopic, said: str) -> None:
     """What the called one sent before it failed, nobody here knows."""
     words = stream(topic)
     words.address(TO)
     await finish(words, said)
-    assert topic.said == [Reset(reason=DIFFERS), *([Delta(text=said)] if said else []), End()]
+    assert topic.received == [Reset(reason=DIFFERS), *([Delta(text=said)] if said else []), End()]
 
 
-async def test_reply_without_text_resets_the_called_tiers_stream(topic: Topic) -> None:
+async def test_reply_without_text_resets_the_called_tiers_stream(topic: StreamTopic) -> None:
     words = stream(topic)
     words.address(TO)
     await words.on_reply(Passages(passages=(), epoch="e"), StreamPosition("theirs", 4))
@@ -335,28 +335,28 @@ async def test_reply_without_text_resets_the_called_tiers_stream(topic: Topic) -
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="an answer"), End()]
 
 
-async def test_failed_attempt_is_reset_if_the_next_attempt_streams_nothing(topic: Topic) -> None:
+async def test_failed_attempt_is_reset_if_the_next_attempt_streams_nothing(topic: StreamTopic) -> None:
     words = stream(topic)
     await words.write("half of")
     await topic.asked.wait()
     words.start_attempt()
     await finish(words, "an answer")
-    assert topic.said == [Delta(text="half of"), Reset(reason=DIFFERS), Delta(text="an answer"), End()]
+    assert topic.received == [Delta(text="half of"), Reset(reason=DIFFERS), Delta(text="an answer"), End()]
 
 
-async def test_reply_is_streamed_after_a_reset(topic: Topic) -> None:
+async def test_reply_is_streamed_after_a_reset(topic: StreamTopic) -> None:
     words = stream(topic)
     await words.reset("not grounded")
     await finish(words, "an answer")
-    assert topic.said == [Reset(reason="not grounded"), Delta(text="an answer"), End()]
+    assert topic.received == [Reset(reason="not grounded"), Delta(text="an answer"), End()]
 
 
-async def test_reply_without_text_does_not_reset_the_stream(topic: Topic) -> None:
+async def test_reply_without_text_does_not_reset_the_stream(topic: StreamTopic) -> None:
     words, reply = stream(topic), Passages(passages=(), epoch="e")
     await words.write("a")
     words.completed(reply)
     await words.finish(reply)
-    assert topic.said == [Delta(text="a"), End()]
+    assert topic.received == [Delta(text="a"), End()]
 
 
 spaced = st.text(alphabet="ab \n\t\u2003é\ud800", max_size=12)

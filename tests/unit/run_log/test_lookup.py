@@ -23,7 +23,7 @@ BEGAN = time.time() - 60.0
 RUN = new_run_id(BEGAN, Random(1))
 
 
-class Topics:
+class RunTopics:
     """Topics with one record of each kind; notes where each read starts."""
 
     def __init__(self, record: bytes | None = None, error: Exception | None = None) -> None:
@@ -66,19 +66,19 @@ def a_record(run: str) -> RunRecord:
     return RunRecord(run_id=run, workflow="answer", tenant="t", question="Why?", started=1.0, finished=2.0)
 
 
-def run_log(topics: Topics, limits: LookupLimits | None = None) -> RunLog:
+def run_log(topics: RunTopics, limits: LookupLimits | None = None) -> RunLog:
     return RunLog(cast("Logs", topics), SKEW, limits)
 
 
 async def test_score_lookup_starts_earlier_by_the_clock_skew_and_filters_by_score_time() -> None:
-    topics = Topics()
+    topics = RunTopics()
     assert [score.run_id for score in await run_log(topics).scores(100.0)] == ["run-100"]
     assert topics.starts == [100.0 - SKEW]
 
 
 async def test_record_and_trace_lookups_start_earlier_by_the_clock_skew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("poise.run_log.lookup.TRACE_INTERVAL", 0.0)
-    topics = Topics(a_record(RUN).encode())
+    topics = RunTopics(a_record(RUN).encode())
     assert await run_log(topics).record(RUN) == a_record(RUN)
     await run_log(topics).trace(RUN)
     assert topics.starts[:3] == pytest.approx([BEGAN - SKEW] * 3, abs=0.002)
@@ -91,7 +91,7 @@ async def test_trace_searches_its_record_in_the_windows_of_a_record_lookup(
     monkeypatch.setattr("poise.run_log.lookup.TRACE_INTERVAL", 0.0)
     now = time.time()
     monkeypatch.setattr("poise.run_log.lookup.time.time", lambda: now)
-    topics = Topics(a_record(run).encode())
+    topics = RunTopics(a_record(run).encode())
     assert (await run_log(topics).trace(run)).record == a_record(run)
     expected = search_windows(run, now, SKEW)
     first, *later = topics.windows
@@ -100,7 +100,7 @@ async def test_trace_searches_its_record_in_the_windows_of_a_record_lookup(
 
 
 async def test_undecodable_record_fails_its_own_lookup_and_is_skipped_in_a_list() -> None:
-    topics = Topics(b"{}")
+    topics = RunTopics(b"{}")
     with pytest.raises(TerminalError, match=f"the record of run {RUN} cannot be read"):
         await run_log(topics).record(RUN)
     assert await run_log(topics).records([RUN]) == {}
@@ -108,7 +108,7 @@ async def test_undecodable_record_fails_its_own_lookup_and_is_skipped_in_a_list(
 
 async def test_unreadable_topic_is_unavailable_and_slow_lookup_is_retryable() -> None:
     with pytest.raises(UnavailableError, match="the records cannot be read: no topic"):
-        await run_log(Topics(error=MissingTopicError("no topic"))).record(RUN)
+        await run_log(RunTopics(error=MissingTopicError("no topic"))).record(RUN)
     with pytest.raises(RetryableError, match="was not searched to its end") as raised:
-        await run_log(Topics(error=TimeoutError())).record(RUN)
+        await run_log(RunTopics(error=TimeoutError())).record(RUN)
     assert raised.value.retry_after == 10.0

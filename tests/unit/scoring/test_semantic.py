@@ -23,7 +23,7 @@ def model() -> EmbeddingModel:
     return EmbeddingModel()
 
 
-def told(answer: str, model: EmbeddingModel | None) -> float:
+def quality_of(answer: str, model: EmbeddingModel | None) -> float:
     compared = None if model is None else compare_by_meaning(answer, EVIDENCE, QUESTION, model.embed)
     return quality(
         answer, groundedness(answer, EVIDENCE, question=QUESTION), relevance(answer, EVIDENCE, QUESTION), compared
@@ -33,14 +33,14 @@ def told(answer: str, model: EmbeddingModel | None) -> float:
 @pytest.mark.parametrize("by_meaning", [False, True])
 def test_paraphrase_scores_above_a_negation_and_an_invented_name(model: EmbeddingModel, by_meaning: bool) -> None:
     by = model if by_meaning else None
-    assert told(OWN_WORDS, by) > told(NEGATED, by) + 0.1
-    assert told(OWN_WORDS, by) > told(INVENTED, by) + 0.1
+    assert quality_of(OWN_WORDS, by) > quality_of(NEGATED, by) + 0.1
+    assert quality_of(OWN_WORDS, by) > quality_of(INVENTED, by) + 0.1
 
 
 def test_unrelated_answer_scores_below_a_paraphrase_only_by_meaning(model: EmbeddingModel) -> None:
     elsewhere = "Trains run every hour on Sundays."
-    assert told(elsewhere, None) > told(OWN_WORDS, None)
-    assert told(elsewhere, model) < told(OWN_WORDS, model) - 0.05
+    assert quality_of(elsewhere, None) > quality_of(OWN_WORDS, None)
+    assert quality_of(elsewhere, model) < quality_of(OWN_WORDS, model) - 0.05
 
 
 FIRST, SECOND = "Lamps burn oil.", "They were not lit."

@@ -38,7 +38,7 @@ def evidence_of(passages: list[tuple[str, list[list[str]]]]) -> Evidence:
     )
 
 
-def told(said: Sequence[str], evidence: Evidence) -> list[tuple[str, float]]:
+def weighted_stems(said: Sequence[str], evidence: Evidence) -> list[tuple[str, float]]:
     """Words, and how much each tells."""
     return [(stem, evidence.weight(stem)) for stem in said]
 
@@ -57,7 +57,7 @@ def whole_table(said: Sequence[str], there: Sequence[str], evidence: Evidence) -
 @given(said=WORDS, there=WORDS)
 @example(said=["alpha", "beta", "alpha"], there=["beta", "alpha", "alpha", "beta"])
 def test_common_subsequence_weight_equals_that_of_the_full_table(said: list[str], there: list[str]) -> None:
-    assert _common_subsequence_weight(told(said, EVIDENCE), there) == whole_table(said, there, EVIDENCE)
+    assert _common_subsequence_weight(weighted_stems(said, EVIDENCE), there) == whole_table(said, there, EVIDENCE)
 
 
 def windows(said: Sequence[str], evidence: Evidence) -> list[tuple[EvidenceSentence, tuple[str, ...]]]:
@@ -76,7 +76,7 @@ def windows(said: Sequence[str], evidence: Evidence) -> list[tuple[EvidenceSente
 @given(passages=PASSAGES, sentence=SENTENCE)
 def test_windows_are_the_best_of_all_windows(passages: list[tuple[str, list[list[str]]]], sentence: list[str]) -> None:
     evidence, said = evidence_of(passages), stems(" ".join(sentence))
-    found = [(one.line, one.stems) for one in _windows(told(said, evidence), evidence)]
+    found = [(one.line, one.stems) for one in _windows(weighted_stems(said, evidence), evidence)]
     assert found == windows(said, evidence)
 
 

@@ -30,13 +30,15 @@ def test_run_scored_twice_counts_once_with_its_last_score() -> None:
     assert summary.values["g"].mean == 1.0
 
 
-def said(run: str, name: str, at: float, variant: str = "a", **values: float) -> Score:
+def feedback_score(run: str, name: str, at: float, variant: str = "a", **values: float) -> Score:
     named = {f"feedback_{key}": value for key, value in values.items()}
     return score(run, variant).model_copy(update={"feedback": name, "at": at, "values": named})
 
 
 def test_feedback_is_summarized_with_the_scores_of_its_run() -> None:
-    (summary,) = summarize_by_variant([score("r", g=1.0), said("r", "ada", 2.0, thumb=0.0), score("s", g=0.0)])
+    (summary,) = summarize_by_variant(
+        [score("r", g=1.0), feedback_score("r", "ada", 2.0, thumb=0.0), score("s", g=0.0)]
+    )
     assert (summary.runs, summary.rungs) == (2, {"primary": 2})
     assert (summary.values["g"].count, summary.values["g"].mean) == (2, 0.5)
     assert (summary.values["feedback_thumb"].count, summary.values["feedback_thumb"].mean) == (1, 0.0)
@@ -44,11 +46,11 @@ def test_feedback_is_summarized_with_the_scores_of_its_run() -> None:
 
 def test_repeated_feedback_of_one_id_counts_once_with_its_last_value() -> None:
     found = [
-        said("r", "ada", 2.0, thumb=0.0, rating=0.25),
-        said("r", "ada", 3.0, thumb=1.0),
-        said("r", "ada", 3.0, thumb=1.0),
-        said("r", "bob", 2.0, thumb=0.0),
-        said("s", "ada", 2.0, thumb=0.0),
+        feedback_score("r", "ada", 2.0, thumb=0.0, rating=0.25),
+        feedback_score("r", "ada", 3.0, thumb=1.0),
+        feedback_score("r", "ada", 3.0, thumb=1.0),
+        feedback_score("r", "bob", 2.0, thumb=0.0),
+        feedback_score("s", "ada", 2.0, thumb=0.0),
     ]
     for order in (found, found[::-1]):  # what was said first may have waited for its run's record
         (summary,) = summarize_by_variant(order)
@@ -59,7 +61,7 @@ def test_repeated_feedback_of_one_id_counts_once_with_its_last_value() -> None:
 
 
 def test_feedback_on_a_run_without_scores_does_not_count_as_a_run() -> None:
-    used, before = summarize_by_variant([said("r", "ada", 2.0, "b", thumb=1.0), score("s", "a", g=1.0)])
+    used, before = summarize_by_variant([feedback_score("r", "ada", 2.0, "b", thumb=1.0), score("s", "a", g=1.0)])
     assert (used.variant, used.runs) == ("a", 1)
     assert (before.variant, before.runs, before.rungs) == ("b", 0, {})
     assert before.values["feedback_thumb"].mean == 1.0

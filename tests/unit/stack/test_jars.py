@@ -16,7 +16,7 @@ CONTENT = {"one": b"first", "two": b"second"}
 LIST = [Jar("org", name, "1.0", len(body), hashlib.sha256(body).hexdigest()) for name, body in CONTENT.items()]
 
 
-class Repository:
+class RecordingRepository:
     """A fake repository: writes the requested jars and records the requests."""
 
     def __init__(self) -> None:
@@ -31,75 +31,77 @@ class Repository:
 
 
 @pytest.fixture
-def repository(monkeypatch: pytest.MonkeyPatch) -> Repository:
-    stand_in = Repository()
+def repository(monkeypatch: pytest.MonkeyPatch) -> RecordingRepository:
+    stand_in = RecordingRepository()
     monkeypatch.setattr(jars, "fetch_jars", stand_in.fetch)
     return stand_in
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture
-def store(tmp_path: Path, repository: Repository, said: list[str]) -> JarStore:
+def store(tmp_path: Path, repository: RecordingRepository, messages: list[str]) -> JarStore:
     filled = JarStore(tmp_path / "kafka", LIST)
-    filled.ensure(said.append)
+    filled.ensure(messages.append)
     assert sorted(repository.asked) == ["one", "two"]
     repository.asked.clear()
-    said.clear()
+    messages.clear()
     return filled
 
 
-def test_existing_jars_are_not_downloaded_again(store: JarStore, repository: Repository, said: list[str]) -> None:
-    store.ensure(said.append)
+def test_existing_jars_are_not_downloaded_again(
+    store: JarStore, repository: RecordingRepository, messages: list[str]
+) -> None:
+    store.ensure(messages.append)
 
     assert repository.asked == []
-    assert said == []
+    assert messages == []
     assert sorted(path.name for path in store.directory.iterdir()) == ["one-1.0.jar", "two-1.0.jar"]
 
 
 @pytest.mark.parametrize("damage", [b"first and more", b"fir", b"FIRST", b""])
 def test_damaged_jar_is_detected_and_downloaded_again(
-    store: JarStore, repository: Repository, said: list[str], damage: bytes
+    store: JarStore, repository: RecordingRepository, messages: list[str], damage: bytes
 ) -> None:
     (store.directory / "one-1.0.jar").write_bytes(damage)
 
-    store.ensure(said.append)
+    store.ensure(messages.append)
 
     assert repository.asked == ["one"]
-    assert "one-1.0.jar is damaged" in said[0]
+    assert "one-1.0.jar is damaged" in messages[0]
     assert (store.directory / "one-1.0.jar").read_bytes() == CONTENT["one"]
 
 
 def test_jar_with_a_new_mtime_is_verified_once_and_then_trusted(
-    store: JarStore, repository: Repository, said: list[str]
+    store: JarStore, repository: RecordingRepository, messages: list[str]
 ) -> None:
     jar = store.directory / "one-1.0.jar"
     jar.touch()
 
-    store.ensure(said.append)
+    store.ensure(messages.append)
 
     assert repository.asked == []
     assert jar.stat().st_mtime == jars.VERIFIED_MTIME
 
 
 def test_damage_with_an_unchanged_mtime_is_found_by_a_full_verification(
-    store: JarStore, repository: Repository, said: list[str]
+    store: JarStore, repository: RecordingRepository, messages: list[str]
 ) -> None:
     jar = store.directory / "one-1.0.jar"
     jar.write_bytes(b"FIRST")
     os.utime(jar, (jars.VERIFIED_MTIME, jars.VERIFIED_MTIME))
-    store.ensure(said.append)
+    store.ensure(messages.append)
     assert repository.asked == []
 
-    store.ensure(said.append, verify=True)
+    store.ensure(messages.append, verify=True)
 
     assert repository.asked == ["one"]
 
 
-def test_uncreatable_folder_is_reported_in_one_line(tmp_path: Path, repository: Repository) -> None:
+def test_uncreatable_folder_is_reported_in_one_line(tmp_path: Path, repository: RecordingRepository) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match=r"cache directory .* XDG_CACHE_HOME") as error:
         JarStore(tmp_path / "file" / "kafka", LIST).ensure(lambda _: None)

@@ -16,7 +16,7 @@ CONTENT = b"a jar" * 1_000
 JAR = Jar("org", "one", "1.0", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
-class Repository(BaseHTTPRequestHandler):
+class ScriptedRepository(BaseHTTPRequestHandler):
     """Sends what its class holds, in pieces, and says so for how it is encoded."""
 
     body = CONTENT
@@ -37,7 +37,7 @@ class Repository(BaseHTTPRequestHandler):
         pass
 
 
-def got(handler: type[Repository], directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+def got(handler: type[ScriptedRepository], directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # that the client hangs up is wanted
     Thread(target=server.serve_forever, daemon=True).start()
@@ -58,7 +58,7 @@ def got(handler: type[Repository], directory: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_jar_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert got(Repository, tmp_path, monkeypatch) == [CONTENT]
+    assert got(ScriptedRepository, tmp_path, monkeypatch) == [CONTENT]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_jar_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_wrong_content_is_rejected_before_it_is_read_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes, encoding: str
 ) -> None:
-    class Hostile(Repository):
+    class Hostile(ScriptedRepository):
         """Sends the body."""
 
     Hostile.body, Hostile.encoding = body, encoding

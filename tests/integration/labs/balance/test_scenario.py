@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from decider_kit import score_of
-from integration_kit import another
+from integration_kit import settings_for_another_process
 from policy_worker_kit import worker
 
 from poise.contracts.topics import SCORES
@@ -56,7 +56,7 @@ async def stage(mesh_settings: MeshSettings) -> AsyncIterator[Stage]:
     policy, now = f"p-{uuid4().hex[:8]}", time.time()
     async with (
         worker(mesh_settings),
-        WorkerRuntime(another(mesh_settings), tier="cli") as mesh,
+        WorkerRuntime(settings_for_another_process(mesh_settings), tier="cli") as mesh,
         BalanceObserver(mesh, Timeline((STEADY, FAULTY), now, now), policy) as observer,
     ):
         yield Stage(mesh, observer, policy)

@@ -12,7 +12,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from poise.kafka.patches import offset_fetch
 
 
-class Client:
+class ErrorCodeClient:
     """An AIOKafkaClient whose node answers every request with one error code."""
 
     def __init__(self, error_code: int) -> None:
@@ -30,19 +30,19 @@ def test_the_client_still_has_the_replaced_method() -> None:
 
 
 async def test_an_error_is_raised() -> None:
-    client = Client(NotCoordinatorForGroupError.errno)
+    client = ErrorCodeClient(NotCoordinatorForGroupError.errno)
     offset_fetch.install(client)
     with pytest.raises(NotCoordinatorForGroupError, match="node 7 does not return the committed offsets"):
         await client.send(7, FETCH)
 
 
 async def test_a_response_without_error_is_returned() -> None:
-    client = Client(0)
+    client = ErrorCodeClient(0)
     offset_fetch.install(client)
     assert await client.send(7, FETCH) is client.response
 
 
 async def test_other_requests_are_not_affected() -> None:
-    client = Client(NotCoordinatorForGroupError.errno)
+    client = ErrorCodeClient(NotCoordinatorForGroupError.errno)
     offset_fetch.install(client)
     assert await client.send(7, MetadataRequest([])) is client.response

@@ -29,7 +29,7 @@ class Accumulator:
         self.failed_with = error
 
 
-class Producer:
+class SlowStopProducer:
     """A producer whose `stop` waits for `answered`, as aiokafka's does for the broker."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ def test_aiokafka_still_has_the_private_names() -> None:
 
 
 async def test_a_producer_that_stops_in_time_is_not_aborted() -> None:
-    producer: Any = Producer()
+    producer: Any = SlowStopProducer()
     producer.answered.set()
     await close(producer, within=10.0)
     assert not producer.client_closed
@@ -60,7 +60,7 @@ async def test_a_producer_that_stops_in_time_is_not_aborted() -> None:
 
 async def test_a_producer_whose_broker_does_not_answer_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("poise.kafka.patches.producer_close.ABORT_TIMEOUT", 0.01)
-    producer: Any = Producer()
+    producer: Any = SlowStopProducer()
     await close(producer, within=0.01)
     accumulator = producer._message_accumulator
     assert producer.client_closed

@@ -14,7 +14,7 @@ HEARTBEAT = HeartbeatRequest("group", 3, "member")
 JOIN = JoinGroupRequest("group", 10_000, 10_000, "", "name", "consumer", [])
 
 
-class Consumer:
+class StaticMemberConsumer:
     """As much of an AIOKafkaConsumer as the patch uses."""
 
     def __init__(self, instance: str | None, error_code: int) -> None:
@@ -31,8 +31,8 @@ class Consumer:
         return await self._client.send(1, request)
 
 
-def patched(instance: str | None, error_code: int, fenced: list[str]) -> Consumer:
-    consumer = Consumer(instance, error_code)
+def patched(instance: str | None, error_code: int, fenced: list[str]) -> StaticMemberConsumer:
+    consumer = StaticMemberConsumer(instance, error_code)
     anything: Any = consumer
     static_membership.install(anything, fenced.append)
     return consumer

@@ -25,7 +25,7 @@ def chat(question: str) -> dict[str, Any]:
     return {"model": "small", "messages": messages}
 
 
-class ModelServer:
+class RecordingModelServer:
     """A model server that records each request and answers with an event stream."""
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class ModelServer:
 
 
 @asynccontextmanager
-async def proxied(*, seed: int = 0) -> AsyncIterator[tuple[ModelServer, ModelProxy]]:
+async def proxied(*, seed: int = 0) -> AsyncIterator[tuple[RecordingModelServer, ModelProxy]]:
     """Run a model server and a proxy in front of it."""
-    model = ModelServer()
+    model = RecordingModelServer()
     server = await asyncio.start_server(model.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     async with server, ModelProxy(f"http://{host}:{port}/poise/v1", seed=seed) as proxy:

@@ -20,27 +20,29 @@ def prompt_of(question: LabQuestion) -> list[str]:
     return [question.fact.sentence, "The keeper of Nowhere is Ansel Falk, who lives on the island all the year."]
 
 
-def told(questions: list[LabQuestion], now: Behavior, usual: Behavior = USUAL, seed: int = 1) -> list[ScriptedAnswer]:
+def scripted_answers(
+    questions: list[LabQuestion], now: Behavior, usual: Behavior = USUAL, seed: int = 1
+) -> list[ScriptedAnswer]:
     return [scripted_answer(one, prompt_of(one), variant="cheap", seed=seed, usual=usual, now=now) for one in questions]
 
 
 def test_answers_are_reproducible_by_seed() -> None:
     some = sample_questions(50, 1)
-    assert told(some, WORSE) == told(some, WORSE)
-    assert told(some, WORSE) != told(some, WORSE, seed=2)
+    assert scripted_answers(some, WORSE) == scripted_answers(some, WORSE)
+    assert scripted_answers(some, WORSE) != scripted_answers(some, WORSE, seed=2)
 
 
 def test_wrong_answers_have_the_configured_frequency() -> None:
-    found = told(sample_questions(4_000, 1), WORSE)
+    found = scripted_answers(sample_questions(4_000, 1), WORSE)
     assert sum(not one.right for one in found) / 4_000 == pytest.approx(0.40, abs=0.025)
-    assert sum(not one.right for one in told(sample_questions(4_000, 1), USUAL)) / 4_000 == pytest.approx(
+    assert sum(not one.right for one in scripted_answers(sample_questions(4_000, 1), USUAL)) / 4_000 == pytest.approx(
         0.05, abs=0.012
     )
 
 
 def test_answer_is_harmed_if_it_is_wrong_only_with_the_degradation() -> None:
     some = sample_questions(1_000, 1)
-    before, after = told(some, USUAL), told(some, WORSE)
+    before, after = scripted_answers(some, USUAL), scripted_answers(some, WORSE)
     for was, now in zip(before, after, strict=True):
         assert now.harmed == (was.right and not now.right)
         assert was.right or not now.right  # what would have been wrong is wrong
@@ -49,14 +51,14 @@ def test_answer_is_harmed_if_it_is_wrong_only_with_the_degradation() -> None:
 def test_answer_is_harmed_if_it_is_slow_only_with_the_degradation() -> None:
     some = sample_questions(1_000, 1)
     usual, slow = Behavior(slow=0.01, slow_by=2.0), Behavior(slow=0.7, slow_by=2.0)
-    found = told(some, slow, usual)
+    found = scripted_answers(some, slow, usual)
     assert sum(one.harmed for one in found) / 1_000 == pytest.approx(0.69, abs=0.05)
     assert all(one.seconds > 2.0 for one in found if one.harmed)
 
 
 def test_wrong_answers_have_every_error_kind_and_are_never_right() -> None:
     some = sample_questions(1_000, 1)
-    found = told(some, Behavior(wrong=1.0))
+    found = scripted_answers(some, Behavior(wrong=1.0))
     assert set(Counter(one.error_kind for one in found)) == set(ERROR_KINDS)
     assert not any(question.right(one.text) for question, one in zip(some, found, strict=True))
 
