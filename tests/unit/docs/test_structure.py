@@ -20,6 +20,9 @@ TEXTS: Final = [
     *(ROOT / "docs").glob("*.md"),
     ROOT / "README.md",
     *(ROOT / "services").rglob("README.md"),
+    *(path for path in (ROOT / "infra").rglob("*") if path.is_file()),
+    *(ROOT / name for name in ("Makefile", "docker-compose.yml", "pyproject.toml")),
+    *(path for folder in ("labs", "services", "shared", "tests") for path in (ROOT / folder).rglob("*.toml")),
 ]
 """CHANGELOG.md names what was renamed."""
 
