@@ -10,7 +10,7 @@ decider, a heartbeat. Each reports the turns of its loop:
     no turn for `ends_after` while the broker answers   the process ends, and names the component
     it failed, or its task ended                        the process ends, and names the component and the error
 
-Time in which the broker does not answer, or in which the process itself was suspended, does not count towards
+Time in which the broker does not answer, or in which the process itself was suspended, does not count toward
 `ends_after`: a restart would not help.
 """
 

@@ -45,9 +45,9 @@ class WordEmbedder(RandomEmbedder):
 class FirstSentenceModel:
     """Answers with the first sentence that it is given."""
 
-    asked: list[str] = field(default_factory=list)
-    """What it was asked."""
-    gone: bool = False
+    prompts: list[str] = field(default_factory=list)
+    """The prompts it received."""
+    unavailable: bool = False
     release: asyncio.Event = field(default_factory=asyncio.Event)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -57,10 +57,10 @@ class FirstSentenceModel:
     async def write(self, request: Generate, _: Any) -> Completion:
         """Handle `Generate`."""
         prompt = request.messages[-1].content
-        self.asked.append(prompt)
+        self.prompts.append(prompt)
         self.begun.set()
         await self.release.wait()
-        if self.gone:
+        if self.unavailable:
             raise UnavailableError("the model is away")
         return Completion(text=prompt.partition("\n")[0], model="m", backend="default", finish_reason="stop")
 
@@ -72,12 +72,12 @@ class CorpusClient:
     mesh: WorkerRuntime
     tenant: str = field(default_factory=lambda: f"tenant-{uuid4().hex[:8]}")
 
-    said: set[str] = field(default_factory=set)
+    documents: set[str] = field(default_factory=set)
     """The documents that were put into the corpus."""
 
-    async def say(self, document: str, text: str | None) -> str:
+    async def put(self, document: str, text: str | None) -> str:
         """Put a document into the corpus, or take it out (None), and wait until that is found; returns the epoch."""
-        self.said.add(document)
+        self.documents.add(document)
         body = None if text is None else Document(text=text, source=f"The book of {document}")
         at = await self.mesh.producer.publish(DOCUMENTS, body, key=document)
         epoch = Epoch(await self.mesh.logs.topic_id(DOCUMENTS.name), {at.partition: (at.offset, 0.0)}).encode()
@@ -156,13 +156,13 @@ async def cached_mesh(
             await stack.enter_async_context(
                 orchestrating(settings_for_another_process(settings), cache_settings(**cache))
             )
-        reader = CorpusClient(
+        client = CorpusClient(
             await stack.enter_async_context(WorkerRuntime(settings_for_another_process(settings), tier="client"))
         )
         try:
-            yield reader
+            yield client
         finally:  # or the next test would find the documents, and be asked what is still to be worked out
             model.release.set()
-            for document in sorted(reader.said):
-                await reader.say(document, None)
+            for document in sorted(client.documents):
+                await client.put(document, None)
             await settled(settings.broker, every=0.05)

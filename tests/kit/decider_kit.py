@@ -45,14 +45,16 @@ class DeciderFeed:
         self.decider = Decider(POLICY)
         self.decisions: list[Decision] = []
         self.offset = 0
-        self.asked = 0
+        self.command_count = 0
         if set_ is not None:
             self.ask("set", spec=set_)
 
     def ask(self, action: Any, **given: Any) -> Decision:
         """Apply a command and return its decision."""
-        self.asked += 1
-        (decision,) = self.decider.apply_command(operator_command(action, self.asked, **given), at=float(self.offset))
+        self.command_count += 1
+        (decision,) = self.decider.apply_command(
+            operator_command(action, self.command_count, **given), at=float(self.offset)
+        )
         self.decisions.append(decision)
         return decision
 

@@ -43,7 +43,7 @@ class StoredJournal:
     entries: dict[str, JournalEntry] = field(default_factory=dict)
 
 
-class MemoryJournal(Journal):
+class CrashingJournal(Journal):
     """A journal in memory that fails after a number of writes, as if the worker crashed."""
 
     def __init__(self, stored: StoredJournal, chance: random.Random, *, crash_after: int | None = None) -> None:
@@ -122,5 +122,5 @@ def run_with(
     """Return a run, which replays the stored entries if any, and its context."""
     chance = random.Random(seed)
     context = RandomCallContext(chance)
-    journal = None if stored is None else MemoryJournal(stored, chance, crash_after=crash_after)
+    journal = None if stored is None else CrashingJournal(stored, chance, crash_after=crash_after)
     return Run(context, journal, "workflow w version 1"), context

@@ -13,7 +13,7 @@ Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "rev
 """What a decision does.
 
 Of the loop, on a variant: `shift` decreases its share; `roll back` decreases it to the minimum share; `promote`
-restores it by a step towards what a person set; `hold` states that it stays, because no other variant can take it, it
+restores it by a step toward what a person set; `hold` states that it stays, because no other variant can take it, it
 is the minimum already, or a person holds the policy.
 
 Of a person: `set`, `hold` (leave the weights as they are), `release`, `revert`; `refuse` if it cannot be executed.

@@ -70,7 +70,7 @@ def decrease(
 
 
 def restore(now: Mapping[str, float], variant: str, target: Mapping[str, float], limits: Limits) -> dict[str, float]:
-    """Return the weights after one step of a variant towards its target, from variants above their targets.
+    """Return the weights after one step of a variant toward its target, from variants above their targets.
 
     All shares sum to 1, so the variants above their targets have what this one lacks. None falls below its target. The
     weights stay the same if the variant lacks nothing.

@@ -10,7 +10,7 @@ class LatencySampler:
     """Times one command at a time: the next one that starts while none is timed.
 
     A pause of the server counts once, however many commands were waiting. A command is chosen before its duration is
-    known, so the sample is not biased towards fast ones.
+    known, so the sample is not biased toward fast ones.
 
     Args:
         slow_after: Seconds above which a command is slow.

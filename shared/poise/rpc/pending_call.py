@@ -15,7 +15,7 @@ MAX_EARLY_RECORDS: Final = 64
 class PendingCall:
     """Receives the records with a call's correlation id, and compares their run and step with the call's.
 
-    A correlation id cannot be guessed. A client that has learnt one, and may write asks, could make the mesh reply to
+    A correlation id cannot be guessed. A client that has learned one, and may write asks, could make the mesh reply to
     it, but not in the name of this run: the gateway sets it, or it is derived from the request's position in Kafka.
 
     Args:

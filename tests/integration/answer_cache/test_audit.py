@@ -29,11 +29,11 @@ async def test_no_answer_older_than_a_change_is_sent_unmarked(
     model = FirstSentenceModel()
     limits = {"stale_while_revalidate": stale_while_revalidate}
     async with (
-        cached_mesh(mesh_settings, model, workers=2, **limits) as reader,
+        cached_mesh(mesh_settings, model, workers=2, **limits) as client,
         Poise(settings=settings_for_another_process(mesh_settings)) as poise,
     ):
         corpus = Corpus(poise, texts(name))
-        reader.said |= corpus.texts.keys()
+        client.documents |= corpus.texts.keys()
         await corpus.ingest_all()
         questions = [f"What does the {keeper} lamp of {name} burn?" for keeper in KEEPERS]
         changing = asyncio.create_task(corpus.change_at_random(chance, every=0.2))
@@ -46,4 +46,4 @@ async def test_no_answer_older_than_a_change_is_sent_unmarked(
     assert audit.violations == []
     assert audit.identified > 300
     assert sum(one.answer.cached for one in served) > 40
-    assert len(model.asked) < len(served)
+    assert len(model.prompts) < len(served)

@@ -32,18 +32,18 @@ async def test_an_answer_with_integrations_is_not_stored(mesh_settings: MeshSett
             await stack.enter_async_context(serving(mesh_settings, tier))
         own = OrchestrationSettings(top_k=1, integrations=("almanac",))
         await stack.enter_async_context(orchestrating(mesh_settings, own))
-        reader = CorpusClient(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
+        client = CorpusClient(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
         name = f"lamp-{uuid4().hex[:8]}"
-        epoch = await reader.say(name, "The lamp of Harrow Point burns whale oil.")
+        epoch = await client.put(name, "The lamp of Harrow Point burns whale oil.")
 
         question = "What does the lamp of Harrow Point burn?"
         for _ in range(2):
-            answer = await reader.ask(question, min_epoch=epoch)
+            answer = await client.ask(question, min_epoch=epoch)
             assert (answer.text, answer.rung) == ("The lamp of Harrow Point burns whale oil.", "primary")
             assert answer.degraded == ("integration almanac answered 200 with nothing in it",)
             assert not answer.cached
         said.append("The lamp of Harrow Point burns colza oil today.")
-        answer = await reader.ask(question, min_epoch=epoch)
+        answer = await client.ask(question, min_epoch=epoch)
         assert answer.degraded == ()
         assert not answer.cached
-    assert len(model.asked) == 3
+    assert len(model.prompts) == 3

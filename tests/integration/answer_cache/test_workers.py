@@ -65,22 +65,22 @@ async def test_asks_waiting_for_a_killed_worker_are_answered_by_another(
     """The killed worker leads; an ask waiting in the other worker takes over when its lease expires."""
     model = FirstSentenceModel()
     short = mesh_settings.model_copy(update={"lease_ttl": 1.0})
-    async with cached_mesh(short, model, workers=0) as reader:
-        await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
+    async with cached_mesh(short, model, workers=0) as client:
+        await client.put(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
         model.release.clear()
         question = f"Who lit the lamp of {name}?"
         async with process(mesh_settings, tmp_path) as leads:
-            asks = [asyncio.create_task(reader.ask(question, within=60))]
+            asks = [asyncio.create_task(client.ask(question, within=60))]
             await model.begun.wait()
             async with orchestrating(settings_for_another_process(short), cache_settings()):
-                asks += [asyncio.create_task(reader.ask(question, within=60)) for _ in range(20)]
+                asks += [asyncio.create_task(client.ask(question, within=60)) for _ in range(20)]
                 leads.send_signal(signal.SIGKILL)
                 await leads.wait()
                 model.release.set()
                 answers = await asyncio.gather(*asks)
-                counts = await AnswerStoreAdmin(reader.mesh.redis).stats(reader.tenant)
+                counts = await AnswerStoreAdmin(client.mesh.redis).stats(client.tenant)
     assert {answer.rung for answer in answers} == {"primary"}
-    assert len(model.asked) <= 2
+    assert len(model.prompts) <= 2
     assert counts.entries == 1
 
 
@@ -88,31 +88,31 @@ async def test_while_changes_are_unknown_no_cached_answer_is_sent_unmarked(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = FirstSentenceModel()
-    async with cached_mesh(mesh_settings, model) as reader:
-        await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
-        await ask(reader, name)
-        assert (await ask(reader, name)).cached
+    async with cached_mesh(mesh_settings, model) as client:
+        await client.put(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
+        await ask(client, name)
+        assert (await ask(client, name)).cached
 
         async def unknown(_: DocumentVersions, __: float) -> bool:
             return False
 
         with monkeypatch.context() as broken:
             broken.setattr(DocumentVersions, "sync", unknown)
-            assert not (await ask(reader, name)).cached
-            model.gone = True
-            answer = await ask(reader, name)
+            assert not (await ask(client, name)).cached
+            model.unavailable = True
+            answer = await ask(client, name)
             assert (answer.rung, answer.cached) == ("stale", True)
             assert "cannot be determined" in (answer.reason or "")
-        model.gone = False
-        assert (await ask(reader, name)).cached
+        model.unavailable = False
+        assert (await ask(client, name)).cached
 
 
 async def test_a_hanging_log_costs_no_answer(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with cached_mesh(mesh_settings, FirstSentenceModel()) as reader:
-        await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
-        await ask(reader, name)
+    async with cached_mesh(mesh_settings, FirstSentenceModel()) as client:
+        await client.put(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
+        await ask(client, name)
 
         async def hang(_: EndOffsets) -> Never:
             await asyncio.Event().wait()
@@ -120,9 +120,9 @@ async def test_a_hanging_log_costs_no_answer(
 
         with monkeypatch.context() as broken:
             broken.setattr(EndOffsets, "fetch", hang)
-            answer = await ask(reader, name)
+            answer = await ask(client, name)
     assert (answer.rung, answer.cached) == ("primary", False)
 
 
-async def ask(reader: CorpusClient, name: str) -> Answer:
-    return await reader.ask(f"Who lit the lamp of {name}?", within=8)
+async def ask(client: CorpusClient, name: str) -> Answer:
+    return await client.ask(f"Who lit the lamp of {name}?", within=8)

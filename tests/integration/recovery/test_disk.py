@@ -46,26 +46,26 @@ async def test_workers_recover_from_an_empty_disk(kafka: Kafka, settings: MeshSe
             await stack.enter_async_context(orchestrating(settings_for_another_process(settings), cache_settings())),
             await stack.enter_async_context(worker(settings_for_another_process(settings))),
         ]
-        reader = CorpusClient(
+        client = CorpusClient(
             await stack.enter_async_context(WorkerRuntime(settings_for_another_process(settings), tier="client"))
         )
-        case = LosingVariantCase(reader.mesh)
-        await _assert_works(reader, case)
+        case = LosingVariantCase(client.mesh)
+        await _assert_works(client, case)
 
         await kafka.stop()
         shutil.rmtree(kafka.directory / "data")
         await kafka.start()
         await topic_setup.apply(settings)
 
-        await all_ready(*meshes, reader.mesh)
-        await _assert_works(reader, LosingVariantCase(reader.mesh))
+        await all_ready(*meshes, client.mesh)
+        await _assert_works(client, LosingVariantCase(client.mesh))
 
 
-async def _assert_works(reader: CorpusClient, case: LosingVariantCase) -> None:
+async def _assert_works(client: CorpusClient, case: LosingVariantCase) -> None:
     """Assert that documents are indexed, asks answered from them and decisions made from scores."""
     for number in range(5):
-        await reader.say(f"d{number}", f"The lamp number {number} was lit by the keeper in 184{number}.")
-    answer = await reader.ask("Who lit the lamp number 3?", within=WITHIN, cache="no-store")
+        await client.put(f"d{number}", f"The lamp number {number} was lit by the keeper in 184{number}.")
+    answer = await client.ask("Who lit the lamp number 3?", within=WITHIN, cache="no-store")
     assert "lamp number 3" in answer.text
     await case.ask("set", spec=case.spec())
     await case.answers(60)

@@ -48,11 +48,11 @@ def test_the_default_limit_of_a_topic(topic: str, limit: int) -> None:
 class LimitsBroker:
     def __init__(self, **limits: int) -> None:
         self.limits = limits
-        self.asked: list[set[str]] = []
+        self.lookups: list[set[str]] = []
         self.away = False
 
     async def describe(self, names: Collection[str]) -> Mapping[str, int]:
-        self.asked.append(set(names))
+        self.lookups.append(set(names))
         if self.away:
             raise UnavailableError("away")
         return {name: self.limits[name] for name in names if name in self.limits}
@@ -65,7 +65,7 @@ async def test_a_limit_is_fetched_once() -> None:
     assert await limits.limit("large") == MAX_RECORD_BYTES  # the largest record that is ever sent
     assert await limits.limit("secret") == MIB
     assert await limits.limit("secret") == MIB
-    assert broker.asked == [{FOREIGN}, {"large"}, {"secret"}]
+    assert broker.lookups == [{FOREIGN}, {"large"}, {"secret"}]
 
 
 async def test_an_unavailable_broker_is_asked_again_and_cached_limits_stay() -> None:

@@ -13,13 +13,13 @@ class BlockingBroker:
     """A broker that answers each request when it is released."""
 
     def __init__(self) -> None:
-        self.asked: list[set[str]] = []
+        self.lookups: list[set[str]] = []
         self.topics = {"mine": 3}
         self.error: Exception | None = None
         self.release = asyncio.Event()
 
     async def describe(self, names: Collection[str]) -> Mapping[str, int]:
-        self.asked.append(set(names))
+        self.lookups.append(set(names))
         await self.release.wait()
         if self.error is not None:
             raise self.error
@@ -40,7 +40,7 @@ async def test_names_wanted_during_a_request_share_the_next_one() -> None:
     rest = await begun(lookup, *(f"none-{n}" for n in range(1_000)), "mine")
     broker.release.set()
     assert await asyncio.gather(*first, *rest) == [3, *[None] * 1_000, 3]
-    assert [len(names) for names in broker.asked] == [1, 1_001]
+    assert [len(names) for names in broker.lookups] == [1, 1_001]
 
 
 async def test_a_topic_created_between_two_requests_is_found() -> None:
@@ -56,7 +56,7 @@ async def test_a_topic_created_between_two_requests_is_found() -> None:
 async def test_an_invalid_name_is_not_requested(name: str) -> None:
     broker = BlockingBroker()
     assert await TopicLookup(broker.describe).get(name) is None
-    assert broker.asked == []
+    assert broker.lookups == []
 
 
 async def test_a_failed_request_is_raised_to_all_its_callers_and_the_next_is_sent() -> None:

@@ -34,7 +34,7 @@ SETTINGS = OrchestrationSettings.model_validate(
 ASK = Ask(question="Who lit the lamp of Harrow Point?")
 
 
-class MemoryJournal(Journal):
+class InMemoryJournal(Journal):
     """A journal in memory."""
 
     def __init__(self, entries: Mapping[str, JournalEntry]) -> None:
@@ -56,7 +56,7 @@ def breakers(*left_alone: str) -> Breakers:
 
 
 async def answered(
-    history: MemoryJournal,
+    history: InMemoryJournal,
     here: Breakers,
     answers: Mapping[str, str | Exception],
     found: Any = FOUND,
@@ -96,21 +96,21 @@ async def answered(
 async def test_a_replay_continues_the_same_way_from_any_step(
     first: tuple[str, ...], then: tuple[str, ...], answers: dict[str, str | Exception], found: Any
 ) -> None:
-    whole = MemoryJournal({})
+    whole = InMemoryJournal({})
     answer, asked = await answered(whole, breakers(*first), answers, found)
     steps = sorted(whole.entries.items(), key=lambda item: item[1].number)
     assert len(steps) >= 3
     for end in range(1, len(steps)):  # in a worker whose breakers are in the same states
-        again, asked_again = await answered(MemoryJournal(dict(steps[:end])), breakers(*first), answers, found)
+        again, asked_again = await answered(InMemoryJournal(dict(steps[:end])), breakers(*first), answers, found)
         assert again == answer, f"interrupted after {steps[end - 1][0]}"
         paid = [step for step, entry in steps[:end] if entry.description.startswith("call ")]
         assert asked_again == asked[len(paid) :], "completed calls are not repeated"
-    again, asked_again = await answered(MemoryJournal(whole.entries), breakers(*then), answers, found)
+    again, asked_again = await answered(InMemoryJournal(whole.entries), breakers(*then), answers, found)
     assert (again, asked_again) == (answer, [])
 
 
 async def test_a_replayed_result_is_not_recorded_on_the_breaker() -> None:
-    history = MemoryJournal({})
+    history = InMemoryJournal({})
     await answered(history, breakers(), {"a": AWAY, "b": SENTENCE, "c": SENTENCE})
     here = breakers()
     await answered(history, here, {})
@@ -128,14 +128,14 @@ def policies_of(*versions: int) -> PolicyFollower:
 @pytest.mark.parametrize("then", [(), (7, 8)], ids=["a worker that knows of no policy", "the policy moved"])
 async def test_a_replay_asks_the_drawn_variant_whichever_policy_is_in_force(then: tuple[int, ...]) -> None:
     answers: dict[str, str | Exception] = {"a": AWAY, "b": SENTENCE, "c": SENTENCE}
-    whole = MemoryJournal({})
+    whole = InMemoryJournal({})
     answer, asked = await answered(whole, breakers(), answers, policy_follower=policies_of(7))
     assert (answer.variant, answer.rung, asked) == ("b", "primary", ["retrieval", "b"])
     steps = sorted(whole.entries.items(), key=lambda item: item[1].number)
     for end in range(1, len(steps) + 1):
         again, _ = await answered(
-            MemoryJournal(dict(steps[:end])), breakers(), answers, policy_follower=policies_of(*then)
+            InMemoryJournal(dict(steps[:end])), breakers(), answers, policy_follower=policies_of(*then)
         )
         assert again == answer, f"interrupted after {steps[end - 1][0]}"
-    fresh, _ = await answered(MemoryJournal({}), breakers(), answers, policy_follower=policies_of(7, 8))
+    fresh, _ = await answered(InMemoryJournal({}), breakers(), answers, policy_follower=policies_of(7, 8))
     assert fresh.variant == "c", "without a journal it draws by the policy in force"

@@ -29,7 +29,7 @@ class LoggedDeciderFeed(DeciderFeed):
 
     def ask(self, action: Any, **given: Any) -> Decision:
         decision = super().ask(action, **given)
-        self.commands[decision.command or ""] = decision.at, operator_command(action, self.asked, **given)
+        self.commands[decision.command or ""] = decision.at, operator_command(action, self.command_count, **given)
         return decision
 
     def see(self, *scores: Score) -> list[Decision]:

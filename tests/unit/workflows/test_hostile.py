@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from memory_journal import Do, MemoryJournal, RandomCallContext, StoredJournal, run_with
+from memory_journal import CrashingJournal, Do, RandomCallContext, StoredJournal, run_with
 from pydantic_core import from_json, to_json
 
 from poise.errors import NonDeterminismError, PoiseError
@@ -49,7 +49,7 @@ async def wait_forever() -> int:
     return 0
 
 
-class SlowJournal(MemoryJournal):
+class SlowJournal(CrashingJournal):
     """A journal whose first abandonments take longest to write."""
 
     async def write(self, step: str, entry: JournalEntry) -> bool:
@@ -159,7 +159,7 @@ async def test_a_reply_that_cannot_be_encoded_does_not_block_other_steps() -> No
             return await super().call(request, options) if request.number else object()
 
     chance = random.Random(0)
-    run = Run(Broken(chance), MemoryJournal(StoredJournal(), chance))
+    run = Run(Broken(chance), CrashingJournal(StoredJournal(), chance))
 
     async def body() -> Any:
         return await asyncio.gather(run.call(Do(number=0)), run.call(Do(number=1)), return_exceptions=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_journal import Do, MemoryJournal, RandomCallContext, StoredJournal
+from memory_journal import CrashingJournal, Do, RandomCallContext, StoredJournal
 
 from poise.contracts.topics import RECORDS
 from poise.errors import PoiseError
@@ -199,7 +199,7 @@ async def execute(
     """Run one execution; return whether it finished, and what it saw."""
     recorded = set(stored.entries)
     chance = random.Random(seed)
-    context, journal = RandomCallContext(chance), MemoryJournal(stored, chance, crash_after=crash_after)
+    context, journal = RandomCallContext(chance), CrashingJournal(stored, chance, crash_after=crash_after)
     run = Run(context, journal)
     workflow = Program(run, context)
     task = asyncio.ensure_future(run.execute(workflow.execute(program)))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory_journal import Do, MemoryJournal, RandomCallContext, StoredJournal, run_with
+from memory_journal import CrashingJournal, Do, RandomCallContext, StoredJournal, run_with
 
 from poise.contracts.topics import RECORDS
 from poise.errors import (
@@ -137,7 +137,7 @@ async def test_a_replayed_run_does_not_publish_again() -> None:
     assert (len(context.published), other.published) == (1, [])
 
 
-class ReadOnlyJournal(MemoryJournal):
+class ReadOnlyJournal(CrashingJournal):
     """A journal that must not be written."""
 
     def __init__(self, stored: StoredJournal) -> None:
@@ -250,7 +250,7 @@ async def test_a_retried_run_repeats_steps_with_retryable_errors_or_bugs(error: 
 async def test_a_worker_that_lost_its_run_does_not_write_the_journal() -> None:
     stored = StoredJournal()
     chance = random.Random(0)
-    old, new = MemoryJournal(stored, chance), MemoryJournal(stored, chance)
+    old, new = CrashingJournal(stored, chance), CrashingJournal(stored, chance)
     run = Run(RandomCallContext(chance), old)
 
     async def body() -> int:
