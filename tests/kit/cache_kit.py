@@ -146,7 +146,7 @@ def cache_settings(**cache: Any) -> OrchestrationSettings:
 async def cached_mesh(
     settings: MeshSettings, model: FirstSentenceModel, *, workers: int = 1, **cache: Any
 ) -> AsyncIterator[CorpusClient]:
-    """Workers of all tiers that answering takes; yields a reader."""
+    """Workers of all tiers that answering takes; yields a client."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(retrieving(settings))
         await stack.enter_async_context(
