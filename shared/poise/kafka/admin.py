@@ -19,6 +19,7 @@ from poise.kafka.group_state import GroupState
 from poise.kafka.offset_commits import decode_commit
 from poise.kafka.offset_tracker import Commit
 from poise.kafka.patches import offset_fetch
+from poise.kafka.retriable import is_retriable
 from poise.kafka.shielded import shielded_stop
 from poise.kafka.topic_identities import TopicMetadata
 from poise.kafka.topic_lookup import TopicLookup
@@ -150,7 +151,7 @@ class KafkaAdmin:
                     try:
                         return await call()
                     except KafkaError as error:
-                        if not error.retriable:
+                        if not is_retriable(error):
                             raise
                         await asyncio.sleep(_RETRY_BACKOFF)
                 return await call()

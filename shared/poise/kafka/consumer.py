@@ -24,6 +24,7 @@ from poise.kafka.handling_slots import HandlingSlots, Slot, parked
 from poise.kafka.keyed_queue import KeyedQueue, PendingRecord
 from poise.kafka.patches.static_membership import fenced_error
 from poise.kafka.record import RawRecord, Record
+from poise.kafka.retriable import is_retriable
 from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import Component, Liveness
 
@@ -191,7 +192,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         except NoOffsetForPartitionError as error:
             self.offsets.seek(error.args[0], 0)
         except KafkaError as error:
-            if not error.retriable:
+            if not is_retriable(error):
                 raise
             log.warning("polling failed, trying again: %s", error)
             self.component.report_blocked(str(error))
@@ -220,9 +221,8 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         paused = consumer.paused()
         named = consumer.assignment() - paused
         if named or not paused:
-            partitions = named if paused else ()
             polled: Mapping[TopicPartition, Sequence[RawRecord]]
-            polled = await consumer.getmany(*partitions, timeout_ms=POLL_TIMEOUT_MS, max_records=room)
+            polled = await consumer.getmany(*(named if paused else ()), timeout_ms=POLL_TIMEOUT_MS, max_records=room)
             return polled
         await consumer.getmany(NO_PARTITION)  # counts as a poll: a member that does not poll is removed from its group
         self._resumed.clear()

@@ -1,5 +1,8 @@
 """Which errors a loop retries: a process ends with every other one."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
@@ -22,8 +25,14 @@ from poise.errors import (
     TerminalError,
     UnavailableError,
 )
+from poise.kafka import admin, consumer
+from poise.kafka.admin import KafkaAdmin
+from poise.kafka.connection import Connection
+from poise.kafka.consumer import ConcurrentConsumer
 from poise.kafka.log_stream import LogTruncatedError
+from poise.kafka.record import Record
 from poise.kafka.retriable import is_retriable
+from poise.settings import MeshSettings
 
 
 @pytest.mark.parametrize(
@@ -63,3 +72,64 @@ def test_errors_that_are_retried(error: Exception) -> None:
 )
 def test_errors_that_end_the_process(error: Exception) -> None:
     assert not is_retriable(error)
+
+
+class FailingPolls:
+    """A consumer whose first poll fails, and whose second poll ends the worker's polling."""
+
+    def __init__(self, error: Exception) -> None:
+        self._errors = [error]
+        self.polls = 0
+        self.worker = ConcurrentConsumer(self._handle, ordered=False)
+        self._fetcher = SimpleNamespace(error_future=SimpleNamespace(done=lambda: False))
+
+    async def run(self) -> None:
+        polled: Any = self
+        await self.worker.run(polled)
+
+    async def _handle(self, record: Record) -> None:
+        raise AssertionError(record)
+
+    def paused(self) -> frozenset[Any]:
+        return frozenset()
+
+    assignment = paused
+
+    async def getmany(self, *_: object, **__: object) -> dict[Any, Any]:
+        self.polls += 1
+        if self._errors:
+            raise self._errors.pop()
+        await self.worker.drain()
+        return {}
+
+
+@pytest.mark.parametrize("error", [KafkaTimeoutError(), UnknownError(), KafkaConnectionError()])
+async def test_a_worker_polls_again_after_a_retriable_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "RETRY_BACKOFF", 0.0)
+    polled = FailingPolls(error)
+    await polled.run()
+    assert polled.polls == 2
+    assert polled.worker.component.failure is None
+
+
+async def test_a_worker_ends_with_any_other_error_of_a_poll() -> None:
+    error = TopicAuthorizationFailedError()
+    polled = FailingPolls(error)
+    await polled.run()
+    assert polled.polls == 1
+    assert polled.worker.component.failure is error
+
+
+@pytest.mark.parametrize("error", [KafkaTimeoutError(), UnknownError(), KafkaConnectionError()])
+async def test_an_administrative_request_is_sent_again_after_a_retriable_error(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "_RETRY_BACKOFF", 0.0)
+    errors = [error]
+
+    async def request() -> str:
+        if errors:
+            raise errors.pop()
+        return "answer"
+
+    assert await KafkaAdmin(Connection.of(MeshSettings()))._request(request) == "answer"
