@@ -9,8 +9,7 @@ from poise.contracts import Completion, Generate, Usage
 from poise.contracts.generate import MAX_TOKEN_COUNT
 from poise.contracts.json_bounds import check_value_count
 from poise.contracts.message import strip_bom
-from poise.errors import RetryableError
-from poise_services.inference.provider_errors import ContentFilteredError, error_for_response
+from poise_services.inference.provider_errors import BackendFailedError, ContentFilteredError, error_for_response
 from poise_services.inference.settings import Backend
 
 STREAM_DONE: Final = b"[DONE]"
@@ -49,7 +48,7 @@ class _ChunkChoice(BaseModel):
     finish_reason: str | None = None
 
 
-class _Chunk(BaseModel):
+class _CompletionChunk(BaseModel):
     choices: list[_ChunkChoice] = []
     model: str | None = None
     usage: _UsageCounts | None = None
@@ -98,7 +97,7 @@ def parse_completion(body: bytes, *, name: str, backend: Backend) -> Completion:
         backend: Its settings.
 
     Raises:
-        RetryableError: The response has no completion.
+        BackendFailedError: The response has no completion.
         ContentFilteredError: The provider's content filter removed or truncated it.
     """
     try:
@@ -153,7 +152,7 @@ class CompletionAssembler:
             return ""
         try:
             check_value_count(data, "chunk")
-            chunk = _Chunk.model_validate_json(data)
+            chunk = _CompletionChunk.model_validate_json(data)
         except ValidationError as error:
             raise _no_completion(self._name, "a chunk of it cannot be read", data) from error
         if chunk.error is not None:
@@ -171,7 +170,7 @@ class CompletionAssembler:
         """Return the completion at the end of the stream.
 
         Raises:
-            RetryableError: The stream was cut off.
+            BackendFailedError: The stream was cut off.
             ContentFilteredError: The provider's content filter removed or truncated it.
         """
         _check_not_filtered(self._finish_reason, self._name)
@@ -200,6 +199,6 @@ def _status_of(error: object) -> int:
     return code if valid and isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _no_completion(name: str, reason: str, body: bytes) -> RetryableError:
+def _no_completion(name: str, reason: str, body: bytes) -> BackendFailedError:
     quoted = body[: 4 * MAX_QUOTED_CHARS].decode(errors="replace")[:MAX_QUOTED_CHARS]
-    return RetryableError(f"backend {name} answered 200 without a completion in it ({reason}): {quoted!r}")
+    return BackendFailedError(f"backend {name} answered 200 without a completion in it ({reason}): {quoted!r}")

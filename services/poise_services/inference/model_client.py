@@ -11,7 +11,7 @@ import httpx2
 
 from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
-from poise.errors import DeadlineExceededError, HandlerError, RateLimitedError, RetryableError
+from poise.errors import DeadlineExceededError, HandlerError
 from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, iter_body
 from poise.http_client.loopback import is_loopback
 from poise.kafka.handling_slots import parked
@@ -21,7 +21,7 @@ from poise.text.error_text import error_with_type
 from poise.text.public_text import redact_addresses
 from poise_services.inference.chat import CompletionAssembler, parse_completion, request_body
 from poise_services.inference.model_telemetry import ModelTelemetry
-from poise_services.inference.provider_errors import error_for_response
+from poise_services.inference.provider_errors import BackendFailedError, error_for_response
 from poise_services.inference.settings import Backend
 from poise_services.inference.sse import EVENT_STREAM, iter_event_data
 
@@ -79,7 +79,7 @@ class ModelClient:
         Raises:
             DeadlineExceededError: The deadline passed.
             RateLimitedError: The server answered 429, or the account's quota is exhausted.
-            RetryableError: The server is unreachable, overloaded or slow, failed, or sent no completion.
+            BackendFailedError: The server is unreachable, overloaded or slow, failed, or sent no completion.
             TerminalError: The server or its content filter rejected the request.
         """
         budget = min(remaining, self._backend.timeout)
@@ -93,7 +93,7 @@ class ModelClient:
                 raise DeadlineExceededError(
                     f"backend {self.name} did not answer within the {remaining:.1f} s until the deadline"
                 ) from error
-            timed_out = RetryableError(f"backend {self.name} did not answer within {budget:g} s: see its timeout")
+            timed_out = BackendFailedError(f"backend {self.name} did not answer within {budget:g} s: see its timeout")
             self._update_up(timed_out)
             raise timed_out from error
         except HandlerError as error:
@@ -113,11 +113,11 @@ class ModelClient:
                 body = await self._read(response)
         except httpx2.RequestError as error:
             why = error_with_type(error)
-            raise RetryableError(f"backend {self.name} gave no answer: {why}") from error
+            raise BackendFailedError(f"backend {self.name} gave no answer: {why}") from error
         except BodyTooLargeError as error:
-            raise RetryableError(f"backend {self.name} answered {error}") from error
+            raise BackendFailedError(f"backend {self.name} answered {error}") from error
         except BodyError as error:
-            raise RetryableError(f"backend {self.name} sent a response that cannot be read: {error}") from error
+            raise BackendFailedError(f"backend {self.name} sent a response that cannot be read: {error}") from error
         if response.status_code == HTTPStatus.OK:
             return parse_completion(body, name=self.name, backend=self._backend)
         retry_after = retry_after_seconds(response.headers, time.time())
@@ -144,7 +144,7 @@ class ModelClient:
         return body.replace(self._secret.encode(), b"***") if self._secret else body
 
     def _update_up(self, error: HandlerError | None) -> None:
-        up = isinstance(error, RateLimitedError) or not isinstance(error, RetryableError)
+        up = not isinstance(error, BackendFailedError)
         if up is False and self.up is not False:
             logger.warning("backend %s at %s is down: %s", self.name, self._backend.address, error)
         elif up and self.up is False:

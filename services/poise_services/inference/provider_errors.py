@@ -31,6 +31,10 @@ _TOO_LONG_WORDS: Final = re.compile(r"context (length|size|window)|too many toke
 _OBJECT: Final = TypeAdapter(dict[str, Any])
 
 
+class BackendFailedError(RetryableError):
+    """The backend is unreachable, failed, or sent a response that cannot be read; a retry may succeed."""
+
+
 class ContextTooLongError(TerminalError):
     """The chat plus the requested tokens exceed the model's context."""
 
@@ -69,7 +73,7 @@ def error_for_response(status: int, body: bytes, *, name: str, retry_after: floa
     if codes & _TOO_LONG_CODES:
         return ContextTooLongError(message)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
-        return RetryableError(message, retry_after=retry_after)
+        return BackendFailedError(message, retry_after=retry_after)
     return ContextTooLongError(message) if _TOO_LONG_WORDS.search(server_message) else TerminalError(message)
 
 
