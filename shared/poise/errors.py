@@ -1,4 +1,4 @@
-"""Every error that Poise raises on purpose. Each says what happened, to what, and what to do.
+"""The errors that Poise raises to a handler, a caller or a person. Each says what happened, to what, and what to do.
 
     PoiseError
     ├── HandlerError              a handler raises it
@@ -15,6 +15,7 @@
     │       └── WorkLimitError        work on a text exceeded its limit of time or memory
     ├── TransportError            the mesh did not carry a request, a reply or a record
     │   ├── UnavailableError        the part that could answer is missing or does not answer
+    │   │   └── MissingTopicError     a topic does not exist, or not yet
     │   ├── DeadlineExceededError   the deadline passed: the request may have been handled
     │   └── NotAcknowledgedError    the deadline passed, and the broker had not acknowledged the request
     ├── CallError                 a call ended with something other than its reply
@@ -22,9 +23,13 @@
     │   └── RunCancelledError       the run, or this step of it, was cancelled
     ├── NonDeterminismError       a replayed run does not do what its journal says
     └── SetupError                the process cannot start or go on; one line for a person
-        └── MissingTopicError       a topic does not exist; its readers wait for it
 
 Any other exception that a handler raises is a bug: it is retried a bounded number of times, then dead-lettered.
+
+Other modules define children of these. Outside the tree are errors of code, a caller's or Poise's (`ValueError`,
+`TypeError`, `RuntimeError`), and errors that Poise itself catches and translates: `EnvelopeError` (`poise.contracts`
+cannot import this module), `BodyError` (its catchers add the server's name), `FencedError` (a `KafkaError`, because it
+passes through aiokafka), and private classes.
 """
 
 import math
@@ -47,7 +52,7 @@ NAMED_CHARS: Final = 200
 
 
 class PoiseError(Exception):
-    """The base of every error that Poise raises on purpose. `name` and `status` appear in the fault."""
+    """The base of the errors of Poise. `name` and `status` appear in the fault."""
 
     name: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
@@ -243,18 +248,23 @@ class UnavailableError(TransportError):
     retryable = True
 
 
+class MissingTopicError(UnavailableError):
+    """A topic does not exist, or not yet: its readers wait until it is created."""
+
+
 class RecordTooLargeError(TerminalError):
-    """A record is larger than its topic allows; it was not sent.
+    """A record is larger than its topic allows; it was not written.
 
     Args:
         topic: Where it was to go.
-        size: Bytes that it takes, key, headers and encoding counted.
-        limit: Bytes that the topic takes.
+        size: Bytes that it takes, key, headers and encoding counted; None = a batch was rejected.
+        limit: Bytes that the topic takes; None = the broker rejected it without saying the limit.
     """
 
-    def __init__(self, topic: str, size: int, limit: int) -> None:
-        takes = f"{topic} takes, which is {limit} at most (max.message.bytes)"
-        super().__init__(f"a record of {size} bytes is larger than {takes}")
+    def __init__(self, topic: str, size: int | None = None, limit: int | None = None) -> None:
+        record = "a record" if size is None else f"a record of {size} bytes"
+        most = "" if limit is None else f", which is {limit} at most"
+        super().__init__(f"{record} is larger than {topic} takes{most} (max.message.bytes)")
         self.topic = topic
         self.size = size
         self.limit = limit
@@ -288,7 +298,3 @@ class SetupError(PoiseError):
 
     name = "setup"
     title = "Not set up"
-
-
-class MissingTopicError(SetupError):
-    """A topic does not exist."""

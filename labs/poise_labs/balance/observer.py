@@ -16,7 +16,7 @@ from poise.contracts.record import RunRecord, Score
 from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, SCORES
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
-from poise.policy.decider import Decider
+from poise.policy.decider import Decider, NewerSnapshotError
 from poise.policy.detection.recovery_e_process import RECOVERY_THRESHOLD
 from poise.run_log.lookup import RunLog
 from poise.worker.connection import MeshConnection
@@ -154,7 +154,7 @@ class BalanceObserver:
         """Store the evidence about the suspect from the decider's last snapshot."""
         try:
             detectors = Decider.restore(state.decider).detectors
-        except ValueError:  # written by a newer worker: the evidence is not shown
+        except (ValueError, NewerSnapshotError):  # written by a newer worker: the evidence is not shown
             return
         if detectors is None:
             return

@@ -110,7 +110,8 @@ class DocumentVersions:
     cannot be read, `sync` returns False, and every document counts as changed.
 
     Raises:
-        SetupError: No broker responds, or the topic is missing.
+        MissingTopicError: There is no `poise.documents`.
+        UnavailableError: The broker does not answer.
     """
 
     def __init__(self, mesh: MeshConnection) -> None:

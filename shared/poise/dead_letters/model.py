@@ -185,6 +185,8 @@ async def write(
     try:
         return await send(dead_letter_topic_name(tier), value, key=record.key, headers=[*headers, *reason, *cut])
     except RecordTooLargeError as too_large:
+        if too_large.limit is None:  # it cannot be truncated to an unknown limit
+            raise
         key, value, kept = _truncate(record.key, value or b"", headers, reason, too_large.limit)
         return await send(dead_letter_topic_name(tier), value, key=key, headers=kept)
 

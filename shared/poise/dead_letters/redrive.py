@@ -10,12 +10,12 @@ from poise.contracts.headers import DEAD_REDRIVEN
 from poise.contracts.topics import CATALOGUE, dead_letter_topic_name
 from poise.dead_letters.model import DeadLetter, DeadLetterState, marker
 from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome, batches, redrive_headers, refusal_reason
-from poise.errors import RetryableError
+from poise.errors import RecordTooLargeError, RetryableError
 from poise.kafka.log_lookup import LogLookup
 from poise.kafka.logs import Logs
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
-from poise.kafka.transactions import OversizedRecordError, ProducerFencedError, ProducerRecord, TransactionalProducer
+from poise.kafka.transactions import ProducerFencedError, ProducerRecord, TransactionalProducer
 
 READ_TIMEOUT: Final = 120.0
 """Seconds to read a partition of a compacted topic."""
@@ -122,7 +122,7 @@ class RedriveExecutor:
             await self._wait_for_turn(len(batch))
             try:
                 positions = await self._send(transactions, batch)
-            except OversizedRecordError as error:
+            except RecordTooLargeError as error:
                 if len(batch) == 1:  # otherwise the batch is sent again, one by one, to find the refused one
                     self._done.add(batch[0].id)
                     yield RedriveOutcome(batch[0], refused=f"{batch[0].id} is refused by {batch[0].topic}: {error}")

@@ -10,6 +10,7 @@ from typing import Final, Self
 from poise.contracts.document import Manifest
 from poise.contracts.headers import DEAD_MESSAGE, DOC_VERSION, KIND, ORIGIN
 from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_letter_topic_name
+from poise.errors import UnavailableError
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Position, Record
 from poise.worker.connection import MeshConnection
@@ -36,7 +37,7 @@ class DeadLettered:
 IndexingOutcome = Indexed | DeadLettered
 
 
-class IndexingStalledError(Exception):
+class IndexingStalledError(UnavailableError):
     """Nothing was indexed or dead-lettered within the idle timeout, and documents are still pending."""
 
 
@@ -107,7 +108,8 @@ class IndexingWatcher:
             async with asyncio.timeout(idle_timeout):
                 await self._readers[0].wait_until(self._activity.is_set)
         except TimeoutError as error:
-            raise IndexingStalledError from error
+            message = f"nothing was indexed for {idle_timeout:g} s, and {len(self._pending)} documents are pending"
+            raise IndexingStalledError(message) from error
         self._activity.clear()
 
     def _settled(self) -> list[IndexingOutcome]:

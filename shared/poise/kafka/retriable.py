@@ -2,7 +2,7 @@
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownError
 
-from poise.errors import MissingTopicError, RetryableError, TransportError
+from poise.errors import RetryableError, TransportError
 
 
 def is_retriable(error: BaseException) -> bool:
@@ -10,6 +10,6 @@ def is_retriable(error: BaseException) -> bool:
     match error:
         case KafkaError():  # aiokafka calls these two final; the Java client retries both
             return error.retriable or isinstance(error, KafkaTimeoutError | UnknownError)
-        case TransportError() | RetryableError() | MissingTopicError() | TimeoutError():
+        case TransportError() | RetryableError() | TimeoutError():
             return True
     return False

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeError, ProducerFenced
 
 from poise.contracts.topics import MAX_RECORD_BYTES
-from poise.errors import RetryableError, TerminalError, UnavailableError
+from poise.errors import RecordTooLargeError, RetryableError, TerminalError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.patches.producer_close import close
 from poise.kafka.record import Headers, Position
@@ -117,7 +117,7 @@ class TransactionalProducer:
 
         Raises:
             ProducerFencedError: Another producer with this id has fenced this one; nothing was committed.
-            TerminalError: A record is larger than the broker takes; nothing was committed.
+            RecordTooLargeError: A record is larger than its topic allows; nothing was committed.
             UnavailableError: The broker did not answer; the next producer with this id sees whether it was committed.
         """
         if not self._usable:
@@ -157,8 +157,6 @@ class TransactionalProducer:
                 return ProducerFencedError(
                     f"{self.transactional_id} was fenced by another producer, or its transaction timed out"
                 )
-            case MessageSizeTooLargeError():
-                return OversizedRecordError(f"a record is larger than its topic accepts: {error}")
             case KafkaError() | TimeoutError():
                 return UnavailableError(
                     f"the broker did not commit a transaction of {self.transactional_id}: {error_message(error)}"
@@ -170,10 +168,6 @@ class ProducerFencedError(RetryableError):
     """Another producer with the same transactional id has fenced this one, or the transaction timed out."""
 
 
-class OversizedRecordError(TerminalError):
-    """A record is larger than its topic accepts."""
-
-
 class Transaction:
     """The records that are written in one transaction."""
 
@@ -183,17 +177,20 @@ class Transaction:
         self._producer = producer
 
     async def send(self, records: Sequence[ProducerRecord]) -> list[Position]:
-        """Write records in order, and wait for the acknowledgements; they become visible at the commit."""
+        """Write records in order, and wait for the acknowledgements; they become visible at the commit.
+
+        Raises:
+            RecordTooLargeError: A record, or a batch that it shares with others, is larger than its topic allows.
+        """
         sending: list[asyncio.Future[Any]] = []
         try:
             for record in records:
-                future = await self._producer.send(
-                    record.topic, record.value, key=record.key, headers=record.headers, partition=record.partition
-                )
-                sending.append(future)
+                sending.append(await self._enqueue(record))  # noqa: PERF401 - awaited below even if a later one fails
         finally:
             acknowledged = await asyncio.gather(*sending, return_exceptions=True)
-        for failure in acknowledged:
+        for record, failure in zip(records, acknowledged, strict=True):
+            if isinstance(failure, MessageSizeTooLargeError):
+                raise RecordTooLargeError(record.topic) from failure
             if isinstance(failure, BaseException):
                 raise failure
         positions = [Position(r.topic, r.partition, r.offset) for r in acknowledged if not isinstance(r, BaseException)]
@@ -201,3 +198,13 @@ class Transaction:
             self.written[TopicPartition(position.topic, position.partition)] = position.offset
             count(semconv.SENT_MESSAGES, 1, {semconv.MESSAGING_DESTINATION: position.topic})
         return positions
+
+    async def _enqueue(self, record: ProducerRecord) -> asyncio.Future[Any]:
+        """Add a record to the producer's batches; return the future of its acknowledgement."""
+        try:
+            acknowledged: asyncio.Future[Any] = await self._producer.send(
+                record.topic, record.value, key=record.key, headers=record.headers, partition=record.partition
+            )
+        except MessageSizeTooLargeError as error:  # larger than any topic of Poise allows
+            raise RecordTooLargeError(record.topic) from error
+        return acknowledged

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand
 from poise.contracts.record import Score
+from poise.errors import SetupError
 from poise.policy import snapshot_keys
 from poise.policy.command_execution import MAX_COMMANDS, CommandExecution
 from poise.policy.detection import Detectors
@@ -24,7 +25,7 @@ SNAPSHOT_FORMAT: Final = 2
 OLDEST_SNAPSHOT_FORMAT: Final = 1
 
 
-class NewerSnapshotError(ValueError):
+class NewerSnapshotError(SetupError):
     """A newer version of Poise wrote a snapshot: the policy stays as it is until a worker of that version continues."""
 
 

@@ -9,7 +9,7 @@ from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SC
 from poise.errors import PoiseError
 from poise.kafka.logs import Logs
 from poise.kafka.record import Record
-from poise.policy.decider import Decider
+from poise.policy.decider import Decider, NewerSnapshotError
 from poise.policy.policy_file import DEFAULT_POLICY
 from poise.policy.replay import PolicyLogs
 from poise.run_log.decoding import decodable
@@ -73,7 +73,7 @@ async def reverted_version(logs: Logs, name: str, version: int | None) -> Policy
     states = decodable(PolicyState, await logs.read_key(POLICY_STATE.name, name))
     try:
         return Decider.restore(states[-1][1].decider).reverted_version(version) if states else None
-    except (KeyError, ValueError):  # another version of Poise wrote it
+    except (KeyError, ValueError, NewerSnapshotError):  # another version of Poise wrote it
         return None
 
 

@@ -17,7 +17,7 @@ from poise.contracts.record import RunRecord, Score
 from poise.contracts.run_id import run_started_at
 from poise.contracts.span import SpanRecord
 from poise.contracts.topics import RECORDS, SCORES, SPANS
-from poise.errors import RetryableError, SetupError, TerminalError, UnavailableError
+from poise.errors import MissingTopicError, RetryableError, SetupError, TerminalError, UnavailableError
 from poise.kafka.log_lookup import Window
 from poise.kafka.log_stream import LogStream, Start
 from poise.kafka.logs import Logs
@@ -106,7 +106,7 @@ class RunLog:
             async with asyncio.timeout(self._limits.timeout):
                 found = await self._search(run, windows.near, self._limits.near)
                 return found or await self._search(run, windows.far, self._limits.far)
-        except SetupError as error:
+        except (MissingTopicError, SetupError) as error:
             raise UnavailableError(f"the records cannot be read: {error}") from error
         except TimeoutError as error:
             reason = f"run {run}: {RECORDS.name} was not searched to its end within {self._limits.timeout:g} s"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from poise.errors import SetupError
+from poise.errors import MissingTopicError, SetupError
 from poise.text.log_lines import LineFormatter, escape_control
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ async def run_until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> in
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a worker's main to its end; a SetupError becomes one line on stderr and exit code 1."""
+    """Run a worker's main to its end; a SetupError or a missing topic becomes one line on stderr and exit code 1."""
     logging.basicConfig(level=os.environ.get("POISE_LOG_LEVEL", "INFO").upper(), stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
@@ -155,7 +155,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         code = asyncio.run(run_until_stopped(main))
-    except SetupError as error:
+    except (MissingTopicError, SetupError) as error:  # a worker that starts does not wait for a topic
         sys.exit(f"poise: {escape_control(str(error))}")
     except Exception:
         log.critical("the process ends on an unexpected error", exc_info=True)

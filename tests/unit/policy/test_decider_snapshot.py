@@ -13,7 +13,7 @@ from poise.contracts.topics import POLICY as POLICY_TOPIC
 from poise.contracts.topics import POLICY_STATE
 from poise.policy import incident_response, seen_runs
 from poise.policy.command_execution import MAX_COMMANDS
-from poise.policy.decider import Decider
+from poise.policy.decider import Decider, NewerSnapshotError
 from poise.policy.detection import Detectors
 from poise.policy.seen_runs import SeenRuns
 from poise.policy.weights import MAX_VARIANTS
@@ -70,7 +70,7 @@ def test_the_largest_snapshot_fits_a_record_and_a_larger_policy_is_refused(
 
 
 def test_a_snapshot_of_a_newer_worker_is_refused() -> None:
-    with pytest.raises(ValueError, match="a newer worker wrote this snapshot"):
+    with pytest.raises(NewerSnapshotError, match="a newer worker wrote this snapshot"):
         Decider.restore({"format": 99})
 
 

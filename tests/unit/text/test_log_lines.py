@@ -54,19 +54,20 @@ def test_escape_control_removes_control_characters(text: str) -> None:
 def test_process_logs_and_exit_message_are_escaped() -> None:
     program = (
         "import logging, sys\n"
-        "from poise.errors import SetupError\n"
+        "from poise.errors import MissingTopicError, SetupError\n"
         "from poise import run\n"
         "async def main():\n"
         "    logging.getLogger('x').warning(sys.argv[1])\n"
-        "    raise {'setup': SetupError, 'bug': ValueError}[sys.argv[2]](sys.argv[1])\n"
+        "    raise {'setup': SetupError, 'topic': MissingTopicError, 'bug': ValueError}[sys.argv[2]](sys.argv[1])\n"
         "run(main)\n"
     )
-    for end in ("setup", "bug"):
+    for end in ("setup", "topic", "bug"):
         command = [sys.executable, "-c", program, HOSTILE, end]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ended.returncode == 1
         lines = ended.stderr.rstrip("\n").split("\n")
         assert all(line.isprintable() for line in lines)
+        assert any("Traceback" in line for line in lines) == (end == "bug")
         assert not [line for line in lines if line.startswith("2026-11-30 12:00:00 INFO poise forged")]
         assert lines[0].endswith("poise forged \\x9b31m \\u202e \\u2028end")
 
