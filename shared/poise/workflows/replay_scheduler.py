@@ -30,10 +30,10 @@ Each task on the way, from the step to code that cancels others because of it, t
 class ReplayPosition:
     """A step's place in the order of delivery."""
 
-    __slots__ = ("abandoning", "dropped", "entry", "number", "queued", "ready", "requested", "step")
+    __slots__ = ("abandoning", "dropped", "entry", "number", "queued", "ready", "requested", "step_id")
 
-    def __init__(self, step: str, number: int, entry: JournalEntry | None) -> None:
-        self.step = step
+    def __init__(self, step_id: str, number: int, entry: JournalEntry | None) -> None:
+        self.step_id = step_id
         self.number = number
         self.entry = entry
         """The journaled entry; None = the step is new."""
@@ -156,6 +156,7 @@ class ReplayScheduler:
 
     def blocked_on(self) -> ReplayPosition | None:
         """Return the unrequested journaled step that blocks all others; None while other steps may advance."""
+        # The workflow may still abandon such a step again, and then request more.
         if any(
             position.abandoned and position.requested and not (position.abandoning or position.dropped)
             for position in self._queue

@@ -67,7 +67,7 @@ class Run:
         """The finished steps and their outcomes."""
         self.annotations = RunAnnotations()
         self.requested_at = start_time(context.written, time.time())
-        """When it was requested, unix seconds."""
+        """`written`, or now if that is impossible (`start_time`), unix seconds."""
         self._context = context
         self._reserved = 0.0
         # The steps of a nested run are prefixed with the nested run's own step.
@@ -176,7 +176,7 @@ class Run:
         writer = self.stream_writer if stream else None
         options = CallOptions(
             run=self.id,
-            step=step_request.step,
+            step=step_request.step_id,
             tenant=self.tenant,
             lane=self.lane,
             min_epoch=self.min_epoch,
@@ -189,7 +189,7 @@ class Run:
             called = True
             left = self.step_budget() if timeout is None else min(timeout, self.step_budget())
             if left <= 0:
-                raise DeadlineExceededError(f"no time was left for step {step_request.step}")
+                raise DeadlineExceededError(f"no time was left for step {step_request.step_id}")
             deadline = min(self._context.deadline, time.time() + left)
             with nullcontext() if guard is None else guard(left):
                 async with parked():
@@ -269,16 +269,16 @@ class Run:
             returns: The type of the result: a message, or a type that pydantic can write as JSON; None = the return
                 annotation.
             id: The step's id; by default it is derived from the name and the arguments.
-            in_run_record: Whether it appears in the run's `steps`, timings and spans; False for steps that take no
-                time. It is journaled in both cases.
+            in_run_record: Whether it appears in the run's `steps`, timings and spans; False for
+                bookkeeping of the workflow, whose time no timing shows. It is journaled in both cases.
 
         Raises:
             PoiseError: The function raised it. When the run is retried, a step that raised a retryable error, or any
                 other exception, runs again.
         """
         adapter = result_adapter(function, returns)
-        same: Callable[[bytes], bytes] = bytes
-        step_request = self._step_request(f"step {name}", same, same, arguments_json(args), id=id, name=name)
+        unchanged: Callable[[bytes], bytes] = bytes  # `run_function` has encoded the result already
+        step_request = self._step_request(f"step {name}", unchanged, unchanged, arguments_json(args), id=id, name=name)
 
         async def work() -> bytes:
             if not in_run_record:
@@ -328,8 +328,8 @@ class Run:
         journal_abandonment: bool = True,
     ) -> StepRequest[T]:
         digest = request_digest(description, body)
-        step = self._prefix + self._ids.unique(id or f"{name or description}-{digest}")
-        return StepRequest(step, description, digest, encode, decode, journal_abandonment)
+        step_id = self._prefix + self._ids.unique(id or f"{name or description}-{digest}")
+        return StepRequest(step_id, description, digest, encode, decode, journal_abandonment)
 
     async def _run_recorded_step(self, name: str, step_request: StepRequest[T], work: Callable[[], Awaitable[T]]) -> T:
         began = time.perf_counter()

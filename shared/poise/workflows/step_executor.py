@@ -38,8 +38,8 @@ STALL_CHECKS: Final = 4
 class StepRequest(Generic[T]):
     """A step that a workflow requests."""
 
-    step: str
-    """The step's id."""
+    step_id: str
+    """Unique in the run; of a step without an id, its name and a digest."""
     description: str
     """The kind of step, for messages about non-determinism: `call generate/1`."""
     digest: str
@@ -151,7 +151,7 @@ class StepExecutor:
             raise self._non_determinism
         scheduler.begin(concurrent=asyncio.current_task() is not self._workflow_task)
         try:
-            position = scheduler.request_journaled(request.step)
+            position = scheduler.request_journaled(request.step_id)
             return await (
                 self._run_new(scheduler, request, work)
                 if position is None
@@ -169,7 +169,7 @@ class StepExecutor:
                 f"it requested {_describe_journaled(position)} before, and {_describe_requested(request)} now"
             )
         try:
-            if entry.outcome == ABANDONED:
+            if entry.outcome == ABANDONED:  # wait, without end, until the workflow abandons the step again
                 await asyncio.get_running_loop().create_future()
             await self._await_delivery(scheduler, scheduler.when_ready(position), request)
         except asyncio.CancelledError:
@@ -205,7 +205,7 @@ class StepExecutor:
                 self._journaling_stopped = True  # a bug: the next execution must not replay it
                 raise
             ms, body = _elapsed_ms(began), request.encode(result) if fault is None else encode_fault(fault)
-            position = scheduler.append(request.step)
+            position = scheduler.append(request.step_id)
             await self._write(request, position, "value" if fault is None else "fault", ms, body)
             await scheduler.when_ready(position)
         except asyncio.CancelledError:
@@ -225,7 +225,7 @@ class StepExecutor:
         if self.stopped:
             self._stop_journaling()
         if position is None and request.journal_abandonment and not self._journaling_stopped:
-            position = scheduler.append(request.step)
+            position = scheduler.append(request.step_id)
         if position is None:
             return
         scheduler.abandon(position)
@@ -245,7 +245,7 @@ class StepExecutor:
             return
         entry = JournalEntry(position.number, outcome, request.description, request.digest, ms, body)
         # After an entry that was not written, no later one may be: it could not be replayed.
-        if not await self._journal.write(request.step, entry):
+        if not await self._journal.write(request.step_id, entry):
             self._journaling_stopped = True
 
     # -- non-determinism -----------------------------------------------------------------------------------------
@@ -289,13 +289,13 @@ class StepExecutor:
 def _describe_journaled(position: ReplayPosition) -> str:
     entry = position.entry
     if entry is None:
-        return f"step {position.step}"
+        return f"step {position.step_id}"
     outcome = "abandoned" if position.abandoned else entry.outcome
-    return f"step {position.step} ({entry.description}, {outcome})"
+    return f"step {position.step_id} ({entry.description}, {outcome})"
 
 
 def _describe_requested(request: StepRequest[Any]) -> str:
-    return f"step {request.step} ({request.description})"
+    return f"step {request.step_id} ({request.description})"
 
 
 def _elapsed_ms(began: float) -> float:
