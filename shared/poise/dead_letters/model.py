@@ -151,7 +151,7 @@ class DeadLetter:
         return [item for item in self.record.headers if item[0] not in ADDED_HEADERS]
 
 
-async def write(
+async def write_dead_letter(
     send: SendRecord, tier: str, record: Record, error: Exception, *, attempt: int, worker: str
 ) -> Position:
     """Write a message to the dead-letter topic, with the reason, and wait for the broker's acknowledgement.

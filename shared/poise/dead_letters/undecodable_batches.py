@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from poise.contracts.headers import DEAD_POSITION
 from poise.contracts.topics import dead_letter_tier, dead_letter_topic_name
-from poise.dead_letters import model
+from poise.dead_letters.model import write_dead_letter
 from poise.errors import PoiseError, UnavailableError
 from poise.kafka.record import Record, SendRecord
 from poise.kafka.undecodable import log_undecodable, undecodable_error
@@ -81,7 +81,7 @@ class UndecodableBatchRecorder:
             try:
                 if not await self._is_dead_letter(dead_letter_topic_name(tier), str(record.position)):
                     error = undecodable_error(record)
-                    await model.write(self._send, tier, record, error, attempt=1, worker=self._worker)
+                    await write_dead_letter(self._send, tier, record, error, attempt=1, worker=self._worker)
                     metered = {
                         semconv.TIER: tier,
                         semconv.TOPIC: record.topic,

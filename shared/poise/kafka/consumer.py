@@ -242,7 +242,9 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             self._full = False
         now, assigned, paused = time.time(), consumer.assignment(), consumer.paused()
         share = limits.max_buffered // (2 * max(1, len(assigned)))
-        to_pause = {p for p in assigned if self._full or self._queue.blocked[p] > share or self._must_pause(p, now)}
+        to_pause = {
+            p for p in assigned if self._full or self._queue.blocked_count[p] > share or self._must_pause(p, now)
+        }
         if fresh := to_pause - paused:  # a rebalance brings partitions that are not paused
             consumer.pause(*fresh)
         if again := paused - to_pause:
@@ -251,7 +253,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
 
     def _has_capacity(self) -> bool:
         """Return whether half of the buffer that blocked messages do not occupy is free."""
-        limits, blocked = self._limits, self._queue.blocked.total()
+        limits, blocked = self._limits, self._queue.blocked_count.total()
         fits = self._buffered - blocked <= (limits.max_buffered - blocked) // 2
         return fits and self._buffered_bytes <= limits.max_bytes // 2
 

@@ -48,7 +48,7 @@ class KeyedQueue:
         self._ready: deque[PendingRecord] = deque()
         self._blocked: dict[bytes, deque[PendingRecord]] = {}
         """By each key in progress or in `_ready`: the messages that it blocks."""
-        self.blocked: Counter[TopicPartition] = Counter()
+        self.blocked_count: Counter[TopicPartition] = Counter()
         """How many messages of each partition are blocked by another of their key."""
 
     def __bool__(self) -> bool:
@@ -62,7 +62,7 @@ class KeyedQueue:
             self._ready.append(pending)
         elif key in self._blocked:
             self._blocked[key].append(pending)
-            self.blocked[pending.partition] += 1
+            self.blocked_count[pending.partition] += 1
         else:
             self._blocked[key] = deque()
             self._ready.append(pending)
@@ -84,7 +84,7 @@ class KeyedQueue:
         if self._ordered and key is not None and (blocked := self._blocked.get(key)) is not None:
             if blocked:
                 following = blocked.popleft()
-                self.blocked[following.partition] -= 1
+                self.blocked_count[following.partition] -= 1
                 self._ready.appendleft(following)
             else:
                 del self._blocked[key]
@@ -94,7 +94,7 @@ class KeyedQueue:
         removed = [pending for pending in self._ready if matches(pending)]
         for blocked in self._blocked.values():
             removed_here = [pending for pending in blocked if matches(pending)]
-            self.blocked.subtract(pending.partition for pending in removed_here)
+            self.blocked_count.subtract(pending.partition for pending in removed_here)
             removed += removed_here
             remaining = [pending for pending in blocked if not matches(pending)]
             blocked.clear()

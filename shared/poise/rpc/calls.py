@@ -58,8 +58,8 @@ CANCELLED_TYPE: Final = f"urn:poise:{RunCancelledError.name}"
 class StreamSink(Protocol):
     """Receives a call's text as it is generated: a local reader, or the stream of the handler's own caller."""
 
-    def address(self, own: ReplyAddress, /) -> ReplyAddress:
-        """Return the address for the text; `own` is the address for the reply."""
+    def begin_call(self, own: ReplyAddress, /) -> ReplyAddress:
+        """Expect the text of a call, and return the address for it; `own` is the address for the reply."""
 
     async def on_reply(self, reply: Message, position: StreamPosition | None) -> None:
         """Receive the reply, and the stream position that it names."""
@@ -153,7 +153,7 @@ class Calls:
         correlation_id = self._prefix + secrets.token_hex(CORRELATION_ID_BYTES).encode()
         own = ReplyAddress(REPLIES.name, self._partition, correlation_id)
         envelope = to.envelope.with_changes(
-            stream_to=None if to.stream is None else to.stream.address(own).encode(),
+            stream_to=None if to.stream is None else to.stream.begin_call(own).encode(),
             correlation_id=correlation_id,
             reply_to=REPLIES.name,
             reply_partition=self._partition,

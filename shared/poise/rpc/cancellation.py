@@ -96,7 +96,7 @@ class CancellationRegistry:
         # stay valid if the topic is deleted or recreated.
         start = time.time() - BATCH.longest - self._skew
         async with AsyncExitStack() as stack:
-            reader = await stack.enter_async_context(LogReader(self._logs, CANCEL.name, self._apply, start=start))
+            reader = await stack.enter_async_context(LogReader(self._logs, CANCEL.name, self._receive, start=start))
             await reader.wait_until_opening_end(CATCH_UP_TIMEOUT)
             self._reading = stack.pop_all()
         return self
@@ -107,10 +107,10 @@ class CancellationRegistry:
         """Stop following."""
         await self._reading.aclose()
 
-    def _apply(self, record: Record) -> None:
-        self._take(record, time.time())
+    def _receive(self, record: Record) -> None:
+        self._apply(record, time.time())
 
-    def _take(self, record: Record, now: float) -> None:
+    def _apply(self, record: Record, now: float) -> None:
         cancel = Cancel.parse(record.value or b"")
         until = min(cancel.deadline / 1_000, min(record.timestamp, now) + BATCH.longest) + self._skew
         if until < now:
@@ -127,6 +127,7 @@ class CancellationRegistry:
         if not len(self._recent):
             return False
         tenant, run = context.tenant, context.run
+        # A redrive revives a run that was cancelled before it.
         if self.cancelled_at(tenant, run, None) >= (context.written if context.envelope.redrives else 0.0):
             return True
         return self.cancelled_at(tenant, run, context.step) >= context.written

@@ -63,7 +63,7 @@ class MessageProducer:
         self, address: ReplyAddress, reply: EncodedMessage, *, run: str, step: str, stream: StreamWriter | None = None
     ) -> None:
         """Publish the reply to a request, after all of its stream; a reply that is too large becomes a fault."""
-        fits = stream and await self.records.fits(address.topic, reply.body)  # else the fault is the reply
+        fits = stream and await self.records.fits(address.topic, reply.body)  # else a fault replaces it
         position = await stream.finish(reply.message) if stream and fits else None
         envelope = Envelope(
             correlation_id=address.correlation_id,

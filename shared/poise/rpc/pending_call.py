@@ -15,8 +15,9 @@ MAX_EARLY_RECORDS: Final = 64
 class PendingCall:
     """Receives the records with a call's correlation id, and compares their run and step with the call's.
 
-    A correlation id cannot be guessed. A client that has learned one, and may write asks, could make the mesh reply to
-    it, but not in the name of this run: the gateway sets it, or it is derived from the request's position in Kafka.
+    A correlation id cannot be guessed. A client that has learned one, and may write asks, could direct the replies to
+    its asks to this call. They name other runs: a run id is set by the gateway, or derived from the position of the ask
+    in Kafka.
 
     Args:
         run: The run that the request names; None = derived from its position, see `request_written`.

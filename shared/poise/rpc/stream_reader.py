@@ -49,10 +49,11 @@ class StreamAssembler:
     """
 
     def __init__(self) -> None:
-        self._stream: str | None = None
+        self._attempt: str | None = None
         self._previous: set[str] = set()
         self._next = 0
-        self._complete = True
+        self._intact = True
+        """Whether no event of the attempt is missing or hidden."""
         self._ended = False
         self._visible = False
         """Whether the reader has text that no reset has revoked."""
@@ -63,22 +64,22 @@ class StreamAssembler:
         """Add an event, None if it cannot be read; return the events to show."""
         if self._ended or position.attempt in self._previous:
             return []
-        if position.attempt != self._stream and not self._begin(position.attempt):
+        if position.attempt != self._attempt and not self._begin(position.attempt):
             return []
-        if position.seq != self._next or event is None or not self._complete:
-            self._complete = self._complete and position.seq < self._next
+        if position.seq != self._next or event is None or not self._intact:
+            self._intact = self._intact and position.seq < self._next
             return []
         self._next += 1
         return self._shown(event, first=position.seq == 0)
 
-    def _begin(self, stream: str) -> bool:
+    def _begin(self, attempt: str) -> bool:
         """Follow another attempt; an attempt that was replaced is not followed again."""
-        if self._stream is not None:
-            self._previous.add(self._stream)
+        if self._attempt is not None:
+            self._previous.add(self._attempt)
         if len(self._previous) >= MAX_ATTEMPTS:
-            self._complete = False
+            self._intact = False
             return False
-        self._stream, self._next, self._complete = stream, 0, True
+        self._attempt, self._next, self._intact = attempt, 0, True
         return True
 
     def _shown(self, event: Event, *, first: bool) -> list[Event]:
@@ -97,19 +98,19 @@ class StreamAssembler:
 
     def hide_rest(self) -> None:
         """Hide the rest of this attempt."""
-        self._complete = False
+        self._intact = False
 
     def complete(self, text: str | None, position: StreamPosition | None) -> list[Event]:
         """Return the events that turn the visible text into the text of the reply; `position` is the one it names."""
-        intact = (
-            self._complete
+        whole = (
+            self._intact
             and position is not None
-            and position.attempt == self._stream
+            and position.attempt == self._attempt
             and position.seq == self._next - 1
         )
-        if intact and (text is None or self._text.matches(text)):
+        if whole and (text is None or self._text.matches(text)):
             return []
-        reason = DIFFERS if intact else RESTARTED if self._complete and position is None else LOST
+        reason = DIFFERS if whole else RESTARTED if self._intact and position is None else LOST
         shown: list[Event] = [Reset(reason=reason)] if self._visible else []
         if text:
             shown.append(Delta(text=text))
@@ -132,7 +133,7 @@ class StreamReader:
 
     # -- for the call --------------------------------------------------------------------------------------------
 
-    def address(self, own: ReplyAddress) -> ReplyAddress:
+    def begin_call(self, own: ReplyAddress) -> ReplyAddress:
         """Return the address for the text: that of the reply."""
         return own
 

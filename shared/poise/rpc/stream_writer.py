@@ -129,7 +129,7 @@ class StreamWriter:
         self._clock = clock
         self._waiting = Coalescer(limits or StreamLimits())
         self._attempt = _Attempt()
-        self._completed: Message | None = None
+        self._reply: Message | None = None
         self._visible = False
         """Whether the reader may have text, of any attempt, that no reset has revoked."""
         self._pump: asyncio.Task[None] | None = None
@@ -167,11 +167,11 @@ class StreamWriter:
     def start_attempt(self) -> None:
         """Start a new attempt: the reader starts over when its first event arrives."""
         self._attempt = _Attempt()
-        self._completed = None
+        self._reply = None
         self._waiting.clear()
 
-    def address(self, _own: ReplyAddress) -> ReplyAddress:
-        """Return the address for the text of a call by this handler: that of the handler's own caller."""
+    def begin_call(self, _own: ReplyAddress) -> ReplyAddress:
+        """Let the tier that this handler calls continue the stream; return the address of the handler's own caller."""
         self.start_attempt()  # if the call fails, our next event revokes what the other tier has sent
         self._visible = True
         return self.to
@@ -186,9 +186,9 @@ class StreamWriter:
         elif text:
             await self.write(text)
 
-    def completed(self, reply: Message) -> None:
+    def set_reply(self, reply: Message) -> None:
         """Set the reply of the handler: the stream has the text of this reply, and of no other."""
-        self._completed = reply
+        self._reply = reply
 
     async def finish(self, reply: Message) -> StreamPosition | None:
         """Send the waiting text and the `end`; call it before the reply is sent.
@@ -199,7 +199,7 @@ class StreamWriter:
         Returns:
             The position that the reply names; None if the reply does not refer to the stream.
         """
-        if reply is not self._completed:
+        if reply is not self._reply:
             self.start_attempt()
             return None
         await self._flush()

@@ -9,7 +9,7 @@ class TextDigest:
     def __init__(self, text: str = "") -> None:
         self._all = blake2b()
         """The digest from the first character that is not white space."""
-        self._words = self._all.copy()
+        self._trimmed = self._all.copy()
         """The same, up to the last character that is not white space."""
         self._begun = False
         self.add(text)
@@ -19,15 +19,15 @@ class TextDigest:
         if not self._begun:
             text = text.lstrip()
             self._begun = bool(text)
-        words = text.rstrip()
-        if words:
-            self._all.update(words.encode(errors="surrogatepass"))
-            self._words = self._all.copy()
-        self._all.update(text[len(words) :].encode())
+        trimmed = text.rstrip()
+        if trimmed:
+            self._all.update(trimmed.encode(errors="surrogatepass"))
+            self._trimmed = self._all.copy()
+        self._all.update(text[len(trimmed) :].encode())
 
     def digest(self) -> bytes:
         """Return the digest of the text so far."""
-        return self._words.digest()
+        return self._trimmed.digest()
 
     def matches(self, text: str) -> bool:
         """Return whether the text so far is this text, except for surrounding white space."""

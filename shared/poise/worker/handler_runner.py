@@ -58,7 +58,7 @@ class HandlerRunner:
         self._metric_labels = {semconv.MESSAGING_DESTINATION: topic.name}
 
     async def run(self, message: DecodedMessage, claim: Claim) -> EncodedMessage | None:
-        """Handle a message; on a failure, `decide` whether to retry, delay, expire or dead-letter it.
+        """Handle a message; on a failure, `decide` whether to retry, delay, return the fault, expire or dead-letter it.
 
         Returns:
             The reply or fault; None if the message has no reply, or is retried later.
@@ -88,13 +88,13 @@ class HandlerRunner:
                         await self._wait_to_retry(context, error, delay)
                         number += 1
                         waited += delay
-                    case RetryLater(delay) if await self._results.retry_later(context.record, error, delay, attempt):
-                        return None
+                    case RetryLater(delay):
+                        return await self._retry_later(context, error, delay, attempt, claim)
                     case Expire():
                         return EncodedMessage.of(self._expired(context, error))
                     case ReturnFault() if isinstance(error, PoiseError):
                         return EncodedMessage.of(error.fault())
-                    case DeadLetterIt() | RetryLater() | ReturnFault():
+                    case DeadLetterIt() | ReturnFault():  # ReturnFault is decided for no other error than a PoiseError
                         return await self._dead_letter(context, error, number, claim)
 
     async def _attempt(self, message: DecodedMessage, number: int) -> EncodedMessage | None:
@@ -114,7 +114,7 @@ class HandlerRunner:
             return None
         encoded = EncodedMessage.of(reply)  # part of the attempt: an EncodingError is a failure of the handler
         if context.stream_writer is not None:
-            context.stream_writer.completed(reply)
+            context.stream_writer.set_reply(reply)
         return encoded
 
     async def _wait_to_retry(self, context: Context, error: Exception, delay: float) -> None:
@@ -129,6 +129,14 @@ class HandlerRunner:
         )
         async with parked():
             await asyncio.sleep(delay)
+
+    async def _retry_later(
+        self, context: Context, error: Exception, delay: float, attempt: FailedAttempt, claim: Claim
+    ) -> EncodedMessage | None:
+        """Delay the message; dead-letter it if it is too large for a delayed-retry topic."""
+        if await self._results.retry_later(context.record, error, delay, attempt):
+            return None
+        return await self._dead_letter(context, error, attempt.number, claim)
 
     async def _dead_letter(self, context: Context, error: Exception, number: int, claim: Claim) -> EncodedMessage:
         # If another copy holds the step by now, its reply is the reply to this copy too.

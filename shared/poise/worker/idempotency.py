@@ -57,8 +57,8 @@ class Claim:
     """One copy's claim to its step: `async with guard.claim(…) as claim`; leaving releases it."""
 
     def __init__(self, leases: LeaseHolder, request: Message, context: Context, lease: Lease | None) -> None:
-        self.stored: EncodedMessage | None = None
-        """The reply of another copy; None = handle this one."""
+        self.reply: EncodedMessage | None = None
+        """What to send instead of handling: another copy's reply, or the fault of a wait that reached the deadline."""
         self._leases = leases
         self._request = request
         self._context = context
@@ -66,7 +66,7 @@ class Claim:
 
     async def __aenter__(self) -> Self:
         """Acquire the step; while another copy holds it, wait until the deadline."""
-        self.stored = await self.acquire()
+        self.reply = await self.acquire()
         return self
 
     async def __aexit__(
@@ -78,11 +78,11 @@ class Claim:
             await self._leases.release(lease)
 
     async def acquire(self) -> EncodedMessage | None:
-        """Acquire the step, or acquire it again; return the reply of another copy, None if the step is ours."""
+        """Acquire the step, or acquire it again; return what to send instead of handling, None if the step is ours."""
         lease = self._lease
         if lease is None:
             return None
-        reply = await self._wait_for_owner(lambda: self._leases.acquire(lease))
+        reply = await self._try_until_free(lambda: self._leases.acquire(lease))
         if reply is not None:
             self._drop_lease()
         return reply
@@ -97,11 +97,11 @@ class Claim:
             return reply
         lease, result = self._lease, StoredReply(reply.kind, reply.body)
         ttl = self._context.remaining() + REPLY_TTL_AFTER_DEADLINE
-        other = await self._wait_for_owner(lambda: self._leases.store(lease, result, ttl))
+        other = await self._try_until_free(lambda: self._leases.store(lease, result, ttl))
         self._drop_lease()
         return reply if other is None else other
 
-    async def _wait_for_owner(self, try_lease: TryLease) -> EncodedMessage | None:
+    async def _try_until_free(self, try_lease: TryLease) -> EncodedMessage | None:
         """Try until no other copy holds the step; return the other copy's reply, if there is one.
 
         A wait that reaches the deadline returns a fault; the step is then not ours.

@@ -96,11 +96,13 @@ class MessageProcessor:
 
         1. decode: a message that violates the contract is dead-lettered
         2. span: a child of the caller's trace
-        3. cancelled? then nothing is stored, and the caller gets the fault `urn:poise:cancelled`
-        4. seen? a stored reply is published again; while another copy is handled, wait for its reply
-        5. expired? handle, within the deadline; decide on a failure: retry, delay, expire or dead-letter
-        6. store the result
-        7. publish the reply, after the dead letter, if there is one; the consumer commits the offset after both
+        3. overloaded? then it is not handled, and the caller gets a retryable fault
+        4. cancelled? then nothing is stored, and the caller gets the fault `urn:poise:cancelled`
+        5. seen? a stored reply is published again; while another copy is handled, wait for its reply
+        6. expired? handle, within the deadline; decide on a failure: retry, delay, return the fault, expire or
+           dead-letter
+        7. store the result
+        8. publish the reply, after the dead letter, if there is one; the consumer commits the offset after both
         """
         started = time.time()
         count(semconv.CONSUMED_MESSAGES, 1, self._metric_labels)
@@ -109,34 +111,30 @@ class MessageProcessor:
         if message is None:
             return
         request, context = message.request, message.context
-        seen = False
+        reply: EncodedMessage | None
+        left_to_copy = False
         with self._span(context, started) as current:  # 2
             try:
-                if overload is not None:
-                    raise overload
-                with self._mesh.cancellation.scope(request, context):  # 3
-                    async with self._guard.claim(request, context) as claim:  # 4
-                        reply = claim.stored
-                        seen = reply is not None
-                        if reply is None:
-                            reply = await self._runner.run(message, claim)  # 5
-                        reply = await claim.store_result(reply)  # 6
-                outcome = "fault" if reply is not None and isinstance(reply.message, Fault) else "ok"
+                if overload is not None:  # 3
+                    count(semconv.REJECTED_OVERLOAD, 1, self._metric_labels)
+                    outcome, reply = OVERLOAD_OUTCOME, EncodedMessage.of(overload.fault())
+                else:
+                    with self._mesh.cancellation.scope(request, context):  # 4
+                        async with self._guard.claim(request, context) as claim:  # 5
+                            reply = claim.reply
+                            left_to_copy = reply is not None  # another copy is, or was, handled
+                            if reply is None:
+                                reply = await self._runner.run(message, claim)  # 6
+                            reply = await claim.store_result(reply)  # 7
+                    outcome = "fault" if reply is not None and isinstance(reply.message, Fault) else "ok"
             except RunCancelledError as error:
                 count(semconv.CANCELLED, 1, self._metric_labels)
-                outcome = "cancelled"
-                reply = EncodedMessage.of(error.fault())
-            except RetryableError as error:
-                if error is not overload:
-                    raise
-                count(semconv.REJECTED_OVERLOAD, 1, self._metric_labels)
-                outcome = OVERLOAD_OUTCOME
-                reply = EncodedMessage.of(error.fault())
+                outcome, reply = "cancelled", EncodedMessage.of(error.fault())
             current.set_attribute(semconv.OUTCOME, outcome)
             if reply is not None:
-                if isinstance(reply.message, Fault) and not seen and self._tier.on_fault is not None:
+                if isinstance(reply.message, Fault) and not left_to_copy and self._tier.on_fault is not None:
                     await self._tier.on_fault(request, context, reply.message)
-                await self.results.reply(message, reply)  # 7
+                await self.results.reply(message, reply)  # 8
         measure(semconv.PROCESS_DURATION, time.time() - started, self._metric_labels)
 
     async def _decode(self, record: Record, retry: DelayedRetry | None) -> DecodedMessage | None:

@@ -4,7 +4,7 @@ import logging
 
 from poise.contracts.fault import Fault
 from poise.contracts.topics import Topic
-from poise.dead_letters import model
+from poise.dead_letters.model import write_dead_letter
 from poise.errors import DeadlineExceededError, MessageError, PoiseError, RecordTooLargeError, TerminalError
 from poise.kafka.record import Position, Record
 from poise.rpc.encoding import EncodedMessage
@@ -49,7 +49,7 @@ class ResultPublisher:
         Raises:
             UnavailableError: The broker did not acknowledge it.
         """
-        position = await model.write(
+        position = await write_dead_letter(
             self._mesh.producer.records.send,
             self._tier,
             record,

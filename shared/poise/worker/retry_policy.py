@@ -78,7 +78,7 @@ class FailedAttempt:
     """A failed attempt to handle a message."""
 
     number: int
-    """From 1, over all deliveries."""
+    """From 1, over attempts in place and delayed retries; a redelivery by Kafka starts at 1 again."""
     remaining: float
     """Seconds until the message's deadline."""
     has_caller: bool
@@ -164,8 +164,8 @@ def _retry_now_or_later(
 ) -> Retry | RetryLater | DeadLetterIt | ReturnFault:
     retryable = isinstance(error, RetryableError)
     wait = (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
-    often = limits.max_attempts if retryable else limits.max_attempts_after_bug
-    if attempt.number < often and not attempt.delayed_retries and attempt.in_budget:
+    max_attempts = limits.max_attempts if retryable else limits.max_attempts_after_bug
+    if attempt.number < max_attempts and not attempt.delayed_retries and attempt.in_budget:
         delay = max(wait, _backoff(attempt.number, jitter, limits))
         if delay < attempt.remaining and (attempt.has_caller or delay <= limits.max_delay):
             return Retry(delay)

@@ -48,7 +48,7 @@ class TierDeadLetters:
         headers = (("poise-redrives", str(redrives).encode()),) if redrives else ()
         for key in keys:
             record = Record(self.topic, 0, int(uuid4().int % 10**9), 1.0, key.encode(), b"x" * size, headers)
-            await model.write(
+            await model.write_dead_letter(
                 self.mesh.producer.records.send,
                 self.tier,
                 record,
@@ -134,7 +134,7 @@ async def test_a_redrive_that_is_killed_has_one_effect(
     body = Ask(question=question, conversation=conversation).encode()
     failed = Record(RUNS_INTERACTIVE.name, 0, 10**9 + int(uuid4().int % 10**6), 1.0, conversation.encode(), body)
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
-        at = await model.write(
+        at = await model.write_dead_letter(
             dead_letters.mesh.producer.records.send,
             "orchestration",
             failed,

@@ -263,7 +263,7 @@ async def test_remembered_cancels_are_bounded_and_expire(
 
     def take(run: str, deadline: float, now: float) -> None:
         cancel = Cancel(run=run, tenant="t", deadline=round(deadline * 1_000))
-        registry._take(Record(CANCEL.name, 0, 0, now, None, cancel.encode()), now)
+        registry._apply(Record(CANCEL.name, 0, 0, now, None, cancel.encode()), now)
 
     def counts(run: str, now: float) -> bool:
         return registry._recent.cancelled_at(CancelKey("t", run, None), now) > 0

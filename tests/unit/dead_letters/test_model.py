@@ -74,7 +74,7 @@ NAMES = st.sampled_from(["x", "poise-run", "poise-origin", "poise-dead-error", "
 
 
 async def written_dead_letter(topics: DeadLetterTopics, record: Record = BROKEN) -> DeadLetter:
-    await model.write(topics.send, "retrieval", record, ValueError("no"), attempt=2, worker="w-1")
+    await model.write_dead_letter(topics.send, "retrieval", record, ValueError("no"), attempt=2, worker="w-1")
     return topics.dead_letters()[-1]
 
 
@@ -91,7 +91,7 @@ async def test_dead_letter_has_the_complete_message_and_its_reason() -> None:
 async def test_reason_is_truncated_and_a_rejection_has_no_traceback() -> None:
     topics = DeadLetterTopics()
     error = InvalidMessageError("x" * 3_000_000)
-    await model.write(topics.send, "retrieval", BROKEN, error, attempt=1, worker="w-1")
+    await model.write_dead_letter(topics.send, "retrieval", BROKEN, error, attempt=1, worker="w-1")
     (letter,) = topics.dead_letters()
     assert sum(len(value or b"") for _, value in letter.record.headers) < 25_000
     assert "line" not in (letter.record.header(DEAD_TRACEBACK) or "")

@@ -84,7 +84,7 @@ class WaitingAgainstModel(RuleBasedStateMachine):
                 if pending.record.key is not None and pending.record.key in heads:
                     expected[pending.partition] += 1
                 heads.add(pending.record.key)
-        assert +self.queue.blocked == +expected
+        assert +self.queue.blocked_count == +expected
 
 
 TestWaiting = WaitingAgainstModel.TestCase

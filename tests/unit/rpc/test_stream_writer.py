@@ -74,7 +74,7 @@ def completion(text: str) -> Completion:
 async def finish(words: StreamWriter, text: str) -> StreamPosition | None:
     """As when the handler has returned, and its reply is what is sent."""
     reply = completion(text)
-    words.completed(reply)
+    words.set_reply(reply)
     return await words.finish(reply)
 
 
@@ -186,14 +186,14 @@ async def test_reply_names_no_stream_if_nothing_was_streamed(topic: StreamTopic)
 async def test_reply_that_the_handler_did_not_return_names_no_stream(topic: StreamTopic, reply: Message) -> None:
     words = stream(topic)
     await words.write("a")
-    words.completed(completion("a"))
+    words.set_reply(completion("a"))
     assert await words.finish(reply) is None
     assert End() not in topic.received
 
 
 async def test_text_of_a_failed_attempt_does_not_count_for_the_reply(topic: StreamTopic) -> None:
     words, reply = stream(topic), completion("a")
-    words.completed(reply)
+    words.set_reply(reply)
     words.start_attempt()
     await words.write("half of")
     assert await words.finish(reply) is None
@@ -229,7 +229,7 @@ async def test_reset_starts_a_new_stream_with_its_reason(topic: StreamTopic) -> 
 
 async def test_writer_continues_the_stream_of_a_called_tier(topic: StreamTopic) -> None:
     words = stream(topic)
-    assert words.address(ReplyAddress("poise.replies", 9, b"own")) == TO
+    assert words.begin_call(ReplyAddress("poise.replies", 9, b"own")) == TO
     await words.on_reply(completion("ab"), StreamPosition("theirs", 4))
     assert await finish(words, "ab") == StreamPosition("theirs", 5)
     assert topic.events == [(StreamPosition("theirs", 5), End())]
@@ -237,7 +237,7 @@ async def test_writer_continues_the_stream_of_a_called_tier(topic: StreamTopic) 
 
 async def test_reply_of_a_called_tier_without_a_stream_is_streamed_whole(topic: StreamTopic) -> None:
     words = stream(topic)
-    words.address(TO)
+    words.begin_call(TO)
     await words.on_reply(completion("ab"), None)
     await words.on_reply(Passages(passages=(), epoch="e"), None)
     await finish(words, "ab")
@@ -303,7 +303,7 @@ async def test_reply_that_differs_from_the_stream_resets_it_before_the_end(topic
 
 async def test_reply_that_differs_from_the_called_tiers_stream_resets_it(topic: StreamTopic) -> None:
     words = stream(topic)
-    words.address(TO)
+    words.begin_call(TO)
     await words.on_reply(completion("a draft"), StreamPosition("theirs", 4))
     await finish(words, "the answer")
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="the answer"), End()]
@@ -311,7 +311,7 @@ async def test_reply_that_differs_from_the_called_tiers_stream_resets_it(topic: 
 
 async def test_text_appended_to_the_called_tiers_stream_belongs_to_it(topic: StreamTopic) -> None:
     words = stream(topic)
-    words.address(TO)
+    words.begin_call(TO)
     await words.on_reply(completion("\n a draft "), StreamPosition("theirs", 4))
     await words.write("and more\n")
     await finish(words, "a draft and more")
@@ -322,14 +322,14 @@ async def test_text_appended_to_the_called_tiers_stream_belongs_to_it(topic: Str
 async def test_failed_call_resets_the_text_it_streamed(topic: StreamTopic, said: str) -> None:
     """What the called one sent before it failed, nobody here knows."""
     words = stream(topic)
-    words.address(TO)
+    words.begin_call(TO)
     await finish(words, said)
     assert topic.received == [Reset(reason=DIFFERS), *([Delta(text=said)] if said else []), End()]
 
 
 async def test_reply_without_text_resets_the_called_tiers_stream(topic: StreamTopic) -> None:
     words = stream(topic)
-    words.address(TO)
+    words.begin_call(TO)
     await words.on_reply(Passages(passages=(), epoch="e"), StreamPosition("theirs", 4))
     await finish(words, "an answer")
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="an answer"), End()]
@@ -354,7 +354,7 @@ async def test_reply_is_streamed_after_a_reset(topic: StreamTopic) -> None:
 async def test_reply_without_text_does_not_reset_the_stream(topic: StreamTopic) -> None:
     words, reply = stream(topic), Passages(passages=(), epoch="e")
     await words.write("a")
-    words.completed(reply)
+    words.set_reply(reply)
     await words.finish(reply)
     assert topic.received == [Delta(text="a"), End()]
 
