@@ -45,5 +45,5 @@ class AdminGuard:
         matches = hmac.compare_digest(token.strip(b" \t"), self._token)
         if scheme.lower() != b"bearer" or not matches:
             logger.warning("%s %s rejected: missing or wrong token", request.method, request.url.path)
-            request.state.headers = {"www-authenticate": CHALLENGE}
+            request.state.response_headers = {"www-authenticate": CHALLENGE}
             raise UnauthorizedError("authorization: must be Bearer and the admin token")

@@ -65,35 +65,37 @@ class AskEndpoint:
         if options.min_epoch is not None and self._epochs is not None:
             await self._epochs.validate(parse_epoch(options.min_epoch))
         run = new_run_id(time.time(), self._random)
-        request.state.headers = {RUN: run}
+        request.state.response_headers = {RUN: run}
         if prefers_event_stream(request):
             return self._stream(request, ask, run, options)
-        with self._track_pending(request, run, options):
+        with self._ask_in_progress(request, run, options):
             call = self._rpc.call(ask, _call_options(ask, run, options))
             answer = await self._until_disconnect(request, call)
-        return Response(answer.encode(), headers=request.state.headers, media_type="application/json")
+        return Response(answer.encode(), headers=request.state.response_headers, media_type="application/json")
 
     def _stream(self, request: Request, ask: Ask, run: str, options: RequestOptions) -> Response:
         """Return the response that streams the answer; the run starts when the server writes it."""
 
         async def write_events(events: EventWriter) -> None:
             items = self._rpc.stream(ask, _call_options(ask, run, options))
-            with self._track_pending(request, run, options):
+            with self._ask_in_progress(request, run, options):
                 try:
                     async with asyncio.timeout(options.deadline - time.time() + READ_GRACE):
                         await self._until_disconnect(request, events.relay(items))
                 except TimeoutError as error:
                     raise ClientDisconnect from error  # a client that does not read is treated as disconnected
 
-        return EventStreamResponse(write_events, lambda: request.state.headers)
+        return EventStreamResponse(write_events, lambda: request.state.response_headers)
 
     @contextmanager
-    def _track_pending(self, request: Request, run: str, options: RequestOptions) -> Iterator[None]:
-        """Count an ask as pending and its run as running."""
+    def _ask_in_progress(self, request: Request, run: str, options: RequestOptions) -> Iterator[None]:
+        """Count an ask as pending and its run as running, in its span, whose `traceparent` the response gets."""
         self.pending += 1
         try:
             with self._runs.track(run), self._span(run, options):
-                request.state.headers |= {name: value for name, value in inject().items() if name == TRACEPARENT}
+                request.state.response_headers |= {
+                    name: value for name, value in inject().items() if name == TRACEPARENT
+                }
                 yield
         finally:
             self.pending -= 1

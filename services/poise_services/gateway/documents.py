@@ -77,7 +77,7 @@ class DocumentEndpoints:
         self._producer = producer
         self._limit = settings.max_documents_bytes
 
-    async def put(self, request: Request) -> Response:
+    async def publish(self, request: Request) -> Response:
         """Answer `POST /v1/documents`: one document, or a list.
 
         Raises:

@@ -54,7 +54,7 @@ class Gateway:
         self.app = _new_app(settings)
         routes: list[tuple[str, str, HttpHandler, dict[str, Any]]] = [
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),
-            ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
+            ("POST", "/v1/documents", documents.publish, openapi.PUBLISH_DOCUMENTS),
             ("DELETE", "/v1/documents/{id:path}", writes.limit(documents.delete), openapi.DELETE_DOCUMENT),
             ("POST", "/v1/feedback", writes.limit(feedback.submit), openapi.GIVE_FEEDBACK),
             ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),

@@ -118,7 +118,7 @@ ASK: Final[dict[str, Any]] = {
         "requestBody": request_body(schema_ref(Ask), {"question": "What does the pass statement do?"}),
     },
 }
-PUT_DOCUMENTS: Final[dict[str, Any]] = {
+PUBLISH_DOCUMENTS: Final[dict[str, Any]] = {
     "operation_id": "put_documents",
     "tags": ["documents"],
     "summary": "Publish documents",

@@ -89,7 +89,7 @@ def problem_response(fault: Fault, headers: Mapping[str, str] = MappingProxyType
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Respond to each error with a problem, and with the headers collected in `request.state.headers`."""
+    """Respond to each error with a problem, and with the headers collected in `request.state.response_headers`."""
     app.add_exception_handler(PoiseError, _on_poise_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_client_disconnect)

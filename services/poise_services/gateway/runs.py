@@ -142,7 +142,7 @@ class RunEndpoints:
         Raises:
             RetryableError: The record was not found in time.
         """
-        limits = LookupLimits(LOOKUP_TIMEOUT, near=self._lookups, far=self._searches)
+        limits = LookupLimits(LOOKUP_TIMEOUT, lookup_slots=self._lookups, search_slots=self._searches)
         record = await RunLog(self._mesh.logs, self._mesh.settings.clock_skew, limits).record(run)
         return record if record is not None and record.tenant == self._mesh.settings.tenant else None
 

@@ -45,10 +45,10 @@ class LookupLimits:
     """What the look-up of one record may cost."""
 
     timeout: float = 30.0
-    """Seconds, including the wait for `near` and `far`."""
-    near: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
+    """Seconds, including the wait for the slots."""
+    lookup_slots: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
     """Held while the usual place of a record is read, such as a semaphore."""
-    far: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
+    search_slots: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
     """Held while the rest of a partition is read."""
 
 
@@ -104,8 +104,8 @@ class RunLog:
         windows = search_windows(run, time.time(), self._clock_skew)
         try:
             async with asyncio.timeout(self._limits.timeout):
-                found = await self._search(run, windows.near, self._limits.near)
-                return found or await self._search(run, windows.far, self._limits.far)
+                found = await self._search(run, windows.usual, self._limits.lookup_slots)
+                return found or await self._search(run, windows.rest, self._limits.search_slots)
         except (MissingTopicError, SetupError) as error:
             raise UnavailableError(f"the records cannot be read: {error}") from error
         except TimeoutError as error:
@@ -127,8 +127,8 @@ class RunLog:
         """
         began = run_started_at(run)
         start: Start = "beginning" if began is None else began - self._clock_skew
-        usual = search_windows(run, time.time(), self._clock_skew)
-        windows: Sequence[Window] = (*usual.near, *usual.far)
+        search = search_windows(run, time.time(), self._clock_skew)
+        windows: Sequence[Window] = (*search.usual, *search.rest)
         lookups = self._logs.lookups
         trace = RunTrace((), None)
         written: dict[Position, Record] = {}

@@ -25,9 +25,9 @@ MAX_DELAY: Final = BATCH.longest + HOUR
 class SearchWindows:
     """Where to look for the record of a run."""
 
-    near: tuple[Window, ...]
+    usual: tuple[Window, ...]
     """Where it usually is: a small part of the log."""
-    far: tuple[Window, ...]
+    rest: tuple[Window, ...]
     """Where else it may be: up to all of a partition."""
 
 
@@ -43,5 +43,5 @@ def search_windows(run: str, now: float, clock_skew: float) -> SearchWindows:
     if began is None:
         return SearchWindows((), (*(Window(now - back) for back in SEARCH_BACK), Window("beginning")))
     later = began + USUAL_DELAY
-    far = (Window(later, began + MAX_DELAY),) if later < now else ()
-    return SearchWindows((Window(began - clock_skew, later),), far)
+    rest = (Window(later, began + MAX_DELAY),) if later < now else ()
+    return SearchWindows((Window(began - clock_skew, later),), rest)

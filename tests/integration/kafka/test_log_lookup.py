@@ -145,7 +145,7 @@ async def test_commands_keep_in_memory_only_what_they_show(
         match of:
             case "a run by Kafka":
                 assert (
-                    await mesh.logs.lookups.last_of_key(log.name, run, search_windows(run, time.time(), 2.0).far)
+                    await mesh.logs.lookups.last_of_key(log.name, run, search_windows(run, time.time(), 2.0).rest)
                     is None
                 )
             case "trace":

@@ -95,7 +95,7 @@ async def test_trace_searches_its_record_in_the_windows_of_a_record_lookup(
     assert (await run_log(topics).trace(run)).record == a_record(run)
     expected = search_windows(run, now, SKEW)
     first, *later = topics.windows
-    assert first == [*expected.near, *expected.far]
+    assert first == [*expected.usual, *expected.rest]
     assert later == [[Window(now - SKEW)]] * (TRACE_ATTEMPTS - 1)
 
 

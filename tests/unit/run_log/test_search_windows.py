@@ -18,17 +18,17 @@ def a_run(ago: float) -> str:
 
 def test_run_with_a_start_time_is_searched_near_it_first() -> None:
     found = search_windows(a_run(3_600), NOW, 2.0)
-    (near,), (far,) = found.near, found.far
-    assert (near.start, near.end) == pytest.approx((NOW - 3_602, NOW - 3_600 + USUAL_DELAY), abs=0.002)
-    assert (far.start, far.end) == pytest.approx((NOW - 3_600 + USUAL_DELAY, NOW - 3_600 + MAX_DELAY), abs=0.002)
+    (usual,), (rest,) = found.usual, found.rest
+    assert (usual.start, usual.end) == pytest.approx((NOW - 3_602, NOW - 3_600 + USUAL_DELAY), abs=0.002)
+    assert (rest.start, rest.end) == pytest.approx((NOW - 3_600 + USUAL_DELAY, NOW - 3_600 + MAX_DELAY), abs=0.002)
 
 
 def test_run_that_has_just_started_is_searched_only_near_its_start() -> None:
-    assert search_windows(a_run(1), NOW, 2.0).far == ()
+    assert search_windows(a_run(1), NOW, 2.0).rest == ()
 
 
 def test_run_without_a_start_time_is_searched_backwards_to_the_beginning() -> None:
     found = search_windows(BY_PLACE, NOW, 2.0)
-    assert found.near == ()
-    assert found.far == (*(Window(NOW - back) for back in SEARCH_BACK), Window("beginning"))
+    assert found.usual == ()
+    assert found.rest == (*(Window(NOW - back) for back in SEARCH_BACK), Window("beginning"))
     assert list(SEARCH_BACK) == sorted(SEARCH_BACK)
