@@ -30,10 +30,10 @@ from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.generation import Generator
+from poise_services.orchestration.generation import VariantAttempts
 from poise_services.orchestration.ladder import RungContext, RungFunction
 from poise_services.orchestration.retrieval import Retrieved, Retriever
-from poise_services.orchestration.rung_outcome import RungResult, RungSkipped
+from poise_services.orchestration.rung_outcome import NoAnswer, RungResult
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW
 from poise_services.orchestration.variant_router import Route, VariantRouter, max_failovers
@@ -146,7 +146,7 @@ class AnswerWorkflow:
                 ask=ask,
                 retrieved=retrieved,
                 evidence=EvidenceReader(Evidence(retrieved.passages), self._executor),
-                generator=Generator(run, router),
+                attempts=VariantAttempts(run, router),
                 hints=hints,
                 ladder=self._settings.ladder,
             )
@@ -188,24 +188,24 @@ class AnswerWorkflow:
 # -- 4 The rungs that ask a model ------------------------------------------------------------------------------------
 
 
-async def ask_drawn_variant(context: RungContext) -> RungResult | RungSkipped:
+async def ask_drawn_variant(context: RungContext) -> RungResult | NoAnswer:
     """Ask the drawn variant, unless its breaker is open."""
-    generator = context.generator
+    attempts = context.attempts
     reason = ladder.no_model_reason(context)
     if reason is not None:
-        return generator.skip_drawn(reason)
-    route = await generator.router.route_to_drawn()
+        return attempts.skip_drawn(reason)
+    route = await attempts.router.route_to_drawn()
     if route.variant is None:
-        return generator.skip_drawn(*route.skipped)
+        return attempts.skip_drawn(*route.skipped)
     return await ask_variant(context, route, "primary")
 
 
-async def ask_other_variants(context: RungContext) -> RungResult | RungSkipped:
+async def ask_other_variants(context: RungContext) -> RungResult | NoAnswer:
     """Ask other variants, one after another, until an answer passes its check or no failover is left."""
     reason = ladder.no_model_reason(context)
     if reason is not None:
-        return RungSkipped(reason)
-    router = context.generator.router
+        return NoAnswer(reason)
+    router = context.attempts.router
     reasons: list[str | None] = []
     while router.failovers_left > 0:
         route = await router.route_to_other()
@@ -217,13 +217,13 @@ async def ask_other_variants(context: RungContext) -> RungResult | RungSkipped:
             return outcome
         reasons.append(outcome.reason)
     if not reasons and router.failovers_left > 0:
-        return RungSkipped("no other variant is worth asking")
-    return RungSkipped(ladder.join_reasons(reasons))
+        return NoAnswer("no other variant is worth asking")
+    return NoAnswer(ladder.join_reasons(reasons))
 
 
-async def ask_variant(context: RungContext, route: Route, rung: Rung) -> RungResult | RungSkipped:
+async def ask_variant(context: RungContext, route: Route, rung: Rung) -> RungResult | NoAnswer:
     """Ask one variant for an answer: build the prompt, generate, check."""
-    attempt = context.generator.attempt(route, rung)
+    attempt = context.attempts.begin(route, rung)
     question = context.ask.question
     try:
         messages = await context.evidence.build_prompt(question, attempt.variant)

@@ -92,7 +92,7 @@ class CacheSession:
         self._run = run
         self._ask = ask
         self._flight: Flight | None = None  # None if another ask leads, and in a replay
-        self._stored: CachedAnswer | None = None
+        self._result: CachedAnswer | None = None  # for the asks that wait, stored or not
         self.request: CacheRequest
         self.decision: CacheDecision
 
@@ -119,8 +119,8 @@ class CacheSession:
             decided_now = True
             self.request = self._request(self._cache.policy_follower.current.draw(self._run.id))
             with span(semconv.CACHE_LOOKUP):
-                decision = await self._cache.lookup.find(self.request) if self._ask.cache is None else None
-                return decision or await self._join_flight()
+                decision = await self._cache.lookup.find(self.request) if self.request.may_look_up else None
+                return decision or await self._join_flight()  # may wait; the span has the time
 
         self.decision = await self._run.step("cache", decide, returns=CacheDecision, id="cache", in_run_record=False)
         if not decided_now:
@@ -136,17 +136,17 @@ class CacheSession:
         return CacheRequest.of(self._run, self._ask, draw, variant, self._cache.settings)
 
     async def store(self, answer: Answer) -> None:
-        """Store an answer if it may be stored."""
-        self._stored = await self._cache.storage.store(self.request, answer, self.decision.computation_started_at)
+        """Store an answer if it may be stored, and keep it for the asks that wait for it."""
+        self._result = await self._cache.storage.store(self.request, answer, self.decision.computation_started_at)
 
     async def complete_flight(self) -> None:
         """Give the answer to the asks that wait for it; without one, let another ask produce it."""
         if self._flight is not None:
-            await self._flight.complete(self._stored)
+            await self._flight.complete(self._result)
 
     async def count_lookup(self, answer: Answer) -> None:
         """Count the result of the look-up, and the seconds that it saved."""
-        if self._ask.cache is not None:  # `no-cache`: there was no look-up
+        if not self.request.may_look_up:
             return
         result = self.decision.result
         saved = 0.0

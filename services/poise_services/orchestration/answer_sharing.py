@@ -11,8 +11,8 @@ from poise_services.orchestration.single_flight import Flight, SingleFlight
 from poise_services.orchestration.staleness import epoch_reached
 
 WAIT_SHARE: Final = 0.9
-"""Fraction of the time for steps that an ask waits for another. In the remaining time it retrieves passages and answers
-without a model: a model that could answer in that time would have answered the other ask."""
+"""Fraction of the step budget for which an ask waits for another's answer. In the rest it retrieves passages, and
+answers without a model: a model that could answer in that time would have answered the other ask."""
 TIME_TOLERANCE: Final = 1.25
 """Factor by which the remaining time must exceed that of a flight to count as more: concurrent asks differ slightly."""
 
@@ -37,8 +37,8 @@ class AnswerSharing:
         """Wait for another ask's result, or begin a flight, which the caller must complete."""
         run = request.run
 
-        async def accepts(cached: CachedAnswer, from_other_worker: bool) -> bool:
-            return await self._accepts(request, cached, from_other_worker=from_other_worker)
+        async def accepts(entry: CachedAnswer, from_other_worker: bool) -> bool:
+            return await self._accepts(request, entry, from_other_worker=from_other_worker)
 
         # An interactive ask does not wait for a batch one; a canned text is in the reader's language.
         key = ":".join((single_flight_key(run.tenant, request.key), run.lane, request.ask.language or ""))
@@ -54,7 +54,7 @@ class AnswerSharing:
         )
         return decision, result
 
-    async def _accepts(self, request: CacheRequest, cached: CachedAnswer, *, from_other_worker: bool) -> bool:
+    async def _accepts(self, request: CacheRequest, entry: CachedAnswer, *, from_other_worker: bool) -> bool:
         """Return whether another run's result may be the answer to this ask.
 
         A result whose production began after this run started includes everything this run could have found. One that
@@ -64,17 +64,17 @@ class AnswerSharing:
         """
         run = request.run
         no_cache = request.ask.cache == "no-cache"
-        if not epoch_reached(cached.answer.epoch, run.min_epoch):
+        if not epoch_reached(entry.answer.epoch, run.min_epoch):
             return False
-        if cached.answer.rung not in MODEL_RUNGS and _has_more_time(run.remaining(), cached.time_available):
+        if entry.answer.rung not in MODEL_RUNGS and _has_more_time(run.remaining(), entry.time_available):
             return False
-        if no_cache and cached.answer.cached:  # a stale answer was used
+        if no_cache and entry.answer.cached:  # a stale answer was used
             return False
-        if cached.computation_started_at - (self._clock_skew if from_other_worker else 0.0) >= run.requested_at:
+        if entry.computation_started_at - (self._clock_skew if from_other_worker else 0.0) >= run.requested_at:
             return True
-        if no_cache or run.written > cached.computed_at:
+        if no_cache or run.written > entry.computed_at:
             return False
-        return (await self._freshness.assess(cached, run.remaining())).fresh
+        return (await self._freshness.assess(entry, run.remaining())).fresh
 
 
 def _has_more_time(remaining: float, time_available: float | None) -> bool:

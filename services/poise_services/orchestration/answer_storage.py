@@ -42,7 +42,7 @@ class AnswerStorage:
         now = time.time()
         dependencies = await self._dependencies(run.annotations.passages, run.remaining())
         duration = now - computation_started_at
-        cached = CachedAnswer(
+        entry = CachedAnswer(
             answer=answer,
             computation_started_at=computation_started_at,
             computed_at=now,
@@ -52,15 +52,15 @@ class AnswerStorage:
         )
         author = next((variant for variant in self._settings.variants if variant.name == answer.variant), None)
         # Changes of an integration's replies cannot be detected, so answers that depend on one are not stored.
-        if author is None or self._settings.integrations or not _storable(cached):
-            return cached
+        if author is None or self._settings.integrations or not _storable(entry):
+            return entry
         key = CacheRequest.of(run, request.ask, request.draw, author, self._settings).key
         # A later ask that finds this answer has a draw of its own, so the rung here does not apply to it.
         as_primary = answer.model_copy(update={"rung": "primary", "reason": None})
         limits = self._settings.cache
         ttl = limits.max_age + max(limits.stale_while_revalidate, limits.stale_if_error)
-        await self._store.put(run.tenant, key, cached.model_copy(update={"answer": as_primary}), ttl)
-        return cached
+        await self._store.put(run.tenant, key, entry.model_copy(update={"answer": as_primary}), ttl)
+        return entry
 
     async def _dependencies(self, passages: Sequence[Passage], remaining: float) -> tuple[Dependency, ...]:
         """Return the documents of all retrieved passages, with the digests of the retrieved versions.
@@ -85,14 +85,14 @@ class AnswerStorage:
         return state.digest
 
 
-def _storable(cached: CachedAnswer) -> bool:
+def _storable(entry: CachedAnswer) -> bool:
     """Return whether an answer passed its check, and the content of each document that it depends on is known."""
-    answer = cached.answer
+    answer = entry.answer
     return (
         answer.rung in MODEL_RUNGS
         and answer.retrieval in {"hybrid", "lexical"}
         and answer.epoch is not None
         and not answer.cached
-        and bool(cached.dependencies)
-        and all(dependency.digest is not None for dependency in cached.dependencies)
+        and bool(entry.dependencies)
+        and all(dependency.digest is not None for dependency in entry.dependencies)
     )

@@ -28,6 +28,11 @@ class CacheRequest:
     """The variant whose answer is looked up or stored: the drawn one, or the author of an answer to store."""
     key: str
 
+    @property
+    def may_look_up(self) -> bool:
+        """Whether the ask permits a stored answer: it has neither `no-cache` nor `no-store`."""
+        return self.ask.cache is None
+
     @classmethod
     def of(cls, run: Run, ask: Ask, draw: Draw, variant: Variant, settings: OrchestrationSettings) -> "CacheRequest":
         """Build the request for the answer of a variant."""
@@ -69,17 +74,17 @@ class CacheLookup:
 
     async def find(self, request: CacheRequest) -> CacheDecision | None:
         """Return the stored answer if it may be sent: fresh, or stale while it is refreshed."""
-        cached = await self._load(request)
-        if cached is None:
+        entry = await self._load(request)
+        if entry is None:
             return None
-        staleness = await self._freshness.assess(cached, request.run.remaining())
+        staleness = await self._freshness.assess(entry, request.run.remaining())
         if staleness.fresh:
-            return CacheDecision(result="hits", draw=request.draw, cached=cached)
+            return CacheDecision(result="hits", draw=request.draw, cached=entry)
         if not self._freshness.servable_while_revalidating(staleness):
             return None
-        await self._revalidator.start(request.run.tenant, request.ask, request.key, cached)
+        await self._revalidator.start(request.run.tenant, request.ask, request.key, entry)
         reason = f"{staleness.reason}; it is being refreshed"
-        return CacheDecision(result="stale", draw=request.draw, cached=cached, reason=reason)
+        return CacheDecision(result="stale", draw=request.draw, cached=entry, reason=reason)
 
     async def reassess(self, request: CacheRequest, decision: CacheDecision) -> CacheDecision:
         """Return a decision from the run's journal; an answer that has become stale since is marked.
@@ -96,24 +101,24 @@ class CacheLookup:
 
     async def stale_fallback(self, request: CacheRequest) -> EarlierAnswer | None:
         """Return the stored answer for the rung `stale`, if it may be used there."""
-        cached = await self._load(request) if request.ask.cache is None else None
-        if cached is None:
+        entry = await self._load(request) if request.may_look_up else None
+        if entry is None:
             return None
-        staleness = await self._freshness.assess(cached, request.run.remaining())
+        staleness = await self._freshness.assess(entry, request.run.remaining())
         if not staleness.fresh and not self._freshness.servable_if_error(staleness):
             return None
-        answer = cached.answer
+        answer = entry.answer
         return EarlierAnswer(
             text=answer.text,
             citations=answer.citations,
             variant=answer.variant,
             epoch=answer.epoch,
-            age=max(0.0, time.time() - cached.computed_at),
+            age=max(0.0, time.time() - entry.computed_at),
             reason=staleness.reason or "another run has just produced it",
         )
 
     async def _load(self, request: CacheRequest) -> CachedAnswer | None:
-        cached = await self._store.get(request.run.tenant, request.key)
-        if cached is None or not epoch_reached(cached.answer.epoch, request.run.min_epoch):
+        entry = await self._store.get(request.run.tenant, request.key)
+        if entry is None or not epoch_reached(entry.answer.epoch, request.run.min_epoch):
             return None
-        return cached
+        return entry

@@ -8,7 +8,7 @@ from poise.errors import PoiseError, WorkLimitError
 from poise.workflows.run import Run
 from poise_services.orchestration.answer_check import CheckFailed
 from poise_services.orchestration.retrieval import describe_error
-from poise_services.orchestration.rung_outcome import RungSkipped
+from poise_services.orchestration.rung_outcome import NoAnswer
 from poise_services.orchestration.settings import Variant
 from poise_services.orchestration.variant_router import Route, VariantRouter
 
@@ -16,8 +16,8 @@ TOKENS_PER_PRICE: Final = 1_000_000
 """The number of tokens that a price is for."""
 
 
-class Generator:
-    """Generates the answer of one run, in one attempt per variant.
+class VariantAttempts:
+    """The attempts to generate the answer of one run, one for each variant that is asked.
 
     Args:
         run: The run.
@@ -30,17 +30,17 @@ class Generator:
         self.last_reason = ""
         """Why the last variant did not provide the answer."""
 
-    def skip_drawn(self, reason: str | None) -> RungSkipped:
+    def skip_drawn(self, reason: str | None) -> NoAnswer:
         """Skip the drawn variant; the run record marks it as skipped, not as failed."""
         self.annotate_draw(skipped=reason)
-        return self.skip_rung(reason)
+        return self.no_answer(reason)
 
-    def skip_rung(self, reason: str | None) -> RungSkipped:
+    def no_answer(self, reason: str | None) -> NoAnswer:
         """Return why a variant does not provide the answer; the next `reset` of the stream gives the same reason."""
         self.last_reason = reason or ""
-        return RungSkipped(reason)
+        return NoAnswer(reason)
 
-    def attempt(self, route: Route, rung: Rung) -> "VariantAttempt":
+    def begin(self, route: Route, rung: Rung) -> "VariantAttempt":
         """Begin an attempt with the variant of a route."""
         return VariantAttempt(self, route, rung)
 
@@ -54,14 +54,14 @@ class Generator:
 class VariantAttempt:
     """One attempt to generate an answer with one variant."""
 
-    def __init__(self, generator: Generator, route: Route, rung: Rung) -> None:
-        router = generator.router
+    def __init__(self, attempts: VariantAttempts, route: Route, rung: Rung) -> None:
+        router = attempts.router
         self.variant: Final = router.variant_of(route)
         self.label: Final = router.label(self.variant)
         self.route: Final = route
-        self._generator = generator
+        self._attempts = attempts
         self._router = router
-        self._run = generator.run
+        self._run = attempts.run
         self._rung = rung
         self._budget = router.budget(route)
 
@@ -82,41 +82,41 @@ class VariantAttempt:
             patience=0.0 if self.route.other_backend else None,
         )
         if not primary and run.stream_writer is not None:  # discard the tokens of the last attempt
-            await run.stream_writer.reset(self._generator.last_reason, rung=self._rung)
+            await run.stream_writer.reset(self._attempts.last_reason, rung=self._rung)
         step = "generate" if primary else f"generate.{variant.name}"
         completion = await run.call(request, id=step, timeout=self._budget, stream=True)
         self._router.record_answer(variant)
         if primary:
-            self._generator.annotate_draw(
+            self._attempts.annotate_draw(
                 raw=completion.text,
                 finish_reason=completion.finish_reason,
-                ms=run.steps[-1].ms,
+                ms=self._call_ms,
                 cost=cost(completion.usage, variant),
             )
         return completion
 
-    def record_prompt_error(self, error: WorkLimitError) -> RungSkipped:
+    def record_prompt_error(self, error: WorkLimitError) -> NoAnswer:
         """Record that the prompt could not be built within its limits."""
         self._router.record_no_prompt(self.variant)
-        skip = self._generator.skip_drawn if self._rung == "primary" else self._generator.skip_rung
+        skip = self._attempts.skip_drawn if self._rung == "primary" else self._attempts.no_answer
         return skip(str(error))
 
-    def record_error(self, error: PoiseError) -> RungSkipped:
+    def record_error(self, error: PoiseError) -> NoAnswer:
         """Record that the variant failed."""
         if self._rung == "primary" and self._budget > 0:
-            self._generator.annotate_draw(ms=self._run.steps[-1].ms)
+            self._attempts.annotate_draw(ms=self._call_ms)
         elif self._rung == "primary":
-            self._generator.annotate_draw(skipped="no time was left for it")
+            self._attempts.annotate_draw(skipped="no time was left for it")
         fault = error.fault()
         self._router.record_fault(self.variant, fault, self._budget)
         self._run.annotations.generations.append(Generation(variant=self.variant.name, fault=fault.type))
-        return self._generator.skip_rung(describe_error(self.label, error))
+        return self._attempts.no_answer(describe_error(self.label, error))
 
-    def record_rejection(self, completion: Completion, failure: CheckFailed) -> RungSkipped:
+    def record_rejection(self, completion: Completion, failure: CheckFailed) -> NoAnswer:
         """Record that the answer did not pass its check."""
         self._annotate(completion, failure.reason)
         self._router.record_rejection(self.variant)
-        return self._generator.skip_rung(failure.reason)
+        return self._attempts.no_answer(failure.reason)
 
     def record_accepted(self, completion: Completion) -> None:
         """Record that the answer passed its check."""
@@ -125,6 +125,11 @@ class VariantAttempt:
     def release(self) -> None:
         """Record that the attempt says nothing about the variant: it was not asked, or the call was cancelled."""
         self._router.release(self.variant)
+
+    @property
+    def _call_ms(self) -> float:
+        """How long the call took: its step is the last one, because no other task has run since it ended."""
+        return self._run.steps[-1].ms
 
     def _annotate(self, completion: Completion, check_error: str | None) -> None:
         self._run.annotations.generations.append(

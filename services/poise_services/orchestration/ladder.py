@@ -9,9 +9,9 @@ from poise.workflows.run import Run
 from poise_services.orchestration.cache_hints import CacheHints, EarlierAnswer
 from poise_services.orchestration.canned import choose_text
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.generation import Generator
+from poise_services.orchestration.generation import VariantAttempts
 from poise_services.orchestration.retrieval import Retrieved
-from poise_services.orchestration.rung_outcome import RungResult, RungSkipped
+from poise_services.orchestration.rung_outcome import NoAnswer, RungResult
 from poise_services.orchestration.settings import LadderSettings
 
 
@@ -23,13 +23,13 @@ class RungContext:
     ask: Ask
     retrieved: Retrieved
     evidence: EvidenceReader
-    generator: Generator
+    attempts: VariantAttempts
     hints: CacheHints
     ladder: LadderSettings
 
 
-RungFunction = Callable[[RungContext], Awaitable[RungResult | RungSkipped]]
-"""Answers by one rung, or returns why the rung does not apply."""
+RungFunction = Callable[[RungContext], Awaitable[RungResult | NoAnswer]]
+"""Answers by one rung, or returns why the rung gives no answer."""
 
 
 async def answer_by_ladder(functions: Mapping[Rung, RungFunction], context: RungContext) -> RungResult:
@@ -55,34 +55,34 @@ def no_model_reason(context: RungContext) -> str | None:
     return context.hints.skip_model_reason
 
 
-async def stale(context: RungContext) -> RungResult | RungSkipped:
+async def stale(context: RungContext) -> RungResult | NoAnswer:
     """Answer with an earlier, cached answer, unless the index itself no longer finds anything."""
     load = context.hints.stale_fallback
     if load is None:
-        return RungSkipped()
+        return NoAnswer()
     if not context.retrieved.passages and not context.retrieved.failed:
-        return RungSkipped(context.retrieved.error)
+        return NoAnswer(context.retrieved.error)
     earlier: EarlierAnswer | None = await context.run.step(
         "stale", load, returns=EarlierAnswer | None, id="stale", in_run_record=False
     )
     if earlier is None:
-        return RungSkipped()  # the usual case: no reason needed
+        return NoAnswer()  # the usual case: no reason needed
     return RungResult("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
 
 
-async def extractive(context: RungContext) -> RungResult | RungSkipped:
+async def extractive(context: RungContext) -> RungResult | NoAnswer:
     """Answer with the passages' most relevant sentences, word for word."""
     try:
         sentences = await context.evidence.extract(context.ask.question, context.ladder.extractive_sentences)
     except WorkLimitError as error:
-        return RungSkipped(str(error))
+        return NoAnswer(str(error))
     if not sentences:
-        return RungSkipped("no passage is relevant to the question")
+        return NoAnswer("no passage is relevant to the question")
     sentences.sort(key=lambda sentence: (sentence.rank, sentence.index))
-    text = " ".join(sentence.sentence for sentence in sentences)
+    text = " ".join(sentence.text for sentence in sentences)
     return RungResult("extractive", text, tuple(sentence.citation for sentence in sentences))
 
 
-async def canned(context: RungContext) -> RungResult | RungSkipped:
+async def canned(context: RungContext) -> RungResult | NoAnswer:
     """Answer with a fixed text: the last rung, which always applies."""
     return RungResult("canned", choose_text(context.ladder.canned, context.run.tenant, context.ask.language))

@@ -1,4 +1,4 @@
-"""Rung outcome: the answer of a rung of the ladder, or why the rung was skipped."""
+"""Rung outcome: the answer of a rung of the ladder, or why there is none."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ class RungResult:
 
 
 @dataclass(frozen=True, slots=True)
-class RungSkipped:
-    """A rung that does not apply."""
+class NoAnswer:
+    """Why a rung, or one of the variants that it asks, gives no answer: it does not apply, failed, or was rejected."""
 
     reason: str | None = None
-    """Why; None = not worth mentioning."""
+    """None = not worth mentioning."""

@@ -31,7 +31,7 @@ class Route(BaseModel):
     """None = no variant."""
     skipped: tuple[str, ...] = ()
     """Better candidates whose breaker is open, each described with its last error."""
-    remaining: int = Field(default=0, alias="others")  # the name in journals
+    others_left: int = Field(default=0, alias="others")  # the name in journals
     """How many variants may be asked after it."""
     other_backend: bool = Field(default=False, alias="elsewhere")  # the name in journals
     """Whether one of those has another backend."""
@@ -61,8 +61,8 @@ class VariantRouter:
 
     async def route_to_drawn(self) -> Route:
         """Route to the drawn variant, unless its breaker is open."""
-        standby = candidates(list(self._variants.values()), [TriedVariant(self.drawn, "any")])
-        route = await self._route(lambda: self._admit([self.drawn], standby))
+        others = candidates(list(self._variants.values()), [TriedVariant(self.drawn, "any")])
+        route = await self._route(lambda: self._admit([self.drawn], others))
         if route.variant is None:
             self._tried.append(TriedVariant(self.drawn, "any"))
         return route
@@ -86,7 +86,7 @@ class VariantRouter:
 
     def budget(self, route: Route) -> float:
         """Return the seconds that the variant of a route may take."""
-        return fair_share(self._run.step_budget(), route.remaining)
+        return fair_share(self._run.step_budget(), route.others_left)
 
     async def _route(self, choose: Callable[[], Route]) -> Route:
         """Choose in a step of the run, because in a replay the breakers may be in other states."""
@@ -108,17 +108,17 @@ class VariantRouter:
                 self.release(self._variants[admitted])
             raise
 
-    def _admit(self, ordered: list[Variant], standby: list[Variant]) -> Route:
-        """Route to the first variant whose breaker admits a call."""
+    def _admit(self, ordered: list[Variant], others: list[Variant]) -> Route:
+        """Route to the first variant in `ordered` whose breaker admits a call; `others` may follow it too."""
         skipped: list[str] = []
         for index, variant in enumerate(ordered):
             self._admitted_at = self._breakers.admit(variant.name)
             if self._admitted_at is not None:
-                may_follow = self._may_follow([*ordered[index + 1 :], *standby])
+                may_follow = self._may_follow([*ordered[index + 1 :], *others])
                 return Route(
                     variant=variant.name,
                     skipped=tuple(skipped),
-                    remaining=len(may_follow),
+                    others_left=len(may_follow),
                     other_backend=any(other.backend != variant.backend for other in may_follow),
                 )
             error = self._breakers.error_suffix(variant.name)

@@ -23,7 +23,7 @@ _MAX_WINDOWS: Final = 256
 class ParsedSentence(NamedTuple):
     """A parsed sentence."""
 
-    sentence: str
+    text: str
     stems: tuple[str, ...]
     vocabulary: frozenset[str]
     length: int
@@ -49,7 +49,7 @@ class EvidenceSentence:
     """The rank of the passage, 0 = best."""
     index: int
     """The index of the sentence in its passage."""
-    sentence: str
+    text: str
     stems: tuple[str, ...]
     """The stems of its words, in order."""
     vocabulary: frozenset[str]
@@ -59,12 +59,12 @@ class EvidenceSentence:
 
     def __repr__(self) -> str:
         """Return the identity of the sentence, without its vocabulary, whose order differs between processes."""
-        return f"EvidenceSentence({self.passage.id!r}, {self.rank}, {self.index}, {self.sentence!r})"
+        return f"EvidenceSentence({self.passage.id!r}, {self.rank}, {self.index}, {self.text!r})"
 
     @property
     def citation(self) -> Citation:
         """This sentence as a citation."""
-        return Citation(source=self.passage.source, passage=self.passage.id, quote=self.sentence)
+        return Citation(source=self.passage.source, passage=self.passage.id, quote=self.text)
 
 
 class Evidence:

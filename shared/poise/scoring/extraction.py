@@ -99,7 +99,7 @@ def _coverage(asked: _Question, text: ParsedText, heading: Collection[str]) -> l
 
 def _shape_factor(asked: _Question, line: EvidenceSentence) -> float:
     """Return the factor for the shape of a sentence."""
-    factor, shape = 1.0, _shape(line.sentence)
+    factor, shape = 1.0, _shape(line.text)
     if line.length < _MIN_WORDS or line.vocabulary <= asked.weights.keys() or shape.session:
         factor *= _UNINFORMATIVE_FACTOR
     if not shape.finished:
@@ -112,7 +112,7 @@ def _shape_factor(asked: _Question, line: EvidenceSentence) -> float:
 def _position_bonus(asked: _Question, line: EvidenceSentence) -> float:
     """Return the bonus or penalty for the position and the opening of a sentence."""
     bonus = _TOPIC_BONUS if line.stems and line.stems[0] in asked.weights else 0.0
-    if not asked.about_condition and _shape(line.sentence).conditional:
+    if not asked.about_condition and _shape(line.text).conditional:
         bonus -= _CONDITION_PENALTY
     return bonus - _RANK_PENALTY * line.rank - _POSITION_PENALTY * min(line.index, _MAX_PENALISED_POSITION)
 

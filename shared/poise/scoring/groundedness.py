@@ -116,7 +116,7 @@ def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
     named = [fact for fact in checkable_facts(sentence)[:_MAX_FACTS] if fact not in question]
     near = frozenset(words(window.text)) if any(fact[0].isdigit() for fact in named) else frozenset[str]()
     unknown = tuple(fact for fact in named if not _is_supported(fact, near, evidence))
-    turned = score if is_negated(sentence) != _is_negated(window.line.sentence) else 0.0
+    turned = score if is_negated(sentence) != _is_negated(window.line.text) else 0.0
     if unknown:
         score *= UNKNOWN_FACT
     if turned:
@@ -147,9 +147,9 @@ def _windows(weighted: Sequence[tuple[str, float]], evidence: Evidence) -> list[
 
 def _window(evidence: Evidence, rank: int, index: int, wanted: frozenset[str]) -> _Window:
     line, following = evidence.line(rank, index), evidence.texts[rank].sentences[index + 1 : index + 2]
-    there, text, shared = line.stems, line.sentence, line.vocabulary & wanted
+    there, text, shared = line.stems, line.text, line.vocabulary & wanted
     for after in following:
-        there, text, shared = there + after.stems, f"{text} {after.sentence}", shared | after.vocabulary & wanted
+        there, text, shared = there + after.stems, f"{text} {after.text}", shared | after.vocabulary & wanted
     return _Window(line, there, text, shared)
 
 

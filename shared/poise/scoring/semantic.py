@@ -45,7 +45,7 @@ def compare_by_meaning(answer: str, evidence: Evidence, question: str, embed: Em
         question: The question that it answers.
         embed: Returns vectors; takes about 10 ms of CPU for a text that it has not cached.
     """
-    lines = {line.sentence: embed(line.sentence) for line in evidence.lines[:_MAX_EVIDENCE_SENTENCES]}
+    lines = {line.text: embed(line.text) for line in evidence.lines[:_MAX_EVIDENCE_SENTENCES]}
     near, denied = list[float](), 0.0
     for sentence in sentences(answer)[:_MAX_ANSWER_SENTENCES] if lines else ():
         whole, alone = embed(f"{question} {sentence}"), embed(sentence)

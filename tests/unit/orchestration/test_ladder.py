@@ -15,7 +15,7 @@ from poise_services.orchestration.answer import RUNG_FUNCTIONS
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints, EarlierAnswer
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.generation import Generator
+from poise_services.orchestration.generation import VariantAttempts
 from poise_services.orchestration.ladder import RungContext, answer_by_ladder
 from poise_services.orchestration.retrieval import Retrieved
 from poise_services.orchestration.rung_outcome import RungResult
@@ -72,7 +72,7 @@ async def result_of(
     router = VariantRouter(run, variants[0], settings=settings, breakers=Breakers(variants))
     ask = Ask.model_construct(question=question)
     return await answer_by_ladder(
-        RUNG_FUNCTIONS, RungContext(run, ask, found, reader, Generator(run, router), hints, ladder)
+        RUNG_FUNCTIONS, RungContext(run, ask, found, reader, VariantAttempts(run, router), hints, ladder)
     )
 
 

@@ -40,7 +40,7 @@ EVIDENCE = Evidence(
     ],
 )
 def test_sentence_that_answers_the_question_is_first(question: str, answer: str) -> None:
-    assert extract_sentences(question, EVIDENCE, 1)[0].sentence == answer
+    assert extract_sentences(question, EVIDENCE, 1)[0].text == answer
 
 
 def test_no_sentence_is_extracted_without_a_relevant_passage() -> None:

@@ -108,7 +108,7 @@ def test_steering_score_separates_right_from_wrong_answers() -> None:
     for place, question in enumerate(sample_questions(400, 1)):
         others = [stations[(place * 7 + step) % len(stations)] for step in range(6)]
         some = tuple(passages[one] for one in dict.fromkeys([question.fact.station, *others]))
-        lines = [line.sentence for line in extract_sentences(question.text, Evidence(some), 2)]
+        lines = [line.text for line in extract_sentences(question.text, Evidence(some), 2)]
         said = scripted_answer(question, lines, variant="a", seed=1, usual=Behavior(), now=Behavior(wrong=0.5))
         draw = Draw(variant="a", probability=0.5, policy="p", policy_version=1, raw=said.text, finish_reason="stop")
         record = RunRecord(
