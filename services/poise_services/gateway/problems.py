@@ -133,4 +133,4 @@ async def _on_unexpected_error(request: Request, _error: Exception) -> Response:
 
 
 def _headers(request: Request) -> dict[str, str]:
-    return dict(getattr(request.state, "headers", {}))
+    return dict(getattr(request.state, "response_headers", {}))

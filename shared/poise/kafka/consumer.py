@@ -241,10 +241,8 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         elif self._has_capacity():
             self._full = False
         now, assigned, paused = time.time(), consumer.assignment(), consumer.paused()
-        share = limits.max_buffered // (2 * max(1, len(assigned)))
-        to_pause = {
-            p for p in assigned if self._full or self._queue.blocked_count[p] > share or self._must_pause(p, now)
-        }
+        blocked, share = self._queue.blocked_count, limits.max_buffered // (2 * max(1, len(assigned)))
+        to_pause = {p for p in assigned if self._full or blocked[p] > share or self._must_pause(p, now)}
         if fresh := to_pause - paused:  # a rebalance brings partitions that are not paused
             consumer.pause(*fresh)
         if again := paused - to_pause:
