@@ -69,7 +69,10 @@ async def test_documents_partitioned_by_librdkafkas_default_are_found_and_delete
 ) -> None:
     """The epoch of its position in the wrong partition can be waited for."""
     async with serving() as worker:
-        name, at = await asyncio.to_thread(key_that_crc32_puts_elsewhere, kafka, lambda n: document(n, "first"), key)
+        # A search returns one of several passages with equal texts, so each candidate has its own.
+        name, at = await asyncio.to_thread(
+            key_that_crc32_puts_elsewhere, kafka, lambda n: document(n, f"first {n}"), key
+        )
         assert words_in(await client.search("first", after=at), name) == {"first"}
         again = await put(client.mesh, name, "second", at.partition)
         assert words_in(await client.search("second", after=again), name) == {"second"}
