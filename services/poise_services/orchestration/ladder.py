@@ -33,7 +33,7 @@ RungFunction = Callable[[RungContext], Awaitable[RungResult | NoAnswer]]
 
 
 async def answer_by_ladder(functions: Mapping[Rung, RungFunction], context: RungContext) -> RungResult:
-    """Return the result of the highest rung that applies, with the reasons why those above it do not."""
+    """Return the result of the highest rung that answers, with the reasons why those above it do not."""
     reasons: list[str | None] = []
     for rung in context.ladder.rungs:
         outcome = await functions[rung](context)

@@ -8,7 +8,7 @@ from poise_services.orchestration.cache_hints import EarlierAnswer
 
 @dataclass(frozen=True, slots=True)
 class RungResult:
-    """The answer of a rung that applies."""
+    """The answer of a rung."""
 
     rung: Rung
     text: str

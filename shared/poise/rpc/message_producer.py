@@ -18,7 +18,7 @@ class MessageProducer:
     """Publishes messages.
 
     Args:
-        records: Writes the records.
+        records: The producer of raw records: `records.send` beside `publish`, which encodes a message.
     """
 
     def __init__(self, records: Producer) -> None:
@@ -63,7 +63,8 @@ class MessageProducer:
         self, address: ReplyAddress, reply: EncodedMessage, *, run: str, step: str, stream: StreamWriter | None = None
     ) -> None:
         """Publish the reply to a request, after all of its stream; a reply that is too large becomes a fault."""
-        fits = stream and await self.records.fits(address.topic, reply.body)  # else a fault replaces it
+        # A fault replaces a reply that is too large, so the stream is not finished with that reply.
+        fits = stream and await self.records.fits(address.topic, reply.body)
         position = await stream.finish(reply.message) if stream and fits else None
         envelope = Envelope(
             correlation_id=address.correlation_id,
