@@ -27,13 +27,16 @@ async def test_bombs_are_refused_and_cost_little_memory() -> None:
     assert not {name: grew for name, grew in told["grew"].items() if grew > MEGABYTES}
 
 
-MANY = "RetryableError: backend default answered more than", "ApiRefusedError: integration weather answered more than"
+MANY = (
+    "BackendFailedError: backend default answered more than",
+    "ApiRefusedError: integration weather answered more than",
+)
 NOT_READ = (
-    "RetryableError: backend default sent a response that cannot be read: ",
+    "BackendFailedError: backend default sent a response that cannot be read: ",
     "ApiFailedError: integration weather sent a response that cannot be read: ",
 )
 NO_ANSWER = (
-    "RetryableError: backend default answered 200 without a completion in it (",
+    "BackendFailedError: backend default answered 200 without a completion in it (",
     "ApiFailedError: integration weather answered 200 with more than 100000 values",
 )
 SAYS = {
