@@ -88,8 +88,8 @@ def _title(timeline: Timeline) -> str:
     if timeline.first("noticed") is None:
         moved = len({tuple(point.shares.items()) for point in timeline.weights}) > 1
         return f"{len(timeline.answers)} answers: {'weights moved' if moved else 'nothing moved'}"
-    back = ", and let it back" if timeline.first("restored") else ""
-    return f"{timeline.suspect} got quietly worse; the mesh noticed, moved away{back}"
+    back = ", and later restored it" if timeline.first("restored") else ""
+    return f"{timeline.suspect} got worse without an error; the mesh noticed, decreased its share{back}"
 
 
 def _subtitle(timeline: Timeline) -> str:

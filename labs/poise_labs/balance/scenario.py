@@ -99,7 +99,7 @@ class BalanceScenario:
         effect = f"{round(10 * FAULT_SHARE)} of 10 of its prompts reach the model without their passages"
         self._change_fault(
             FAULT_SHARE,
-            "A fault, and nobody says so",
+            "A fault without an error",
             f"The backend of {FAULTY} has a fault: {effect}, so the model makes its answers up. Nothing raises an "
             "error, every ask is answered. Will the mesh notice?",
             TimelineEvent(time.time(), "fault", f"{FAULTY} gets a fault: {effect}"),
@@ -113,7 +113,7 @@ class BalanceScenario:
         example = self._timeline.example
         quote = f" Asked “{example.question}”, it wrote “{example.text}”" if example is not None else ""
         self._say(
-            "Noticed, and moved away",
+            "Noticed: its share is decreased",
             f"The evidence against {FAULTY} reached the threshold, so most of its asks go to {STEADY} now. It keeps a "
             f"small share: without answers from it, a recovery could not be seen.{quote}",
         )

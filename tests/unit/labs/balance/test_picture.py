@@ -20,7 +20,7 @@ def texts(picture: ET.Element) -> list[str]:
 def test_picture_shows_the_events_in_order() -> None:
     picture = drawn(act())
     words = texts(picture)
-    assert words[0] == "second got quietly worse; the mesh noticed, moved away, and let it back"
+    assert words[0] == "second got worse without an error; the mesh noticed, decreased its share, and later restored it"
     marked = [one for one in words if one.startswith(("fault", "noticed", "share restored"))]
     assert [one.split(",")[0] for one in marked] == [
         "fault begins",
