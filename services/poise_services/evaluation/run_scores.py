@@ -146,7 +146,8 @@ def _text_values(
     }
     if any(values[name] for name in ("empty", "degenerate", "truncated")):
         return values | {"quality": 0.0}
-    if not evidence.shares_words_with(question):  # no answer can be judged without evidence, and a refusal is right too
+    # Without evidence no answer can be judged: even a refusal may be right.
+    if not evidence.shares_words_with(question):
         return values
     if values["refused"]:
         return values | {"quality": 0.0}

@@ -115,7 +115,7 @@ class IndexMetadata:
 
         Args:
             version: The version.
-            now: Unix seconds. If the version deletes a document that never existed, its retention starts now, not when
+            now: Unix seconds. If the version deletes an unknown document, its retention starts now, not when
                 it was written: it, or a document that it deletes, may have waited longer than that to be handled.
         """
         self._db.execute(
@@ -136,7 +136,7 @@ class IndexMetadata:
         )
 
     def remove_deletion(self, document: str, version_number: int) -> None:
-        """Remove the deletion of a document that never existed, if that deletion is the visible version."""
+        """Remove the deletion of an unknown document, if that deletion is the visible version."""
         self._db.execute(
             "DELETE FROM documents WHERE id = ? AND version = ? AND id IN (SELECT id FROM absent)",
             (document, version_number),
@@ -146,7 +146,7 @@ class IndexMetadata:
     def expired_deletions(
         self, partition: int, *, before: float, max_retained: int, limit: int
     ) -> list[tuple[str, int]]:
-        """Return expired deletions of documents that never existed: id and version, oldest first.
+        """Return expired deletions of unknown documents: id and version, oldest first.
 
         The last one of a partition never expires, because it shows how far the index has come.
 
@@ -194,7 +194,7 @@ class IndexMetadata:
     def expired_copied_deletions(
         self, partition: int, *, before: float, max_retained: int, limit: int
     ) -> list[tuple[str, int]]:
-        """Return expired deletions that were copied from a partition, of documents that never existed.
+        """Return expired deletions that were copied from a partition, of unknown documents.
 
         Arguments and order are those of `expired_deletions`; the last copied record never expires here either.
         Deletions of documents that existed never expire, and are checked only once.

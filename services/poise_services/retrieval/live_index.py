@@ -168,7 +168,7 @@ class LiveIndex:
     async def expired_deletions(
         self, partition: int, *, before: float, max_retained: int, limit: int
     ) -> list[tuple[str, int]]:
-        """Return expired deletions of documents that never existed; see `IndexMetadata.expired_deletions`."""
+        """Return expired deletions of unknown documents; see `IndexMetadata.expired_deletions`."""
         return await self._run_in_writer(
             lambda: self._open_store.metadata.expired_deletions(
                 partition, before=before, max_retained=max_retained, limit=limit

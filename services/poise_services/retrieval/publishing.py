@@ -83,7 +83,7 @@ _ID: Final = TypeAdapter[str](DocumentId)
 _APPLY_TIMEOUT: Final = 30.0
 """Seconds within which this worker's index must have applied a record that the worker wrote."""
 ABSENT_RETENTION: Final = HOUR
-"""Seconds to retain the manifest of a deletion of a document that never existed; longer than any retry."""
+"""Seconds to retain the manifest of a deletion of an unknown document; longer than any retry."""
 MAX_ABSENT: Final = 20_000
 """Such manifests retained per partition, some 150 bytes each."""
 _MAX_TOMBSTONES: Final = 2
@@ -226,7 +226,7 @@ class PassagePublisher:
             await self._republish_visible(version, context)
 
     async def _tombstone_expired_deletions(self, context: Context) -> None:
-        """Write tombstones for a few expired deletions of documents that never existed."""
+        """Write tombstones for a few expired deletions of unknown documents."""
         partition = context.record.partition
         before = time.time() - ABSENT_RETENTION
         limits = {"max_retained": MAX_ABSENT, "limit": _MAX_TOMBSTONES}

@@ -117,7 +117,7 @@ async def tombstone_sources(document: str, context: Context, live_index: LiveInd
 async def tombstone_copy_notes(
     context: Context, live_index: LiveIndex, *, before: float, max_retained: int, limit: int
 ) -> AsyncIterator[Position]:
-    """Write tombstones for the notes of expired copied deletions of documents that never existed.
+    """Write tombstones for the notes of expired copied deletions of unknown documents.
 
     If another worker copies such a document in the meantime, its note is written again after the tombstone.
 

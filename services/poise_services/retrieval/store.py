@@ -145,7 +145,7 @@ class IndexStore:
     def _apply_tombstone(self, record: Record) -> None:
         """Remove the metadata that a tombstone deletes.
 
-        That is the deletion of a document that never existed, or the note of a copy.
+        That is the deletion of an unknown document, or the note of a copy.
         """
         key = (record.key or b"").decode(errors="replace")
         version_number = Envelope.read(record.headers).doc_version
@@ -157,7 +157,7 @@ class IndexStore:
             self.metadata.remove_copy(document, record.partition, version_number)
 
     def _apply_copies(self, key_partition: int) -> None:
-        """Count copied records as applied if their copies in a partition are applied."""
+        """Move the epoch to records that `repartitioning` copied to a partition, once the copies are applied."""
         for partition, (offset, document_written_at) in self.metadata.apply_copies(key_partition).items():
             self.epoch = self.epoch.with_offset(partition, offset, document_written_at)
 

@@ -6,7 +6,7 @@ the visible one. So a search never finds half a document, and a late record neve
 - A passage or manifest of a version that is not higher is ignored, so duplicates and late writers are harmless.
 - A version that lost passages to compaction never completes: a newer one overwrote them and follows in the log.
 - Tombstones carry no information here (the manifest does). They let compaction remove surplus passages. A manifest's
-  tombstone removes the deletion of a document that never existed from the metadata.
+  tombstone removes the deletion of an unknown document from the metadata.
 
 Incomplete versions are kept in memory only. After a restart, reading resumes at their earliest record.
 """
@@ -31,7 +31,7 @@ class AssembledVersion:
     document_written_at: float
     """Unix seconds."""
     absent: bool = False
-    """A deletion of a document that never existed."""
+    """A deletion of an unknown document."""
 
 
 @dataclass(slots=True)

@@ -245,8 +245,8 @@ class DeadLetterIndex:
         """
         redriven, purged = record.header(DEAD_REDRIVEN), record.header(DEAD_PURGED)
         if record.header(DEAD_TOPIC) is not None or (redriven is None and purged is None):
-            # `write` adds this header after those of the message, and the last of a name counts: a message may have any
-            # header, that of a marker included.
+            # `write_dead_letter` adds DEAD_TOPIC to every dead letter. So a message that has the header of a marker, by
+            # mistake or forged, does not make its dead letter a marker.
             self._add(record)
         elif redriven is not None:
             self._redriven[(record.key or b"").decode(errors="replace")] = redriven

@@ -55,7 +55,7 @@ class RedriveExecutor:
                 yield outcome
             return
         try:
-            while not self._finished(planned):
+            while not self._finished(planned):  # again after a batch that was too large for one transaction
                 async with TransactionalProducer(
                     self._logs.access.connection, dead_letter_topic_name(self._tier)
                 ) as transactions:

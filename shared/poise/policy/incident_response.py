@@ -147,7 +147,7 @@ class IncidentResponse:
 
     def _keep_share(self, policy: Policy, incident: Incident, at: float, reason: str) -> Decision:
         """State once that a variant is worse and that its share stays."""
-        incident.stay_announced = not policy.held
+        incident.stay_announced = not policy.held  # after a release, the step is due and is stated again
         incident.next_step_at = self.answers + policy.spec.limits.cooldown_answers
         variant, finding = incident.finding.variant, incident.finding
         return self._versions.decide("hold", at, reason, variant=variant, finding=finding, acted=False)

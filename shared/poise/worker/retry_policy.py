@@ -45,9 +45,9 @@ class DeadLetterIt:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """The message's deadline has passed, or a caller waits and a call of the handler was not answered in time.
+    """The time is over: return the fault to the caller, without a dead letter.
 
-    Return the fault to the caller, without a dead letter.
+    The deadline of the message has passed, or a call that the handler made got no answer in time and a caller waits.
     """
 
 
@@ -146,7 +146,7 @@ def decide(
     """
     limits = limits or RetryLimits()
     if isinstance(error, DeadlineExceededError | NotAcknowledgedError):
-        # A call of the handler can end before the message's deadline: without a caller, the message would be lost.
+        # A call that the handler made can time out before the message's deadline: without a caller, it would be lost.
         return Expire() if attempt.has_caller or attempt.remaining <= 0 else DeadLetterIt()
     if isinstance(error, NewerVersionError):
         return _retry_later_or_dead_letter(attempt)

@@ -46,7 +46,8 @@ class Detectors:
 
     Each is an e-detector (Shin, Ramdas, Rinaldo, 2022), whose expectation is at most the number of answers while no
     variant is worse; the same holds for their weighted average. An alarm is raised for a variant when its part of that
-    average reaches `mean_answers_between_false_alarms`, the average run length, and resets that part. So at least that
+    average reaches `mean_answers_between_false_alarms` (the average run length) times 1.05, see `BOUND_FAILURE_SHARE`,
+    and resets that part. So at least that
     number of answers passes between false alarms on average, over all variants, detectors and restarts.
 
     Args:
