@@ -152,7 +152,7 @@ class AnswerWorkflow:
             )
             async with self._retriever.cache_in_background(run, ask, retrieved):
                 result = await ladder.answer_by_ladder(RUNG_FUNCTIONS, context)
-                await reply.stream(run, result)
+                await reply.stream(run, result)  # the text that no model streamed
             answer = reply.build(run, result, retrieved)
             reply.record_telemetry(run, answer, draw.variant)
         return answer
@@ -196,7 +196,7 @@ async def ask_drawn_variant(context: RungContext) -> RungResult | NoAnswer:
         return attempts.skip_drawn(reason)
     route = await attempts.router.route_to_drawn()
     if route.variant is None:
-        return attempts.skip_drawn(*route.skipped)
+        return attempts.skip_drawn(ladder.join_reasons(route.skipped))
     return await ask_variant(context, route, "primary")
 
 

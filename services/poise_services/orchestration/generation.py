@@ -79,7 +79,7 @@ class VariantAttempt:
             backend=variant.backend,
             max_tokens=variant.max_tokens,
             temperature=variant.temperature,
-            patience=0.0 if self.route.other_backend else None,
+            patience=0.0 if self.route.other_backend else None,  # do not wait for a backend that limits its rate
         )
         if not primary and run.stream_writer is not None:  # discard the tokens of the last attempt
             await run.stream_writer.reset(self._attempts.last_reason, rung=self._rung)

@@ -33,7 +33,7 @@ RungFunction = Callable[[RungContext], Awaitable[RungResult | NoAnswer]]
 
 
 async def answer_by_ladder(functions: Mapping[Rung, RungFunction], context: RungContext) -> RungResult:
-    """Return the result of the highest rung that answers, with the reasons why those above it do not."""
+    """Return the result of the highest rung that answers, with the reasons that those above it gave."""
     reasons: list[str | None] = []
     for rung in context.ladder.rungs:
         outcome = await functions[rung](context)
@@ -61,12 +61,12 @@ async def stale(context: RungContext) -> RungResult | NoAnswer:
     if load is None:
         return NoAnswer()
     if not context.retrieved.passages and not context.retrieved.failed:
-        return NoAnswer(context.retrieved.error)
+        return NoAnswer(context.retrieved.error)  # retrieval worked and found nothing; the error says why, if it knows
     earlier: EarlierAnswer | None = await context.run.step(
         "stale", load, returns=EarlierAnswer | None, id="stale", in_run_record=False
     )
     if earlier is None:
-        return NoAnswer()  # the usual case: no reason needed
+        return NoAnswer()  # there is none, or it is too stale to send: the usual case, no reason needed
     return RungResult("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
 
 

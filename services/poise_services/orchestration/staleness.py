@@ -51,13 +51,13 @@ def staleness_of(
         max_age: Seconds for which an answer is fresh at most.
         now: Unix seconds.
     """
-    reasons = list(_changes(cached, state_of, topic_id))
+    causes = list(_changes(cached, state_of, topic_id))
     if now > cached.computed_at + max_age:
-        reasons.append(Staleness(f"it is older than {max_age:g} s", cached.computed_at + max_age))
-    if not reasons:
+        causes.append(Staleness(f"it is older than {max_age:g} s", cached.computed_at + max_age))
+    if not causes:
         return Staleness()
-    since = min(now, *(reason.since for reason in reasons))
-    return Staleness(reasons[0].reason, since, deleted=any(reason.deleted for reason in reasons))
+    since = min(now, *(cause.since for cause in causes))
+    return Staleness(causes[0].reason, since, deleted=any(cause.deleted for cause in causes))
 
 
 def _changes(

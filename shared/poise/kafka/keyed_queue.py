@@ -46,8 +46,8 @@ class KeyedQueue:
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
         self._ready: deque[PendingRecord] = deque()
-        self._blocked: dict[bytes, deque[PendingRecord]] = {}
-        """By each key in progress or in `_ready`: the messages that it blocks."""
+        self._waiting: dict[bytes, deque[PendingRecord]] = {}
+        """The waiting messages by key. A key is present, even with none, while a message of it is ready or popped."""
         self.blocked_count: Counter[TopicPartition] = Counter()
         """How many messages of each partition are blocked by another of their key."""
 
@@ -56,15 +56,15 @@ class KeyedQueue:
         return bool(self._ready)
 
     def add(self, pending: PendingRecord) -> None:
-        """Add a message."""
+        """Add a message: ready, or waiting for its key if an earlier message of the key is not finished."""
         key = pending.record.key
         if not self._ordered or key is None:
             self._ready.append(pending)
-        elif key in self._blocked:
-            self._blocked[key].append(pending)
+        elif key in self._waiting:
+            self._waiting[key].append(pending)
             self.blocked_count[pending.partition] += 1
         else:
-            self._blocked[key] = deque()
+            self._waiting[key] = deque()
             self._ready.append(pending)
 
     def pop(self) -> PendingRecord:
@@ -81,18 +81,18 @@ class KeyedQueue:
     def complete(self, pending: PendingRecord) -> None:
         """Mark a popped message as finished: the next one of its key becomes ready."""
         key = pending.record.key
-        if self._ordered and key is not None and (blocked := self._blocked.get(key)) is not None:
+        if self._ordered and key is not None and (blocked := self._waiting.get(key)) is not None:
             if blocked:
                 following = blocked.popleft()
                 self.blocked_count[following.partition] -= 1
                 self._ready.appendleft(following)
             else:
-                del self._blocked[key]
+                del self._waiting[key]
 
     def remove(self, matches: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
         """Remove and return the queued messages that match, blocked ones too. Popped messages are not affected."""
         removed = [pending for pending in self._ready if matches(pending)]
-        for blocked in self._blocked.values():
+        for blocked in self._waiting.values():
             removed_here = [pending for pending in blocked if matches(pending)]
             self.blocked_count.subtract(pending.partition for pending in removed_here)
             removed += removed_here

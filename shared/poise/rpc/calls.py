@@ -217,7 +217,7 @@ class Calls:
 
 
 def _run_id_at(position: Position) -> str | None:
-    """Return the run of a request that names none; None if the broker did not return its position."""
+    """Return the id that a request at a position gives its run if it names none; None if the position is unknown."""
     if position.offset < 0:
         return None
     return derive_run_id(position.topic, position.partition, position.offset, position.timestamp)
