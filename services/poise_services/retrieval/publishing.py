@@ -211,7 +211,7 @@ class PassagePublisher:
         writer = VersionWriter(version, context)
         vectors = await self._embed(version.contents, await self._live_index.stored_passages(version.document))
         await self._wait_applied(await writer.write_passages(vectors, self._embedder.model))
-        if await self._republish_if_superseded(version, context):  # another worker published a newer one meanwhile
+        if await self._republish_if_superseded(version, context):  # a copy, and a newer version was published meanwhile
             await self._republish_visible(version, context)
             return
         visible = await self._live_index.visible_version(version.document)

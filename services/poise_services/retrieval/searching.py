@@ -72,7 +72,10 @@ class Searcher:
         return fit_to_size(reply, await context.max_body_bytes())
 
     async def _wait_for_epoch(self, epoch: Epoch, context: Context) -> None:
-        """Wait until just before the deadline; the epoch of a document that became a dead letter is never reached."""
+        """Wait until just before the deadline.
+
+        The epoch of a document that became a dead letter is reached with the next document of its partition.
+        """
         if self._epoch_waiters >= self._settings.max_epoch_waiters:
             raise TooManyEpochWaitsError(
                 f"{self._epoch_waiters} requests already wait for their epochs, which is the maximum"

@@ -136,7 +136,8 @@ def decide(
     """Decide on a failed attempt.
 
     Delays in place have full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A retry
-    has one owner: an error that a call returned is final here, because the called tier has retried.
+    has one owner: a `CallError` is final here, because the called tier has retried, and so is a `TransportError`,
+    because the producer has retried for its whole timeout.
 
     Args:
         error: The error of the handler or the decoder.

@@ -202,7 +202,7 @@ async def test_concurrent_asks_share_an_answer_that_is_not_stored(mesh_settings:
         await client.ask(question(name), within=6)
     assert {answer.rung for answer in answers} == {"extractive"}
     assert sum(not answer.cached for answer in answers) == 1
-    assert len(model.prompts) > asked, "who comes later has it worked out anew"
+    assert len(model.prompts) > asked, "a later ask computes the answer again"
 
 
 async def test_an_ask_with_more_time_does_not_share_a_fallback_for_lack_of_time(
@@ -220,7 +220,7 @@ async def test_an_ask_with_more_time_does_not_share_a_fallback_for_lack_of_time(
         answers = await asyncio.gather(*patient)
     assert short.rung == "extractive"
     assert {(answer.text, answer.rung) for answer in answers} == {(sentence(name), "primary")}
-    assert len(model.prompts) == 2, "one for him who had no time, and one for all others"
+    assert len(model.prompts) == 2, "one for the hurried ask, one for all others"
 
 
 async def test_no_cache_does_not_share_a_stale_fallback(mesh_settings: MeshSettings, name: str) -> None:

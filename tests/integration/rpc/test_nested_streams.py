@@ -13,6 +13,7 @@ from poise import Poise
 from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate, Reset, StreamPosition
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
+from poise.kafka.record import Record
 from poise.rpc.client import CallOptions
 from poise.rpc.stream_reader import RESTARTED, position_of
 from poise.rpc.stream_writer import DIFFERS
@@ -85,20 +86,25 @@ async def test_a_draft_that_differs_from_the_answer_is_reset(mesh_settings: Mesh
     assert reading.resets == [Reset(reason=DIFFERS)]
 
 
+async def stream_and_reply(plain_client: PlainKafkaClient) -> list[Record]:
+    """Ask as a Kafka client; return the events of the stream, and then the reply."""
+    headers: dict[str, Any] = {
+        "correlation_id": "mine",
+        "poise_stream_to": f"{plain_client.topic}/1/mine",
+        "poise_reply_partition": "1",
+    }
+    sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
+    records = [await plain_client.reply(sent)]
+    while records[-1].header("poise-kind") != Answer.kind:
+        records.append(await plain_client.reply(sent))
+    return records
+
+
 async def test_a_kafka_client_gets_a_reset_of_a_draft_that_differs(
     mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
     async with redacting(mesh_settings):
-        headers: dict[str, Any] = {
-            "correlation_id": "mine",
-            "poise_stream_to": f"{plain_client.topic}/1/mine",
-            "poise_reply_partition": "1",
-        }
-        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
-        records = [await plain_client.reply(sent)]
-        while records[-1].header("poise-kind") != Answer.kind:
-            records.append(await plain_client.reply(sent))
-    *events, reply = records
+        *events, reply = await stream_and_reply(plain_client)
     stream = events[-1].header("poise-stream")
     reset, delta, end = [event for event in events if event.header("poise-stream") == stream]
     assert Reset.parse(reset.value or b"").reason == DIFFERS
@@ -138,20 +144,11 @@ async def test_text_of_a_step_that_fails_is_reset(mesh_settings: MeshSettings) -
 
 async def test_a_kafka_client_can_read_a_stream(mesh_settings: MeshSettings, plain_client: PlainKafkaClient) -> None:
     async with answering(mesh_settings, accepts=True):
-        headers: dict[str, Any] = {
-            "correlation_id": "mine",
-            "poise_stream_to": f"{plain_client.topic}/1/mine",
-            "poise_reply_partition": "1",
-        }
-        sent = await plain_client.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
-        records = [await plain_client.reply(sent)]
-        while records[-1].header("poise-kind") != Answer.kind:
-            records.append(await plain_client.reply(sent))
-    *events, reply = records
+        *events, reply = await stream_and_reply(plain_client)
     kinds = [record.header("poise-kind") for record in events]
     assert set(kinds[:-1]) == {Delta.kind}
     assert kinds[-1] == End.kind
-    positions = [position_of(record) for record in records]
+    positions = [position_of(record) for record in [*events, reply]]
     (stream,) = {position.attempt for position in positions if position is not None}
     assert positions == [
         *(StreamPosition(stream, n) for n in range(len(events))),
