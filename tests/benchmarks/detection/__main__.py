@@ -109,7 +109,7 @@ def calibration(pool: Pool, arguments: argparse.Namespace) -> Rows:
     """Return the false alarms of Poise's detectors, to compare with the setting, for each kind of traffic."""
     small, large = (20_000, 30_000) if arguments.quick else (100_000, STRETCH)
     return [
-        quiet(pool, DetectionCase("ours", labels(), share, 0, setting, answers=stretch, traffic=traffic))
+        quiet(pool, DetectionCase("poise", labels(), share, 0, setting, answers=stretch, traffic=traffic))
         for setting, stretch in ((LOWER, small), (QUIET, large))
         for traffic in KINDS
         for share in (SHARES if traffic != "moving weights" else (0.0,))

@@ -10,8 +10,8 @@ from tests.benchmarks.detection.rules import Experiment, PoiseDetectors, Rule, T
 from tests.benchmarks.detection.scored import Steering
 from tests.benchmarks.detection.traffic import CANARY, KINDS, USUAL, WORSE, Traffic
 
-Kind = Literal["ours", "threshold", "A/B", "A/B, peeked at"]
-RULES: Final[tuple[Kind, ...]] = ("ours", "threshold", "A/B", "A/B, peeked at")
+Kind = Literal["poise", "threshold", "A/B", "A/B, with peeking"]
+RULES: Final[tuple[Kind, ...]] = ("poise", "threshold", "A/B", "A/B, with peeking")
 PATIENCE: Final = 10_000
 """Answers of the canary after which a measurement ends without an alarm."""
 
@@ -37,10 +37,10 @@ class DetectionCase:
         """Create the rule."""
         usual, worse = self.steering.mixed(USUAL), self.steering.mixed(WORSE)
         made: dict[Kind, Callable[[], Rule]] = {
-            "ours": lambda: PoiseDetectors(self.quiet),
+            "poise": lambda: PoiseDetectors(self.quiet),
             "threshold": lambda: Threshold((usual.mean + worse.mean) / 2),
             "A/B": lambda: Experiment(planned(usual, worse, self.share), peeked=False),
-            "A/B, peeked at": lambda: Experiment(planned(usual, worse, self.share), peeked=True),
+            "A/B, with peeking": lambda: Experiment(planned(usual, worse, self.share), peeked=True),
         }
         return made[self.kind]()
 

@@ -13,8 +13,8 @@ BACKLOG: Final = 1_000_000
 BULK: Final = 0.001
 """Handling time of each of them in seconds."""
 RATE, SECONDS = 100.0, 5.0
-ALONE, BESIDE = f"{POISE}, alone", f"{POISE}, beside the backlog"
-P99: Final = "p99 ms of those who wait"
+ALONE, BESIDE = f"{POISE}, alone", f"{POISE}, with the backlog"
+P99: Final = "p99 ms of interactive requests"
 WITHIN: Final = 6 * 3_600.0
 
 
@@ -38,14 +38,14 @@ async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult
                 handled = (await worker.ask())["latencies"]
             waited = [latency for latency, pause in handled if pause == 0]
             bulk += len(handled) - len(waited)
-            for text, share in (("p50 ms of those who wait", 0.5), (P99, 0.99)):
+            for text, share in (("p50 ms of interactive requests", 0.5), (P99, 0.99)):
                 found.add(text, label, percentile(waited, share) * 1_000)
     load = (
         f"Open loop, {RATE:.0f}/s in the interactive lane. {plan.scaled(BACKLOG):,} messages of {BULK * 1_000:.0f} ms "
         f"stand in the batch lane of the same worker; {bulk:,} of them were handled meanwhile."
     )
     over = found.ratio(P99, BESIDE, ALONE)
-    ratios = [Ratio("p99 of those who wait, beside over alone", over, 1.3, at_least=False)]
+    ratios = [Ratio("p99 of interactive requests, with a batch backlog over without", over, 1.3, at_least=False)]
     return ScenarioResult("lanes", found.figures(), ratios, [load])
 
 

@@ -43,7 +43,7 @@ async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult
         "noop",
         found.figures(),
         ratios,
-        ["Ours over each, by messages/s. No contestant traces; what spans and metrics cost ours stands beside it."],
+        ["Poise over each, by messages/s. No contestant records spans; their cost for Poise is in a row of its own."],
     )
 
 
