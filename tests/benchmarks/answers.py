@@ -74,8 +74,8 @@ async def main(broker: str | None) -> None:
         print(f"{name}: {total} questions, answered right {sum(n for (_, right), n in sent.items() if right)}")
         for rung in dict.fromkeys(rung for rung, _ in sent):
             print(f"  {rung:11} right {sent[rung, True]:3}  wrong {sent[rung, False]:3}")
-        print(f"  the model's own words: right {model[True, True] + model[True, False]}, of which the check rejects "
-              f"{model[True, False]}; wrong {model[False, True] + model[False, False]}, of which it rejects "
+        print(f"  the model's text: right {model[True, True] + model[True, False]}, rejected by the check "
+              f"{model[True, False]}; wrong {model[False, True] + model[False, False]}, rejected "
               f"{model[False, False]}; AUC {auc(scores[True], scores[False]):.2f}")  # fmt: skip
 
     for asked, text in dict.fromkeys(checker.unsure):

@@ -57,7 +57,6 @@ _PATTERNS: Final = [
     (re.compile(rf"\b(?:{turn})\b".replace(" ", r"\s+"), re.IGNORECASE), plain) for turn, plain in BANNED.items()
 ]
 _CODE_SPAN: Final = re.compile(r"`[^`\n]*`")
-_GENERATED: Final = re.compile(r"^<!-- (\w+): begin -->$.*?^<!-- \1: end -->$", re.MULTILINE | re.DOTALL)
 _TEXT_TOKENS: Final = {
     tokenize.COMMENT,
     tokenize.STRING,
@@ -88,14 +87,16 @@ def banned_in_text(path: Path, text: str, first_line: int = 1) -> Iterator[Findi
 
 
 def banned_in_page(path: Path) -> Iterator[Finding]:
-    """Return the banned turns of a Markdown page. Generated parts are skipped: the code that writes them is checked."""
-    text = path.read_text(encoding="utf-8")
-    yield from banned_in_text(path, _GENERATED.sub(lambda part: "\n" * part[0].count("\n"), text))
+    """Return the banned turns of a Markdown page, its generated parts included."""
+    yield from banned_in_text(path, path.read_text(encoding="utf-8"))
 
 
 def banned_in_code(path: Path) -> Iterator[Finding]:
-    """Return the banned turns in the comments, docstrings and strings of a module; of a test, not in its data."""
-    data_allowed = path.is_relative_to(ROOT / "tests")
+    """Return the banned turns in the comments, docstrings and strings of a module.
+
+    Strings of tests are data and are skipped, except those of benchmarks, which write pages.
+    """
+    data_allowed = path.is_relative_to(ROOT / "tests") and not path.is_relative_to(ROOT / "tests" / "benchmarks")
     statement = True  # whether the next token starts a statement
     block: list[str] = []  # successive comment lines, so that a wrapped turn is found
     start = 0

@@ -23,6 +23,7 @@ from poise.errors import TerminalError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.patches.lenient_fetch import TransactionalRecord
 from poise.kafka.record import Record
+from poise.kafka.retriable import is_retriable
 from poise.kafka.shielded import shielded_stop
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,8 @@ class OpenTransactions:
                     await self._read(consumer)
                     await self._expire()
                 except (KafkaError, UnavailableError) as error:
+                    if not is_retriable(error):
+                        raise
                     log.warning("records behind an open transaction cannot be read, trying again: %s", error)
                     await self._close()
         finally:

@@ -34,7 +34,7 @@ from poise.worker.result_publisher import ResultPublisher
 from poise.worker.retry_policy import FailedAttempt, RetryBudget, RetryLater, decide, overload_error
 from poise.worker.tier import Tier
 
-OVERLOAD_OUTCOME: Final = "turned away"
+OVERLOAD_OUTCOME: Final = "rejected"
 """The outcome, in spans, of a message that was rejected because this worker is overloaded."""
 
 

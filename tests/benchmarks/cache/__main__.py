@@ -106,7 +106,7 @@ class CacheReplay:
         rungs = Counter(one.answer.rung for one in self._served)
         verdict = self.verdict
         return (
-            f"{len(self._served)} asks, of which {verdict.identified} tell what they were made from; "
+            f"{len(self._served)} asks; {verdict.identified} answers name their sources; "
             f"{', '.join(f'{rung} {number}' for rung, number in rungs.most_common())}; "
             f"{self._corpus.changes} versions, {self._corpus.again} ingested again unchanged; "
             f"{len(verdict.violations)} unmarked and older than a change that could be found when they were asked for, "

@@ -45,7 +45,7 @@ def _record(run: int, every: Sequence[Passage], chance: random.Random) -> RunRec
         run_id=f"bench-{run}",
         workflow="answer",
         tenant="default",
-        question=f"What is said of {about} (asked {run})?",
+        question=f"What does {about} do (asked {run})?",
         started=now - 0.4,
         finished=now,
         answer=Answer(run_id=f"bench-{run}", text=text, rung="primary", variant=variant, timings={"total": 400.0}),

@@ -10,9 +10,10 @@ from tests.benchmarks.scores.separation import Bin, Judgment, Separation, calibr
 
 FILE: Final = Path(__file__).with_name("measured.toml")
 HEAD: Final = """\
-# What the scores told right from wrong by, written by `make bench-scores ARGS=--write`. `below threshold` is taken for
-# wrong: sensitivity is the share of the wrong answers that are, specificity that of the right ones that are not. `good`
-# and `bad` are 21 quantiles of the score, from the least to the most, of right and of wrong answers.
+# How well the scores separate right answers from wrong ones, written by `make bench-scores ARGS=--write`. An answer
+# `below threshold` is predicted to be wrong: sensitivity is the share of wrong answers that are, specificity the share
+# of right answers that are not. `good` and `bad` are 21 quantiles of the score, in ascending order, of right and of
+# wrong answers.
 # real: the built-in model's answers that were judged one by one; edits: right answers of the reference, edited.
 # mix: what one question after another brings, 74 of them, as the demo's variants write them.
 """

@@ -119,8 +119,8 @@ SCENARIOS: Final = {
         ("steps/s", f"p50 ms, {AT_ONCE} at once", f"p99 ms, {AT_ONCE} at once"),
     ),
     "empty": StepScenario(
-        "A workflow's own begin and end, as whoever began it sees them: DBOS' begins in its own process, Restate's "
-        "comes by HTTP, Poise's through Kafka, and its answer too. Not like with like, so without an aim.",
+        "A workflow without steps, from its start to its result, as its caller sees it. DBOS starts it in the same "
+        "process, Restate by HTTP, Poise by Kafka. The three are not comparable, so there is no aim.",
         empty,
         ("ms, p50, a workflow without steps",),
         (),
