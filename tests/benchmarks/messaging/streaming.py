@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Final
 
-from poise.contracts.generate import ChatMessage, Generate
+from poise.contracts import ChatMessage, Completion, Delta, Generate, Reset
 from poise.contracts.topics import INFERENCE_INTERACTIVE
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
@@ -21,8 +22,6 @@ FIRST: Final = "ms from the handler's first word to its reader"
 
 async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult:
     """Measure first words at low load, then the maximum throughput."""
-    if not hasattr(WorkerRuntime, "stream"):
-        return ScenarioResult("streaming", [], [], ["Not measured: this version has no streams."])
     found = FigureCollector()
     topic = INFERENCE_INTERACTIVE.name
     job = Job(STREAMER, environment.bootstrap, topic, topic, expect=1 << 60)
@@ -65,7 +64,7 @@ async def first_words(mesh: WorkerRuntime, seconds: float) -> list[float]:
     async def one() -> None:
         begun = False
         async for event in streamed(mesh, 1):
-            if not begun and type(event).__name__ == "Delta":
+            if not begun and isinstance(event, Delta):
                 delays.append(time.time() - float(event.text.split()[0]))
                 begun = True
 
@@ -81,6 +80,6 @@ async def words(mesh: WorkerRuntime, tokens: int) -> None:
         pass
 
 
-def streamed(mesh: Any, tokens: int) -> Any:
+def streamed(mesh: WorkerRuntime, tokens: int) -> AsyncIterator[Delta | Reset | Completion]:
     """Start a stream of that many tokens."""
     return mesh.rpc.stream(Generate(messages=(ChatMessage(role="user", content="x" * 900),), max_tokens=tokens))
