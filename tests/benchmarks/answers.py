@@ -1,4 +1,4 @@
-# ruff: noqa: T201 - a benchmark prints what it found
+# ruff: noqa: T201 - a benchmark prints its results
 """Count how many questions the running stack answers correctly, by rung, and which answers the check accepts.
 
     poise up --detach && poise demo && python tests/benchmarks/answers.py

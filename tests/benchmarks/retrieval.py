@@ -1,7 +1,7 @@
 """Figures of the retrieval tier on the demo corpus: `python tests/benchmarks/retrieval.py [--mesh]`.
 
-Loading, splitting, embedding, searching, reloading, and where the right passage of each of some questions stands. With
-`--mesh`, on a Kafka of its own: from publishing the corpus to finding its last document.
+Measures loading, splitting, embedding, searching and reloading, and the ranks of the right passages of some questions.
+With `--mesh`, measures on a separate Kafka how long the corpus takes from publication until its last document is found.
 """
 
 import argparse
@@ -53,7 +53,7 @@ QUESTIONS = {
 
 def say(what: str, value: float, unit: str) -> None:
     """Print one figure."""
-    print(f"{what:<46} {value:>10,.2f} {unit}")  # noqa: T201 - figures are what it is for
+    print(f"{what:<46} {value:>10,.2f} {unit}")  # noqa: T201 - a benchmark prints figures
 
 
 def records(texts: dict[str, list[PassageContent]], vectors: dict[PassageContent, str]) -> list[Record]:

@@ -42,7 +42,7 @@ def say(what: str, value: object) -> None:
     sys.stdout.flush()
 
 
-async def ask(poise: Poise, number: int, epoch: str, timeout: float) -> TimedAnswer:  # noqa: ASYNC109 - it goes along
+async def ask(poise: Poise, number: int, epoch: str, timeout: float) -> TimedAnswer:  # noqa: ASYNC109 - it is sent with the ask
     """Ask one question and measure its duration."""
     subject = SUBJECTS[number % len(SUBJECTS)]
     began = time.perf_counter()

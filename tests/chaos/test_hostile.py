@@ -1,6 +1,6 @@
-"""100,000 messages that no contract allows: every worker lives, nothing is held up, each is kept as a dead letter.
+"""100,000 messages that violate their contracts: no worker ends, nothing is delayed, each becomes a dead letter.
 
-`POISE_HOSTILE` sets how many, `POISE_CHAOS_SEED` which.
+`POISE_HOSTILE` sets the number of messages, `POISE_CHAOS_SEED` their seed.
 """
 
 import asyncio
@@ -42,19 +42,19 @@ MESSAGES = int(os.environ.get("POISE_HOSTILE", "100000"))
 SEED = int(os.environ.get("POISE_CHAOS_SEED", "1"))
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600 + MESSAGES // 100)]
 ON_THEIR_WAY = 2_000
-"""Messages that are being sent at once."""
+"""Maximum number of messages in flight."""
 WITHIN = 60.0
 
 Digest = tuple[bytes | None, int]
 
 
 def digest(key: bytes | None, value: bytes | None, headers: object) -> Digest:
-    """What tells a message from another, small enough to keep 100,000 of."""
+    """Return what identifies a message, small enough to keep 100,000 of them."""
     return key, zlib.crc32(repr((value, headers)).encode())
 
 
 class Letters:
-    """The dead letters by where their message stood, as a raw client reads them."""
+    """The dead letters by the position of their message, as a raw client reads them."""
 
     def __init__(self) -> None:
         self.found: dict[str, Digest] = {}
@@ -70,7 +70,7 @@ class Letters:
 
 
 class Sender:
-    """Sends hostile messages and knows where each came to stand."""
+    """Sends hostile messages and records the position of each."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
@@ -113,7 +113,7 @@ async def send_all(bootstrap: str) -> Sender:
 
 @asynccontextmanager
 async def model() -> AsyncIterator[str]:
-    """An OpenAI-compatible server that says one thing."""
+    """Run an OpenAI-compatible server that always gives the same answer."""
     body = json.dumps(
         {
             "model": "m",
@@ -135,13 +135,13 @@ async def model() -> AsyncIterator[str]:
 
 
 async def still_works(mesh: WorkerRuntime) -> None:
-    """A good request to every tier is answered, on both sides of the lanes."""
+    """Check that every tier handles a valid request, in both lanes."""
     deadline = time.time() + WITHIN
     for topic in (ASK_INTERACTIVE, ASK_BATCH):
         answer = await mesh.rpc.call(
             Ask(question="Is anybody there?"), CallOptions(step="ask", topic=topic, deadline=deadline)
         )
-        assert answer.rung == "canned"  # retrieval answered that there is nothing
+        assert answer.rung == "canned"  # retrieval found nothing
     chat = Generate(messages=(ChatMessage(role="user", content="x"),))
     assert (
         await mesh.rpc.call(chat, CallOptions(run=mesh.settings.instance, step="g", deadline=deadline))

@@ -1,4 +1,4 @@
-"""The lab on a real stack: the answers of a variant that gets worse are noticed, and it loses its draws."""
+"""The lab on a real stack: a variant whose answers get worse is detected, and its share decreases."""
 
 from pathlib import Path
 

@@ -117,7 +117,7 @@ async def test_the_ask_calls_each_function_that_the_steps_name(trace: Trace) -> 
 
 
 async def test_the_steps_are_in_the_order_of_the_first_calls(trace: Trace) -> None:
-    """Functions that an idle mesh calls too are not compared."""
+    """Check the order of the first calls; functions that an idle mesh calls too are not compared."""
     named = [step for step in dict.fromkeys(references(STEPS)) if step in trace.asked and step not in trace.idle]
     assert len(named) > 20
     late = [(earlier, later) for earlier, later in pairwise(named) if trace.asked[earlier] > trace.asked[later]]

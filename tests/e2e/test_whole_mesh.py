@@ -69,7 +69,7 @@ async def test_an_ask_on_the_command_line_is_answered(mesh: WholeMesh, epoch: st
 
 
 async def test_no_port_answers_a_request_for_another_host_name(mesh: WholeMesh) -> None:
-    """DNS rebinding: each port gets the request of a browser that takes it for evil.example."""
+    """Check the defense against DNS rebinding: each port gets a browser's request for the host evil.example."""
     ports = [int(part.address.rpartition(":")[2]) for part in mesh.stack.state().parts]
     ports.append(urlsplit(mesh.stack.gateway_url or "").port or 0)
     assert len(ports) == sum(WORKERS.values()) + 4

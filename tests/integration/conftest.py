@@ -8,7 +8,7 @@ from integration_kit import PlainKafkaClient
 
 @pytest.fixture
 async def plain_client(kafka: str) -> AsyncIterator[PlainKafkaClient]:
-    """A client that speaks Kafka and knows nothing of Poise's library, with a topic of its own."""
+    """Run a Kafka client that does not use Poise's library, with a separate topic."""
     client = PlainKafkaClient(kafka)
     await client.start()
     yield client

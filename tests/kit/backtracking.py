@@ -1,13 +1,14 @@
-"""Whether a regular expression can take more than linear time on some text, determined from its automaton.
+"""Finds texts on which a regular expression takes more than linear time, by an analysis of its automaton.
 
-A backtracking engine takes as many steps as the automaton has ways to read a text that does not match. There are
-polynomially many where two loops can read the same text and the one leads to the other, exponentially many where one
-loop can read a text in two ways (Weber and Seidl, "On the degree of ambiguity of finite automata", 1991; Weideman et
-al., "Analyzing matching time behavior of backtracking regular expression matchers by using ambiguity of NFA", 2016).
-A search tries each place of a text, which is one more loop, before the pattern.
+On a text that does not match, a backtracking engine takes one path for each way in which the automaton can read the
+text. The number of ways is polynomial if two loops can read the same text and one leads to the other. It is exponential
+if one loop can read a text in two ways (Weber and Seidl, "On the degree of ambiguity of finite automata", 1991;
+Weideman et al., "Analyzing matching time behavior of backtracking regular expression matchers by using ambiguity of
+NFA", 2016). A search tries each position of a text: this counts as one more loop before the pattern.
 
-What cannot fail does not backtrack, so a loop does not count from which each text leads to a match. What this does not
-understand (look-arounds of several characters, references to groups) it takes for more than it can match.
+The engine backtracks only after a failure, so a loop is ignored if every text leads from it to a match. Constructs that
+the analysis does not support (lookarounds of several characters, references to groups) are treated as if they matched
+more texts than they do.
 """
 
 import re
@@ -22,30 +23,30 @@ from typing import Any, Final, Literal
 Mode = Literal["search", "match", "fullmatch"]
 
 _END: Final = -1
-"""The character behind the text's last."""
+"""Stands for the missing character after the last one, or before the first one."""
 _SAMPLE: Final = (*map(chr, range(128)), *"\x85\xa0éßﬁ‘’“”–…›٣中\u0301")
 _CATEGORIES: Final = {"DIGIT": re.compile(r"\d"), "SPACE": re.compile(r"\s"), "WORD": re.compile(r"\w")}
 _WORD: Final = frozenset(number for number, char in enumerate(_SAMPLE) if _CATEGORIES["WORD"].match(char))
 _ALL: Final = frozenset(range(len(_SAMPLE)))
 _LINE: Final = frozenset({_SAMPLE.index("\n")})
 _LOOP_FROM: Final = 1_000
-"""Repetitions that count as a loop; below, a bounded one costs a constant."""
+"""A repetition with at least this maximum counts as a loop; a smaller one multiplies the time by a constant."""
 
 Chars = frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What is passed between two states without reading: only if the characters before and after allow it."""
+    """A transition that reads no character; its conditions are on the next and the previous character."""
 
     to: int
     after: Chars = _ALL | {_END}
     before: Chars | None = None
-    """None = whatever it is."""
+    """None = any previous character."""
     edge: bool | None = None
-    """Whether a word must begin or end here (`\\b`), or must not (`\\B`)."""
+    """True: only at a boundary of a word (`\\b`); False: only elsewhere (`\\B`)."""
     sure: bool = True
-    """Whether what it asks for is all that is said here."""
+    """False: the real condition is stricter than the one stored here."""
 
 
 @dataclass(slots=True)
@@ -139,7 +140,7 @@ class _Builder:
             return end
         direction, body = value
         chars = self._only(body)
-        if direction > 0 and chars is None:  # its own loops may read what is read again
+        if direction > 0 and chars is None:  # it has loops, and the pattern reads the same text again
             self.sequence(body, start)
         if chars is None:
             self.automaton.step(start, end, sure=False)
@@ -149,7 +150,7 @@ class _Builder:
         return end
 
     def _only(self, body: Any) -> Chars | None:
-        """The characters of a body that is one character."""
+        """Return the characters of a body that matches exactly one character; None for other bodies."""
         items = list(body)
         if len(items) == 1 and str(items[0][0]) == "SUBPATTERN":
             return self._only(items[0][1][3])
@@ -189,17 +190,17 @@ def _is_in(char: str, kind: str, what: Any) -> bool:
 
 
 State = tuple[str, int]
-"""Of the pattern, or of the search before it: then with the character that was passed last."""
+"""A state of the pattern, or of the search before it: then with the previous character."""
 Loops = dict[State, frozenset[State]]
-"""By state that can be come back to, the states that it shares its loops with."""
+"""For each state on a loop: the states with which it shares a loop."""
 
 
 class _Reader:
-    """The automaton without steps that read nothing: where each state goes to on each character, and in how many ways.
+    """The automaton without transitions that read nothing: the next states by state and character, one for each way.
 
     Args:
-        automaton: The pattern's.
-        end: Its last state.
+        automaton: The automaton of the pattern.
+        end: Its final state.
         mode: How the pattern is used.
     """
 
@@ -210,7 +211,7 @@ class _Reader:
         self.alphabet = _alike(automaton)
         self.goes: dict[State, dict[int, list[State]]] = {}
         self.matches: dict[State, Chars] = {}
-        """On which next characters it has matched for sure."""
+        """By state: the next characters with which the pattern has certainly matched."""
         waiting: list[State] = [("search", _END)]
         while waiting:
             state = waiting.pop()
@@ -234,7 +235,7 @@ class _Reader:
         self.goes[state], self.matches[state] = goes, matches
 
     def _passed(self, state: int, before: int | None) -> Iterator[tuple[int, Chars, bool]]:
-        """Each way to states that are reached without reading, with the next characters on which it may be gone."""
+        """Yield for each way that reads nothing: its last state, the next characters that allow it, its certainty."""
         ways: list[tuple[int, Chars, bool, frozenset[int]]] = [(state, _ALL | {_END}, True, frozenset())]
         while ways:
             at, after, sure, been = ways.pop()
@@ -251,7 +252,7 @@ class _Reader:
 
 
 def _alike(automaton: _Automaton) -> Chars:
-    """One character for all that the automaton does not tell apart."""
+    """Return one character of each class of characters that the automaton does not distinguish."""
     sets = {chars for reads in automaton.reads.values() for chars, _ in reads}
     sets |= {chars for steps in automaton.steps.values() for one in steps for chars in (one.after, one.before or _ALL)}
     by_use = {tuple(char in chars for chars in (*sets, _WORD, _LINE)): char for char in _ALL}
@@ -259,12 +260,12 @@ def _alike(automaton: _Automaton) -> Chars:
 
 
 def slow_on(pattern: str | bytes, flags: int = 0, mode: Mode = "search") -> str | None:
-    """A run of characters that takes a pattern more than linear time, if one is found.
+    """Return a text whose repetition makes a pattern take more than linear time; None if none is found.
 
     Args:
         pattern: The regular expression.
         flags: As for `re.compile`.
-        mode: Whether it is searched for at each place of a text, matched at its beginning, or against all of it.
+        mode: Whether it is tried at each position of a text, at its beginning only, or against all of it.
     """
     text = pattern.decode("latin-1") if isinstance(pattern, bytes) else pattern
     parsed = parser.parse(text, flags)
@@ -279,7 +280,7 @@ def slow_on(pattern: str | bytes, flags: int = 0, mode: Mode = "search") -> str 
 
 
 def _loops(goes: dict[State, dict[int, list[State]]]) -> Loops:
-    """By state that can be come back to, the states that it shares its loops with."""
+    """Return, for each state on a loop, the states with which it shares a loop."""
     reached: dict[State, set[State]] = {}
     for state in goes:
         found: set[State] = set()
@@ -298,7 +299,7 @@ def _loops(goes: dict[State, dict[int, list[State]]]) -> Loops:
 
 
 def _sure(reader: _Reader) -> set[State]:
-    """The states from which each text leads to a match."""
+    """Return the states from which every text leads to a match."""
     sure = set(reader.goes)
     while True:
         left = {
@@ -315,7 +316,7 @@ def _sure(reader: _Reader) -> set[State]:
 
 
 def _two_ways(reader: _Reader, failing: Loops) -> str | None:
-    """A text that a loop can read in two ways: exponential."""
+    """Return a text that one loop can read in two ways (exponential time); None if there is none."""
     for first, within in failing.items():
         begin: list[tuple[State, State, str]] = []
         for char, targets in reader.goes[first].items():
@@ -341,7 +342,7 @@ def _two_ways(reader: _Reader, failing: Loops) -> str | None:
 
 
 def _two_loops(reader: _Reader, loops: Loops, failing: Loops) -> str | None:
-    """A text that two loops can read and that also leads from the one to the other: polynomial."""
+    """Return a text that two loops can read and that leads from one to the other (polynomial time), or None."""
     for last, lasts in failing.items():
         chars = {char for state in lasts for char, to in reader.goes[state].items() if lasts & set(to)}
         for first, firsts in loops.items():
@@ -355,7 +356,7 @@ def _two_loops(reader: _Reader, loops: Loops, failing: Loops) -> str | None:
 def _led(
     reader: _Reader, first: tuple[State, frozenset[State]], last: tuple[State, frozenset[State]], chars: set[int]
 ) -> str | None:
-    """A text that leads around the first loop, from the first to the last, and around the last, without a match."""
+    """Return a text that leads around the first loop, from it to the last, and around the last, without a match."""
     goes = reader.goes
     waiting = [(first[0], first[0], last[0], frozenset({last[0]}), "")]
     seen = set()
@@ -368,7 +369,7 @@ def _led(
         seen.add((a, b, c, ways))
         for char in chars & goes[a].keys() & goes[b].keys() & goes[c].keys():
             if any(char in reader.matches[state] for state in ways):
-                continue  # what follows the last loop matches then, so nothing is tried again
+                continue  # the rest of the pattern matches, so the engine does not backtrack
             left = frozenset(to for state in ways for to in goes[state].get(char, ()))
             for x, y, z in product(goes[a][char], goes[b][char], goes[c][char]):
                 if x in first[1] and z in last[1]:

@@ -1,4 +1,4 @@
-"""Acts that never took place: histories made up from a seed, for the screen and the picture."""
+"""Synthetic balance acts: seeded histories for tests of the screen and the picture."""
 
 import random
 from typing import Final

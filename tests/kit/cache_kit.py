@@ -1,4 +1,4 @@
-"""What the tests of the answer cache share: a mesh with a real index, and a model to be counted and held."""
+"""Shared by the tests of the answer cache: a mesh with a real index, and a model that records and delays requests."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ from poise_services.retrieval.settings import RetrievalSettings
 
 
 class WordEmbedder(RandomEmbedder):
-    """An embedder whose vectors are near where the words are the same."""
+    """An embedder that gives similar vectors to texts with common words."""
 
     def vector(self, text: str) -> np.ndarray:
         added = sum(
@@ -43,7 +43,7 @@ class WordEmbedder(RandomEmbedder):
 
 @dataclass
 class FirstSentenceModel:
-    """Answers with the first sentence that it is given."""
+    """A model that answers with the first sentence of its prompt."""
 
     prompts: list[str] = field(default_factory=list)
     """The prompts it received."""
@@ -73,10 +73,10 @@ class CorpusClient:
     tenant: str = field(default_factory=lambda: f"tenant-{uuid4().hex[:8]}")
 
     documents: set[str] = field(default_factory=set)
-    """The documents that were put into the corpus."""
+    """The documents that were ingested."""
 
     async def put(self, document: str, text: str | None) -> str:
-        """Put a document into the corpus, or take it out (None), and wait until that is found; returns the epoch."""
+        """Ingest a document, or delete it (None); wait until retrieval has applied it, and return the epoch."""
         self.documents.add(document)
         body = None if text is None else Document(text=text, source=f"The book of {document}")
         at = await self.mesh.producer.publish(DOCUMENTS, body, key=document)
@@ -102,7 +102,7 @@ class CorpusClient:
 
 @asynccontextmanager
 async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[WorkerRuntime]:
-    """An orchestration worker with its cache, ready; stopped as a signal would stop it."""
+    """Run an orchestration worker with its cache; yield when it is ready, and stop it as a signal does."""
     async with WorkerRuntime(settings, tier="orchestration") as mesh, follow_versions(mesh, own) as versions:
         task = asyncio.create_task(
             mesh.serve(Tier("orchestration", orchestration_handlers(own, mesh, versions=versions)))
@@ -119,7 +119,7 @@ async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> A
 
 @asynccontextmanager
 async def retrieving(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    """A retrieval worker with an index, ready."""
+    """Run a retrieval worker with an index; yield when it is ready."""
     async with (
         WorkerRuntime(settings, tier="retrieval") as mesh,
         LiveIndex(mesh, RetrievalSettings(), RandomEmbedder.model) as live_index,
@@ -137,7 +137,7 @@ async def retrieving(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 
 def cache_settings(**cache: Any) -> OrchestrationSettings:
-    """An orchestration worker's settings: one passage, so that an answer rests on one document."""
+    """Return an orchestration worker's settings: one passage, so that an answer depends on one document."""
     ladder = cache.pop("ladder", {})
     return OrchestrationSettings(top_k=1, cache=cache, ladder=ladder)
 
@@ -146,7 +146,7 @@ def cache_settings(**cache: Any) -> OrchestrationSettings:
 async def cached_mesh(
     settings: MeshSettings, model: FirstSentenceModel, *, workers: int = 1, **cache: Any
 ) -> AsyncIterator[CorpusClient]:
-    """Workers of all tiers that answering takes; yields a client."""
+    """Run workers of all tiers that answer asks; yield a client."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(retrieving(settings))
         await stack.enter_async_context(
@@ -161,7 +161,7 @@ async def cached_mesh(
         )
         try:
             yield client
-        finally:  # or the next test would find the documents, and be asked what is still to be worked out
+        finally:  # otherwise the next test would find the documents, and handle asks that are still open
             model.release.set()
             for document in sorted(client.documents):
                 await client.put(document, None)

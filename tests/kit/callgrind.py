@@ -1,6 +1,6 @@
-"""Counts the instructions of a call, those of the regex engine and of other C code included, by valgrind's callgrind.
+"""Counts the instructions of a call with valgrind's callgrind, including those of the regex engine and of other C code.
 
-A process that runs under it asks it to count by a sequence of instructions that does nothing elsewhere ("client
+A process under callgrind requests a count by a sequence of instructions that has no effect elsewhere ("client
 requests", valgrind.h), so no compiler is needed. Code before the first request is not counted, and runs faster.
 """
 
@@ -19,27 +19,27 @@ COMMAND: Final = (shutil.which("valgrind") or "valgrind", "--tool=callgrind", "-
 _SEQUENCES: Final = {
     "x86_64": bytes.fromhex(
         "4889f8"  # mov rax, rdi: the request
-        "31d2"  # xor edx, edx: what is returned elsewhere
-        "48c1c703 48c1c70d 48c1c73d 48c1c733"  # rol rdi by 3, 13, 61 and 51, which is once around
+        "31d2"  # xor edx, edx: the result outside callgrind
+        "48c1c703 48c1c70d 48c1c73d 48c1c733"  # rol rdi by 3, 13, 61 and 51: two full rotations
         "4887db"  # xchg rbx, rbx
         "4889d0 c3"  # mov rax, rdx; ret
     )
 }
-"""By machine, a function of the C calling convention: takes the address of six numbers, returns one."""
+"""By machine: a function in the C calling convention that takes the address of six numbers and returns one."""
 _TOOL: Final = ord("C") << 24 | ord("T") << 16
 _DUMP, _ZERO, _START = (_TOOL + number for number in (0, 1, 4))
 _LAST_LINES: Final = 40
-"""Bytes at the end of a dump that have its sum."""
+"""Bytes at the end of a dump that include its total."""
 _Request = ctypes.c_uint64 * 6
 
 
 def supported() -> bool:
-    """Whether instructions can be counted on this machine."""
+    """Return whether instructions can be counted on this machine."""
     return platform.machine() in _SEQUENCES
 
 
 class Counter:
-    """Counts; to be made in a process that runs under callgrind.
+    """Counts instructions; must be created in a process that runs under callgrind.
 
     Args:
         folder: The folder of `--callgrind-out-file`, where counts are written.
@@ -54,11 +54,11 @@ class Counter:
         self._call = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.POINTER(_Request))(at)
         gc.collect()
         gc.freeze()
-        gc.disable()  # it would run in the one call and not in the other
+        gc.disable()  # it would run in one call and not in another
         self._request(_START)
 
     def of(self, function: Callable[[str], object], text: str, errors: Iterable[type[Exception]]) -> int:
-        """The instructions of one call; an error of these types is an answer."""
+        """Return the instructions of one call; an error of the given types counts as a result."""
         expected = tuple(errors)
         self._request(_ZERO)
         try:
@@ -84,5 +84,5 @@ class Counter:
 
 
 def command(folder: Path, *arguments: str) -> list[str]:
-    """The command that runs Python under callgrind."""
+    """Return the command that runs Python under callgrind."""
     return [*COMMAND, f"--callgrind-out-file={folder}/counts.%p", sys.executable, *arguments]

@@ -1,4 +1,4 @@
-"""What the chaos tests share: a Kafka and a Valkey of their own, raw reading of whole topics, lag, memory."""
+"""Shared by the chaos tests: a separate Kafka and Valkey, a raw reader of whole topics, lag, memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -17,14 +17,14 @@ from poise.stack.valkey import Valkey
 from poise.stack.worker import Worker
 
 SETTLED_WITHIN: Final = 120.0
-"""Seconds in which everything that was sent has been handled, once nothing disturbs it any more."""
+"""Seconds within which all records are handled after the last disturbance."""
 
 Raw = ConsumerRecord[bytes, bytes]
 
 
 @asynccontextmanager
 async def engines(directory: Path) -> AsyncIterator[tuple[Kafka, Valkey]]:
-    """A Kafka with every topic and a Valkey, which can be killed and started again where they were."""
+    """Run a Kafka with every topic and a Valkey; both can be killed and restarted with their data."""
     async with Kafka(directory / "kafka") as kafka, Valkey(directory / "valkey") as valkey:
         await topic_setup.apply(MeshSettings(broker=kafka.bootstrap))
         yield kafka, valkey
@@ -32,14 +32,14 @@ async def engines(directory: Path) -> AsyncIterator[tuple[Kafka, Valkey]]:
 
 @asynccontextmanager
 async def working(workers: Iterable[Worker]) -> AsyncIterator[None]:
-    """Workers that serve; stopped as `poise down` would stop them."""
+    """Run workers; stop them as `poise down` does."""
     async with AsyncExitStack() as stack:
         await asyncio.gather(*(stack.enter_async_context(worker) for worker in workers))
         yield
 
 
 async def lag(bootstrap: str) -> dict[str, int]:
-    """How many records each group has not committed yet, by group; only those that have any."""
+    """Return the number of uncommitted records by group, for the groups that have any."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await admin.start()
@@ -48,7 +48,7 @@ async def lag(bootstrap: str) -> dict[str, int]:
         behind: dict[str, int] = {}
         for group, _ in await admin.list_consumer_groups():
             committed = await admin.list_consumer_group_offsets(group)
-            read = {at.topic for at in committed} | {group.rpartition(":")[2]}  # a group is named by its topic, if one
+            read = {at.topic for at in committed} | {group.rpartition(":")[2]}  # a group of one topic has its name
             wanted = [TopicPartition(topic, number) for topic in read for number in await _partitions(admin, topic)]
             for at, end in (await consumer.end_offsets(wanted)).items():
                 done = committed[at].offset if at in committed else -1
@@ -67,10 +67,10 @@ async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> list[int]:
 
 
 async def settled(bootstrap: str, *, every: float = 0.5) -> None:
-    """Wait until no group is behind, polling at an interval.
+    """Wait until no group has lag, polling at an interval.
 
     Raises:
-        TimeoutError: One still is; the message says which, and by how much.
+        TimeoutError: A group still has lag; the message names it and the lag.
     """
     behind: dict[str, int] | str = "not read"
     try:
@@ -82,7 +82,7 @@ async def settled(bootstrap: str, *, every: float = 0.5) -> None:
 
 
 class PlainTopicReader:
-    """Reads every record of some topics from the beginning, as they come; knows nothing of Poise's library."""
+    """Reads every record of some topics from the beginning, as they arrive, without Poise's library."""
 
     def __init__(self, bootstrap: str, topics_: Sequence[str], take: Callable[[Raw], None]) -> None:
         self._topics = topics_
@@ -112,7 +112,7 @@ class PlainTopicReader:
             try:
                 batches = await self._consumer.getmany(timeout_ms=500)
             except KafkaError:
-                await asyncio.sleep(0.2)  # the broker is away; what it has will be read when it is back
+                await asyncio.sleep(0.2)  # the broker is down; its records are read when it is back
                 continue
             for records in batches.values():
                 for record in records:
@@ -132,7 +132,7 @@ class PlainTopicReader:
 
 
 def rss(pid: int) -> float:
-    """Resident memory of a process, MB."""
+    """Return the resident memory of a process, MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) / 1_024

@@ -1,4 +1,4 @@
-"""The load of the chaos test, its history, and who kills what, when."""
+"""The load of the chaos test, its history, and the supervisor that kills workers."""
 
 import asyncio
 import random
@@ -26,10 +26,10 @@ from poise.worker.connection import MeshConnection
 DEADLINE: Final = 60.0
 """Seconds that a caller waits."""
 AT_ONCE: Final = 400
-"""Requests of one caller under way at once."""
+"""Maximum number of requests in flight for one caller."""
 CONVERSATIONS: Final = 100
 DYING: Final = 1.0
-"""Seconds in which a killed process may still take a connection."""
+"""Seconds in which a killed process may still accept a connection."""
 
 
 # -- history ----------------------------------------------------------------------------------------------------------
@@ -43,13 +43,13 @@ class RecordedRequest:
     sent: float
     """Unix seconds."""
     accepted: bool = False
-    """Whether the broker, or the gateway, had it."""
+    """Whether the broker or the gateway accepted it."""
     correlation_id: str | None = None
     outcome: str | None = None
     """`answer`, a fault's type, or `gateway killed`; None = silence."""
     ended: float = 0.0
     right: bool = True
-    """Whether the answer, if it is one, is the answer to this request."""
+    """False: it got the answer to another request."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class RequestHistory:
     _reached: list[tuple[int, asyncio.Event]] = field(default_factory=list)
 
     def begin(self, id_: str) -> RecordedRequest:
-        """Note that a request is sent now."""
+        """Record that a request is sent now."""
         request = self.requests[id_] = RecordedRequest(id_, time.time())
         self.begun += 1
         for number, event in self._reached:
@@ -71,7 +71,7 @@ class RequestHistory:
         return request
 
     def of(self, request: RecordedRequest) -> list[str]:
-        """The terminal messages for a request that was sent by Kafka."""
+        """Return the terminal messages for a request that was sent by Kafka."""
         return self.terminal.get(request.correlation_id or "", [])
 
     async def reach(self, number: int) -> None:
@@ -83,7 +83,7 @@ class RequestHistory:
         await event.wait()
 
     def take(self, record: Raw) -> None:
-        """Note a message of `poise.replies`."""
+        """Record a message of `poise.replies`."""
         headers = dict(record.headers)
         id_, kind = (headers.get("correlation_id") or b"").decode(), (headers.get("poise-kind") or b"").decode()
         if "poise-seq" in headers:
@@ -98,7 +98,7 @@ class RequestHistory:
 
 
 def recording(send: SendRecord, history: RequestHistory) -> SendRecord:
-    """Note which requests the broker has taken."""
+    """Return a `send` that records which requests the broker has accepted."""
 
     async def send_and_note(
         topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
@@ -116,7 +116,7 @@ def recording(send: SendRecord, history: RequestHistory) -> SendRecord:
 
 
 class RecordingClient(MeshConnection):
-    """A client that notes which of its requests the broker has taken."""
+    """A client that records which of its requests the broker has accepted."""
 
     def __init__(self, settings: MeshSettings, history: RequestHistory) -> None:
         super().__init__(settings, tier="client")
@@ -130,7 +130,7 @@ Pace = Callable[[int], Awaitable[None]]
 
 
 async def ask_by_kafka(mesh: MeshConnection, request: RecordedRequest) -> None:
-    """Ask by the public door, a fifth of all in one of some conversations."""
+    """Ask on the public topic; every fifth request belongs to a conversation."""
     number = int(request.id.rpartition("-")[2])
     conversation = f"c{number % CONVERSATIONS}" if number % 5 == 0 else None
     ask = Ask(question=request.id, conversation=conversation, cache="no-store")
@@ -144,7 +144,7 @@ async def ask_by_kafka(mesh: MeshConnection, request: RecordedRequest) -> None:
 
 
 async def ask_by_http(http: httpx2.AsyncClient, killed: Sequence[float], request: RecordedRequest) -> None:
-    """Ask the gateway; one that cannot be reached has not taken the request, and is asked again."""
+    """Ask the gateway; ask again if it cannot be reached, because it has not accepted the request."""
     while True:
         try:
             response = await http.post("/v1/ask", json={"question": request.id, "cache": "no-store"})
@@ -165,13 +165,13 @@ async def ask_by_http(http: httpx2.AsyncClient, killed: Sequence[float], request
 
 
 def at_rate(rate: float) -> Pace:
-    """Send at this rate per second, however slowly requests are answered."""
+    """Return a pace of this many requests per second, however slowly they are answered."""
     began = time.monotonic()
     return lambda number: asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
 
 
 async def load(history: RequestHistory, name: str, requests: int, pace: Pace, ask: Asking) -> None:
-    """Send requests at a pace, up to a bound of those that wait."""
+    """Send requests at a pace, with a limited number in flight."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(id_: str) -> None:
@@ -193,11 +193,11 @@ async def load(history: RequestHistory, name: str, requests: int, pace: Pace, as
 
 
 class ChaosWorker(Worker):
-    """A worker of the chaos test's own handlers."""
+    """A worker with the handlers of the chaos test."""
 
     @property
     def handled(self) -> Path:
-        """Where it writes what it handles."""
+        """Return the file to which the worker writes its handlings."""
         return self.directory / "handled"
 
     async def _command(self) -> list[str]:
@@ -205,19 +205,19 @@ class ChaosWorker(Worker):
 
 
 class ChaosSupervisor:
-    """Starts workers, again whenever they end, and kills them by a schedule that a seed gives.
+    """Starts workers, restarts those that end, and kills them by a seeded schedule.
 
     Args:
-        workers: Those that are killed every few seconds.
-        seed: Gives the intervals and the victims.
+        workers: The workers to start.
+        seed: The seed of the intervals and the victims.
     """
 
     def __init__(self, workers: Sequence[Worker], seed: int) -> None:
         self.workers = workers
         self.kills: list[tuple[float, str]] = []
-        """When which worker was killed, unix seconds."""
+        """The time of each kill, unix seconds, and the worker's name."""
         self.deaths: Counter[str] = Counter()
-        """How often each ended without having been killed."""
+        """How often each worker ended without having been killed."""
         self._random = random.Random(seed)
         self._killed: set[str] = set()
         self._keepers: list[asyncio.Task[None]] = []
@@ -243,19 +243,19 @@ class ChaosSupervisor:
             while worker.since is None:
                 try:
                     await worker.start()
-                except SetupError:  # there is no broker now, or it was killed before it served
+                except SetupError:  # the broker is down, or the worker was killed before it served
                     self._killed.discard(worker.name)
                     await asyncio.sleep(0.2)
 
     def kill(self, worker: Worker) -> None:
-        """Kill it as an out-of-memory killer does; it is started again."""
+        """Kill a worker as an out-of-memory killer does; it is restarted."""
         if worker.child.alive:
             self._killed.add(worker.name)
             self.kills.append((time.time(), worker.name))
             worker.kill()
 
     async def kill_regularly(self, victims: Sequence[Worker], between: tuple[float, float]) -> None:
-        """Kill one of them every few seconds."""
+        """Kill a random victim every few seconds."""
         while True:
             await asyncio.sleep(self._random.uniform(*between))
             self.kill(self._random.choice(victims))
@@ -263,9 +263,10 @@ class ChaosSupervisor:
     async def kill_as_it_goes(
         self, victims: Sequence[Worker], history: RequestHistory, between: tuple[int, int]
     ) -> None:
-        """Kill one of them each time this number of further requests has been sent.
+        """Kill a random victim each time this number of further requests has been sent.
 
-        As many are killed on a slow machine as on a fast one: by the clock, a slow one would do little but start them.
+        The number of kills does not depend on the machine's speed. With kills by the clock, a slow machine would spend
+        most of its time on restarts.
         """
         begun = history.begun
         while True:
@@ -284,7 +285,7 @@ class ChaosSupervisor:
 
 @dataclass(frozen=True)
 class Handling:
-    """One handling that was begun."""
+    """One handling of a message, recorded before it begins."""
 
     at: float
     topic: str
@@ -293,7 +294,7 @@ class Handling:
 
 
 def handlings(workers: Iterable[ChaosWorker]) -> list[Handling]:
-    """Every handling, oldest first."""
+    """Return every handling, oldest first."""
     found = []
     for worker in workers:
         for line in worker.handled.read_text().splitlines() if worker.handled.exists() else ():
@@ -304,9 +305,9 @@ def handlings(workers: Iterable[ChaosWorker]) -> list[Handling]:
 
 
 def longest_pause(found: Iterable[Handling], since: float, until: float, *, by_partition: bool) -> float:
-    """The longest time without a handling in a topic, or in one of its partitions, seconds.
+    """Return the longest time, in seconds, without a handling in a topic or in one of its partitions.
 
-    Counted is what lies after `since` of the pauses that begin before `until`.
+    Only pauses that begin before `until` count, and of each only the part after `since`.
     """
     last: dict[tuple[str, str], float] = {}
     longest = 0.0

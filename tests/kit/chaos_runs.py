@@ -1,4 +1,4 @@
-"""Runs under chaos: real workers of three tiers, and a model server that counts what it is asked."""
+"""Runs under chaos: real workers of three tiers, and a model server that counts its requests."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ from poise.stack.worker import Worker
 from poise.worker.connection import MeshConnection
 
 DEADLINE: Final = 290.0
-"""Seconds that a caller waits: longer than any number of kills in a row makes it wait."""
+"""Seconds that a caller waits: longer than any series of kills delays it."""
 QUESTION: Final = "How does a lighthouse warn ships at night? item"
 CORPUS: Final = {
     "lighthouse": "A lighthouse warns ships at night with a light that turns.\n\nIts keeper winds the clockwork.",
@@ -37,11 +37,11 @@ CORPUS: Final = {
     "tide": "The tide comes twice a day.\n\nThe moon draws the water.",
 }
 LEASE: Final = 3.0
-"""Seconds for which a dead worker's steps are waited for."""
+"""Seconds until the leases of a dead worker expire."""
 
 
 class CountingModel(ManagedProcess):
-    """The model server, see `counting_model`."""
+    """The process of the model server in `counting_model`."""
 
     start_timeout: ClassVar[float] = 30.0
     stop_grace: ClassVar[float] = 0.0
@@ -56,7 +56,7 @@ class CountingModel(ManagedProcess):
         return await probe.http_status(f"http://{self.address}/paid") == 200
 
     async def paid(self) -> Mapping[str, Counter[str]]:
-        """How often each question was `begun` and `ended`."""
+        """Return how often each question was `begun` and `ended`."""
         async with httpx2.AsyncClient() as http:
             response = await http.get(f"http://{self.address}/paid")
             return {what: Counter(found) for what, found in response.json().items()}
@@ -64,7 +64,7 @@ class CountingModel(ManagedProcess):
 
 @dataclass
 class RunsUnderChaos:
-    """What runs, what is asked, and what came of it."""
+    """Runs under chaos: the processes, the requests and their outcomes."""
 
     kafka: Kafka
     valkey: Valkey
@@ -72,16 +72,16 @@ class RunsUnderChaos:
     supervisor: ChaosSupervisor
     history: RequestHistory = field(default_factory=RequestHistory)
     records: Counter[str] = field(default_factory=Counter)
-    """Run records, by the question."""
+    """Number of run records, by question."""
     asked: Counter[str] = field(default_factory=Counter)
-    """Requests to inference, by question: a replayed run repeats the ones whose result it lacks."""
+    """Number of requests to inference, by question: a replayed run repeats those whose result it lacks."""
     rungs: Counter[str] = field(default_factory=Counter)
     took: float = 0.0
-    """Seconds for all runs."""
+    """Seconds that all runs took."""
     paid: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     def of(self, tier: str) -> list[Worker]:
-        """The workers of a tier."""
+        """Return the workers of a tier."""
         return [worker for worker in self.supervisor.workers if worker.tier == tier]
 
     async def ask_all(self, runs: int, pace: Pace) -> None:
@@ -105,7 +105,7 @@ class RunsUnderChaos:
             request.outcome = error.fault().type
 
     def take(self, record: Raw) -> None:
-        """Note a reply, a request to inference, or a run's record."""
+        """Record a reply, a request to inference, or a run record."""
         if record.topic == INFERENCE_INTERACTIVE.name:
             self.asked[Generate.parse(record.value or b"").messages[-1].content] += 1
         elif record.topic == RECORDS.name:
@@ -114,7 +114,7 @@ class RunsUnderChaos:
             self.history.take(record)
 
     def report(self, title: str) -> str:
-        """What happened, in numbers."""
+        """Return a summary in numbers."""
         requests = self.history.requests.values()
         kills = Counter(name.rpartition("-")[0] for _, name in self.supervisor.kills)
         took = sorted(request.ended - request.sent for request in requests)
@@ -133,7 +133,7 @@ class RunsUnderChaos:
 
 
 def again(counted: Counter[str]) -> int:
-    """How often something was that had been before."""
+    """Return the number of repetitions: all occurrences after the first of each."""
     return sum(count - 1 for count in counted.values())
 
 
@@ -149,7 +149,7 @@ def cache_log_lines(runs: RunsUnderChaos) -> list[str]:
 
 @asynccontextmanager
 async def workers_under_chaos(directory: Path, workers: Mapping[str, int], seed: int) -> AsyncIterator[RunsUnderChaos]:
-    """A broker, a cache, a model, and the given workers of each tier, with a corpus."""
+    """Run a broker, a cache, a model, and the given workers of each tier, with a corpus."""
     async with engines(directory) as (kafka, valkey), CountingModel(directory / "model") as model:
         variables = {
             "POISE_BROKER": kafka.bootstrap,

@@ -1,6 +1,6 @@
-"""A worker of the chaos test: `python chaos_worker.py TIER FILE`; each handling is a line of the file before it begins.
+"""A worker of the chaos test: `python chaos_worker.py TIER FILE`. It writes a line to the file before each handling.
 
-orchestration asks inference once for each ask; both take some milliseconds.
+The orchestration worker calls inference once for each ask. Both take some milliseconds.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ TAKES = 0.003
 
 
 class HandlingLog:
-    """What this process began to handle, written so that no kill takes it back: `seconds topic/partition/offset id`."""
+    """The handlings of this process, one line each: `seconds topic/partition/offset id`. A kill loses no line."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)

@@ -67,7 +67,7 @@ class Cluster:
     async def whole(self) -> None:
         """Wait until all nodes are up and all replicas are in sync."""
         async with asyncio.timeout(WITHIN):
-            while not await self._is_whole():  # noqa: ASYNC110 - Kafka tells nobody
+            while not await self._is_whole():  # noqa: ASYNC110 - Kafka sends no event
                 await asyncio.sleep(0.1)
 
     async def _is_whole(self) -> bool:
@@ -116,7 +116,7 @@ class Cluster:
     async def _replace(self, admin: AIOKafkaAdminClient, topic: NewTopic) -> None:
         await admin.delete_topics([topic.name])
         async with asyncio.timeout(WITHIN):
-            while (await self._created(admin, topic)) != 0:  # noqa: ASYNC110 - it is there until all nodes forgot it
+            while (await self._created(admin, topic)) != 0:  # noqa: ASYNC110 - all nodes must have removed it
                 await asyncio.sleep(0.1)
             while any(at["leader"] < 0 for at in await self._partitions(admin, topic.name)):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)

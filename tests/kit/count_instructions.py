@@ -1,6 +1,6 @@
-"""Counts the instructions of each public function of text on hostile texts of growing length; prints JSON lines.
+"""Counts the instructions of each public text function on hostile texts of growing length; prints JSON lines.
 
-Run under callgrind: see `callgrind.command`. The arguments are a folder for its counts and names of functions.
+Must run under callgrind: see `callgrind.command`. The arguments are a folder for the counts and names of functions.
 """
 
 import gc
@@ -24,7 +24,7 @@ SIZES: Final = (300, 1_200, 4_800, 19_200)
 ENOUGH: Final = 200_000
 """Number of instructions that makes the fixed cost of a call negligible."""
 TOO_MANY: Final = 20_000_000
-"""Number of instructions after which the next size is not tried to tell a step from superlinear growth."""
+"""With more instructions than this, no larger text is tried to tell a single step from superlinear growth."""
 MOST: Final = 2.5**2
 """Maximum ratio of instructions for a text of four times the length."""
 ERRORS: Final = (PoiseError, ValueError, LookupError)
@@ -48,7 +48,7 @@ class MeasuredFunction:
         """Return the instructions for texts of growing size.
 
         Stop when there are enough instructions to compare and they grow no faster than the text. A function that takes
-        another path above some size makes one step there; only growth over the last two sizes counts.
+        another path above some size has a single step there: only growth over the last two sizes counts.
         """
         found: list[int] = []
         for size in SIZES:
@@ -70,7 +70,7 @@ def _text(shape: Shape, size: int) -> str:
 
 @cache
 def _remembering() -> "list[_lru_cache_wrapper[Any]]":
-    """What remembers texts it has read: none is to be found there."""
+    """Return the caches of Poise's functions; each count clears them, so that no text is found in one."""
     found = [one for one in gc.get_objects() if isinstance(one, _lru_cache_wrapper)]
     ours = [one for one in found if str(one.__module__).startswith(("poise.", "poise_services.", "poise_labs."))]
     assert ours
@@ -78,8 +78,8 @@ def _remembering() -> "list[_lru_cache_wrapper[Any]]":
 
 
 def counted(folder: Path, wanted: tuple[str, ...]) -> Iterator[dict[str, object]]:
-    """What was counted, case by case."""
-    _remembering()  # before the counter hides all that is there from the garbage collector
+    """Yield the instruction counts, case by case."""
+    _remembering()  # before the counter freezes the objects, which hides them from this search
     counter = Counter(folder)
     for name, readers in FUNCTIONS.items():
         if name not in (wanted or FUNCTIONS):

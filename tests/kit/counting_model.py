@@ -1,8 +1,8 @@
-"""A model server in a process of its own that counts what it is asked: `python counting_model.py PORT`.
+"""A model server in a separate process that counts its requests: `python counting_model.py PORT`.
 
-It answers chats as OpenAI's API does, after some time, with the first line that it is given. What it is asked is known
-by the `QUESTION` in it. `GET /paid` tells how often each was begun and how often it was answered to the end; a request
-whose connection closes meanwhile is given up, as model servers do.
+It answers chats as OpenAI's API does, after a delay, with the first line of the prompt. A request is identified by the
+`QUESTION` in it. `GET /paid` returns how often each question was begun, and how often its answer was completed. A
+request whose connection closes is abandoned, as model servers do.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 TAKES: Final = (0.05, 0.15)
-"""Seconds."""
+"""Minimum and maximum seconds of a completion."""
 QUESTION: Final = re.compile(r"item-[a-z0-9-]+")
 
 _HEAD: Final = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
@@ -44,13 +44,13 @@ async def serve(paid: RequestCounts, reader: asyncio.StreamReader, writer: async
             writer.write(_HEAD.format(len(answer.encode())).encode() + answer.encode())
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
-        pass  # it was closed: nobody waits for an answer
+        pass  # the client disconnected
     finally:
         writer.close()
 
 
 async def complete(paid: RequestCounts, reader: asyncio.StreamReader, body: bytes) -> str:
-    """Write for a while. A client sends nothing before its answer, so any input is the end of the connection."""
+    """Return a completion after a delay; raise an error if the client disconnects."""
     prompt = json.loads(body)["messages"][-1]["content"]
     found = QUESTION.search(prompt)
     question = found.group() if found else prompt

@@ -34,7 +34,7 @@ def score_of(run: str, variant: str, *, good: bool = True, **given: Any) -> Scor
         "at": 1.0,
         "values": values,
     }
-    # Not checked: a decider must survive records that the contract refuses, if a log has any.
+    # Not validated: a decider must survive records that the contract rejects.
     return Score.model_construct(run_id=run, variant=variant, **usual | given)
 
 
@@ -68,13 +68,13 @@ class DeciderFeed:
         return made
 
     def answers(self, variant: str, count: int, *, good: bool = True) -> list[Decision]:
-        """Give this number of scores of new answers of a variant; return the decisions."""
+        """Apply the scores of this number of new answers of a variant; return the decisions."""
         first = self.offset
         return self.see(*(score_of(f"run-{n}", variant, good=good, at=float(n)) for n in range(first, first + count)))
 
     @property
     def shares(self) -> dict[str, float]:
-        """The weights in force, rounded."""
+        """Return the weights in force, rounded."""
         assert self.decider.policy is not None
         return {name: round(share, 9) for name, share in self.decider.policy.weights.items()}
 

@@ -23,7 +23,7 @@ WITHIN = 20.0
 
 
 class Member:
-    """One member of a group: its consumers, and the messages it was given and has finished, by `partition/offset`."""
+    """One member of a group: its consumers, and the messages that it received and finished, by `partition/offset`."""
 
     def __init__(
         self, consumer: AIOKafkaConsumer, admin: KafkaAdmin, group: str, limits: ConsumerLimits, **options: Any
@@ -45,12 +45,12 @@ class Member:
 
     @property
     def partitions(self) -> set[int]:
-        """The partitions that are assigned to this member."""
+        """Return the partitions that are assigned to this member."""
         return {at.partition for at in self.consumer.assignment()}
 
     @property
     def generation(self) -> int:
-        """The generation that this member knows."""
+        """Return the generation that this member knows."""
         coordinator: Any = self.consumer._coordinator
         return int(coordinator.generation)
 
@@ -100,7 +100,7 @@ class Group:
         await asyncio.gather(*sending)
 
     async def topic_id(self) -> str:
-        """Kafka's id of the topic."""
+        """Return Kafka's id of the topic."""
         return await self._admin.topic_id(self.topic)
 
     async def create(self) -> None:

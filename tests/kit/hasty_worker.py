@@ -1,6 +1,6 @@
-"""A normal worker, except for one component that may stall for seconds only: `python hasty_worker.py TIER PART`.
+"""A normal worker with a short stall limit for one component: `python hasty_worker.py TIER PART`.
 
-A retrieval worker's reader of passages hangs, in its thread, on a record whose key begins with `hang`.
+In a retrieval worker, the thread that reads passages hangs on a record whose key begins with `hang`.
 """
 
 import importlib
@@ -18,7 +18,7 @@ EXIT_TIMEOUT = 1.0
 
 
 def main() -> None:
-    """Run the tier's own main."""
+    """Run the main function of the tier."""
     tier, hasty = sys.argv[1:]
     part, apply = Liveness.component, IndexStore.apply
 

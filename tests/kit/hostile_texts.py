@@ -1,26 +1,26 @@
-"""Texts that functions of text are slow on, of about any length: runs of what their patterns and loops go through."""
+"""Texts of about any length that are slow to read: repetitions of what the patterns and loops of functions read."""
 
 from collections.abc import Callable, Mapping
 from itertools import cycle, islice
 from typing import Final
 
 Shape = Callable[[int], str]
-"""A text of about this number of characters."""
+"""Returns a text of about this number of characters."""
 
 
 def run(piece: str, before: str = "", after: str = "") -> Shape:
-    """One piece again and again, between two others."""
+    """Return a shape that repeats one piece between two others."""
     return lambda size: before + piece * max(1, (size - len(before) - len(after)) // len(piece)) + after
 
 
 def numbered(form: str) -> Shape:
-    """Pieces that are all different; `{}` is a number in letters and digits."""
+    """Return a shape of distinct pieces; `{}` stands for a number in letters and digits."""
     length = len(form.format("n0000"))
     return lambda size: "".join(form.format(f"n{number:04x}") for number in range(max(1, size // length)))
 
 
 def mixed(*pieces: str) -> Shape:
-    """Pieces in turn."""
+    """Return a shape that repeats pieces in turn."""
     length = sum(map(len, pieces)) / len(pieces)
     return lambda size: "".join(islice(cycle(pieces), max(1, round(size / length))))
 
@@ -283,9 +283,9 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "surrogates",
     ),
 }
-"""What a function of text may be tried on, by the kind of text that it reads."""
+"""The shapes to try on a function, by the kind of text that it reads."""
 
 
 def shapes(*groups: str) -> dict[str, Shape]:
-    """The shapes of some groups, each once."""
+    """Return the shapes of some groups, each once."""
     return {name: _SHAPES[name] for group in groups for name in GROUPS[group]}

@@ -1,4 +1,4 @@
-"""What integration tests share: a tier in this process, a raw Kafka client outside the mesh, waiting with an end."""
+"""Shared by the integration tests: a tier in this process, a plain Kafka client, waiting with a timeout."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,26 +22,26 @@ Command = Callable[..., Awaitable[Result]]
 
 
 def settings_for_another_process(settings: MeshSettings) -> MeshSettings:
-    """Settings of one more process of the same mesh, with a name of its own that it has not been given.
+    """Return the settings of another process of the same mesh, with a generated instance name.
 
-    A worker with a name stays a member of its groups when it stops: messages of its partitions would wait for it
-    until the group's session is over, 10 s after the test that stopped it.
+    A worker with a configured name remains a member of its groups when it stops: messages of its partitions would wait
+    until the session timeout, 10 s after the test that stopped it.
     """
     return MeshSettings(**settings.model_dump(exclude_unset=True, exclude={"instance"}))
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens elsewhere in this process."""
+    """Wait until a condition in this process is true."""
     async with asyncio.timeout(WITHIN):
-        while not condition():  # noqa: ASYNC110 - what it looks at has no event
+        while not condition():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
 async def serving(settings: MeshSettings, tier: Tier | Callable[[WorkerRuntime], Tier]) -> AsyncIterator[WorkerRuntime]:
-    """A worker of a tier, ready; stopped as a signal would stop it.
+    """Run a worker of a tier; yield when it is ready, and stop it as a signal does.
 
-    A function is given the worker's runtime and returns the tier.
+    A function instead of a tier gets the worker's runtime and returns the tier.
     """
     async with WorkerRuntime(settings, tier=tier.name if isinstance(tier, Tier) else "worker") as mesh:
         task = asyncio.create_task(mesh.serve(tier if isinstance(tier, Tier) else tier(mesh)))
@@ -56,7 +56,7 @@ async def serving(settings: MeshSettings, tier: Tier | Callable[[WorkerRuntime],
 
 
 class PlainKafkaClient:
-    """A client that speaks Kafka and knows nothing of Poise's library."""
+    """A Kafka client that does not use Poise's library."""
 
     def __init__(self, bootstrap: str) -> None:
         self.topic = f"mine-{uuid4().hex[:8]}"
@@ -81,7 +81,7 @@ class PlainKafkaClient:
         await self._producer.stop()
 
     async def forget(self) -> None:
-        """Connect once more: what is known of the topics so far does not hold any more."""
+        """Reconnect the producer, which discards its metadata of topics."""
         await self._producer.stop()
         self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap)
         await self._producer.start()
@@ -89,7 +89,10 @@ class PlainKafkaClient:
     async def send(
         self, topic: str, value: bytes | None, key: bytes | None = None, **headers: str | bytes | None
     ) -> Record:
-        """Send, with `reply_to` this client’s topic unless given; None = without. `_` in a name stands for `-`."""
+        """Send a record with these headers; None omits one. `_` in a name stands for `-`.
+
+        By default there is a `correlation_id`, and `reply_to` is this client's topic.
+        """
         named = {"reply_to": self.topic, "correlation_id": uuid4().hex} | {
             name if name in {"reply_to", "correlation_id"} else name.replace("_", "-"): value
             for name, value in headers.items()
@@ -101,12 +104,12 @@ class PlainKafkaClient:
         return Record(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000, key, value, tuple(raw))
 
     async def any_reply(self, *, within: float = WITHIN) -> Record:
-        """The next reply, for any call."""
+        """Return the next reply to any call."""
         async with asyncio.timeout(within):
             return Record.of(await self._consumer.getone())
 
     async def reply(self, sent: Record, *, within: float = WITHIN) -> Record:
-        """The next reply that carries the correlation id of what was sent."""
+        """Return the next reply with the correlation id of the sent record."""
         async with asyncio.timeout(within):
             while True:
                 reply = Record.of(await self._consumer.getone())

@@ -1,7 +1,7 @@
-"""A worker that decides and kills itself on the way: `python killed_decider.py PLACE NUMBER`.
+"""A policy worker that kills itself: `python killed_decider.py PLACE NUMBER`.
 
-The broker is that of POISE_BROKER. Places: `sent` (the NUMBERth transaction is written, and not committed), `committed`
-(and nobody was notified).
+POISE_BROKER names the broker. Places: `sent` (transaction NUMBER is written, but not committed), `committed` (it is
+committed, but nobody was notified).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from poise_services.evaluation.settings import EvaluationSettings
 
 
 async def main(place: str, number: int) -> None:
-    """Decide, as far as it goes."""
+    """Run a policy worker until it kills itself."""
     if place == "committed":
         method = killing(AIOKafkaProducer.commit_transaction, after=number)
         AIOKafkaProducer.commit_transaction = method  # type: ignore[method-assign,assignment]

@@ -1,7 +1,7 @@
-"""A process that sends a dead letter again and kills itself on the way: `python killed_redrive.py PLACE ID`.
+"""A process that redrives a dead letter and kills itself: `python killed_redrive.py PLACE ID`.
 
-The broker is that of POISE_BROKER. Places: `copy` (it is written, its marker is not), `marker` (both are written, and
-nothing is committed), `committed` (and nobody was notified).
+POISE_BROKER names the broker. Places: `copy` (the copy is written, but not its marker), `marker` (both are written, but
+not committed), `committed` (both are committed, but nobody was notified).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Method = Callable[..., Awaitable[Any]]
 
 
 def killing(method: Method, *, after: int) -> Method:
-    """The method, which kills this process when it has been done so often."""
+    """Return the method, extended so that it kills this process after that number of calls."""
     done = 0
 
     async def method_then_kill(*arguments: Any) -> Any:
@@ -39,7 +39,7 @@ def killing(method: Method, *, after: int) -> Method:
 
 
 async def main(place: str, id_: str) -> None:
-    """Send it again, as far as it goes."""
+    """Redrive the dead letter until this process kills itself."""
     if place == "committed":
         method = killing(AIOKafkaProducer.commit_transaction, after=1)
         AIOKafkaProducer.commit_transaction = method  # type: ignore[method-assign,assignment]

@@ -1,4 +1,4 @@
-"""Load on a mesh while something happens to it: calls at a steady rate, and what became of each."""
+"""Load on a mesh during a disturbance: calls at a steady rate, and their outcomes."""
 
 import asyncio
 import itertools
@@ -20,16 +20,16 @@ from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 
 RATE = 60.0
-"""Calls each second."""
+"""Calls per second."""
 DEADLINE = 45.0
-"""Seconds that each is given."""
+"""Seconds until the deadline of a call."""
 WITHIN = 60.0
 TAKES = 0.02
-"""Seconds that the handling of one takes."""
+"""Seconds of a handling."""
 
 
 class VerifiedCalls:
-    """Calls, each with a text of its own that it must get back."""
+    """Calls with unique texts; each reply must repeat the text of its call."""
 
     def __init__(self, caller: WorkerRuntime) -> None:
         self.outcomes: dict[str, str] = {}
@@ -44,7 +44,7 @@ class VerifiedCalls:
         self._answered = 0
 
     async def handle(self, request: Generate, _context: Context) -> Completion:
-        """The handler of the tier that is called."""
+        """Handle a call, as the tier that is called."""
         text = request.messages[0].content
         self.taken.append(time.monotonic())
         self.handled[text] += 1
@@ -75,31 +75,31 @@ class VerifiedCalls:
             self._answered += 1
 
     async def goes_on(self, calls: int = 100) -> None:
-        """Wait until this number of further calls was answered."""
+        """Wait until this number of further calls has been answered."""
         wanted = self._answered + calls
         async with asyncio.timeout(WITHIN):
-            while self._answered < wanted:  # noqa: ASYNC110 - what it looks at has no event
+            while self._answered < wanted:  # noqa: ASYNC110 - the condition has no event
                 await asyncio.sleep(0.02)
 
     def longest_pause(self, since: float) -> float:
-        """The longest time in which no handling began, seconds, since a moment of the monotonic clock."""
+        """Return the longest time, in seconds, in which no handling began, since a moment of the monotonic clock."""
         times = [at for at in self.taken if at >= since]
         return max((later - earlier for earlier, later in itertools.pairwise([since, *times])), default=0.0)
 
     async def finish(self) -> None:
-        """Call no more, and wait for the outcome of every call."""
+        """Stop calling, and wait for the outcome of every call."""
         self._stopping.set()
-        await self._running  # first: it may be about to make one more
+        await self._running  # first, because it may start another call
         await asyncio.gather(*self._calls)
 
     @property
     def reply_partition(self) -> int:
-        """The partition of `poise.replies` that the caller reads."""
+        """Return the partition of `poise.replies` that the caller reads."""
         return self._replies._partition
 
     @property
     def prefix(self) -> str:
-        """What the correlation ids of the caller begin with."""
+        """Return the prefix of the caller's correlation ids."""
         return self._replies._prefix.decode()
 
     @property
@@ -109,18 +109,18 @@ class VerifiedCalls:
 
     @property
     def accepted(self) -> int:
-        """How many calls there were."""
+        """Return the number of calls."""
         return len(self._calls)
 
     @property
     def failed(self) -> dict[str, str]:
-        """The calls that were not answered."""
+        """Return the calls that failed, with their errors."""
         return {text: outcome for text, outcome in self.outcomes.items() if outcome != "ok"}
 
 
 @asynccontextmanager
 async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[VerifiedCalls]:
-    """A client that calls a tier of some workers; ended by `finish`, which this calls if nobody has."""
+    """Run a client that calls a tier with some workers; `finish` is called at the end of the block."""
     async with AsyncExitStack() as stack:
         caller = await stack.enter_async_context(
             WorkerRuntime(MeshSettings(broker=bootstrap, spans=False), tier="client")
@@ -137,7 +137,7 @@ async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[VerifiedCal
 
 
 async def written(bootstrap: str, topic: str, since: float, prefix: str) -> Counter[str]:
-    """How often each correlation id that begins so is in a topic since a time, unix seconds."""
+    """Return how often each correlation id with that prefix is in a topic since a time, unix seconds."""
     found: Counter[str] = Counter()
     async with (
         WorkerRuntime(MeshSettings(broker=bootstrap, spans=False), tier="client") as mesh,

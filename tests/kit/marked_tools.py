@@ -1,4 +1,4 @@
-"""Tools of marked tests beside Python packages: a test whose tool is not there is skipped by name, or fails."""
+"""Tools besides Python packages that marked tests need: without its tool, a test is skipped by name or fails."""
 
 import os
 import shutil
@@ -8,22 +8,22 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 INSTALLED: Final = ROOT / ".tools"
-"""Where `make tools` installs, by lock files, what the tests need of each tool's own packages."""
+"""Where `make tools` installs the locked packages that tests need for each tool."""
 REQUIRED: Final = "POISE_REQUIRE_TOOLS"
-"""Set by `.ci/run`: nothing is skipped for want of a tool."""
+"""Set by `.ci/run`: a test whose tool is missing fails instead of being skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """What tests with one marker need."""
+    """The requirements of the tests with one marker."""
 
     commands: tuple[str, ...]
-    """Found on the PATH."""
+    """They must be on the PATH."""
     packages: tuple[str, ...] = ()
-    """Below `.tools/`; `make tools` leaves `.installed` in each."""
+    """Folders in `.tools/`; `make tools` creates `.installed` in each."""
 
     def lacking(self) -> str | None:
-        """What is not there and what to do, in one line; None = nothing."""
+        """Return what is missing and what to do, in one line; None = nothing."""
         if missing := [command for command in self.commands if shutil.which(command) is None]:
             return f"{', '.join(missing)} not on the PATH"
         if missing := [name for name in self.packages if not (INSTALLED / name / ".installed").exists()]:
@@ -41,11 +41,11 @@ TOOLS: Final = {
 
 
 def lacking(markers: set[str]) -> str | None:
-    """What tests with these markers lack here; None = nothing."""
+    """Return what tests with these markers lack on this machine; None = nothing."""
     found = ((marker, TOOLS[marker].lacking()) for marker in sorted(markers & TOOLS.keys()))
     return "; ".join(f"{marker}: {why}" for marker, why in found if why is not None) or None
 
 
 def required() -> bool:
-    """Whether a test fails where its tool is not there."""
+    """Return whether a test fails if its tool is missing."""
     return bool(os.environ.get(REQUIRED))

@@ -1,8 +1,8 @@
-"""A worker of the inference tier as a process of its own, to be stopped and killed.
+"""A worker of the inference tier as a separate process that tests stop and kill.
 
     python paying_worker.py FOLDER
 
-It writes `paid` to the folder when it begins a step, ends it when there is a file `go`, and writes `ended` then.
+A step writes `paid` in the folder when it begins. It waits for a file `go`, and then writes `ended`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ async def main() -> None:
     async def pay(_request: Generate, _context: Context) -> Completion:
         with (folder / "paid").open("a") as paid:
             paid.write("x")
-        while not (folder / "go").exists():  # noqa: ASYNC110 - another process makes it
+        while not (folder / "go").exists():  # noqa: ASYNC110 - another process creates it
             await asyncio.sleep(0.02)
         (folder / "ended").touch()
         return Completion(text="the process", model="m", backend="b", finish_reason="stop")

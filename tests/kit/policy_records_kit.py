@@ -1,4 +1,4 @@
-"""Policies and their records, for tests of what follows `poise.policy`."""
+"""Policies and their records, for tests of readers of `poise.policy`."""
 
 from poise.contracts import Policy, PolicySpec
 from poise.contracts.topics import POLICY
@@ -7,7 +7,7 @@ from poise.worker.runtime import WorkerRuntime
 
 
 def policy_of(version: int, name: str = "answer", **weights: float) -> Policy:
-    """A policy with those weights, as the decider writes it."""
+    """Return a policy with those weights, as the decider writes it."""
     spec = PolicySpec(name=name, weights=weights)
     return Policy(
         name=name, version=version, weights=weights, spec=spec, decision=f"{name}-{version}", at=1.0, by="loop"

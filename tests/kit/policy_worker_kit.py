@@ -57,7 +57,7 @@ class LosingVariantCase:
         return id_
 
     async def answers(self, count: int, *, times: int = 1) -> None:
-        """Scores of a number of answers of each variant, `cheap` all wrong, each score written repeatedly."""
+        """Publish scores of a number of answers of each variant, each repeatedly; all of `cheap` are wrong."""
         first, self.runs = self.runs, self.runs + 2 * count
         for number in range(first, self.runs):
             variant = "cheap" if number % 2 else "steady"
@@ -68,7 +68,7 @@ class LosingVariantCase:
             for _ in range(times):
                 await self.mesh.producer.publish(SCORES, score, key=self.name)
 
-    # -- what came of it ------------------------------------------------------------------------------------------
+    # -- the results ----------------------------------------------------------------------------------------------
 
     async def decisions(self) -> list[Decision]:
         return [
@@ -83,18 +83,18 @@ class LosingVariantCase:
         return [PolicyState.parse(record.value or b"") for record in records]
 
     async def until_decided(self, count: int) -> list[Decision]:
-        """Wait until this number of decisions was made."""
+        """Wait until this number of decisions has been made."""
         async with asyncio.timeout(WITHIN):
-            while len(made := await self.decisions()) < count:  # noqa: ASYNC110 - it is in the log
+            while len(made := await self.decisions()) < count:  # noqa: ASYNC110 - a log has no event
                 await asyncio.sleep(0.05)
         return made
 
     async def until_counted(self) -> None:
-        """Wait until all answers were counted: each command causes a snapshot, which has the count."""
+        """Wait until all answers have been counted: each command causes a snapshot, which has the count."""
         async with asyncio.timeout(WITHIN):
             while not (states := await self.states()) or states[-1].decider["counted"] != self.runs:
                 id_ = await self.ask("hold")
-                while all(made.command != id_ for made in await self.decisions()):  # noqa: ASYNC110 - it is in the log
+                while all(made.command != id_ for made in await self.decisions()):  # noqa: ASYNC110 - a log has no event
                     await asyncio.sleep(0.05)
 
     async def check(self) -> list[Decision]:
@@ -113,7 +113,7 @@ class LosingVariantCase:
 
 
 def chain(decisions: Sequence[Decision]) -> list[str]:
-    """Return the ids of decisions that do not begin with the weights of the one before."""
+    """Return the ids of decisions whose weights before them are not those after the previous decision."""
     broken, weights = [], dict[str, float]()
     for made in decisions:
         if made.before != weights:

@@ -38,29 +38,29 @@ class ScriptedRun:
     """The error that publishing raises."""
     min_epoch: str | None = None
     bytes_left: int = 1_000_000
-    """Bytes that the reply may have, and a record."""
+    """Maximum number of bytes of the reply, and of a record."""
     stream_writer: StreamWriter | None = None
     """Streams the answer's text."""
     requests: list[Request[Any]] = field(default_factory=list)
     timeouts: dict[str, int] = field(default_factory=dict)
-    """Seconds that each call was given, by step."""
+    """Seconds until the deadline of each call, by step."""
     published: list[tuple[Topic, Message | None, str | None]] = field(default_factory=list)
 
     def remaining(self) -> float:
-        """Seconds until the deadline."""
+        """Return the seconds until the deadline."""
         return self.left
 
     async def max_body_bytes(self, _topic: Topic | None = None) -> int:
-        """Bytes of JSON that a message may have."""
+        """Return the maximum size of a message's JSON in bytes."""
         return self.bytes_left
 
     def journal(self, *_workflow: str) -> None:
-        """There is no Redis."""
+        """Return no journal, as without Redis."""
         return
 
     @property
     def rpc(self) -> RpcCaller:
-        """Itself."""
+        """Return this object."""
         return self
 
     async def call(self, request: Request[ReplyT], options: CallOptions) -> ReplyT:
@@ -101,13 +101,13 @@ class AnsweredQuestion:
 
     @property
     def reason(self) -> str:
-        """The reason why the answer is not from the first rung."""
+        """Return the reason why the answer is not from the first rung."""
         assert self.answer.reason is not None
         return self.answer.reason
 
     @property
     def draw(self) -> Draw:
-        """How the variant was chosen."""
+        """Return how the variant was chosen."""
         assert self.record.draw is not None
         return self.record.draw
 

@@ -39,12 +39,12 @@ class SlowProxy:
 
     @property
     def address(self) -> str:
-        """The proxy's address, `host:port`."""
+        """Return the proxy's address, `host:port`."""
         return f"{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}"
 
     @property
     def url(self) -> str:
-        """The proxy's address as a Redis URL."""
+        """Return the proxy's address as a Redis URL."""
         return f"redis://{self.address}/0"
 
     def cut(self) -> None:
@@ -93,6 +93,6 @@ async def _pump(
             writer.write(chunk)
             await writer.drain()
     except ConnectionError:
-        pass  # one side is closed, and the other will be in a moment
+        pass  # one side is closed, and the other soon will be
     finally:
         writer.close()

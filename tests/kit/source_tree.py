@@ -7,11 +7,11 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = MappingProxyType({"poise": "shared", "poise_services": "services", "poise_labs": "labs"})
-"""By import name, the folder that has the package."""
+"""The folder of each package, by import name."""
 
 
 def source_files() -> Iterator[tuple[str, Path]]:
-    """Each module's dotted name and its file, in the order of their names."""
+    """Return each module's dotted name and its file, ordered by name."""
     for package, folder in PACKAGES.items():
         for file in sorted((ROOT / folder / package).rglob("*.py")):
             parts = file.relative_to(ROOT / folder).with_suffix("").parts

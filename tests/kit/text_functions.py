@@ -1,4 +1,4 @@
-"""The public functions that read text from outside, each as a function of one text, to test them with hostile texts."""
+"""The public functions that read text from outside, each as a function of one text, for tests with hostile texts."""
 
 import asyncio
 import json
@@ -99,18 +99,18 @@ class _Vector:
 
 
 def evidence(*texts: str) -> Evidence:
-    """Of passages that say that."""
+    """Return the evidence of passages with these texts."""
     return Evidence([Passage(id=f"d#{n}", source="s", text=one, score=1.0, age=0.0) for n, one in enumerate(texts)])
 
 
 def completed(said: str) -> Completion:
-    """What a model wrote."""
+    """Return a model's completion with this text."""
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     return Completion(text=said, model="m", backend="default", finish_reason="stop", usage=usage)
 
 
 def record(*, question: str = QUESTION, answer: str = ANSWER, passage: str = PASSAGE) -> RunRecord:
-    """Of a finished run."""
+    """Return the record of a finished run."""
     said: dict[str, Any] = {
         "run_id": "r",
         "workflow": "answer",
@@ -127,7 +127,7 @@ def record(*, question: str = QUESTION, answer: str = ANSWER, passage: str = PAS
 
 
 def reply(said: str) -> bytes:
-    """A model server's whole answer."""
+    """Return the complete response of a model server."""
     return json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
 
 

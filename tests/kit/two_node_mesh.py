@@ -1,6 +1,6 @@
 """A whole mesh on two real Kafka nodes: a Valkey, a model server, workers of each tier, and a supervisor.
 
-Node 1 leads everything but a few partitions, which stand on node 2 alone: while node 2 is away they have no leader.
+Node 1 leads all partitions except for a few, whose only replica is on node 2: while node 2 is down they have no leader.
 """
 
 import asyncio
@@ -55,16 +55,16 @@ class TwoNodeMesh:
 
     @property
     def bootstrap(self) -> str:
-        """The address of the first node, which is never stopped."""
+        """Return the address of the first node, which is never stopped."""
         return self.kafka.bootstrap
 
     @property
     def workers(self) -> list[Worker]:
-        """All workers, including the gateway."""
+        """Return all workers, including the gateway."""
         return list(self.supervisor.workers)
 
     async def readiness(self) -> dict[str, bool]:
-        """Return, by worker, whether it reports to be ready."""
+        """Return for each worker whether it reports that it is ready."""
         found = {}
         for worker in self.workers:
             try:

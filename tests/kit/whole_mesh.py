@@ -1,4 +1,4 @@
-"""A whole mesh: real workers of every tier, a real model, and the ways in which somebody outside speaks to it."""
+"""A whole mesh: real workers of every tier, a real model, and clients of each kind."""
 
 import asyncio
 import json
@@ -24,33 +24,33 @@ from poise.stack.stack import Stack
 from poise.stack.state import PartState, running_stack
 
 WITHIN: Final = 60.0
-"""Seconds in which anything happens, the restart of a worker included."""
+"""Seconds within which anything happens, including the restart of a worker."""
 
 FoundT = TypeVar("FoundT")
 
 
 async def eventually(look: Callable[[], Awaitable[FoundT | None]]) -> FoundT:
-    """Look for something that happens in another process, until it is there."""
+    """Poll until something in another process has happened, and return it."""
     async with asyncio.timeout(WITHIN):
-        while (found := await look()) is None:  # noqa: ASYNC110 - another process has no event of ours
+        while (found := await look()) is None:  # noqa: ASYNC110 - another process has no event
             await asyncio.sleep(0.1)
     return found
 
 
 @dataclass(frozen=True)
 class WholeMesh:
-    """A running stack, and who speaks to it."""
+    """A running stack and its clients."""
 
     stack: Stack
     http: httpx2.AsyncClient
     poise: Poise
     plain_client: PlainKafkaClient
-    """Speaks Kafka and nothing else."""
+    """It does not use Poise's library."""
 
     # -- queries --------------------------------------------------------------------------------------------------
 
     async def ask_by_kafka(self, question: str, **headers: str) -> tuple[Record, Record]:
-        """Publish a question as any Kafka client can, to be worked out; returns what was sent and its reply."""
+        """Publish a question as any Kafka client can, without the cache; return the sent record and its reply."""
         deadline = str(round((time.time() + WITHIN) * 1_000))
         body = json.dumps({"question": question, "cache": "no-store"}).encode()
         sent = await self.plain_client.send("poise.ask.interactive", body, None, poise_deadline=deadline, **headers)
@@ -63,7 +63,7 @@ class WholeMesh:
         return Answer.parse(response.content, strict=True)
 
     async def command(self, *arguments: str) -> str:
-        """Run a command of the command line as a person does; returns what it prints."""
+        """Run a `poise` command as a person does; return its output."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "poise", *arguments),
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "POISE_BROKER": self.stack.broker},
@@ -78,20 +78,20 @@ class WholeMesh:
     # -- killing --------------------------------------------------------------------------------------------------
 
     def worker(self, name: str) -> PartState:
-        """What the stack's state file says of a worker."""
+        """Return the entry of a worker in the stack's state file."""
         state = running_stack(self.stack.options.directory)
         assert state is not None
         return next(part for part in state.parts if part.name == name)
 
     def kill(self, name: str) -> PartState:
-        """Kill a worker as an out-of-memory killer does; returns what it was."""
+        """Kill a worker as an out-of-memory killer does; return its last state."""
         was = self.worker(name)
         assert was.pid is not None
         os.kill(was.pid, signal.SIGKILL)
         return was
 
     async def replaced(self, was: PartState) -> PartState:
-        """Wait until a killed worker serves again."""
+        """Wait until a killed worker serves again, and return its state."""
 
         async def look() -> PartState | None:
             now = self.worker(was.name)
@@ -102,7 +102,7 @@ class WholeMesh:
 
 @asynccontextmanager
 async def whole_mesh(directory: Path, workers: dict[str, int]) -> AsyncIterator[WholeMesh]:
-    """Start everything, and stop it."""
+    """Run a stack and its clients during the block."""
     async with Stack(StackOptions(directory, workers, ports=Ports(gateway=0))) as stack:
         plain_client = PlainKafkaClient(stack.broker)
         await plain_client.start()

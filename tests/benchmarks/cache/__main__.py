@@ -102,7 +102,7 @@ class CacheReplay:
         found.add("s saved, as `poise cache stats` has it", name, self._counts.saved)
 
     def in_words(self) -> str:
-        """Return a summary of what is no figure."""
+        """Return a summary of the results that are not figures."""
         rungs = Counter(one.answer.rung for one in self._served)
         verdict = self.verdict
         return (

@@ -1,7 +1,7 @@
 """The speed of the messaging layer, as ratios to named baselines: `python -m tests.benchmarks.messaging [--only echo]`.
 
-Everything runs on one embedded Kafka that is started for it and thrown away. Contestants take turns, so that what the
-machine does besides falls on all of them.
+Everything runs on one embedded Kafka, started for the benchmark and deleted afterwards. Contestants take turns, so that
+other load on the machine affects all of them.
 """
 
 import asyncio

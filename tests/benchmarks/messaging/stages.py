@@ -152,7 +152,7 @@ def each(stage: Callable[[], object]) -> float:
 
 
 async def each_awaited(stage: Callable[[], Awaitable[object]]) -> float:
-    """The same of a coroutine."""
+    """Return microseconds of a stage that is a coroutine, measured as by `each`."""
     costs: list[float] = []
     for _ in range(3):
         with timed(costs):

@@ -1,4 +1,4 @@
-# ruff: noqa: T201 - a benchmark prints what it found
+# ruff: noqa: T201 - a benchmark prints its results
 """How well each score separates right from wrong answers: `python -m tests.benchmarks.scores [--plots FOLDER]`.
 
 There are two labeled sets: answers made from the demo's corpus by seeded edits, and answers of the built-in model that

@@ -1,4 +1,4 @@
-# ruff: noqa: T201 - a benchmark prints what it found
+# ruff: noqa: T201 - a benchmark prints its results
 """The CPU time of each score, and how many runs a second a worker could score."""
 
 import time

@@ -1,4 +1,4 @@
-# ruff: noqa: T201 - a benchmark prints what it found
+# ruff: noqa: T201 - a benchmark prints its results
 """Compares lexical with semantic quality: `python -m tests.benchmarks.scores --embedding`.
 
 All coefficients are fitted on other questions. In the first column, denials and unknown names count only in

@@ -1,5 +1,5 @@
-// Plain calls by a client that openapi-generator makes of the gateway's OpenAPI document.
-// Prints what came of them as one line of JSON.
+// Calls the gateway with the client that openapi-generator generates from the gateway's OpenAPI document.
+// Prints the results as one line of JSON.
 
 import com.google.gson.Gson;
 import java.util.ArrayList;

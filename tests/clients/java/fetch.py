@@ -1,4 +1,4 @@
-"""Fetches the jars of `client.jars` into a folder, none but those with the right checksum: `fetch.py FOLDER`."""
+"""Fetches the jars of `client.jars` into a folder and rejects wrong checksums: `fetch.py FOLDER`."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
-// Plain calls by a client that openapi-typescript and openapi-fetch make of the gateway's OpenAPI document.
-// Prints what came of them as one line of JSON.
+// Calls the gateway with openapi-fetch and the types that openapi-typescript generates from its OpenAPI document.
+// Prints the results as one line of JSON.
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";

@@ -1,4 +1,4 @@
-// Compiles each schema of a file, by kind, with ajv in strict mode; prints what it refuses, a line each.
+// Compiles each schema of a file, by kind, with ajv in strict mode; prints each rejection on a line.
 
 import { readFileSync } from "node:fs";
 import Ajv2020 from "ajv/dist/2020.js";

@@ -1,6 +1,7 @@
-"""Plain calls by a client that openapi-python-client makes of the gateway's OpenAPI document.
+"""Calls the gateway with the client that openapi-python-client generates from the gateway's OpenAPI document.
 
-Runs in a Python of its own, with the client beside it as `poise_client`. Prints what came of them as one line of JSON.
+Runs in a separate Python environment, with the client beside it as `poise_client`. Prints the results as one line of
+JSON.
 """
 
 import json
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 def found(kind: type[T], result: object) -> T:
-    """What was expected."""
+    """Return the result; raise an error if it is of another type."""
     if not isinstance(result, kind):
         raise TypeError(str(result))
     return result
@@ -35,7 +36,7 @@ shown = show_run.sync(answer.run_id, client=client)
 problem = found(Fault, ask.sync(client=client, body=Ask(question="")))
 missing = found(Fault, show_run.sync("none", client=client))
 
-print(  # noqa: T201 - what a test reads
+print(  # noqa: T201 - a test reads it
     json.dumps(
         {
             "answer": [answer.text, answer.rung, answer.cached, len(answer.citations)],

@@ -13,7 +13,7 @@ from poise_services.orchestration import document_versions
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Run a broker for these tests: they would find the documents of others."""
+    """Run a separate broker, because these tests would find the documents of others."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
@@ -21,10 +21,10 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait long for the log of versions and for Redis.
+    """Set long timeouts for the log of versions and for Redis.
 
-    All tiers and a thousand callers share one process here: a busy process can answer two seconds late, which would
-    count as an unreadable log or an unavailable Redis.
+    All tiers and a thousand callers share one process here. A busy process can read a response two seconds late, which
+    would count as an unreadable log or an unavailable Redis.
     """
     defaults = client.RedisClient.__init__.__kwdefaults__
     assert defaults is not None

@@ -9,7 +9,7 @@ from poise.cli.app import app
 
 @pytest.fixture
 def poise(kafka: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a `poise` command in its own thread; `POISE_BROKER` names the broker."""
+    """Return a function that runs a `poise` command in a thread; `POISE_BROKER` names the broker."""
     monkeypatch.setenv("POISE_BROKER", kafka)
     monkeypatch.setenv("COLUMNS", "100")
 

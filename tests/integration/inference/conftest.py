@@ -32,12 +32,12 @@ async def _serve(script: Script) -> AsyncIterator[str]:
 
 @pytest.fixture
 def serve() -> Serve:
-    """Run a script for every connection; yield the address."""
+    """Return a function that runs a script for every connection and yields the server's address."""
     return _serve
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def model(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
-    """A real model on a real server, as a backend of the tier's settings."""
+    """Run a real model server; yield it as a backend for the tier's settings."""
     async with ModelServer(tmp_path_factory.mktemp("model")) as server:
         yield server.backend

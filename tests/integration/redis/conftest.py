@@ -10,14 +10,14 @@ from poise.stack.valkey import Valkey
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A Valkey server for this test."""
+    """Run a Valkey server for this test."""
     async with Valkey(tmp_path) as valkey:
         yield valkey
 
 
 @pytest.fixture
 async def admin(server: Valkey) -> AsyncIterator[Redis]:
-    """A direct connection to it."""
+    """Connect directly to the server."""
     redis = Redis.from_url(server.url)
     yield redis
     await redis.aclose()
@@ -25,6 +25,6 @@ async def admin(server: Valkey) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def proxy(server: Valkey) -> AsyncIterator[SlowProxy]:
-    """A proxy to it with adjustable delay."""
+    """Run a proxy to the server with an adjustable delay."""
     async with SlowProxy(server.port) as proxy:
         yield proxy

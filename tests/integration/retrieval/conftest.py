@@ -25,7 +25,7 @@ from poise_services.retrieval.settings import RetrievalSettings
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A separate Kafka, because these tests would find the documents of others."""
+    """Run a separate Kafka, because these tests would find the documents of others."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
@@ -64,13 +64,13 @@ async def _serving(
 
 @pytest.fixture
 def following(mesh_settings: MeshSettings) -> StartWorker:
-    """`following()` starts a worker that reads the log and can publish, but serves no requests."""
+    """Return a function that starts a worker that reads the log and can publish, but serves no requests."""
     return partial(_following, mesh_settings)
 
 
 @pytest.fixture
 def serving(mesh_settings: MeshSettings) -> StartWorker:
-    """`serving()` starts a whole worker, and stops it like a signal."""
+    """Return a function that starts a whole worker and stops it as a signal does."""
     return partial(_serving, mesh_settings)
 
 
@@ -82,5 +82,5 @@ async def client(mesh_settings: MeshSettings) -> AsyncIterator[RetrievalClient]:
 
 @pytest.fixture
 def key() -> str:
-    """A unique document id."""
+    """Return a unique document id."""
     return f"doc-{uuid4().hex[:12]}"

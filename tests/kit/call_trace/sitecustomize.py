@@ -1,8 +1,8 @@
 """Records which functions of Poise a process calls, phase by phase; Python imports this before anything else.
 
-Only where `CALL_TRACE` names a folder. SIGUSR1 begins the next phase. SIGUSR2 writes the phases to `<pid>.json` there:
-a list of lists of `[module, function, seconds]`, each function with the time of its first call in the phase. The clock
-is the same for all processes of a machine.
+It does so only if `CALL_TRACE` names a folder. SIGUSR1 begins the next phase. SIGUSR2 writes the phases to `<pid>.json`
+in the folder: a list of lists of `[module, function, seconds]`, each function with the time of its first call in the
+phase. The clock is the same for all processes of a machine.
 """
 
 import json

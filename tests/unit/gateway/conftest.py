@@ -108,25 +108,25 @@ class FakeMesh:
 
 @pytest.fixture
 def mesh() -> FakeMesh:
-    """The fake mesh."""
+    """Return the fake mesh."""
     return FakeMesh()
 
 
 @pytest.fixture
 def settings() -> GatewaySettings:
-    """Small limits, so that tests reach them."""
+    """Return settings with small limits, so that tests reach them."""
     return GatewaySettings(max_pending=2, max_documents_bytes=2_500_000)
 
 
 @pytest.fixture
 def gateway(mesh: FakeMesh, settings: GatewaySettings) -> Gateway:
-    """The gateway."""
+    """Return the gateway."""
     return Gateway(cast(WorkerRuntime, mesh), settings)
 
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the gateway; an unhandled error is a 500, as for real clients."""
+    """Yield a client of the gateway; an unhandled error is a 500, as for real clients."""
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
@@ -134,7 +134,7 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 def problem() -> Callable[[httpx2.Response], tuple[int, str, list[str]]]:
-    """Return status, type and fields of a problem response; check its form."""
+    """Return a function that checks a problem response and returns its status, type and fields."""
 
     def read(response: httpx2.Response) -> tuple[int, str, list[str]]:
         assert response.headers["content-type"] == "application/problem+json"
@@ -150,7 +150,7 @@ def problem() -> Callable[[httpx2.Response], tuple[int, str, list[str]]]:
 
 @pytest.fixture
 def held(mesh: FakeMesh) -> Iterator[asyncio.Event]:
-    """Asks wait for this event."""
+    """Make asks wait for an event, and yield it."""
     mesh.hold = asyncio.Event()
     yield mesh.hold
     mesh.hold.set()

@@ -31,9 +31,9 @@ FOUND = Passages(
 
 @pytest.fixture
 def asking() -> AskFunction:
-    """Ask with the replies, or errors, of retrieval and the model; settings and the run's attributes by name.
+    """Return a function that asks with the given replies, or errors, of retrieval and the model.
 
-    The model's reply may be given by backend.
+    It accepts settings and the run's attributes by name, and the model's reply by backend.
     """
 
     async def ask(

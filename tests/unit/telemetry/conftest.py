@@ -10,7 +10,7 @@ from poise.telemetry import sdk, tracing
 
 @pytest.fixture
 def finished() -> Iterator[Callable[[], Sequence[ReadableSpan]]]:
-    """Spans as they finish, while this is in use."""
+    """Yield a function that returns the spans finished during the test."""
     exporter = InMemorySpanExporter()
     provider: TracerProvider = sdk.tracer_provider(
         sdk.resource("testing", "testing-1"), [SimpleSpanProcessor(exporter)]
