@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - a benchmark prints its results
-"""Count how many questions the running stack answers correctly, by rung, and which answers the check accepts.
+"""Counts how many questions the running stack answers correctly, by rung, and which answers the check accepts.
 
     poise up --detach && poise demo && python tests/benchmarks/answers.py
 

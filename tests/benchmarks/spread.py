@@ -1,4 +1,4 @@
-"""Measure how concurrent asks spread over the workers of the inference tier, and their outcomes.
+"""Measures how concurrent asks spread over the workers of the inference tier, and their outcomes.
 
     python tests/benchmarks/spread.py [--asks 300] [--workers 3] [--timeout 280]
 

@@ -1,4 +1,4 @@
-"""Measure the startup of a stack: `python tests/benchmarks/startup.py [--runs 5] [--workers inference=3]`.
+"""Measures the startup of a stack: `python tests/benchmarks/startup.py [--runs 5] [--workers inference=3]`.
 
 Each run is a separate process that starts and stops the whole embedded stack. All runs use one folder, so all but the
 first are warm. The clock starts before Python does. `cpu` is the CPU time of a part until the stack was ready: on two
@@ -60,9 +60,9 @@ def measure(directory: Path, workers: str) -> dict[str, tuple[float, float | Non
 
 async def start_once(directory: Path, workers: str) -> None:
     """Start a stack, print when each part was ready as JSON lines, and stop it."""
-    from poise.stack.events import StackEvent  # noqa: PLC0415 - belongs to what is measured
-    from poise.stack.options import Ports, StackOptions, parse_workers  # noqa: PLC0415 - belongs to what is measured
-    from poise.stack.stack import Stack  # noqa: PLC0415 - belongs to what is measured
+    from poise.stack.events import StackEvent  # noqa: PLC0415 - part of the measured startup
+    from poise.stack.options import Ports, StackOptions, parse_workers  # noqa: PLC0415 - part of the measured startup
+    from poise.stack.stack import Stack  # noqa: PLC0415 - part of the measured startup
 
     served: dict[str, float] = {"imports": time.time()}
 

@@ -95,7 +95,7 @@ def wrong_checksum_inside(key: bytes | None = None) -> bytes:
 
 
 def trailing_bytes(key: bytes | None = None) -> bytes:
-    """Return bytes behind the end of a gzip member, where a broker does not read."""
+    """Return a gzip member followed by bytes that a broker does not read."""
     plain = batch([b"one", b"two"], key=key)
     return packed(plain, "gzip", compressed(plain[HEADER:], "gzip") + b"trailing")
 

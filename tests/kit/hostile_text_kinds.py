@@ -1,4 +1,4 @@
-"""The groups of hostile texts that each public function of text is tested with."""
+"""The groups of hostile texts with which each public text function is tested."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -41,5 +41,5 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def kinds_of(name: str) -> tuple[str, ...]:
-    """Return the groups of texts that a function is tested with."""
+    """Return the groups of texts with which a function is tested."""
     return KINDS[max((known for known in KINDS if name.startswith(known)), key=len)]

@@ -20,5 +20,5 @@ def policy_record(policy: Policy, offset: int = 0) -> Record:
 
 
 async def put(mesh: WorkerRuntime, policy: Policy) -> None:
-    """Put a policy in force."""
+    """Publish a policy, which puts it in force."""
     await mesh.producer.publish(POLICY, policy, key=policy.name)

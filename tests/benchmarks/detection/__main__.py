@@ -1,4 +1,4 @@
-"""Measure the detection delay and the false alarms of detectors: `python -m tests.benchmarks.detection`.
+"""Measures the detection delay and the false alarms of detectors: `python -m tests.benchmarks.detection`.
 
 Of the answers of both variants 5 % are wrong; of those of the canary 15 %, from the start or after 5,000 good answers.
 Poise's detectors are compared with a threshold on the mean of the last 100 answers, and with successive A/B tests, read

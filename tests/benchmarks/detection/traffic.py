@@ -77,13 +77,13 @@ def jumping(share: float) -> Traffic:
 
 
 def moving(_share: float) -> Traffic:
-    """Return traffic as of `drifting` with weights that move every three minutes."""
+    """Return traffic as in `drifting` with weights that move every three minutes."""
     shares = (0.05, 0.5, 0.2, 0.95, 0.1)
     return Traffic(lambda at: shares[int(at / 180.0) % 5], wrong=lambda at: 0.07 + 0.05 * math.sin(at / 1_000.0))
 
 
 def late(share: float) -> Traffic:
-    """Return traffic as of `drifting` with a canary whose answers take half a minute."""
+    """Return traffic as in `drifting` with a canary whose answers take half a minute."""
     return Traffic(lambda _: share, wrong=drifting(share).wrong, takes={CANARY: 30.0})
 
 

@@ -11,7 +11,7 @@ from tests.benchmarks.messaging.job import Job
 SIZES = (1, 2, 4, 8)
 AT_ONCE, PAUSE, SECONDS = 16, 0.1, 2.0
 SETTLED = 1.0
-"""Seconds that a group needs to rebalance: its members learn of it by a heartbeat, once a second."""
+"""Seconds that a group needs to rebalance: members are notified by their heartbeats, one a second."""
 
 
 async def run(environment: Environment, plan: MeasurementPlan) -> ScenarioResult:

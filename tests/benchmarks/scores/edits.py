@@ -1,7 +1,7 @@
 """Good and bad answers made from right ones by seeded edits.
 
-`right.toml` has sentences of the language reference that answer a question, and the same fact in other words. Good are
-the sentence, the sentence lightly reworded, and the other words. Bad are the results of the edits in `BAD`.
+`right.toml` has sentences of the language reference that answer a question, and the same fact in other words. Good
+answers are the sentence, the same lightly reworded, and the other words. Bad answers result from the edits in `BAD`.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""The contestants: the same workflow in Poise, DBOS and Restate, and what of a step is on disk when it returns."""
+"""The contestants: the same workflow in Poise, DBOS and Restate, and what is on disk when a step returns."""
 
 import asyncio
 import os
