@@ -1,4 +1,7 @@
-"""The wire, byte by byte: what other languages and older workers rely on. A change here is a new version of a kind."""
+"""The wire format, byte by byte, on which other languages and older workers rely.
+
+A change needs a new version of the kind.
+"""
 
 import json
 
@@ -337,7 +340,7 @@ def test_headers_encode_to_their_golden_bytes() -> None:
     ("key", "partition"), [(b"21", 0), (b"foobar", 0), (b"a-little-bit-long-string", 2), (b"python/pass", 1)]
 )
 def test_keys_have_the_partitions_of_the_java_client(key: bytes, partition: int) -> None:
-    """The murmur2 values of the first three are those of Kafka's own UtilsTest."""
+    """Check keys whose murmur2 values, except the last, are those of Kafka's own UtilsTest."""
     assert partition_for(key, 6) == partition
 
 

@@ -1,4 +1,4 @@
-"""The tree of errors."""
+"""The error hierarchy."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Renamed and removed settings are refused wherever the old name can stand; the error states what to set instead."""
+"""Renamed and removed settings are refused wherever the old name can occur, and the error says what to set instead."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +31,7 @@ Keys = tuple[str | int, ...]
 
 
 def models_of(annotation: Any, path: Keys = ()) -> Iterator[tuple[type[BaseModel], Keys]]:
-    """Each model in the type of a setting, with the keys that lead to one of its kind."""
+    """Yield each model in the type of a setting, with the keys that lead to it."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, path
         for name, field in annotation.model_fields.items():
@@ -68,7 +68,7 @@ def _without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nested(path: Keys, value: object) -> Any:
-    """A value under its keys, as TOML and JSON have it."""
+    """Return a value nested under its keys, as in TOML and JSON."""
     for key in reversed(path):
         value = [value] if key == 0 else {key: value}
     return value
@@ -87,7 +87,7 @@ def test_each_renamed_setting_maps_an_unused_name_to_an_existing_setting() -> No
 
 
 @pytest.mark.parametrize("written", [str.upper, str.lower])
-@pytest.mark.parametrize("case", [case for case in RENAMED if 0 not in case.path], ids=str)  # an array's have no names
+@pytest.mark.parametrize("case", [case for case in RENAMED if 0 not in case.path], ids=str)  # arrays have no variables
 def test_a_variable_with_the_old_name_is_refused(
     monkeypatch: pytest.MonkeyPatch, case: Renamed, written: Callable[[str], str]
 ) -> None:

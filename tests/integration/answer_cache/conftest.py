@@ -36,5 +36,5 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def name() -> str:
-    """Return a unique word: the id of a document and its subject."""
+    """Return a unique word that is both the id of a document and its subject."""
     return f"lamp{uuid4().hex[:10]}"

@@ -1,4 +1,4 @@
-"""No answer older than a change of its documents is sent unmarked: a small audit of recorded answers."""
+"""A small audit of recorded answers: none that is older than a change of its documents is sent unmarked."""
 
 import asyncio
 import random
@@ -38,7 +38,7 @@ async def test_no_answer_older_than_a_change_is_sent_unmarked(
         questions = [f"What does the {keeper} lamp of {name} burn?" for keeper in KEEPERS]
         changing = asyncio.create_task(corpus.change_at_random(chance, every=0.2))
         served: list[Served] = []
-        while len(served) < 400 or corpus.changes <= len(KEEPERS) + 3:  # a fast machine has read before much changes
+        while len(served) < 400 or corpus.changes <= len(KEEPERS) + 3:  # fast machines end 400 asks before many changes
             served += await read(poise, zipf(questions, 100, 1.1, chance), readers=8)
         changing.cancel()
         await asyncio.wait({changing})

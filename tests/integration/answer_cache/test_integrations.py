@@ -1,4 +1,4 @@
-"""Integrations' replies have no version, so answers with integrations are not stored."""
+"""Answers with integrations are not stored, because replies of integrations have no version."""
 
 from contextlib import AsyncExitStack
 from uuid import uuid4

@@ -62,7 +62,7 @@ async def ready(http: httpx2.AsyncClient) -> bool:
 async def test_asks_waiting_for_a_killed_worker_are_answered_by_another(
     mesh_settings: MeshSettings, name: str, tmp_path: Path
 ) -> None:
-    """The killed worker leads; an ask waiting in the other worker takes over when its lease expires."""
+    """Kill the worker that leads: an ask that waits in the other worker takes over when the lease expires."""
     model = FirstSentenceModel()
     short = mesh_settings.model_copy(update={"lease_ttl": 1.0})
     async with cached_mesh(short, model, workers=0) as client:

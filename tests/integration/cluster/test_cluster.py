@@ -100,7 +100,7 @@ async def test_a_broker_is_killed_and_restarted(brokers: Cluster) -> None:
                 victim = await brokers.controller()
             began = time.monotonic()
             await brokers.kill(victim)
-            await greet(brokers)  # before the cluster has noticed that it is dead
+            await greet(brokers)  # before the cluster has noticed that the broker is dead
             await at.goes_on(300)
             killed = at.longest_pause(began)
             began = time.monotonic()
@@ -125,7 +125,10 @@ async def greet(brokers: Cluster) -> None:
 
 
 async def test_a_broker_that_no_longer_coordinates_the_group_is_not_trusted(brokers: Cluster) -> None:
-    """Its answer has an error and no offsets. If that counted as "nothing committed", all would be handled again."""
+    """Check that a response with an error and no offsets does not count as "nothing committed".
+
+    Otherwise all messages would be handled again.
+    """
     settings = MeshSettings(broker=brokers.bootstrap, spans=False)
     tier = Tier("inference", {Generate: hello})
     group = consumer_group("inference", INFERENCE_INTERACTIVE.name)
@@ -151,9 +154,9 @@ async def hello(request: Generate, _context: Context) -> Completion:
 
 
 async def test_a_topic_without_a_leader_ends_no_process(brokers: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it has one again: asks get 503, the gateway is not ready, and its producer is replaced.
+    """Check that meanwhile asks get 503, the gateway is not ready and its producer is replaced.
 
-    In seconds instead of tens of them: what is sent expires after 3 instead of 40.
+    The timeouts are shortened: a batch expires after 3 s instead of 40 s.
     """
     for name, value in {
         "SEND_TIMEOUT": 2.0,

@@ -1,4 +1,4 @@
-"""Dead letters are redriven once each, while processes die or run concurrently; and they can be purged."""
+"""Dead letters are redriven once each, even if processes die or run concurrently, and can be purged."""
 
 import asyncio
 import os

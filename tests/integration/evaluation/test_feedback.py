@@ -1,4 +1,4 @@
-"""Feedback on a real Kafka: joined to its run by any worker at any time, or else dead-lettered with the reason."""
+"""Feedback on a real Kafka: any worker joins it to its run at any time, or dead-letters it with the reason."""
 
 import asyncio
 import time
@@ -30,12 +30,12 @@ SOON = (0.2, 0.3, 12.0)
 
 
 def by_time(ago: float = 0.0) -> str:
-    """Return the id of a run from a gateway."""
+    """Return a run id as the gateway creates it, with the start time in it."""
     return new_run_id(time.time() - ago, Random())
 
 
 def by_place() -> str:
-    """Return the id of a run from Kafka."""
+    """Return the run id of an ask from Kafka, derived from the position of its record."""
     return derive_run_id(uuid4().hex, 0, 0, time.time())
 
 
@@ -90,7 +90,7 @@ async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 @pytest.fixture
 async def plain_client(kafka: str) -> AsyncIterator[PlainKafkaClient]:
-    """A client that does not use Poise's library."""
+    """Yield a client that does not use Poise's library."""
     plain_client = PlainKafkaClient(kafka)
     await plain_client.start()
     yield plain_client
@@ -166,7 +166,7 @@ async def test_feedback_on_an_unknown_run_becomes_a_dead_letter(mesh: WorkerRunt
 
 
 async def test_feedback_that_was_delayed_long_enough_is_not_delayed_again(mesh: WorkerRuntime, kafka: str) -> None:
-    """The tier was down for an hour: a run unknown now will not be known in 11 minutes."""
+    """Send feedback from an hour ago, when the tier was down: waiting 11 minutes more would not reveal the run."""
     run = by_place()
     body = Feedback(run_id=run, thumb="up").encode()
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
@@ -201,7 +201,7 @@ async def test_redelivered_feedback_counts_once(mesh: WorkerRuntime) -> None:
 async def test_feedback_on_another_tenants_run_is_not_accepted(
     mesh: WorkerRuntime, plain_client: PlainKafkaClient, claimed: str | None
 ) -> None:
-    """A client that may write to the topic acts for the topic's tenant, regardless of the header."""
+    """Check that a client of the topic acts for the topic's tenant, whatever the header says."""
     theirs, ours = by_time(), by_time()
     policy, own = await recorded(mesh, theirs, "theirs"), await recorded(mesh, ours)
     body = Feedback(run_id=theirs, thumb="down").encode()

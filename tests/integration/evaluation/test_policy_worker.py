@@ -33,7 +33,7 @@ KILLED = ROOT / "tests" / "kit" / "killed_decider.py"
 
 @pytest.fixture
 async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    """A process that does not decide: it sends commands and scores, and reads decisions."""
+    """Yield a process that does not decide: it sends commands and scores, and reads decisions."""
     async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="cli") as mesh:
         yield mesh
 
@@ -148,7 +148,7 @@ async def test_the_second_worker_of_a_name_ends_the_first(mesh_settings: MeshSet
 
 
 async def test_a_snapshot_of_a_newer_worker_ends_the_worker(tmp_path: Path) -> None:
-    """On a broker of its own: the snapshot would end every later policy worker too."""
+    """Use a separate broker: the snapshot would end every later policy worker too."""
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)

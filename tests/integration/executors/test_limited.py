@@ -19,7 +19,7 @@ SMALL = WorkLimits(inline=10, seconds=1.0, megabytes=300)
 
 
 def backtrack(text: str) -> bool:
-    """Run practically forever, holding the GIL."""
+    """Run practically forever without releasing the GIL."""
     return re.fullmatch(r"(a|a)*b", text) is not None
 
 
@@ -29,12 +29,12 @@ def hoard(text: str) -> int:
 
 
 def process(_: str) -> int:
-    """Return the id of the process that runs it."""
+    """Return the id of the process that runs this function."""
     return os.getpid()
 
 
 def die(_: str) -> None:
-    """Kill its process."""
+    """Kill the process that runs this function."""
     os.kill(os.getpid(), 9)
 
 

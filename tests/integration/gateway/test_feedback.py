@@ -26,7 +26,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def answer(ask: Ask, context: Context) -> Answer:
-    """Publishes a run record for the policy that the question names."""
+    """Publish a run record for the policy that the question names."""
     given = Answer(run_id=context.run, text="Ada Quill.", rung="primary", variant="small")
     record = RunRecord(
         run_id=context.run,

@@ -45,7 +45,7 @@ def port_of(client: httpx2.AsyncClient) -> int:
 
 @asynccontextmanager
 async def connected(client: httpx2.AsyncClient, *first: bytes) -> AsyncIterator[list[Streams]]:
-    """Open connections, and send these first bytes on each."""
+    """Open connections, and send the given first bytes on each."""
     opened = []
     try:
         for data in first:
@@ -116,7 +116,7 @@ async def test_a_slow_body_times_out(open_gateway: Open) -> None:
 
 
 async def test_a_body_above_the_minimum_rate_does_not_time_out(open_gateway: Open) -> None:
-    """Sending byte by byte takes far longer than `body_timeout`, but is faster than `min_bytes_per_second`."""
+    """Send a body in small pieces: slower than `body_timeout`, but faster than `min_bytes_per_second`."""
     body = json.dumps({"id": "slow", "text": "x" * 3_000}).encode()
     limits = {"body_timeout": 0.05, "min_bytes_per_second": 1}
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, b"") as [(reader, writer)]:
@@ -174,7 +174,7 @@ async def test_a_too_large_body_gets_a_response_however_it_is_sent(open_gateway:
             yield body[start : start + 65_536]
 
     def post_without_expect(port: int) -> int:
-        """Like `urllib`: send the whole body, then read the response; with `Connection: close`."""
+        """Send the whole body, then read the response, with `Connection: close`, as `urllib` does."""
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("POST", "/v1/documents", body, {"content-type": "application/json", "connection": "close"})
         status = connection.getresponse().status
@@ -194,7 +194,7 @@ async def test_a_too_large_body_gets_a_response_however_it_is_sent(open_gateway:
 
 
 async def test_expect_100_continue_gets_the_error_at_once(open_gateway: Open) -> None:
-    """Like curl with bodies above 1 MB."""
+    """Send the headers as curl does for bodies above 1 MB."""
     async with (
         open_gateway(answer, max_documents_bytes=1_000_000) as (client, _),
         connected(client, b"") as [(reader, writer)],

@@ -1,4 +1,4 @@
-"""Servers that hang, disconnect, reject, fail or send garbage: each has one error, and each slot is released."""
+"""Servers that hang, disconnect, reject, fail or send garbage: each case has one error, and each slot is released."""
 
 import asyncio
 import gzip

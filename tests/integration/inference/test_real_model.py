@@ -64,7 +64,7 @@ async def test_it_rejects_a_chat_longer_than_its_context(model: dict[str, str]) 
     [(method, path) for path in PATHS for method in ("GET", "POST", "OPTIONS")],
 )
 async def test_a_web_page_cannot_use_it(model: dict[str, str], method: str, path: str) -> None:
-    """Neither from another origin, nor by its own host name that resolves here (DNS rebinding)."""
+    """Try another origin, and the attacker's own host name that resolves to this machine (DNS rebinding)."""
     base = model["url"].removesuffix("/poise/v1")
     chat = b'{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}'
     headers = {"origin": "http://evil.example", "host": "evil.example", "content-type": "text/plain"}

@@ -51,7 +51,7 @@ async def read_request(reader: asyncio.StreamReader) -> dict[str, object]:
 
 
 def writing(*parts: bytes, bodies: list[dict[str, object]] | None = None) -> Script:
-    """Write these parts one by one on each connection, then close it."""
+    """Write the given parts one by one on each connection, then close it."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = await read_request(reader)
@@ -80,7 +80,7 @@ async def ask(backends: Backends, deltas: DeltaCollector | None, remaining: floa
     return await backends.get("default").complete(ASKED, remaining=remaining, write=write)
 
 
-# -- as it should go ---------------------------------------------------------------------------------------------------
+# -- complete streams --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pieces", ["whole", "byte by byte"])
@@ -118,7 +118,7 @@ async def test_a_delta_arrives_before_the_next_is_written(serve: Serve) -> None:
 
 
 async def test_a_slow_caller_slows_the_server_down(serve: Serve) -> None:
-    """Deltas that the caller does not take stay in the server: the tier does not buffer them."""
+    """Check that deltas the caller does not read stay in the server: the tier does not buffer them."""
     pieces, sent, takes, stuck = 4_000, 0, asyncio.Event(), asyncio.Event()
 
     async def writes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -180,7 +180,7 @@ async def test_data_after_the_end_is_ignored(serve: Serve) -> None:
             assert (await ask(backends, DeltaCollector())).text == "Because."
 
 
-# -- as it should not --------------------------------------------------------------------------------------------------
+# -- failing streams ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ async def test_a_silent_server_is_abandoned_at_the_deadline_and_its_slot_release
 
 
 async def test_a_truncated_stream_is_restarted_with_a_reset(serve: Serve, mesh_settings: MeshSettings) -> None:
-    """Over Kafka: the first connection breaks in the middle, the second is complete."""
+    """Break the first connection in the middle of the stream, and complete the second; over Kafka."""
     connections, seen = 0, asyncio.Event()
 
     async def second_time_lucky(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

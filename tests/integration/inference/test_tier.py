@@ -35,7 +35,7 @@ async def inference(settings: MeshSettings, url: str, **backend: str) -> AsyncIt
 
 
 def scripted(*answers: bytes) -> Script:
-    """Sends its responses in order, over all connections."""
+    """Return a script that sends the given responses in order, over all connections."""
     left = list(answers)
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Real HTTP servers that send nothing, reject, fail, hang or send garbage: each has one error."""
+"""Real HTTP servers that send nothing, reject, fail, hang or send garbage: each case has one error."""
 
 import asyncio
 import gzip

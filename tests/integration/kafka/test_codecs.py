@@ -53,7 +53,7 @@ class Compressing:
         self._producer = Producer(options)
 
     async def send(self, topic: str, body: bytes, *, key: bytes = b"k", **headers: str) -> Position:
-        """Send and wait for the acknowledgement."""
+        """Send a record and wait for the acknowledgement."""
         landed: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
 
         def delivered(error: Any, message: Any) -> None:
@@ -137,7 +137,7 @@ async def test_records_compressed_by_librdkafka_are_read(
 async def test_records_compressed_by_the_broker_are_read(
     mesh_settings: MeshSettings, kafka_node: Kafka, codec: str
 ) -> None:
-    """A broker whose topic names a codec compresses incoming records, with the classes of the Java producer."""
+    """Let the broker compress the records, with the Java producer's classes: the topic names a codec."""
     topic = f"java-{codec}-{uuid4().hex[:8]}"
     sent = [b"%d %s" % (number, LONG.encode()) for number in range(50)]
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:

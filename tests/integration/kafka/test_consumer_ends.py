@@ -1,4 +1,4 @@
-"""A consumer that ends or hangs ends its process, which is never ready without it."""
+"""A consumer that ends or hangs ends its process, which is never ready without its consumer."""
 
 import asyncio
 import time
@@ -110,7 +110,7 @@ async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.Monk
 async def test_no_header_of_a_delayed_retry_ends_the_consumer(
     mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
-    """The message is handled or dead-lettered, and so is the one behind it."""
+    """Check that the message, and the one behind it, are handled or dead-lettered."""
     topic = retry_topic_name("consumer-ends", 10.0)
     good: dict[str, str | bytes | None] = {
         "poise_retry_of": f"{TOPIC}/0/0",

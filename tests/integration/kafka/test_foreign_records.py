@@ -52,7 +52,7 @@ INFERENCE = Tier("inference", {Generate: write})
 async def test_a_correlation_id_is_returned_unchanged(
     mesh_settings: MeshSettings, plain_client: PlainKafkaClient, correlation_id: bytes
 ) -> None:
-    """On answers, streams, faults of every owner and dead letters."""
+    """Check answers, streams, faults of every origin and dead letters."""
     mine: dict[str, Any] = {"correlation_id": correlation_id}
     async with serving(mesh_settings, ORCHESTRATION) as mesh, serving(mesh_settings, INFERENCE):
         streamed: dict[str, Any] = mine | {"poise_reply_partition": "1"}
@@ -123,7 +123,7 @@ async def test_null_headers_are_absent_the_last_counts_and_bad_trace_headers_are
 async def test_an_invalid_record_time_is_replaced_by_the_time_of_reading(
     mesh_settings: MeshSettings, plain_client: PlainKafkaClient, milliseconds: int
 ) -> None:
-    """Its deadline counts from when it was read; its run is the same at each delivery."""
+    """Check that the deadline counts from the time of reading, and that each delivery gets the same run."""
     name = uuid4().hex.encode()
     headers = [("reply_to", plain_client.topic.encode()), ("correlation_id", name)]
     async with (

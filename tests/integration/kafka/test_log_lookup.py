@@ -1,4 +1,4 @@
-"""Look-ups in logs of realistic size: bounded in memory and in time."""
+"""Look-ups in logs of realistic size, bounded in memory and time."""
 
 import time
 import tracemalloc

@@ -88,7 +88,7 @@ async def test_it_reads_existing_and_new_records(log: RecreatableLog) -> None:
 async def test_a_recreated_topic_is_read_again(
     log: RecreatableLog, start: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Shorter or longer than before: offsets do not reveal it."""
+    """Recreate the topic with fewer and with more records: offsets do not always show that it was recreated."""
     starts: dict[str, Start] = {"time": time.time() - 60.0, "offsets": {0: 1, 1: 0}}
     await log.write("a", "b")
     async with log.reader(starts.get(start, start)) as reader:  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ async def test_a_recreated_topic_is_read_again(
 
 
 async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: RecreatableLog) -> None:
-    """Records below the old position would silently count as read."""
+    """Check that records below the old position do not silently count as read."""
     await log.write("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_opening_end()
@@ -124,7 +124,7 @@ async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: Recrea
 
 
 async def test_a_truncated_log_is_read_again(log: RecreatableLog, caplog: pytest.LogCaptureFixture) -> None:
-    """Restored from an older copy, it ends before the reader's position, and has the same id."""
+    """Start after the end of a log with the same id, as after a restore from an older copy."""
     await log.write("a", "b")
     async with log.reader({0: 7, 1: 0}) as reader:
         await reader.wait_until(lambda: log.applied == ["a", "b"])
@@ -225,7 +225,7 @@ async def test_a_reader_that_is_killed_ends_the_process(log: RecreatableLog, mes
 async def test_a_reader_whose_fetcher_has_stopped_reconnects(
     log: RecreatableLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its fetcher may end with an error that is not reported."""
+    """Cancel the fetcher's tasks: a fetcher may end with an error that is not reported."""
     monkeypatch.setattr("poise.kafka.log_stream.STALLED_AFTER", 1.5)
     caplog.set_level(logging.INFO)
     async with log.reader() as reader:

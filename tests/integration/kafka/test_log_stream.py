@@ -21,7 +21,7 @@ MAX_TICKS = 200
 async def test_a_cancellation_while_a_stream_is_closed_is_raised(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever closing waits for: aiokafka suppresses a cancellation that arrives while it waits for its own tasks."""
+    """Cancel at each moment of closing: aiokafka suppresses a cancellation while it waits for its own tasks."""
     monkeypatch.setattr(log_stream, "POLL_TIMEOUT_MS", 10)
     async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as mesh:
         topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=1, retention=3_600.0)

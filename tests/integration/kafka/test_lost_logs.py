@@ -230,7 +230,7 @@ async def until_commit_is(readers: Group, offset: int) -> Any:
 
 
 async def written(readers: Group, number: int) -> None:
-    """Write, as soon as the broker is up and the topic has a leader."""
+    """Write records as soon as the broker is up and the topic has a leader."""
     async with asyncio.timeout(40):
         while True:
             try:
@@ -243,7 +243,7 @@ async def written(readers: Group, number: int) -> None:
 
 @asynccontextmanager
 async def following(bootstrap: str, topic: str) -> AsyncIterator[list[str]]:
-    """The positions that a log reader has applied since it started, or since its last reset."""
+    """Yield the positions that a log reader has applied since it started or was last reset."""
     applied: list[str] = []
 
     async def reset() -> None:
@@ -259,7 +259,7 @@ async def following(bootstrap: str, topic: str) -> AsyncIterator[list[str]]:
 
 
 async def test_a_restored_log_and_a_lost_disk(tmp_path: Path) -> None:
-    """Under a member of a group, and under a reader of the log."""
+    """Restore an older log, and lose the disk, under a member of a group and under a log reader."""
     async with (
         Kafka(tmp_path / "kafka") as node,
         group(node.bootstrap) as readers,

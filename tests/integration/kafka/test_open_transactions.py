@@ -33,7 +33,7 @@ ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 @asynccontextmanager
 async def left_open(bootstrap: str, *headers: tuple[str, bytes]) -> AsyncIterator[AIOKafkaProducer]:
-    """Open a transaction with an ask in it, which is neither committed nor aborted before the end of the block."""
+    """Open a transaction that contains an ask; neither commit nor abort it before the end of the block."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, transactional_id=f"stranger-{uuid4().hex[:8]}", transaction_timeout_ms=15_000
     )

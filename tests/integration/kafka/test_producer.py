@@ -40,7 +40,7 @@ async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def topic(bootstrap: str, name: str = "", configs: Mapping[str, str] = FEW) -> str:
-    """Create a topic of one partition: a foreign one, unless its name begins with `poise.`."""
+    """Create a topic of one partition. Without the prefix `poise.` in its name it is a foreign topic."""
     name = name or f"mine-{uuid4().hex[:8]}"
     async with admin(bootstrap) as client:
         created: Any = await client.create_topics([NewTopic(name, 1, 1, topic_configs=dict(configs))])
@@ -72,7 +72,7 @@ async def configure(bootstrap: str, name: str, **configs: str) -> None:
 async def test_each_record_of_a_batch_has_its_own_timestamp(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The id of a run that came by Kafka is derived from it, and cancelling needs that id."""
+    """Check the timestamps: the id of a run that came by Kafka, which a cancel needs, is derived from them."""
     now = itertools.count(1_790_000_000)
     name = await topic(mesh_settings.broker, configs={})
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:
@@ -90,7 +90,7 @@ async def send(mesh: WorkerRuntime, name: str, size: int = 10) -> int:
 
 
 def main(mesh: WorkerRuntime) -> AIOKafkaProducer:
-    """Return the current producer of Poise's own topics."""
+    """Return the current producer for Poise's own topics."""
     current = mesh.producer.records._producers[True, BATCH_SIZES[0]].current
     assert current is not None
     return current
@@ -104,13 +104,13 @@ async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 @pytest.fixture
 def replacements(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
-    """Count how often a producer was replaced."""
+    """Return a function that counts how often a producer was replaced."""
     caplog.set_level("WARNING", logger=replacing_producer.__name__)
     return lambda: sum("is replaced" in record.getMessage() for record in caplog.records)
 
 
 async def test_records_with_many_headers_can_be_decoded_by_a_consumer(kafka: str, mesh: WorkerRuntime) -> None:
-    """A consumer limits the headers of a batch, so such records do not share one."""
+    """Check that such records do not share a batch, because a consumer limits the headers of a batch."""
     name = await topic(kafka, configs={})
     counts = [1, 5_000, 100, 101, 6_000, 7_000, 3, 101, MAX_HEADERS]
     await asyncio.gather(
@@ -154,7 +154,7 @@ async def test_a_record_that_fits_alone_fits_with_others(
 async def test_an_operator_may_change_a_size_limit(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int]
 ) -> None:
-    """The broker rejects what fit before: the limit is fetched, the producer replaced, and what fits is written."""
+    """Lower the limit: it is fetched again, the producer is replaced, and what fits is written."""
     name = await topic(kafka, custom_topic(), {})
     await send(mesh, name)
     await configure(kafka, name, max_message_bytes=str(SMALL))
@@ -176,7 +176,7 @@ async def test_an_operator_may_change_a_size_limit(
 async def test_a_broker_that_does_not_report_a_size_limit(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rejected record reveals it once, and is distinguished from one that was rejected because of its batch."""
+    """Check that one rejected record reveals the limit, and that a rejection because of the batch is distinguished."""
 
     async def may_not_be_read(_topics: object) -> Mapping[str, int]:
         return {}
@@ -216,7 +216,7 @@ async def test_a_sequence_gap_causes_one_replacement_for_all(
 async def test_a_sender_that_ended_is_replaced(
     kafka: str, mesh: WorkerRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug may end aiokafka's sender task; then every send raises, for ever."""
+    """End aiokafka's sender task with an error, as a bug may: from then on every send raises."""
     name = await topic(kafka, custom_topic(), {})
     await send(mesh, name)
     sender: Any = main(mesh)._sender
@@ -235,7 +235,7 @@ async def test_a_sender_that_ended_is_replaced(
 async def test_errors_of_a_foreign_topic_do_not_affect_poises_own_topics(
     kafka: str, mesh: WorkerRuntime, replacements: Callable[[], int]
 ) -> None:
-    """A compacted topic rejects records without a key, and replies have none."""
+    """Write to a compacted topic, which rejects records without a key, such as replies."""
     name = await topic(kafka, configs={"cleanup.policy": "compact"})
     before = main(mesh)
     for _ in range(3):

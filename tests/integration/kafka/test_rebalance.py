@@ -108,7 +108,7 @@ async def test_messages_in_progress_of_a_lost_partition_finish_and_are_never_com
 
 
 async def test_a_partition_that_another_member_owned_in_between_restarts(kafka: str) -> None:
-    """As after an absence longer than the session timeout: the member loses its partitions, and gets them back."""
+    """Let a member lose its partitions and get them back, as after an absence beyond the session timeout."""
     async with group(kafka) as readers, readers.member(IMPATIENT) as one:
         release = hang_on(one, 3)
         await readers.write(6)
@@ -172,7 +172,7 @@ async def test_a_partition_is_read_even_if_the_groups_commits_cannot_be_fetched(
 
 
 async def test_slow_handlers_do_not_remove_a_member_from_its_group(kafka: str) -> None:
-    """Polling continues however long the buffer is full, and polls are what the group counts."""
+    """Check that polling continues while the buffer is full: Kafka removes a member that does not poll."""
     async with group(kafka) as readers, readers.member(ConsumerLimits(concurrency=2), max_poll_interval=1.0) as one:
         release, before = asyncio.Event(), one.generation
 

@@ -115,11 +115,11 @@ async def test_an_undecodable_batch_is_not_redriven(mesh_settings: MeshSettings)
     assert [(one.sent, "cannot be decoded" in (one.refused or "")) for one in outcomes] == [(None, True)]
 
 
-# -- logs that are read whole, without a group ------------------------------------------------------------------------
+# -- logs that are read completely, without a group -------------------------------------------------------------------
 
 
 async def test_an_undecodable_batch_in_a_log_with_many_readers(mesh_settings: MeshSettings) -> None:
-    """The first reader dead-letters it, and no reader does so again."""
+    """Check that only the first reader dead-letters the batch."""
     topic = f"log-{mesh_settings.instance}"
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         await mesh.admin._client.create_topics([NewTopic(topic, 1, 1)])

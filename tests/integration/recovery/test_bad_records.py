@@ -152,7 +152,7 @@ def test_each_topic_is_followed_read_by_a_group_or_looked_up() -> None:
 
 async def test_records_after_bad_records_are_applied(mesh_settings: MeshSettings, bad_writer: BadWriter) -> None:
     async def write(_: Generate, context: Context) -> Completion:
-        """Answer after bad records with the call's correlation id on its reply partition."""
+        """Write bad records with the call's correlation id to its reply partition, then answer."""
         envelope = context.envelope
         assert envelope.reply_partition is not None
         await bad_writer.write(

@@ -250,7 +250,7 @@ async def test_deciding_starts_over_if_all_its_topics_are_recreated(
 async def test_the_decided_policy_stays_in_force_if_its_topic_or_its_state_is_recreated(
     mesh_settings: MeshSettings, client: WorkerRuntime, topic: Topic
 ) -> None:
-    """The decider continues from the other topic's state; decision numbers and versions continue too."""
+    """Check that the decider continues from the other topic's state, with its decision numbers and versions."""
     case = LosingVariantCase(client)
     own = OrchestrationSettings.model_validate(
         {"policy": case.name, "variants": [{"name": "steady"}, {"name": "cheap"}]}

@@ -83,7 +83,7 @@ async def test_only_a_run_with_another_owner_is_refused(two_clients: tuple[Redis
 
 @pytest.fixture
 async def two_clients(server: Valkey) -> AsyncIterator[tuple[RedisClient, RedisClient]]:
-    """The Redis clients of two workers."""
+    """Yield the Redis clients of two workers."""
     async with RedisClient(server.url) as one, RedisClient(server.url) as other:
         yield one, other
 

@@ -1,4 +1,4 @@
-"""A Redis that stops, is slow, or is full: the work continues, one line is logged, and it is used again later."""
+"""A Redis that stops, is slow or is full: the work continues, one line is logged, and Redis is used again later."""
 
 import asyncio
 import logging

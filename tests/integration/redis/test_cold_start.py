@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A stopped Valkey with a known address."""
+    """Yield a stopped Valkey with a known address."""
     async with Valkey(tmp_path / "valkey") as server:
         await server.stop()
         yield server
@@ -30,7 +30,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 @pytest.fixture
 async def worker(kafka: str, server: Valkey, tmp_path: Path) -> AsyncIterator[ChaosWorker]:
-    """A worker of the inference tier."""
+    """Run a worker of the inference tier."""
     variables = {"POISE_BROKER": kafka, "POISE_REDIS_URL": server.url}
     log = tmp_path / "inference.log"
     worker = ChaosWorker("inference", 1, tmp_path / "inference", port=0, log=log, environment=variables)
@@ -60,7 +60,7 @@ async def test_a_worker_serves_without_redis_and_uses_it_when_it_is_available(
     async with Poise(settings=MeshSettings(broker=kafka)) as client:
 
         async def twice() -> int:
-            """Return how often a step is handled that is called twice."""
+            """Call a step twice; return how often it is handled."""
             name = uuid4().hex
             chat = Generate(messages=(ChatMessage(role="user", content=name),))
             for _ in range(2):

@@ -140,7 +140,7 @@ async def test_a_late_old_version_changes_nothing(client: RetrievalClient, follo
 async def test_a_newer_version_is_written_again_after_an_overlapping_old_one(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
-    """A rebalance: one worker still embeds version 1 while the new owner handles 1 again, and then 2."""
+    """Let one worker embed version 1 while the new owner handles 1 again and then 2, as after a rebalance."""
     async with following("a") as zombie, following("b") as owner:
         old, new = await client.put(key, None), await client.put(key, None)
         zombie.embedder.resumed.clear()
@@ -223,7 +223,7 @@ async def test_an_index_failure_ends_the_worker_with_a_one_line_error(
 async def test_deletions_of_documents_that_never_existed_expire(
     client: RetrievalClient, serving: StartWorker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are not announced, and expire from log and metadata a few at a time; real deletions do not."""
+    """Check that they are not announced and expire from log and metadata a few at a time; real deletions do not."""
     word = f"w{uuid4().hex}"  # the log has documents of other tests
     monkeypatch.setattr(publishing, "MAX_ABSENT", 3)
     async with serving() as worker:

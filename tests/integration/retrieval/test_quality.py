@@ -1,4 +1,4 @@
-"""Search quality: with the real model and part of the demo corpus, the answering passage is among the first two."""
+"""Search quality with the real model and part of the demo corpus: the answering passage is among the first two."""
 
 import pydoc_data.topics
 from pathlib import Path

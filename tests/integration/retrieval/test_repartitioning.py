@@ -37,7 +37,7 @@ async def astray(client: RetrievalClient, key: str, by: int = 1) -> int:
 
 
 async def written_of(mesh: WorkerRuntime, key: str) -> list[Record]:
-    """Return the records of a document in `poise.documents`, by partition and offset."""
+    """Return the records of a document in `poise.documents`, ordered by partition and offset."""
     found = [record for record in await mesh.logs.read_topic(DOCUMENTS.name) if record.key == key.encode()]
     return sorted(found, key=lambda record: (record.partition, record.offset))
 
@@ -49,7 +49,7 @@ async def put(mesh: WorkerRuntime, key: str, word: str | None, partition: int | 
 
 
 def key_that_crc32_puts_elsewhere(broker: str, value: Callable[[str], bytes], key: str) -> tuple[str, Position]:
-    """Write with librdkafka's own partitioner until it disagrees with murmur2."""
+    """Write documents until librdkafka's default partitioner disagrees with murmur2; return that key and its epoch."""
     producer = Producer({"bootstrap.servers": broker})
     delivered: list[Delivered] = []
     for number in range(100):
@@ -67,7 +67,7 @@ def key_that_crc32_puts_elsewhere(broker: str, value: Callable[[str], bytes], ke
 async def test_documents_partitioned_by_librdkafkas_default_are_found_and_deleted(
     client: RetrievalClient, serving: StartWorker, kafka: str, key: str
 ) -> None:
-    """The epoch of its position in the wrong partition can be waited for."""
+    """Check that a search can wait for the epoch of the position in the wrong partition."""
     async with serving() as worker:
         # A search returns one of several passages with equal texts, so each candidate has its own.
         name, at = await asyncio.to_thread(
@@ -88,7 +88,7 @@ async def test_documents_partitioned_by_librdkafkas_default_are_found_and_delete
 async def test_a_deletion_removes_the_document_from_every_partition(
     client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
-    """Without that, its text would stay in the partition that it was written to."""
+    """Check the partition that the text was written to: the text would stay there otherwise."""
     async with serving():
         wrong = await astray(client, key)
         await client.search("x", after=await put(client.mesh, key, "secret", wrong))
@@ -138,7 +138,7 @@ async def record_at(mesh: WorkerRuntime, at: Position) -> Record:
 
 
 async def test_a_redelivered_record_is_copied_once(client: RetrievalClient, following: StartWorker, key: str) -> None:
-    """The redelivery is to another worker, whose index starts at the beginning of the log."""
+    """Redeliver the record to another worker, whose index starts at the beginning of the log."""
     async with following("a") as one:
         stray = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key)))
         await deliver(one, stray)
@@ -158,7 +158,7 @@ async def test_a_redelivered_record_is_copied_once(client: RetrievalClient, foll
 async def test_across_partitions_the_write_time_decides_and_the_log_ends_with_the_visible_version(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
-    """With a round-robin client, the older version is moved last."""
+    """Move the older version last, as may happen with a round-robin client."""
     async with following("a") as worker:
         old = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key, 1)))
         new = await record_at(client.mesh, await put(client.mesh, key, "new", await astray(client, key, 2)))
@@ -213,11 +213,11 @@ async def test_an_epoch_is_not_reached_before_the_copy_can_be_found(
         assert worker.live_index.epoch.reached(epoch)
 
 
-# -- what is remembered, and for how long ------------------------------------------------------------------------------
+# -- retention ---------------------------------------------------------------------------------------------------------
 
 
 async def keys_of(client: RetrievalClient, key: str, partition: int, number: int) -> list[str]:
-    """Return keys whose partition is this one."""
+    """Return keys that belong to the given partition."""
     names = [f"{key}-{n}" for n in range(40 * number)]
     found = [name for name in names if await client.mesh.logs.partition_of(DOCUMENTS.name, name.encode()) == partition]
     return found[:number]
@@ -226,7 +226,7 @@ async def keys_of(client: RetrievalClient, key: str, partition: int, number: int
 async def test_a_deletion_handled_late_deletes_a_copy_moved_after_it(
     client: RetrievalClient, following: StartWorker, key: str
 ) -> None:
-    """Both waited for hours: a deletion is retained from when it was handled, not from when it was written."""
+    """Check that a deletion is retained from when it was handled, not written: both records waited for hours."""
     async with following() as worker:
         key_partition = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))

@@ -83,14 +83,14 @@ async def test_requests_waiting_for_an_epoch_block_no_others(client: RetrievalCl
 
 
 async def never_reached(client: RetrievalClient) -> str:
-    """Return a valid epoch that is never reached: of a document that becomes a dead letter."""
+    """Return a valid epoch that is never reached: its document becomes a dead letter."""
     return await client.epoch_at(
         await client.mesh.producer.records.send(DOCUMENTS.name, b"no document", key=b"none", headers=[])
     )
 
 
 async def first_of(tasks: list[asyncio.Task[Passages]], number: int) -> list[asyncio.Task[Passages]]:
-    """Return that many tasks once they are done."""
+    """Wait until this number of tasks are done; return them."""
     async with asyncio.timeout(LONG / 2):
         while len(ended := [task for task in tasks if task.done()]) < number:
             running = [task for task in tasks if not task.done()]
@@ -126,7 +126,7 @@ async def test_documents_that_are_mostly_white_space_are_found(
 async def test_passages_that_do_not_fit_the_reply_are_dropped_with_a_reason(
     client: RetrievalClient, serving: StartWorker, key: str
 ) -> None:
-    """Only an older version of Poise publishes passages of this size."""
+    """Publish passages of a size that only an older version of Poise publishes."""
     async with serving() as worker:
         for number in range(2):
             document = f"{key}-{number}"

@@ -110,7 +110,7 @@ async def test_an_unencodable_request_is_an_error_of_the_caller(mesh_settings: M
 
 
 async def test_a_step_with_an_unencodable_result_runs_once(mesh_settings: MeshSettings) -> None:
-    """The journal is in Redis; the tier retries other bugs once."""
+    """Check with a journal in Redis, in a tier that retries other bugs once."""
     paid: list[str] = []
 
     def pay() -> object:

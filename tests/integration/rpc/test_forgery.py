@@ -92,7 +92,10 @@ def ask(question: str) -> bytes:
 
 @asynccontextmanager
 async def until_forged(mesh: WorkerRuntime, partition: int, correlation_id: bytes, count: int) -> AsyncIterator[None]:
-    """Wait at the end until the log has `count` records with the correlation id: the victim reads them first."""
+    """Wait at the end of the block until the log has `count` records with the correlation id.
+
+    The victim reads them first.
+    """
     async with mesh.logs.open_stream(REPLIES.name, start="end", partitions=[partition]) as log:
         yield
         async with asyncio.timeout(WITHIN):
@@ -105,7 +108,7 @@ async def until_forged(mesh: WorkerRuntime, partition: int, correlation_id: byte
 async def test_replies_to_an_ask_with_a_stolen_correlation_id_are_ignored(
     mesh_settings: MeshSettings, plain_client: PlainKafkaClient
 ) -> None:
-    """The worst case: the attacker also knows the random id. The mesh then sends records of another run there."""
+    """Try the worst case: the attacker also knows the random id, and has the mesh send another run's records there."""
     async with attacked(mesh_settings) as (victim, resume):
         victims_id, partition = await victim.correlation_id(), victim.calls._partition
         headers: dict[str, Any] = {
@@ -144,7 +147,7 @@ async def test_a_stream_address_other_than_the_reply_address_is_refused(
 
 
 async def test_forged_replies_without_the_correlation_id_are_ignored(mesh_settings: MeshSettings) -> None:
-    """The attacker knows instance, run, step, partition and format; 128 random bits remain to be guessed."""
+    """Guess ids with known instance, run, step, partition and format: 128 random bits remain."""
     async with attacked(mesh_settings) as (victim, resume):
         own, partition = await victim.correlation_id(), victim.calls._partition
         prefix = f"{mesh_settings.instance}.".encode()

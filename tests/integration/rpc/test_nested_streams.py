@@ -1,4 +1,7 @@
-"""Streams across two tiers: text goes directly to the caller; rejected text is reset; any Kafka client can read it."""
+"""Streams across two tiers.
+
+Text goes directly to the caller, rejected text is reset, and any Kafka client can read the stream.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -180,7 +183,7 @@ async def test_an_invalid_stream_address_is_refused(
 
 
 async def test_a_retried_run_shows_the_stored_text_after_a_reset(mesh_settings: MeshSettings) -> None:
-    """The ask is retried; the model's reply is stored; the caller has the text of the first attempt."""
+    """Retry an ask whose caller has the text of the first attempt, when the model's reply is stored."""
     failed = asyncio.Event()
 
     async def answer(_ask: Ask, context: Context) -> Answer:

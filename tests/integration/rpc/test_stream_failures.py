@@ -49,7 +49,7 @@ async def test_a_second_attempt_resets_the_text_of_the_first(mesh_settings: Mesh
 
 
 async def test_text_of_a_worker_that_lost_its_lease_is_reset(mesh_settings: MeshSettings) -> None:
-    """The lease of a slow worker expires; another worker acquires it and stores its reply first."""
+    """Let a slow worker's lease expire: another worker acquires it and stores its reply first."""
 
     async def lose_the_lease(_request: Generate, context: Context) -> Completion:
         assert context.stream_writer is not None

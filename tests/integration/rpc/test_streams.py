@@ -73,7 +73,7 @@ async def test_a_reply_never_overtakes_its_stream(mesh_settings: MeshSettings) -
 
 
 async def test_a_stored_reply_is_read_as_one_delta(mesh_settings: MeshSettings) -> None:
-    """A repeated message gets the stored reply, which names no stream."""
+    """Send a message again: the stored reply names no stream."""
     async with serving(mesh_settings, Tier("inference", {Generate: write})) as mesh:
         run, first, second = run_of(mesh), StreamReading(), StreamReading()
         await first.read_all(mesh.rpc.stream(generate(), CallOptions(run=run, step="g")))

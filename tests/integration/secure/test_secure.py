@@ -67,7 +67,7 @@ async def answer(ask: Ask, context: Context) -> Answer:
 
 
 async def ask_through_two_tiers(settings: MeshSettings) -> str:
-    """Send an ask from a client to orchestration, from there to inference, and back; read a whole topic."""
+    """Send an ask from a client to orchestration, on to inference, and back; then read a whole topic."""
     async with (
         serving(settings, Tier("orchestration", {Ask: answer})) as mesh,
         serving(settings, Tier("inference", {Generate: think})),
@@ -106,7 +106,7 @@ async def test_settings_from_the_environment(broker: SecureBroker, monkeypatch: 
 
 
 async def refused(settings: MeshSettings) -> str:
-    """Return the one-line error that a process ends with; it contains no secret, and does not take long."""
+    """Return the error with which a process ends; check that it is one line, and print how long it took."""
     began = time.monotonic()
     with pytest.raises(SetupError) as error:
         async with WorkerRuntime(settings, tier="client"):

@@ -1,4 +1,4 @@
-"""External services are checked at the start: each must answer, and as the expected kind of server."""
+"""External services are checked at the start: each must answer as the expected kind of server."""
 
 import socket
 from collections.abc import Iterator

@@ -29,7 +29,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:
-    """Return a named pipe: a read returns at its end when the last process that writes to it has ended."""
+    """Return a named pipe. A reader sees its end when the last process that writes to it has ended."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     return path

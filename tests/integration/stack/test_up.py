@@ -42,7 +42,7 @@ def poise(tmp_path: Path) -> Iterator[Poise]:
 
 
 def wait_until_ended(pid: int) -> None:
-    """Wait for the end of a stack that has released the lock of its folder, its last step but one."""
+    """Wait for the end of a stack that has released the lock of its folder, which is its last step but one."""
     until = time.monotonic() + 20
     while alive(pid):
         assert time.monotonic() < until, f"the stack, process {pid}, does not end"

@@ -143,7 +143,7 @@ async def test_a_reply_topic_that_rejects_the_reply_blocks_nothing(
 async def test_a_message_too_large_after_decompression_is_a_truncated_dead_letter(
     mesh_settings: MeshSettings, plain_client: PlainKafkaClient, *, newer: bool
 ) -> None:
-    """A message of a newer version is too large for the topic of delayed retries as well."""
+    """Check that a message of a newer version is also too large for the topic of delayed retries."""
     huge, key, name = b"{" + b"x" * 4_000_000, b"c" * 3_500_000, f"huge-{newer}"
     headers = [("correlation_id", name.encode()), ("x-large", b"y" * 100_000)]
     headers += [("poise-kind", b"ask/2")] if newer else [("reply_to", plain_client.topic.encode())]
@@ -162,7 +162,7 @@ async def test_a_message_too_large_after_decompression_is_a_truncated_dead_lette
 
 
 class NotUtf8(str):
-    """A header name that is not UTF-8, as other clients may write it: aiokafka's producer cannot."""
+    """A header name that is not UTF-8. Other clients may write one; aiokafka's producer cannot."""
 
     __slots__ = ()
 

@@ -164,7 +164,7 @@ async def test_a_message_of_a_newer_version_with_a_near_deadline_is_refused(
 
 
 async def test_the_retry_budget_limits_the_attempts_of_many_failures(mesh_settings: MeshSettings) -> None:
-    """All of 600 requests fail at once: with three more attempts for each there would be 2,400."""
+    """Let 600 requests fail at once: three more attempts for each would make 2,400."""
     attempts = 0
 
     async def fail(_request: Generate, _context: Context) -> Completion:

@@ -90,7 +90,7 @@ async def test_a_waiting_handler_holds_no_slot(mesh_settings: MeshSettings, wait
 async def test_a_request_beyond_the_parked_limit_is_rejected_with_retry_after(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A small version of 577 asks of a hanging model with deadlines of 300 s: the next ask is rejected soon."""
+    """Fill the worker with parked asks: a small version of 577 asks of a hanging model with deadlines of 300 s."""
     monkeypatch.setattr(consumer, "REJECT_AFTER", 0.5)
     handler, key = WaitingHandler(), uuid4().hex
     room = SLOTS * (1 + ConsumerLimits().parked_factor)

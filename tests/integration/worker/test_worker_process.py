@@ -91,7 +91,7 @@ async def started(tier: str, component: str, settings: MeshSettings, **extra: st
 
 
 async def test_a_hanging_reader_ends_the_process(mesh_settings: MeshSettings) -> None:
-    """The reader hangs in a thread, which cannot be interrupted: the process ends anyway."""
+    """Let the reader hang in a thread, which cannot be interrupted: the process ends anyway."""
     async with started("retrieval", READER, mesh_settings) as worker:
         await worker.until_ready()
         async with WorkerRuntime(settings_for_another_process(mesh_settings), tier="client") as client:
@@ -112,7 +112,7 @@ async def test_a_hanging_model_file_ends_the_process(mesh_settings: MeshSettings
 
 
 async def test_a_cut_connection_to_kafka_does_not_end_the_process(tmp_path: Path) -> None:
-    """A restart would not help; the process is ready again once the connection is restored."""
+    """Cut the connection: a restart would not help, and the process is ready again once it is restored."""
     port = probe.free_port()
     async with SlowProxy(port) as wire:
         advertised = {"advertised.listeners": f"PLAINTEXT://{wire.address}"}

@@ -35,7 +35,7 @@ PASSAGES = tuple(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder with the page's file, written as it is printed there."""
+    """Write the page's file unchanged; return its folder."""
     page = PAGE.read_text(encoding="utf-8")
     files = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     assert list(files) == ["brief.py"]

@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic: shares, ratios, and what a worker says of its steps."""
+"""The arithmetic of the benchmarks: shares, ratios, and the durations that a worker reports of its steps."""
 
 import pytest
 

@@ -21,7 +21,7 @@ HEAVY = ("aiokafka", "faststream", "pydantic", "redis", "opentelemetry", "numpy"
 
 
 def loaded(*arguments: str) -> list[str]:
-    """Which heavy libraries a command loads, in a process of its own."""
+    """Return the heavy libraries that a command loads in a new process."""
     code = LOADED.format(arguments=list(arguments), names=HEAVY)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stderr.splitlines()[-1].split()
@@ -32,7 +32,7 @@ def test_help_loads_no_heavy_library() -> None:
 
 
 def test_version_loads_no_heavy_library() -> None:
-    assert not set(loaded("version")) - {"pydantic"}  # which Typer reads arguments with
+    assert not set(loaded("version")) - {"pydantic"}  # Typer parses arguments with it
 
 
 def test_ask_loads_no_library_of_a_tier() -> None:

@@ -152,7 +152,7 @@ def test_policy_page_marks_a_held_policy_and_a_dry_run() -> None:
         ([SET, decision(2, "hold", after={"steady": 0.5, "cheap": 0.5})], "incident"),
         ([SET, MOVED, PROMOTED], "recovery"),
         ([SET, MOVED, persons(3, "hold", before=MOVED.after, after=MOVED.after)], "incident"),
-        ([SET, MOVED, persons(3, "set", before=MOVED.after, after=MOVED.after)], "incident"),  # of limits alone
+        ([SET, MOVED, persons(3, "set", before=MOVED.after, after=MOVED.after)], "incident"),  # a change of limits only
         ([SET, MOVED, persons(3, "revert", before=MOVED.after, after=MOVED.before)], ""),
         ([SET, MOVED, persons(3, "refuse", before=MOVED.after, after=MOVED.after, acted=False)], "incident"),
     ],

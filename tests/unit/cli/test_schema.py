@@ -75,7 +75,7 @@ def test_operations_use_messages_of_their_channel(document: dict[str, Any]) -> N
 def test_reply_address_is_the_reply_to_header(document: dict[str, Any]) -> None:
     reply = document["operations"]["receive.poise.ask.interactive"]["reply"]
     assert reply["address"] == {"location": "$message.header#/reply_to"}
-    assert resolve(document, reply["channel"]["$ref"])["address"] is None  # asked for where an address is given
+    assert resolve(document, reply["channel"]["$ref"])["address"] is None  # required beside an `address`
     kinds = [resolve(document, resolve(document, message["$ref"])["$ref"])["name"] for message in reply["messages"]]
     assert kinds == ["answer/1", "fault/1"]
 

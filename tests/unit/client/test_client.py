@@ -16,7 +16,7 @@ RUN = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
 
 @pytest.fixture
 def client() -> Poise:
-    """A client that is not connected: invalid input is refused before anything is sent."""
+    """Return a client that is not connected: invalid input is refused before anything is sent."""
     return Poise(settings=MeshSettings(broker="127.0.0.1:1"))
 
 

@@ -1,4 +1,4 @@
-"""Numbers of any size, anywhere in any body: it is refused where it is read, or what is read can be computed with."""
+"""Numbers of any size, anywhere in any body, are refused by the parser or safe to compute with."""
 
 import json
 import math
@@ -59,7 +59,7 @@ numbers = st.one_of(
 
 
 def places(body: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where a body has values."""
+    """Yield the paths of the values of a body."""
     if isinstance(body, dict):
         for name, value in body.items():
             yield from places(value, (*path, name))
@@ -77,7 +77,7 @@ def is_number(body: Any, place: tuple[Any, ...]) -> bool:
 
 
 def put(body: dict[str, Any], place: tuple[Any, ...], number: str) -> bytes:
-    """The body as JSON with this in that place."""
+    """Return the body as JSON with a number at the given path."""
     copy = json.loads(json.dumps(body))
     inner = copy
     for name in place[:-1]:
@@ -121,7 +121,7 @@ def test_any_number_in_any_field_is_parsed_or_rejected(
 
 
 def found(value: Any) -> Iterator[float]:
-    """The numbers in a value."""
+    """Yield the numbers in a value."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -131,11 +131,11 @@ def found(value: Any) -> Iterator[float]:
         yield value
 
 
-# -- a field that is added without bounds is found here ----------------------------------------------------------------
+# -- fields without bounds ---------------------------------------------------------------------------------------------
 
 
 def without(schema: Any, kind: str, bounds: tuple[set[str], ...], path: str = "") -> list[str]:
-    """The paths of a JSON type that lack a bound: of each set, one keyword must be there."""
+    """Return the paths of a JSON type that lack a bound: of each set, one keyword must be present."""
     if isinstance(schema, list):
         return [name for item in schema for name in without(item, kind, bounds, path)]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""A byte order mark before JSON or TOML, as editors and libraries on Windows write it, changes nothing."""
+"""A byte order mark before JSON or TOML, as editors and libraries on Windows write it, is ignored."""
 
 import codecs
 import re
@@ -46,7 +46,7 @@ def test_toml_file_with_a_byte_order_mark_is_parsed(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_other_module_opens_toml_files() -> None:
-    """`tomllib.load` reads bytes and refuses the mark; texts are decoded as utf-8-sig before `tomllib.loads`."""
+    """Check that texts are decoded as utf-8-sig for `tomllib.loads`; `tomllib.load` refuses the mark."""
     assert not [
         path for _, path in source_files() if re.search(r"tomllib\.load\(|TomlConfigSettingsSource", path.read_text())
     ]

@@ -1,4 +1,4 @@
-"""Headers as anybody may write them: each is read, or refused by its name, and nothing else comes of it."""
+"""Headers with any content: each is decoded, or rejected by its name, and nothing else happens."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""Documents of too many values are refused before they are parsed; what stands in a string is no value."""
+"""Documents with too many values are refused before they are parsed; the content of strings does not count."""
 
 import json
 

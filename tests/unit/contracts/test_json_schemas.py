@@ -1,4 +1,4 @@
-"""What a published schema accepts the parser accepts, and at the edge nothing else; what is written is as said."""
+"""Published schemas: parsers accept what they accept, public ones nothing else, and written bodies conform to them."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def defaults(schema: object) -> Iterator[object]:
 
 
 def test_default_is_described_in_text() -> None:
-    """Some generators make a field with the keyword `default` required for clients."""
+    """Check that no schema has the keyword `default`: some generators then require the field of clients."""
     assert list(defaults(OPENAPI["components"]["schemas"])) == []
     assert "Absent = " in json.dumps(OPENAPI["components"]["schemas"])
 
@@ -93,7 +93,10 @@ def takes(parser: Callable[[bytes], object], value: Any) -> bool:
 
 
 def unsayable(value: Any) -> bool:
-    """What no schema can say: an id twice in one list, ages that exclude each other."""
+    """Return whether a value is invalid for a reason that no schema can express.
+
+    That is a repeated id in a list, or ages that exclude each other.
+    """
     if isinstance(value, list):
         ids = [one.get("id") for one in value if isinstance(one, dict)]
         return any(ids.count(one) > 1 for one in ids)
@@ -160,7 +163,7 @@ def test_parser_and_schema_agree_on_examples(name: str, value: Any, *, right: bo
     assert (takes(parser, value), validator(schema).is_valid(value)) == (right, right)
 
 
-# -- between tiers, and what is written --------------------------------------------------------------------------------
+# -- bodies between tiers, and written bodies --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", BODIES)
@@ -221,7 +224,7 @@ def test_schemas_forbid_unknown_fields_where_the_parser_does() -> None:
 
 
 def test_patterns_are_portable_between_regex_dialects() -> None:
-    r"""`\s`, `\w` and `\d` do not, nor do look-around and flags."""
+    r"""Check that no pattern uses `\s`, `\w`, `\d`, look-around or flags, which differ between dialects."""
     found = {one for document in (OPENAPI, ASYNCAPI, BODIES) for one in patterns(document)}
     assert len(found) > 5
     assert [one for one in found if re.search(r"\\[sSwWdDbB]|\(\?(?!:)", one)] == []

@@ -1,4 +1,4 @@
-"""Sizes of text as JSON: of what takes one byte a character, and of what takes six."""
+"""Sizes of text as JSON, with characters of one byte and of six bytes."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Run ids tell when a run began, sort by it, and are the same for every copy of an ask."""
+"""Run ids: they contain the start time, sort by it, and are equal for all copies of an ask."""
 
 from random import Random
 from uuid import RFC_4122, UUID, uuid5

@@ -1,4 +1,4 @@
-"""Which dead letters are meant."""
+"""Which dead letters a filter selects."""
 
 import pytest
 

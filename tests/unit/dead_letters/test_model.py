@@ -1,4 +1,4 @@
-"""Dead letters: kept whole, read with what became of them, sent again without what does not hold any more."""
+"""Dead letters are kept complete, read with their outcome, and sent again without headers that no longer apply."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,7 @@ DEAD = "poise.retrieval.dead"
 
 
 class DeadLetterTopics:
-    """An append-only log per topic, as much of a broker as dead letters need."""
+    """An append-only log per topic: the part of a broker that dead letters need."""
 
     def __init__(self, limit: int = 3_000_000) -> None:
         self.records: list[Record] = []
@@ -107,7 +107,7 @@ async def test_reason_is_truncated_and_a_rejection_has_no_traceback() -> None:
 async def test_dead_letter_always_fits_its_topic(
     key: bytes | None, value: bytes, headers: list[tuple[str, int]], limit: int
 ) -> None:
-    """What came compressed may be larger than any record; and an operator may have the topic take little."""
+    """Try messages larger than any record, as decompressed ones may be, and topics with a low limit."""
     topics = DeadLetterTopics(limit)
     raw = tuple((name, b"h" * length) for name, length in headers)
     letter = await written_dead_letter(topics, Record(TOPIC, 3, 42, 1.0, key, value, raw))
@@ -321,7 +321,7 @@ def test_index_holds_matching_entries_and_only_positions_of_others() -> None:
     log = DeadLetterIndex("retrieval", matches=lambda letter: letter.error == "ValueError")
     for offset, error in enumerate(["ValueError", "OSError", "OSError", "ValueError"]):
         log.add(dead(offset, error, offset))
-    log.add(dead(4, "ValueError", 1))  # delivered again, it died of something else
+    log.add(dead(4, "ValueError", 1))  # redelivered, it failed with another error
     log.add(dead(5, "ValueError", 0))
     key, empty, headers = marker(Position(DEAD, 0, 2), DEAD_PURGED, "1.0")
     log.add(Record(DEAD, 0, 6, 1.0, key, empty, tuple(headers)))

@@ -1,4 +1,4 @@
-"""No page, docstring, comment or message uses a banned turn of `tests/kit/plain_language.py`."""
+"""No page, docstring, comment or message uses a phrase that `tests/kit/plain_language.py` bans."""
 
 import itertools
 from pathlib import Path

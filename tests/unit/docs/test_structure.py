@@ -1,4 +1,4 @@
-"""The structure of the code: sizes of modules, and no name that was retired."""
+"""The structure of the code: sizes of modules, and no retired names."""
 
 import ast
 import re
@@ -44,7 +44,7 @@ def test_no_retired_name_is_used(path: Path) -> None:
 
 
 def test_type_checking_imports_hide_no_import_cycle() -> None:
-    """Only heavy libraries are, which a process may never need, and the lazy names of `poise` itself."""
+    """Check that only heavy libraries, which a process may never need, and lazy names of `poise` are imported so."""
     hidden = {}
     for name, path in FILES.items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""Semantic comparison of runs: in a thread, without a lexical fallback, and only if there is a quality."""
+"""Semantic comparison of runs: in a thread, without a lexical fallback, and only for runs with a quality."""
 
 import asyncio
 import os

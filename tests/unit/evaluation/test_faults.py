@@ -1,4 +1,4 @@
-"""A run that ended in a fault says nothing of any variant: it is not scored."""
+"""A run that ended with a fault says nothing about any variant, so it is not scored."""
 
 from typing import Any
 

@@ -111,7 +111,7 @@ def test_early_feedback_is_delayed_once_by_each_retry_topic() -> None:
 
 @dataclass
 class Unread:
-    """The part of a context that is used before a look-up; a look-up fails the test."""
+    """The part of a context that is used before a look-up. A look-up fails the test."""
 
     written: float
     tenant: str = "acme"
@@ -135,7 +135,7 @@ async def test_feedback_on_a_run_before_all_records_is_late_without_a_look_up() 
 
 
 async def came_of(feedbacks: FeedbackHandler, run: str, written: float, record: RunRecord | None = None) -> str:
-    """Return the outcome of feedback on a run with this record, or with none."""
+    """Return the outcome of feedback on a run with the given record, or without one."""
 
     async def find(_run: str) -> RunRecord | None:
         return record

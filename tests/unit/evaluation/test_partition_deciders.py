@@ -54,7 +54,7 @@ def test_the_text_of_a_person_stays_on_its_log_line(caplog: pytest.LogCaptureFix
     assert told.endswith(": so it is")
 
 
-# -- going on ---------------------------------------------------------------------------------------------------------
+# -- recovery ---------------------------------------------------------------------------------------------------------
 
 
 class Logs:
@@ -74,7 +74,7 @@ class Logs:
         log.append(Record(topic, 0, len(log), 1.0, POLICY.encode(), value))
 
     def restored(self) -> PartitionDeciders:
-        """Restore as the next worker does."""
+        """Restore deciders as the next worker does."""
         deciders = PartitionDeciders(0, lambda _: True)
         deciders.restore(self.records[POLICY_STATE.name])
         for policies in deciders.reconcile(self.records[POLICY_TOPIC.name]).values():

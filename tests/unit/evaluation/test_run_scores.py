@@ -151,7 +151,7 @@ def test_a_cached_answer_counts_for_no_variant() -> None:
 
 
 def test_a_stale_answer_without_passages_is_not_ungrounded() -> None:
-    """Retrieval is down and a stale answer is sent: its passages are not in the record of this run."""
+    """Score a stale answer sent while retrieval is down: its passages are not in the record of this run."""
     sent = answer(rung="stale", cached=True, age=9.0)
     assert "groundedness" not in values(answer=sent, draw=None, passages=())
     assert values(answer=sent, draw=None)["groundedness"] > 0.7
@@ -194,7 +194,7 @@ def test_quality_is_a_probability_that_separates_supported_answers() -> None:
 
 @pytest.mark.parametrize("raw", [RIGHT, "I do not know."], ids=["an answer", "a refusal"])
 def test_without_a_relevant_passage_there_is_no_quality(raw: str) -> None:
-    """A refusal is right then, and supported text cannot be distinguished from made-up text."""
+    """Check an answer and a refusal: the refusal is right here, and made-up text looks like supported text."""
     found = values(draw=DRAW.model_copy(update={"raw": raw}), question="Which volcano erupted yesterday?")
     assert "quality" not in found
 

@@ -1,4 +1,4 @@
-"""A gateway on a fake mesh with the real one's interface and scripted responses."""
+"""A gateway on a fake mesh, which has the real mesh's interface and scripted responses."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence

@@ -25,7 +25,7 @@ REQUESTS = [
 
 @pytest.fixture
 async def guarded(mesh: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a gateway with a token; its mesh has no dead letters and fails when they are read."""
+    """Yield a client of a gateway with a token, whose mesh has no dead letters and fails when they are read."""
     gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(admin_token=SecretStr(TOKEN)))
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:

@@ -31,7 +31,7 @@ PROMISED = {200, 202, 400, 413, 504}
 
 @pytest.fixture
 def transport(mesh: Any) -> httpx2.ASGITransport:
-    """A client that raises the gateway's unhandled errors."""
+    """Return a transport that raises the gateway's unhandled errors."""
     return httpx2.ASGITransport(Gateway(cast(WorkerRuntime, mesh), GatewaySettings()).app)
 
 

@@ -13,7 +13,7 @@ Measured = list[tuple[str, str | None, int]]
 
 @pytest.fixture
 def measured() -> Iterator[Measured]:
-    """Method, route and status of each measurement."""
+    """Yield the method, route and status of each measurement."""
     found: Measured = []
 
     def note(value: float, attributes: Mapping[str, Any] | None) -> None:

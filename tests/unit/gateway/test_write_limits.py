@@ -20,7 +20,7 @@ LIMITS = HttpLimits(writes_per_second=3, writes_per_second_per_peer=2, unknown_c
 
 @pytest.fixture
 def limited(mesh: Any) -> Callable[[str], httpx2.AsyncClient]:
-    """Clients, by their address, of one gateway with low write limits."""
+    """Return a function that makes a client with a given address; all share a gateway with low write limits."""
     gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(limits=LIMITS))
 
     def at(address: str) -> httpx2.AsyncClient:

@@ -1,4 +1,4 @@
-"""The errors that a model server's error responses become."""
+"""The errors that represent a model server's error responses."""
 
 import json
 

@@ -65,7 +65,7 @@ def test_foreign_metadata_has_no_topic_id() -> None:
 
 
 class OnePartitionConsumer:
-    """A consumer of one partition, as aiokafka has it."""
+    """A consumer of one partition, with aiokafka's interface."""
 
     def __init__(self, start: int = 0) -> None:
         self.position: int | None = None
@@ -84,7 +84,7 @@ class OnePartitionConsumer:
 
 
 async def reading(client: OnePartitionConsumer, identities: TopicIdentities, topic_id: str) -> GroupOffsets:
-    """A member that has read up to offset 5, and has not finished offset 3."""
+    """Return the offsets of a member that has read up to offset 5 and has not finished offset 3."""
 
     async def fetch_state(_partitions: Collection[TopicPartition]) -> GroupState:
         return state(topic_id)
@@ -129,7 +129,7 @@ async def test_after_stop_a_recreated_topic_is_ignored() -> None:
 
 @pytest.mark.parametrize(("start", "position", "kept"), [(0, 0, False), (4, 4, False), (9, 9, True)])
 async def test_an_offset_out_of_range_is_reset(start: int, position: int, *, kept: bool) -> None:
-    """Beyond the end, everything is read again; before the beginning, reading continues at the beginning."""
+    """Check that beyond the end all is read again, and before the beginning reading continues at the beginning."""
     client = OnePartitionConsumer(start)
     offsets = await reading(client, TopicIdentities(), OLD)
     before = offsets.tracker(AT)

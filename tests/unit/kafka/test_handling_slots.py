@@ -56,7 +56,7 @@ async def run_ready_tasks() -> None:
 
 
 class Waiter:
-    """A handler that waits, parked, for one event, and then works until another one."""
+    """A handler that is parked until an event, and then works until another one."""
 
     def __init__(self) -> None:
         self.come, self.end = asyncio.Event(), asyncio.Event()
@@ -245,7 +245,7 @@ async def test_tasks_that_outlive_their_handler_take_no_slot() -> None:
 
 
 class Steps:
-    """What a handler may do: each step blocks until it is released."""
+    """The steps of a handler. Each one blocks until it is released."""
 
     def __init__(self, slots: int) -> None:
         self.blocked: list[asyncio.Event] = []
@@ -257,14 +257,14 @@ class Steps:
         await event.wait()
 
     async def work(self) -> None:
-        """Work, and check that no more handlers work than there are slots."""
+        """Work; check that no more handlers work than there are slots."""
         self._working += 1
         assert self._working <= self._slots
         await self._pause()
         self._working -= 1
 
     async def wait(self) -> None:
-        """Wait."""
+        """Wait, parked, until the step is released."""
         async with parked():
             await self._pause()
 
@@ -273,7 +273,7 @@ class Steps:
         await asyncio.gather(self.wait(), self.wait())
 
     async def cut(self) -> None:
-        """Wait for two events at once, for one of them until the other comes; then for a third."""
+        """Wait for two events until one arrives, cancel the other wait, then wait for a third event."""
         waiting = asyncio.create_task(self.wait())
         await self.wait()
         waiting.cancel()
@@ -281,7 +281,7 @@ class Steps:
         await self.wait()  # from here on it has its own slot, even if it continued without one
 
     def handler(self, program: list[str]) -> SlotHandler:
-        """Return a handler that does these steps in order."""
+        """Return a handler that executes the given steps in order."""
 
         async def handle() -> None:
             for step in program:

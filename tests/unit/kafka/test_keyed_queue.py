@@ -1,4 +1,4 @@
-"""The keyed queue against a model: order by key, nothing lost, nothing twice."""
+"""The keyed queue against a model: records of a key stay in order, and none is lost or repeated."""
 
 from collections import Counter
 

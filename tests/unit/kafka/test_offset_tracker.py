@@ -9,7 +9,7 @@ from poise.kafka.offset_tracker import Commit, OffsetTracker
 
 
 class TrackerAgainstModel(RuleBasedStateMachine):
-    """Deliver with gaps, deliver again as after a rebalance, finish in any order, commit at any time, restart."""
+    """Deliver with gaps, redeliver as after a rebalance, finish in any order, commit at any time, and restart."""
 
     @initialize(first=st.integers(0, 1_000))
     def start(self, first: int) -> None:
@@ -38,12 +38,12 @@ class TrackerAgainstModel(RuleBasedStateMachine):
 
     @rule()
     def the_partition_comes_back(self) -> None:
-        """Kafka delivers again from the committed offset; messages in progress continue."""
+        """Redeliver from the committed offset, as Kafka does, while messages in progress continue."""
         self._rewind()
 
     @rule()
     def restart(self) -> None:
-        """Another worker resumes from the commit; messages in progress are interrupted."""
+        """Resume from the commit in another worker; interrupt the messages in progress."""
         self.running.clear()
         commit = self.committed
         known: set[int] = set()
@@ -88,7 +88,7 @@ class TrackerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def nothing_finished_is_forgotten(self) -> None:
-        """A commit includes everything finished that the tracker knows, as far as the metadata reaches."""
+        """Check that a commit has every finished offset that the tracker knows, as far as the metadata reaches."""
         commit = self.tracker.to_commit() or self.committed
         if commit is not None:
             above = decode(commit.offset, commit.finished)

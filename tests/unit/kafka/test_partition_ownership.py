@@ -19,7 +19,7 @@ from poise.settings import MeshSettings
 
 
 def access(settings: MeshSettings, liveness: Liveness, identities: TopicIdentities | None = None) -> LogAccess:
-    """Return the access to a broker that is not there."""
+    """Return the access to a broker that does not exist."""
     connection = Connection.of(settings)
     return LogAccess(connection, KafkaAdmin(connection), liveness, identities or TopicIdentities())
 
@@ -77,7 +77,7 @@ async def test_any_other_error_of_the_membership_ends_the_process(error: Excepti
 
 
 class OwnedPartitionsConsumer:
-    """As much of a consumer as a recreated topic affects."""
+    """The part of a consumer that a recreated topic affects."""
 
     begun = 0
     _group_instance_id = None
@@ -143,7 +143,7 @@ async def test_work_is_restarted_after_a_retriable_error(error: Exception, monke
 
 @pytest.mark.parametrize("error", FATAL)
 async def test_any_other_error_of_the_work_ends_the_process(error: Exception) -> None:
-    """At once, even if it made progress before."""
+    """Check that the process ends at once, even if the work made progress before."""
     settings, liveness = MeshSettings(broker="127.0.0.1:1"), Liveness()
     begun = 0
 

@@ -63,7 +63,7 @@ def test_a_failing_topic_without_traffic_recovers_after_a_while_if_it_has_leader
 
 
 def test_a_leaderless_topic_recovers_when_it_has_leaders() -> None:
-    """A process that is not ready gets no work that writes, so a later record need not come."""
+    """Check that no later record is needed: a process that is not ready gets no work that writes."""
     world = HealthFixture()
     world.leaderless = frozenset({5})
     world.health.failed(TOPIC)

@@ -42,7 +42,7 @@ def test_an_invalid_record_time_becomes_the_time_of_reading(log_time: int, writt
 
 @pytest.mark.parametrize("log_time", [None, -1, -(2**63), 0, 1_799_999_999, 2**63 - 1])
 def test_the_identity_of_a_record_does_not_depend_on_when_it_is_read(log_time: int | None) -> None:
-    """Otherwise each delivery of one ask would be another run."""
+    """Check that all deliveries of one ask are the same run."""
     first, again = Record.of(raw(log_time)), Record.of(raw(log_time))
     assert first.identity == again.identity
     assert 0 <= first.log_time_ms <= MAX_INTEGER

@@ -1,4 +1,4 @@
-"""Sizes: a record is measured as Kafka does, and a topic's limit is known or assumed to be small."""
+"""Sizes: a record is measured as Kafka does, and an unknown limit of a topic is assumed to be small."""
 
 import asyncio
 from collections.abc import Collection, Mapping

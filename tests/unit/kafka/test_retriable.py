@@ -1,4 +1,4 @@
-"""Which errors a loop retries: a process ends with every other one."""
+"""Which errors a loop retries; every other error ends the process."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Starting and stopping a client: a cancellation waits for the end of it, and is never lost."""
+"""Starting and stopping a client: a cancellation waits until either has ended, and is never lost."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ async def test_a_cancellation_is_raised_after_the_start() -> None:
 
 
 async def test_a_cancellation_that_the_client_would_suppress_is_raised() -> None:
-    """As aiokafka stops: it cancels its own task, and suppresses whatever cancellation arrives until that has ended."""
+    """Stop as aiokafka does: it cancels its own task and suppresses cancellations until that task has ended."""
     background = asyncio.create_task(asyncio.Event().wait())
     closed = asyncio.Event()
 

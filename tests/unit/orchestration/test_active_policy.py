@@ -19,7 +19,7 @@ shares = st.dictionaries(st.sampled_from([*NAMES, "x", "y"]), st.floats(0, 1), m
 
 
 def settings_with_variants(*names: str, **options: Any) -> OrchestrationSettings:
-    """The first variant is drawn, the others stand by."""
+    """Return settings of variants: the first is drawn, the others stand by."""
     variants = [{"name": name, "weight": float(not place)} for place, name in enumerate(names)]
     return OrchestrationSettings(variants=variants, **options)
 

@@ -122,7 +122,7 @@ async def test_a_step_leaves_time_for_the_lower_rungs(asking: AskFunction) -> No
 
 
 async def test_the_reserve_does_not_shrink_while_steps_run(asking: AskFunction) -> None:
-    """Retrieval takes 25 of 40 seconds and 10 are reserved, so the model has 5, not a fraction of the rest."""
+    """Check that the model has 5 of 40 seconds: retrieval takes 25 and 10, not a fraction of the rest, are reserved."""
     asked = await asking(deadline_reserve=0.25, run={"left": 40.0, "takes": 25.0})
     assert asked.run.timeouts == {"retrieve": 30.0, "generate": 5.0}
 

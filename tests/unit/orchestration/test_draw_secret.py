@@ -1,4 +1,4 @@
-"""The draw secret: its source, its permissions, and that it is never shown."""
+"""The draw secret: its source and its permissions. It is never shown."""
 
 import logging
 import stat

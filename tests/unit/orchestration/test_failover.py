@@ -1,4 +1,4 @@
-"""Failover: which variant is asked next, with how much time, and what the run record has of it."""
+"""Failover: which variant is asked next, its time limit, and what the run record contains of it."""
 
 import asyncio
 from typing import Any
@@ -109,7 +109,7 @@ async def test_an_omitted_rung_is_not_used(asking: AskFunction) -> None:
 
 
 async def test_the_first_variant_leaves_as_much_time_as_it_may_take(asking: AskFunction) -> None:
-    """Of 40 seconds, 4 are reserved; the first variant, which never answers, has half of the rest, like the second."""
+    """Reserve 4 of 40 seconds: the first variant, which never answers, has half of the rest, like the second."""
     slow = DeadlineExceededError("no reply in time")
     asked = await asking(
         wrote={"cloud": slow, "gpu": RIGHT},
@@ -306,7 +306,7 @@ async def test_a_probe_interrupted_before_its_call_is_released() -> None:
             await function()
             raise asyncio.CancelledError
 
-    run = CutOff(ScriptedRun({}))  # all that it needs
+    run = CutOff(ScriptedRun({}))  # the only part of a run that it needs
     router = VariantRouter(run, drawn, settings=settings, breakers=breakers)
     with pytest.raises(asyncio.CancelledError):
         await router.route_to_drawn()

@@ -96,7 +96,7 @@ def test_candidates_are_ordered_by_health_then_weight_then_name() -> None:
 
 @given(st.floats(0, 1e6), st.lists(st.floats(0, 1), max_size=5))
 def test_the_last_step_has_as_much_time_as_the_first(left: float, used: list[float]) -> None:
-    """Each uses a part of its share; what it does not use is left to those after it."""
+    """Check that the time that a step leaves unused is added to the shares of later steps."""
     first = fair_share(left, len(used))
     for place, part in enumerate(used):
         left -= part * fair_share(left, len(used) - place)
@@ -178,7 +178,7 @@ def test_open_breakers_are_exported_while_the_worker_runs() -> None:
     assert observations(semconv.VARIANT_OPEN) == []
 
 
-# -- tiers that keep silent ----------------------------------------------------------------------------------------
+# -- unresponsive tiers --------------------------------------------------------------------------------------------
 
 
 def silence(breakers: Breakers, given: float = 10.0, error: BaseException | None = None) -> None:
@@ -205,7 +205,7 @@ def test_an_unresponsive_tier_fails_fast() -> None:
     silence(breakers)
     assert left_alone(breakers)
     with breakers.guarded("fetch.other", 10.0):
-        pass  # another step's tier is well
+        pass  # the tier of another step responds
     clock.now += 2.5
     assert not left_alone(breakers), "the probe was answered"
     assert not left_alone(breakers)

@@ -1,4 +1,4 @@
-"""Integrations beside retrieval: replies are evidence, missing ones are recorded in `degraded`."""
+"""Integrations beside retrieval: replies are evidence, and missing ones are recorded in `degraded`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The ladder: whatever is retrieved and generated, some rung applies, with the reasons why those above it do not."""
+"""The ladder: for any passages and model output some rung applies, with the reasons why those above it do not."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The chat that the model is sent."""
+"""The chat that is sent to the model."""
 
 from poise.contracts import Passage
 from poise.scoring import Evidence

@@ -1,4 +1,4 @@
-"""A shortened record fits its topic, is still a record, and names the fields that were cut."""
+"""A shortened record fits its topic, is still valid, and names the fields that were cut."""
 
 from typing import Any
 

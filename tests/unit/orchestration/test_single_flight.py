@@ -33,7 +33,7 @@ async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
         for _ in range(10):
             await asyncio.sleep(0)
         assert slots.parked_count == len(others)
-        await leader.complete(None)  # without a result: one of the others is next
+        await leader.complete(None)  # without a result, so another ask leads next
         [done], waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
         flight = done.result()
         assert isinstance(flight, Flight)

@@ -55,7 +55,7 @@ digests = st.sampled_from(["a", "b", None])
 def test_an_answer_is_fresh_only_if_all_its_documents_are_unchanged(
     said: list[tuple[int, str | None, int]], at: int
 ) -> None:
-    """Against a plain model: the last word on a document is that of its highest version, however they come."""
+    """Compare with a simple model: the highest version of a document counts, in whatever order versions arrive."""
     written, last = log(), dict[int, tuple[int, str | None]]()
     for document, digest, version in said:
         written.say(f"d{document}", version, digest)

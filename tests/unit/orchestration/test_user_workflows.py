@@ -1,4 +1,4 @@
-"""User workflows: loaded by file and by module; errors say what to do."""
+"""User workflows, loaded by file and by module. Errors say what to do."""
 
 import sys
 from pathlib import Path
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def written(folder: Path, code: str) -> str:
-    """A file of a name of its own, with what workflows need above the code."""
+    """Write a file with a unique name: the lines that workflows need, then the code. Return its path."""
     place = folder / f"own_{uuid4().hex[:8]}.py"
     place.write_text(HEAD + code, encoding="utf-8")
     return str(place)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of policies."""
+"""Fixtures of the policy tests."""
 
 import pytest
 from counting_detectors import CountingDetectors

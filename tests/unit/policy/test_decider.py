@@ -66,7 +66,7 @@ def test_a_variant_that_relapses_during_the_restore_is_decreased_again() -> None
     assert actions(fed.answers("steady", ENOUGH, good=False)) == [("roll back", "steady", True)]
     assert fed.shares == {"steady": 0.05, "cheap": 0.95}
     assert fed.answers("steady", 20, good=False) == []
-    assert actions(fed.answers("steady", 2 * ENOUGH)) == [("promote", "steady", True)] * 2  # and back once more
+    assert actions(fed.answers("steady", 2 * ENOUGH)) == [("promote", "steady", True)] * 2  # restored again
     assert chained(fed.decisions)
 
 
@@ -85,7 +85,7 @@ def test_a_lost_share_goes_to_no_variant_in_trouble() -> None:
     assert fed.shares == {"a": 0.05, "b": 0.05, "c": 0.9}
     assert actions(fed.answers("c", ENOUGH, good=False)) == [("hold", "c", False)]
     assert fed.answers("c", 20, good=False) == []
-    # as soon as one has recovered, there is somewhere to go
+    # as soon as one variant has recovered, it can take share
     assert actions(fed.answers("a", ENOUGH + 2)) == [("promote", "a", True), ("roll back", "c", True)]
     assert fed.shares["b"] == 0.05
     assert chained(fed.decisions)

@@ -19,7 +19,7 @@ def test_a_held_policy_stays_until_it_is_released() -> None:
     assert fed.answers("cheap", 50, good=False) == []
     assert actions(fed.answers("steady", ENOUGH, good=False)) == [("hold", "steady", False)]  # announced
     assert fed.answers("steady", 50, good=False) == []
-    assert fed.answers("cheap", ENOUGH) == []  # it has recovered, and stays
+    assert fed.answers("cheap", ENOUGH) == []  # it has recovered, but its share stays
     fed.ask("release")
     assert actions(fed.answers("cheap", 1)) == [("promote", "cheap", True)]
     assert actions(fed.answers("cheap", 1)) == [("shift", "steady", True)]
@@ -88,7 +88,7 @@ def test_revert_restores_the_weights_before_the_last_change() -> None:
     assert (back.acted, back.version, fed.shares) == (True, 4, {"steady": 0.5, "cheap": 0.5})
     policy = fed.decider.policy
     assert policy is not None
-    assert policy.held  # to revert releases nothing
+    assert policy.held  # a revert does not release the hold
     fed.ask("revert")
     assert fed.shares == moved
     assert chained(fed.decisions)

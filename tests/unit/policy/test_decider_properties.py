@@ -53,7 +53,7 @@ def feed(decider: Decider, event: Event, offset: int) -> list[Decision]:
 
 
 def fed(events: Sequence[Event]) -> tuple[Decider, list[Decision]]:
-    """Return a decider that got all input, each score with its index as the offset."""
+    """Return a decider that got all input, with the index of each score as its offset, and the decisions."""
     decider, decisions = Decider(POLICY), []
     for place, event in enumerate(events):
         decisions += feed(decider, event, place)
@@ -88,7 +88,7 @@ def test_repeated_input_changes_nothing(history: list[tuple[object, ...]], again
         for after, which in again:
             if after == place and which <= place:
                 earlier = events[which]
-                # one that said nothing of a variant of the policy was not counted: it may say something of the next
+                # A score without a variant of the policy was not counted: it may have one of the next policy.
                 if isinstance(earlier, PolicyCommand) or earlier.run_id in counted_runs(events[: which + 1]):
                     assert feed(decider, earlier, place) == []
     assert [places_aside(made) for made in decisions] == [places_aside(made) for made in fed(events)[1]]

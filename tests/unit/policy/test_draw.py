@@ -67,7 +67,7 @@ def test_any_weights_draw_a_variant(given: list[float], run: str) -> None:
 
 @given(weights, runs, st.floats(0.5, 8))
 def test_only_the_proportions_of_the_weights_count(given: list[int], run: str, factor: float) -> None:
-    power = 2.0 ** round(factor)  # scaling by a power of two rounds nothing
+    power = 2.0 ** round(factor)  # scaling by a power of two is exact
     assert drawn(given, run).variant.name == drawn([weight * power for weight in given], run).variant.name
 
 
@@ -86,7 +86,7 @@ def test_another_secret_changes_the_draws() -> None:
 @settings(max_examples=10)
 @given(st.binary(min_size=16, max_size=64), st.binary(min_size=16, max_size=64))
 def test_a_client_that_knows_its_run_ids_cannot_choose_its_variant(secret: bytes, guess: bytes) -> None:
-    """The client sends only the asks that, with a guessed secret, would draw the variant that it wants."""
+    """Select the asks that draw the wanted variant with a guessed secret; with the real one they draw both equally."""
     assume(secret != guess)
     places = (derive_run_id("poise.ask.interactive", 0, offset, 1_790_000_000.0) for offset in range(4_000))
     chosen = [run for run in places if drawn([1, 1], run, secret=guess).variant.name == "way-0"]
@@ -96,7 +96,7 @@ def test_a_client_that_knows_its_run_ids_cannot_choose_its_variant(secret: bytes
 
 
 def test_orchestration_alone_draws() -> None:
-    """Other code, such as a replay, reads the draw from the record, and does not need the secret."""
+    """Check that other code, such as a replay, reads the draw from the record and needs no secret."""
     draws = re.compile(r"from poise\.policy(\.draw)? import .*\b(draw|uniform)\b")
     drawing = {
         str(path.relative_to(ROOT)) for _, path in source_files() if draws.search(path.read_text(encoding="utf-8"))

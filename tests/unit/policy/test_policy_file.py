@@ -100,7 +100,7 @@ def test_each_setting_is_applied() -> None:
     assert Limits().score in STEERING_SCORES
 
 
-ONE = [  # line 6, in [policy], and the beginning of its problem
+ONE = [  # line 6, in [policy], and the beginning of the problem that it causes
     ("min_shaer = 0.1", "[policy] has no setting min_shaer: did you mean min_share?"),
     ("zebra = 1", f"[policy] has no setting zebra: there are {', '.join(Limits.model_fields)}"),
     ("dry_run = true", "--dry-run"),
@@ -209,7 +209,7 @@ def test_more_variants_than_the_default_minimum_share_allows(file: Path) -> None
     assert problems(file, text) == [
         "1: min_share = 0.05: 21 variants cannot each have 5% of the draws: the maximum is 0.047"
     ]
-    file.write_text(f"{text}weight = 0\n")  # one that is never drawn needs no room
+    file.write_text(f"{text}weight = 0\n")  # a variant that is never drawn needs no share
     assert len(read(file).weights) == 21
 
 

@@ -1,4 +1,4 @@
-"""The versions of a policy: the one that a revert restores."""
+"""The versions of a policy, and the one that a revert restores."""
 
 from poise.contracts.policy import PolicySpec
 from poise.policy.policy_versions import PolicyVersions

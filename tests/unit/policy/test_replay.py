@@ -55,7 +55,7 @@ def lived() -> LoggedDeciderFeed:
     lived.answers("cheap", 30)
     lived.ask("release")
     lived.answers("cheap", 12)
-    lived.see(*(score for _, score in lived.scores[-12:]))  # they come again, and do not count
+    lived.see(*(score for _, score in lived.scores[-12:]))  # duplicates, which do not count
     lived.ask("set", spec=spec(min_score=0.5))
     lived.answers("steady", 6, good=False)
     lived.ask("revert", version=1)

@@ -80,7 +80,10 @@ def test_a_retry_after_opens_it_at_once() -> None:
 
 @pytest.mark.parametrize("end", ["record_success", "failed", "release"])
 def test_a_call_from_before_it_opened_does_not_count_as_the_probe(end: str) -> None:
-    """A slow call is allowed; others fail and the breaker opens; a probe is allowed; then the slow call ends."""
+    """End a slow call while a probe is in flight.
+
+    The call was allowed before others failed and the breaker opened.
+    """
     breaker = open_breaker(1.0)
     assert breaker.allow(3.0)
     if end == "failed":
@@ -94,7 +97,7 @@ def test_a_call_from_before_it_opened_does_not_count_as_the_probe(end: str) -> N
 
 
 def test_a_failed_probe_does_not_shorten_a_retry_after() -> None:
-    """While a slow call is in flight the breaker opens and allows a probe; the slow call ends with a Retry-After."""
+    """End a slow call with a Retry-After while a probe is in flight, and then let the probe fail."""
     breaker = open_breaker(1.0)
     assert breaker.allow(3.0)
     breaker.record_failure(3.5, open_for=60.0, admitted_at=0.5)

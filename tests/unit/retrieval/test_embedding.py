@@ -111,7 +111,7 @@ async def test_a_missing_model_does_not_delay_shutdown(tmp_path: Path) -> None:
         await embedder.wait_load_attempted()
 
 
-# -- as a part of its process -----------------------------------------------------------------------------------------
+# -- as a component of its process ------------------------------------------------------------------------------------
 
 
 PART = "embedding model"
@@ -126,7 +126,7 @@ async def test_a_load_failure_leaves_the_process_ready(tmp_path: Path) -> None:
 
 
 async def test_hanging_loading_is_detected(tmp_path: Path) -> None:
-    """As on a file system that does not respond; a process that is still starting detects it too."""
+    """Load from a file system that does not respond; a process that is still starting detects it too."""
     process, file = ProcessOnClock(), tmp_path / "model.onnx"
     os.mkfifo(file)
     async with MiniLm(file=file, liveness=process.liveness) as embedder:

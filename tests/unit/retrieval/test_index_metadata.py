@@ -30,7 +30,7 @@ def expired(metadata: IndexMetadata, before: float, max_retained: int = MAX_RETA
 
 
 def test_an_absent_deletion_is_retained_from_when_it_was_handled(metadata: IndexMetadata) -> None:
-    """A deletion may wait long to be handled, and so may the document that it deletes."""
+    """Check late deletions: a deletion, and the document that it deletes, may wait long to be handled."""
     for number, name in enumerate("ab"):
         metadata.record_version(deleted(name, number, published=NOW - 5 * HOUR), NOW)
     assert expired(metadata, before=NOW) == []
@@ -39,7 +39,7 @@ def test_an_absent_deletion_is_retained_from_when_it_was_handled(metadata: Index
 
 
 def test_the_last_absent_deletion_is_retained(metadata: IndexMetadata) -> None:
-    """A replica that is built from the log needs it to reach the same epoch."""
+    """Check that the deletion is kept: a replica built from the log needs it to reach the same epoch."""
     metadata.record_version(deleted("a", 0), NOW)
     metadata.record_version(deleted("b", 1), NOW)
     metadata.record_copy(CopyNote(document="x", partition=1, version=7, published=NOW), 0, 9, NOW)
@@ -49,7 +49,7 @@ def test_the_last_absent_deletion_is_retained(metadata: IndexMetadata) -> None:
     assert expired(metadata, before=NOW + HOUR) == [("a", 0)]
 
 
-# -- what was moved ---------------------------------------------------------------------------------------------------
+# -- moved records ----------------------------------------------------------------------------------------------------
 
 
 def move(metadata: IndexMetadata, name: str, offset: int, *, deletion: bool = True, now: float = NOW) -> None:

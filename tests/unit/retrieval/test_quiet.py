@@ -10,7 +10,7 @@ EMBED = "from poise.embedding import EmbeddingModel; print(len(EmbeddingModel().
 
 
 def test_loading_the_model_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
-    """Onnxruntime keeps a device id and reports there, unless CI or ORT_DISABLE_TELEMETRY is set."""
+    """Unset CI and ORT_DISABLE_TELEMETRY: without them, onnxruntime keeps a device id there and sends telemetry."""
     kept = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     environment = {**kept, "HOME": str(tmp_path), "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
     environment = {name: value for name, value in environment.items() if not name.startswith("XDG_")}

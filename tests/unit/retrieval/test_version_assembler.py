@@ -102,7 +102,7 @@ def test_the_newest_version_is_visible_from_the_whole_log_the_compacted_log_and_
 def test_overlapping_writers_never_show_a_partial_or_old_document(
     history: list[tuple[str, int]], random: Random, repeats: int
 ) -> None:
-    """Each writer's records stay in order; writers interleave and repeat: zombies, redeliveries, retries."""
+    """Interleave and repeat writers, as zombies, redeliveries and retries do; each writer's records stay in order."""
     writers = [writing(document, number, parts, 4) for number, (document, parts) in enumerate(history)]
     writers += [list(random.choice(writers)) for _ in range(repeats)]
     log = PassagePartition()

@@ -1,4 +1,4 @@
-"""Deadlines: absent, wished for, clamped, absurd."""
+"""Deadlines: absent, requested, limited and out of range."""
 
 import math
 

@@ -61,7 +61,7 @@ class AllOrNothing(Message):
 
 
 class Opaque:
-    """A client, a file, a lock."""
+    """An object without a JSON form, such as a client, a file or a lock."""
 
 
 def deep() -> Any:

@@ -1,4 +1,4 @@
-"""What belongs to a call that waits, and what merely came under its correlation id."""
+"""Which records belong to a pending call, and which merely have its correlation id."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What workers remember of cancels is bounded, by tenant and in all, and ends with their deadlines."""
+"""Remembered cancels are bounded, by tenant and in total, and are forgotten after their deadlines."""
 
 from poise.rpc.recent_cancels import SWEEP_INTERVAL, CancelKey, RecentCancels
 

@@ -1,4 +1,4 @@
-"""Reply addresses: what may be named, and what each refusal says."""
+"""Reply addresses: which are accepted, and what each rejection says."""
 
 import pytest
 

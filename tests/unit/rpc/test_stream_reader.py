@@ -1,4 +1,4 @@
-"""Numbered events in whatever state they come, words in order out."""
+"""The stream reader: numbered events arrive in any state and order, and text is returned in order."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ def reply(text: str) -> Completion:
 
 
 class Reading:
-    """A reader, and what it has shown since the last reset."""
+    """A reader, and the text that it has shown since the last reset."""
 
     def __init__(self) -> None:
         self.reader = StreamReader()
@@ -57,7 +57,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Sent:
-    """One attempt: its id and its events, numbered in order."""
+    """A sent attempt: its id and its events, numbered in order."""
 
     id: str
     events: tuple[Event, ...]
@@ -83,7 +83,7 @@ def attempts(draw: st.DrawFn) -> list[Sent]:
 
 @st.composite
 def arrivals(draw: st.DrawFn, sent: list[Sent]) -> list[tuple[str, int, Event]]:
-    """All events of all attempts, some of them lost, doubled, and in another order than they were sent in."""
+    """Draw the events of all attempts, some lost, some duplicated, possibly out of order."""
     every = [(one.id, number, event) for one in sent for number, event in enumerate(one.events)]
     kept = [event for event in every if draw(st.integers(0, 9))]
     doubled = draw(st.lists(st.sampled_from(every), max_size=3)) if every else []
@@ -101,7 +101,7 @@ def test_reader_has_a_prefix_and_finally_the_text_of_the_reply_for_any_event_los
     reading = Reading()
     for id_, number, event in data.draw(arrivals(sent)):
         reading.reader.receive(record(id_, number, event))
-        if data.draw(st.booleans()):  # a slow reader looks only now and then
+        if data.draw(st.booleans()):  # a slow reader reads only sometimes
             reading.read()
             assert any(one.text.startswith(reading.shown) for one in sent), reading.shown
     reading.reader._put(

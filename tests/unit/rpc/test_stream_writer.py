@@ -1,4 +1,4 @@
-"""Words on their way: put together by time and size, numbered, and never more of them waiting than may."""
+"""The stream writer: text is batched by time and size and numbered, and the buffered text is bounded."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ TO = ReplyAddress("poise.replies", 3, b"c")
 
 
 class StreamTopic:
-    """Where events land; a broker that may be slow, or away."""
+    """A topic of stream events, on a broker that may be slow or unavailable."""
 
     def __init__(self) -> None:
         self.events: list[tuple[StreamPosition, Event]] = []
@@ -72,13 +72,13 @@ def completion(text: str) -> Completion:
 
 
 async def finish(words: StreamWriter, text: str) -> StreamPosition | None:
-    """As when the handler has returned, and its reply is what is sent."""
+    """Set the reply and finish the stream, as after the handler has returned."""
     reply = completion(text)
     words.set_reply(reply)
     return await words.finish(reply)
 
 
-# -- putting together --------------------------------------------------------------------------------------------------
+# -- batching ----------------------------------------------------------------------------------------------------------
 
 
 def test_first_text_is_sent_at_once_and_later_text_after_the_interval() -> None:
@@ -91,7 +91,7 @@ def test_first_text_is_sent_at_once_and_later_text_after_the_interval() -> None:
     words.add("c")
     assert words.wait(100.016) == 0
     assert words.take(100.016) == "bc"
-    words.add("d")  # after a silence there is nothing to wait for
+    words.add("d")  # after a pause there is nothing to wait for
     assert words.wait(200.0) == 0
 
 
@@ -282,7 +282,7 @@ async def test_cancelled_write_leaves_the_stream_usable(topic: StreamTopic) -> N
 
 
 def read(topic: StreamTopic) -> list[Event]:
-    """What somebody has who looks at the stream alone: since the last new beginning."""
+    """Return the events that a reader of the stream alone keeps: those of the last attempt."""
     last = topic.events[-1][0].attempt
     return [event for mark, event in topic.events if mark.attempt == last]
 
@@ -320,7 +320,7 @@ async def test_text_appended_to_the_called_tiers_stream_belongs_to_it(topic: Str
 
 @pytest.mark.parametrize("said", ["", "an answer"])
 async def test_failed_call_resets_the_text_it_streamed(topic: StreamTopic, said: str) -> None:
-    """What the called one sent before it failed, nobody here knows."""
+    """Check that the text is reset, because the writer does not know what the failed call streamed."""
     words = stream(topic)
     words.begin_call(TO)
     await finish(words, said)

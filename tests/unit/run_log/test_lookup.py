@@ -1,4 +1,4 @@
-"""`RunLog` searches earlier by the clock skew, and skips what it cannot decode only where it returns many records."""
+"""`RunLog` starts reading earlier by the clock skew; it skips undecodable records only when it returns many records."""
 
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -24,7 +24,7 @@ RUN = new_run_id(BEGAN, Random(1))
 
 
 class RunTopics:
-    """Topics with one record of each kind; notes where each read starts."""
+    """Topics with one record of each kind. They note where each read starts."""
 
     def __init__(self, record: bytes | None = None, error: Exception | None = None) -> None:
         self.record = record

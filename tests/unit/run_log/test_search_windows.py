@@ -1,4 +1,4 @@
-"""Where the record of a run is looked for."""
+"""The time windows in which the record of a run is searched."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Extraction: the sentence that answers."""
+"""Extraction of the sentence that answers the question."""
 
 import pytest
 

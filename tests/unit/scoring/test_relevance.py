@@ -1,4 +1,4 @@
-"""Relevance: made of the right words, and about what was asked."""
+"""Relevance: an answer consists of the right words and is about the question."""
 
 import pytest
 

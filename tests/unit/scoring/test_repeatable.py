@@ -1,4 +1,4 @@
-"""One answer has one score: in every process, whatever order its sets are in."""
+"""An answer has the same score in every process, whatever the order of its sets."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ for name in sorted(topics):
 
 
 def scores(hash_seed: int) -> str:
-    """What a process with this order of sets prints."""
+    """Return what a process with the given hash seed, and so the given order of sets, prints."""
     environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(ROOT / "shared")}
     command = [sys.executable, "-c", SCORES]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Comparing by meaning: what the vectors are asked, and what quality makes of it, with the real model."""
+"""Semantic comparison with the real model: what is compared by vectors, and how it changes quality."""
 
 import numpy as np
 import pytest

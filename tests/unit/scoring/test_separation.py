@@ -1,4 +1,4 @@
-"""How well groundedness tells good answers from bad: answers made from the language reference by stated edits."""
+"""How well groundedness separates good answers from bad ones, made from the language reference by defined edits."""
 
 import random
 import re
@@ -16,7 +16,7 @@ NAMES = ("Frobnicator", "Zaphod", "QuuxError", "Blorptown")
 
 
 def corpus() -> Iterator[tuple[str, Passage]]:
-    """A sentence that says something, and the passage it stands in, from each topic that has one."""
+    """Yield one plain sentence, and the passage that contains it, of each topic that has one."""
     for name, whole in sorted(topics.items()):
         passage = Passage(id=f"{name}#0", source=name, text=whole[:2_000], score=1.0, age=0.0)
         plain = [s for s in sentences(passage.text) if 8 <= len(s.split()) <= 30 and re.match(r"[A-Z].*\.$", s)]
@@ -29,45 +29,45 @@ RIGHT = [groundedness(sentence, Evidence([passage])).score for sentence, passage
 
 
 def auc(good: list[float], bad: list[float]) -> float:
-    """The chance that a good answer scores above a bad one (Mann and Whitney, 1947); ties count for half."""
+    """Return the probability that a good answer scores above a bad one (Mann and Whitney, 1947); ties count as half."""
     wins = sum((g > b) + 0.5 * (g == b) for g in good for b in bad)
     return wins / (len(good) * len(bad))
 
 
 def another_passages(sentence: str, at: int, _dice: random.Random) -> str:
-    """The right answer to another question."""
+    """Return the right answer to another question."""
     del sentence
     return CASES[(at + 11) % len(CASES)][0]
 
 
 def invented_name(sentence: str, _at: int, dice: random.Random) -> str:
-    """One content word replaced by a name that nobody has heard of."""
+    """Replace one content word by an invented name."""
     words = sentence.split()
     longest = max(range(1, len(words)), key=lambda i: len(words[i]))
     return " ".join([*words[:longest], dice.choice(NAMES), *words[longest + 1 :]])
 
 
 def added_number(sentence: str, _at: int, dice: random.Random) -> str:
-    """A number that the passage does not give."""
+    """Add a number that the passage does not contain."""
     return sentence.removesuffix(".") + f" in {dice.randrange(1_000, 9_999)} steps."
 
 
 def half_invented(sentence: str, _at: int, dice: random.Random) -> str:
-    """Half of its words replaced by others of the corpus."""
+    """Replace half of the words by others of the corpus."""
     others = dice.choice(CASES)[0].split()
     words = sentence.split()
     return " ".join([*words[: len(words) // 2], *others[len(others) // 2 :]])
 
 
 def put_together_anew(sentence: str, _at: int, dice: random.Random) -> str:
-    """Its own words in another order: what a small model makes of a passage."""
+    """Shuffle the words of the sentence, as a small model may do with a passage."""
     words = sentence.removesuffix(".").split()
     dice.shuffle(words)
     return " ".join(words) + "."
 
 
 def denied(sentence: str, _at: int, _dice: random.Random) -> str:
-    """The opposite."""
+    """Negate the sentence."""
     return f"It is not the case that {sentence[0].lower()}{sentence[1:]}"
 
 

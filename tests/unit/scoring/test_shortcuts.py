@@ -1,4 +1,4 @@
-"""What makes scoring quick changes no score: each short way against the long one that it stands for, to the bit."""
+"""Optimizations of scoring change no score: each is compared bit for bit with the full computation that it replaces."""
 
 import math
 from collections import Counter
@@ -28,7 +28,7 @@ PASSAGES = st.lists(
 
 
 def evidence_of(passages: list[tuple[str, list[list[str]]]]) -> Evidence:
-    """Evidence of short texts, each of some sentences."""
+    """Return evidence of short passages, each of some sentences."""
     texts = [(heading, " ".join(" ".join(said).capitalize() + "." for said in some)) for heading, some in passages]
     return Evidence(
         [
@@ -39,12 +39,12 @@ def evidence_of(passages: list[tuple[str, list[list[str]]]]) -> Evidence:
 
 
 def weighted_stems(said: Sequence[str], evidence: Evidence) -> list[tuple[str, float]]:
-    """Words, and how much each tells."""
+    """Return stems with their weights."""
     return [(stem, evidence.weight(stem)) for stem in said]
 
 
 def whole_table(said: Sequence[str], there: Sequence[str], evidence: Evidence) -> float:
-    """The longest common subsequence by weight, cell by cell."""
+    """Return the weight of the longest common subsequence, computed from the full table."""
     best = [0.0] * (len(there) + 1)
     for stem in said:
         before, best = best, [0.0]
@@ -61,7 +61,7 @@ def test_common_subsequence_weight_equals_that_of_the_full_table(said: list[str]
 
 
 def windows(said: Sequence[str], evidence: Evidence) -> list[tuple[EvidenceSentence, tuple[str, ...]]]:
-    """All windows that have any of the words, best first: each weighed exactly."""
+    """Return the best windows that contain any of the words, ranked by their exact weights."""
     ranked = []
     for place, line in enumerate(evidence.lines):
         after = next((one for one in evidence.lines[place + 1 : place + 2] if one.rank == line.rank), None)
@@ -89,7 +89,7 @@ def test_weight_of_a_word_depends_on_its_line_frequency(passages: list[tuple[str
 
 
 @given(passages=PASSAGES, sentence=SENTENCE)
-@example(  # the first has all words in their order, the second most of them and more of them side by side
+@example(  # the first has all words in order, the second most of them, more of them adjacent
     passages=[("", [["alpha", "one", "beta", "two", "gamma", "delta"]]), ("", [["alpha", "beta", "gamma"]])],
     sentence=["alpha", "beta", "gamma", "delta"],
 )
@@ -104,11 +104,11 @@ def test_no_better_window_is_skipped(passages: list[tuple[str, list[list[str]]]]
             best, cited = borne, line
     judged = groundedness(" ".join(said), evidence)
     assert judged.citations == (() if cited is None else (cited.citation,))
-    assert judged.score in {best, best * 0.5, best * 0.8, best * 0.5 * 0.8}  # facts and denials, which are as they were
+    assert judged.score in {best, best * 0.5, best * 0.8, best * 0.5 * 0.8}  # with the factors of facts and denials
 
 
 @given(passages=PASSAGES, question=SENTENCE, number=st.integers(0, 5))
-@example(  # as much is in both, the second begins with it
+@example(  # both contain as much of it, the second at its beginning
     passages=[("", [["zeta", "gamma", "not", "alpha"], ["alpha", "gamma", "not", "zeta"]])],
     question=["alpha"],
     number=1,

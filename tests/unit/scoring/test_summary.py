@@ -1,4 +1,4 @@
-"""Summaries: each run once, means with their intervals."""
+"""Summaries: each run counts once, and means have their intervals."""
 
 import math
 
@@ -52,7 +52,7 @@ def test_repeated_feedback_of_one_id_counts_once_with_its_last_value() -> None:
         feedback_score("r", "bob", 2.0, thumb=0.0),
         feedback_score("s", "ada", 2.0, thumb=0.0),
     ]
-    for order in (found, found[::-1]):  # what was said first may have waited for its run's record
+    for order in (found, found[::-1]):  # the earlier feedback may have waited for its run's record
         (summary,) = summarize_by_variant(order)
         thumb, rating = summary.values["feedback_thumb"], summary.values["feedback_rating"]
         assert thumb.count == 3

@@ -1,4 +1,4 @@
-"""Text as scoring sees it."""
+"""Tokenization of text for scoring."""
 
 import pytest
 from hypothesis import given

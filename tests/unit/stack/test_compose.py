@@ -1,4 +1,4 @@
-"""docker-compose.yml and the image definition say what the rest of the repository says."""
+"""docker-compose.yml and the image definition agree with the rest of the repository."""
 
 import re
 import tomllib
@@ -62,7 +62,7 @@ def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> N
     own |= {"POISE_ORCHESTRATION_INTEGRATIONS"}
     assert given - known == own
     assert "integrations" in OrchestrationSettings.model_fields
-    assert services["integration"]["profiles"] == ["integration"]  # it has nothing to do where none is configured
+    assert services["integration"]["profiles"] == ["integration"]  # idle unless an integration is configured
     assert DEFAULT_MODEL in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
 
 

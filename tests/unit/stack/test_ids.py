@@ -1,4 +1,4 @@
-"""Ids that Kafka's tools take."""
+"""Ids that Kafka's tools accept."""
 
 import re
 

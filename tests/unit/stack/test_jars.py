@@ -1,4 +1,4 @@
-"""The folder of jars: what is trusted, what is read again, what is fetched again."""
+"""The folder of jars: which files are trusted, checked again or downloaded again."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What is fetched from a repository: no more of it is taken than the jar has, and nothing is inflated."""
+"""Downloads from a Maven repository: no more bytes are read than the jar has, and nothing is decompressed."""
 
 import gzip
 import hashlib
@@ -17,7 +17,7 @@ JAR = Jar("org", "one", "1.0", len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
 
 
 class ScriptedRepository(BaseHTTPRequestHandler):
-    """Sends what its class holds, in pieces, and says so for how it is encoded."""
+    """A repository that sends the body of its class in pieces, with the content encoding of its class."""
 
     body = CONTENT
     encoding = "identity"
@@ -39,7 +39,7 @@ class ScriptedRepository(BaseHTTPRequestHandler):
 
 def got(handler: type[ScriptedRepository], directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # that the client hangs up is wanted
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # the client is meant to disconnect
     Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
 
@@ -74,7 +74,7 @@ def test_wrong_content_is_rejected_before_it_is_read_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes, encoding: str
 ) -> None:
     class Hostile(ScriptedRepository):
-        """Sends the body."""
+        """A repository that sends the parametrized body."""
 
     Hostile.body, Hostile.encoding = body, encoding
     with pytest.raises(SetupError, match=r"checksum of one-1\.0\.jar"):

@@ -1,4 +1,4 @@
-"""What a stack can be asked to be, and what it refuses."""
+"""The options of a stack: which are accepted and which are rejected."""
 
 import os
 from pathlib import Path

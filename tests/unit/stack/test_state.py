@@ -1,4 +1,4 @@
-"""Who runs in a directory: the lock decides, the file only tells."""
+"""Which stack runs in a directory: the lock decides, the state file only describes it."""
 
 import os
 import subprocess

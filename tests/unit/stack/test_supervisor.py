@@ -1,4 +1,4 @@
-"""How long a part that dies is waited for."""
+"""The delay before a part that died is restarted."""
 
 from itertools import pairwise
 

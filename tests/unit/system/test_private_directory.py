@@ -1,4 +1,4 @@
-"""Folders that Poise makes are for their owner alone, and those that it finds become so where they are its own."""
+"""Folders of Poise are accessible only by their owner: new ones, and existing ones if they belong to Poise."""
 
 import os
 import stat
@@ -55,7 +55,7 @@ def test_index_directory_is_private(tmp_path: Path) -> None:
 
 def test_cache_directory_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(JarStore, "ensure", lambda *_, **__: None)  # nothing is fetched
+    monkeypatch.setattr(JarStore, "ensure", lambda *_, **__: None)  # nothing is downloaded
     cache = jars.cache_directory()
     cache.mkdir(mode=0o755)
     KafkaRuntime.prepare(lambda _: None)

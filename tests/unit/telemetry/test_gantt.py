@@ -44,8 +44,8 @@ def test_axis_of_zero_length_shows_a_mark() -> None:
         (0, 4, "████ 6 passages     "),  # to the right
         (15, 19, "    6 passages ████ "),  # to the left
         (1, 19, " ███ 6 passages ███ "),  # onto the bar
-        (6, 18, "      █ 6 passa… █  "),  # cut where nothing else helps
-        (6, 12, "      ██████        "),  # too little room to say anything
+        (6, 18, "      █ 6 passa… █  "),  # truncated, because it fits nowhere
+        (6, 12, "      ██████        "),  # too narrow for any text
     ],
 )
 def test_note_does_not_cover_the_bar(start: float, end: float, drawn: str) -> None:

@@ -17,7 +17,7 @@ PLACE = {semconv.MESSAGING_DESTINATION: "poise.ask.interactive"}
 
 @pytest.fixture
 def collected() -> Iterator[Collect]:
-    """A function that collects: {metric: {attributes: point}}."""
+    """Yield a function that collects {metric: {attributes: point}}."""
     reader = InMemoryMetricReader()
     provider, recorder = sdk.meter_provider(sdk.resource("testing", "testing-1"), [reader])
     metrics.activate(recorder)

@@ -47,7 +47,7 @@ def calls(*functions: str) -> Iterator[tuple[str, ast.Call]]:
 
 
 def of_table(node: ast.expr) -> object:
-    """What `semconv.NAME` stands for; None for any other expression."""
+    """Return the value of `semconv.NAME`; None for any other expression."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "semconv":
         return getattr(semconv, node.attr)
     return None

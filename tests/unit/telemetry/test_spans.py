@@ -66,7 +66,7 @@ def test_failed_span_has_its_error(queue: spans.SpanQueue) -> None:
 
 
 def test_unencodable_characters_are_replaced(queue: spans.SpanQueue) -> None:
-    """One such span must not keep all that come after it from being written."""
+    """Check that such a span does not prevent later ones from being written."""
     with (
         pytest.raises(ValueError, match="half"),
         span("x", attributes={semconv.RUN: "\ud800r", semconv.REASON: "\udfff"}),
@@ -87,7 +87,7 @@ def test_any_span_fits_the_size_limit_of_its_topic(queue: spans.SpanQueue) -> No
 
 
 def test_numbers_without_a_json_form_are_strings(queue: spans.SpanQueue) -> None:
-    """One such span must not keep all that come after it from being written."""
+    """Check that such a span does not prevent later ones from being written."""
     said: dict[str, AttributeValue] = {
         "huge": 10**6_000,
         "most": 2**63 - 1,
@@ -109,7 +109,7 @@ def test_child_spans_inherit_the_run(queue: spans.SpanQueue) -> None:
         pass
 
     assert [(run, record.name) for run, record in drained(queue)] == [
-        ("r", "middle"),  # the queue holds four: `bottom` gave way
+        ("r", "middle"),  # the queue holds four: `bottom` was dropped
         ("r", "top"),
         ("t", "own"),
         ("s", "other"),

@@ -1,4 +1,4 @@
-"""No exception without words leaves a sentence without its end."""
+"""Messages never end without their reason: an exception without a text is named by its type."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def test_error_text_is_never_empty(error: BaseException, words: str, typed: str)
 
 
 def caught(kind: ast.expr | None) -> Iterator[str]:
-    """The names of what is caught."""
+    """Yield the names of the caught exceptions."""
     match kind:
         case None:
             yield "BaseException"
@@ -46,7 +46,7 @@ def caught(kind: ast.expr | None) -> Iterator[str]:
 
 
 def is_told(node: ast.AST, error: str) -> bool:
-    """Whether an exception is put into words there as it is: in an f-string, by `str`, as an argument of a log line."""
+    """Return whether a node formats an exception directly: in an f-string, by `str`, or as a log argument."""
 
     def is_it(value: ast.expr) -> bool:
         if isinstance(value, ast.BoolOp):
@@ -64,7 +64,7 @@ def is_told(node: ast.AST, error: str) -> bool:
 
 
 def told_as_it_is(source: str) -> Iterator[int]:
-    """The lines where an exception that may have no words is put into words without `error_text`."""
+    """Yield the lines that format an exception which may have no text without `error_text`."""
     for handler in ast.walk(ast.parse(source)):
         if isinstance(handler, ast.ExceptHandler) and handler.name and MAY_HAVE_NO_WORDS & {*caught(handler.type)}:
             yield from (node.lineno for node in ast.walk(handler) if is_told(node, handler.name))  # type: ignore[attr-defined]
@@ -88,7 +88,7 @@ def test_unnamed_exception_text_is_found_in_source(line: str) -> None:
 
 
 def never_nothing(source: str) -> Iterator[int]:
-    """The lines with something in place of an exception, which is always true."""
+    """Yield the lines with a fallback for an exception, which is never used because an exception is always true."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.BoolOp(op=ast.Or(), values=[ast.Name(id="error"), *_]):

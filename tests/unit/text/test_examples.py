@@ -1,4 +1,4 @@
-"""Four small texts that held a worker for seconds to minutes, where they came in."""
+"""Four small texts that blocked a worker for seconds to minutes, tested where they enter."""
 
 from typing import Literal
 

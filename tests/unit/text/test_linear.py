@@ -1,6 +1,6 @@
-"""Functions of text from outside: their work grows like their text, whatever stands in it.
+"""Functions of untrusted text: their work grows linearly with the text, whatever it contains.
 
-Instructions are counted, those of the regex engine too, so that it makes no difference how fast or busy a machine is.
+Instructions are counted, including those of the regex engine, so the speed and load of the machine do not matter.
 """
 
 import ast
@@ -94,7 +94,7 @@ def _counted(folder: Path, names: list[str]) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def counts(tmp_path_factory: pytest.TempPathFactory) -> Counts:
-    """What every function takes, counted once for all tests, by two processes."""
+    """Return the instruction counts of every function, measured once for all tests, by two processes."""
     if not callgrind.supported():
         pytest.skip("instructions are counted on x86-64 alone")
     shares = [list(FUNCTIONS)[number::AT_ONCE] for number in range(AT_ONCE)]
@@ -124,7 +124,7 @@ def test_superlinear_function_is_detected(counts: Counts) -> None:
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """The modules whose functions are tried, and those that have a regular expression."""
+    """Return the modules whose functions are tested, and those that have a regular expression."""
     found = {}
     for name, file in source_files():
         tree = ast.parse(file.read_text())

@@ -1,4 +1,4 @@
-"""Nothing that a stranger wrote begins a line of a log, or is obeyed by the terminal that shows it."""
+"""Untrusted text neither begins a line of a log nor controls the terminal that shows it."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Titles and fences of Markdown, as CommonMark has them."""
+"""Titles and fences of Markdown, as CommonMark defines them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""No regular expression of Poise's takes more than linear time, whatever text it is given."""
+"""No regular expression of Poise takes more than linear time, whatever the text."""
 
 import ast
 import re
@@ -36,13 +36,13 @@ class PatternUse:
 
 @cache
 def trees() -> dict[str, ast.Module]:
-    """By name, the modules of the library and the tiers."""
+    """Return the syntax trees of the library's and the tiers' modules by name."""
     return {name: ast.parse(file.read_text()) for name, file in source_files() if not name.endswith("__main__")}
 
 
 @cache
 def methods() -> dict[tuple[str, str], set[str]]:
-    """By module and name of a pattern, what is called of it; a public one may be used in any module."""
+    """Return the methods called on each pattern, by module and name; public patterns are listed under no module."""
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
     for module, tree in trees().items():
         for node in ast.walk(tree):
@@ -62,7 +62,7 @@ def test_patterns_are_literals_passed_to_re(name: str) -> None:
 
 
 def uses() -> Iterator[PatternUse]:
-    """Each pattern in each way in which it is used."""
+    """Yield each pattern once for each way in which it is used."""
     for module, tree in trees().items():
         names = {id(node.value): node.targets[0] for node in ast.walk(tree) if isinstance(node, ast.Assign)}
         names |= {id(node.value): node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}
@@ -84,7 +84,7 @@ def uses() -> Iterator[PatternUse]:
 
 
 def evaluated(module: str, expression: ast.expr) -> str | bytes:
-    """What a pattern is, made of the constants of its module."""
+    """Evaluate the expression of a pattern with the constants of its module."""
     return eval(ast.unparse(expression), dict(vars(import_module(module))))  # type: ignore[no-any-return]  # noqa: S307
 
 
@@ -98,7 +98,7 @@ def test_pattern_takes_linear_time(use: PatternUse) -> None:
 
 
 def test_pydantic_patterns_use_the_engine_without_backtracking() -> None:
-    """Pydantic's own is Rust's, whose time is linear; it can be configured to use Python's."""
+    """Check that no module configures Python's engine: pydantic's default is Rust's, whose time is linear."""
     assert not [name for name, tree in trees().items() if "regex_engine" in ast.unparse(tree)]
 
 
@@ -107,11 +107,11 @@ def test_pydantic_patterns_use_the_engine_without_backtracking() -> None:
     [
         (r"a*b", 0, "match", False),
         (r"a*b", 0, "search", True),
-        (r"a*+b", 0, "search", True),  # each place is tried
+        (r"a*+b", 0, "search", True),  # the search tries each position
         (r"xa*b", 0, "search", False),
         (r"(?<!a)a*b", 0, "search", False),
         (r"(?<!x)a*b", 0, "search", True),
-        (r"__\w+__", 0, "search", False),  # what begins once more inside also ends it
+        (r"__\w+__", 0, "search", False),  # an inner start of a match also ends it
         (r"__\w+x", 0, "search", True),
         (r"(?:[0-9]{1,9}[smh])+", 0, "fullmatch", False),
         (r"([=-])\1{2,}\s*", 0, "fullmatch", False),

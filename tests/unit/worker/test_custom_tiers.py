@@ -1,4 +1,4 @@
-"""Custom tiers: invalid ones are refused before anything runs; the topics of their requests."""
+"""Custom tiers: the refusal of invalid ones before anything runs, and the topics of requests."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Records of a delayed-retry topic, whatever stands in their headers."""
+"""Records of a delayed-retry topic, with any headers."""
 
 import time
 
@@ -33,7 +33,7 @@ async def postponed(record: Record, delay: float = 10.0) -> Record:
 
 
 async def test_delayed_message_is_restored_as_its_original_record() -> None:
-    """Its time in the log too, though it is none: its run is made of it."""
+    """Check that its log time is restored too, although invalid: the run id is derived from it."""
     again = decode(await postponed(FIRST))
     assert (again.attempts, again.count) == (4, 1)
     assert again.record.headers == FIRST.headers

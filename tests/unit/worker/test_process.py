@@ -1,4 +1,4 @@
-"""A process's log: what a library repeats is written once in a while, and counted."""
+"""The log of a process: repeated messages of a library are written once in a while, with their number."""
 
 import ast
 import asyncio
@@ -64,7 +64,7 @@ def test_installed_command_is_one_of_the_entry_points() -> None:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """The process's own handlers, put back afterwards."""
+    """Restore the process's own signal handlers after the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -149,7 +149,7 @@ async def test_process_with_a_hanging_thread_is_ended(
         try:
             await liveness.watch()
         finally:
-            ended.wait(20)  # as a thread pool does when one of its threads hangs: nothing else goes on in the loop
+            ended.wait(20)  # like a thread pool whose thread hangs: the event loop is blocked
 
     with pytest.raises(SetupError):
         await run_until_stopped(main)

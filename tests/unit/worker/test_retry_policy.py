@@ -1,4 +1,4 @@
-"""The decision on a failed attempt: every class of error, and what deadline, budget and nobody's waiting do to it."""
+"""The decision on a failed attempt, by class of error, deadline, retry budget, and whether a caller waits."""
 
 import random
 
@@ -78,7 +78,7 @@ def unawaited(
         (KeyError("a bug"), awaited(2), DeadLetterIt()),
         (KeyError("a bug"), unawaited(2), DeadLetterIt()),
         (RetryableError("x", retry_after=11), awaited(), DeadLetterIt()),
-        # what nobody waits for is postponed once tries in place did not help, or may not be made
+        # a message without a caller is delayed once retries in place failed or are not allowed
         (RetryableError("x"), unawaited(4), LATER),
         (RetryableError("x"), unawaited(in_budget=False), LATER),
         (RetryableError("x"), unawaited(5, delayed_retries=1), RetryLater(RETRY_DELAYS[1])),

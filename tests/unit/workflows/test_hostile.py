@@ -101,7 +101,10 @@ async def test_swapped_steps_are_non_deterministic(monkeypatch: pytest.MonkeyPat
 
 
 async def _grouped(run: Run, *, three_steps: bool) -> None:
-    """A task group in which one task fails while another runs a step; with `asks`, a third task runs a step too."""
+    """Run a task group in which one task fails while another runs a step.
+
+    With `three_steps`, a third task runs a step too.
+    """
 
     async def fail() -> None:
         await run.call(Do(number=1), id="one")
@@ -121,7 +124,7 @@ async def _grouped(run: Run, *, three_steps: bool) -> None:
 
 
 async def grouped_journal() -> StoredJournal:
-    """A journal in which a step is abandoned after another that the workflow no longer requests."""
+    """Return a journal in which a step is abandoned after another that the workflow no longer requests."""
     stored = StoredJournal()
     with pytest.raises(ExceptionGroup):
         await execute(stored, lambda run: _grouped(run, three_steps=True))

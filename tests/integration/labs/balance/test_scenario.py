@@ -1,4 +1,4 @@
-"""The act on a real Kafka with real decisions; the answers are made up, and as good as the set fault allows."""
+"""The balance act on a real Kafka with real decisions. The answers are made up, as good as the set fault allows."""
 
 import asyncio
 import random

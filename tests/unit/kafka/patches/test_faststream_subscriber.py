@@ -1,4 +1,4 @@
-"""The subscriber that replaces FastStream's pipeline: fails if the replaced private names move."""
+"""The subscriber that replaces FastStream's pipeline, and fails if the replaced private names move."""
 
 import asyncio
 import contextlib
@@ -70,7 +70,7 @@ async def test_the_in_memory_broker_passes_headers_unchanged() -> None:
 
 
 async def test_a_cancellation_while_the_consumer_stops_is_not_lost() -> None:
-    """Aiokafka suppresses every cancellation that arrives while it awaits its own cancelled tasks."""
+    """Cancel while aiokafka awaits its own cancelled tasks, when it suppresses every cancellation."""
     subscriber = subscribe(
         new_broker(Connection(("127.0.0.1:1",))), ["t"], "group", RecordingLoop(), accepts=(Retrieve,), options={}
     )

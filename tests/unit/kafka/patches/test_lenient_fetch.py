@@ -1,4 +1,4 @@
-"""Whatever bytes a broker returns: what can be decoded is, and each other batch becomes one record."""
+"""Responses of any bytes: what can be decoded is decoded, and each other batch becomes one record."""
 
 import struct
 from collections.abc import Callable, Sequence
@@ -112,7 +112,7 @@ def test_decompression_is_bounded() -> None:
     "form", [lambda plain: plain, lambda plain: packed(plain, "zstd")], ids=["plain", "compressed"]
 )
 def test_headers_are_bounded(form: Callable[[bytes], bytes]) -> None:
-    """12 kB of zstd expanded to seventeen million headers, which blocked a worker for over a minute."""
+    """Check the limits: 12 kB of zstd expanded to 17 million headers, which blocked a worker for over a minute."""
     header = [("", None)]
     for records, allowed in ((20, 10_000), (500, 50_000), (2_500, 200_000)):
         full = form(batch([b""] * records, headers=header * (allowed // records), offset=100))
@@ -123,7 +123,7 @@ def test_headers_are_bounded(form: Callable[[bytes], bytes]) -> None:
     assert reasons(read(more)[0]) == [f"a record of {MAX_HEADERS + 1} headers; the limit is {MAX_HEADERS}"]
 
 
-# -- what is damaged --------------------------------------------------------------------------------------------------
+# -- damaged batches --------------------------------------------------------------------------------------------------
 
 
 def damaged(raw: bytes, at: int = -1, to: int = 0xFF) -> bytes:

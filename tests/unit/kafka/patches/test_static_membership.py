@@ -15,7 +15,7 @@ JOIN = JoinGroupRequest("group", 10_000, 10_000, "", "name", "consumer", [])
 
 
 class StaticMemberConsumer:
-    """As much of an AIOKafkaConsumer as the patch uses."""
+    """The part of an AIOKafkaConsumer that the patch uses."""
 
     def __init__(self, instance: str | None, error_code: int) -> None:
         self._group_instance_id = instance

@@ -1,4 +1,4 @@
-"""Patches refuse a library of another version than they were written for."""
+"""Patches refuse a library of a version that they were not written for."""
 
 from collections.abc import Iterator
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""The act's deployment: the workers get its variants, and their own environment back when it ends."""
+"""The act's deployment: workers get its variants, and their own environment back when the act ends."""
 
 import asyncio
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Whether the proxy forwards everything unchanged but the passages of the drawn share of prompts."""
+"""The proxy forwards everything unchanged except the passages of the drawn share of prompts."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ EVENTS = b"data: one\n\n", b"data: two\n\n"
 
 
 def chat(question: str) -> dict[str, Any]:
-    """Return a request as the inference tier sends it."""
+    """Return a request in the format of the inference tier."""
     messages = [message.model_dump() for message in build_prompt(question, EVIDENCE, 1, "")]
     return {"model": "small", "messages": messages}
 

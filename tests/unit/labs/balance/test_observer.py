@@ -1,4 +1,4 @@
-"""What the topics tell becomes timeline; that they are followed is shown on a real Kafka."""
+"""Records of the topics become the timeline. A test on a real Kafka checks that the topics are followed."""
 
 from typing import Any, cast
 

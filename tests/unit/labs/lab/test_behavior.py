@@ -1,4 +1,4 @@
-"""The scripted model does what its scenario says, and the scores that are to find out can."""
+"""The scripted model follows its scenario, and the scores can detect what it does."""
 
 from collections import Counter
 
@@ -45,7 +45,7 @@ def test_answer_is_harmed_if_it_is_wrong_only_with_the_degradation() -> None:
     before, after = scripted_answers(some, USUAL), scripted_answers(some, WORSE)
     for was, now in zip(before, after, strict=True):
         assert now.harmed == (was.right and not now.right)
-        assert was.right or not now.right  # what would have been wrong is wrong
+        assert was.right or not now.right  # an answer that would have been wrong stays wrong
 
 
 def test_answer_is_harmed_if_it_is_slow_only_with_the_degradation() -> None:
@@ -96,7 +96,7 @@ def test_wrong_answer_has_the_requested_error_kind() -> None:
 
 
 def test_steering_score_separates_right_from_wrong_answers() -> None:
-    """Passages as retrieval finds them: those of the station first, then those of others."""
+    """Use passages in retrieval's order: those of the asked station first, then those of others."""
     passages = {}
     for name, document in lab_corpus().documents.items():
         for number, section in enumerate(document.text.split("## ")[1:]):

@@ -61,7 +61,7 @@ def arm(*decisions: Decision, loop: bool = True, **fields: object) -> Experiment
 def test_detection_counts_the_variants_answers_since_the_degradation_began() -> None:
     found = detection_of(SCENARIO, arm(decision("shift", "cheap", 180)))
     assert found is not None
-    assert found.answers == 40  # of the scores 100 to 179 every second
+    assert found.answers == 40  # every second one of the scores 100 to 179
     assert found.seconds == pytest.approx(20.0)
 
 

@@ -1,4 +1,4 @@
-"""Common shift: a few answers of the others do not show that a variant became worse alone."""
+"""Common shift: a few answers of the others do not prove that a variant became worse alone."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from poise.policy.detection.counts import Counts
 @pytest.mark.parametrize(
     ("bad", "answers", "told"),
     [
-        (2, 22, CommonShift.PERHAPS),  # 9 % where it was 5 %: may yet be the traffic's 35 %
+        (2, 22, CommonShift.PERHAPS),  # 9 % instead of 5 %: the traffic's 35 % is still possible
         (5, 100, CommonShift.NO),
         (35, 100, CommonShift.YES),
         (1, 10, CommonShift.PERHAPS),

@@ -84,7 +84,7 @@ def test_answers_above_a_ceiling_are_detected(about: str, name: str) -> None:
 
 @pytest.mark.parametrize("traffic", KINDS)
 def test_false_alarms_are_at_most_as_frequent_as_configured(traffic: str) -> None:
-    """Forty alarms are expected at most; more than this occur with a probability below 0.001."""
+    """Check for at most 60 alarms: 40 are expected at most, and more than 60 have a probability below 0.001."""
     setting, answers = 500, 20_000
     detectors = Detectors((PRIMARY, CANARY), Limits(mean_answers_between_false_alarms=setting))
     found = sum(detectors.update(one) is not None for one in islice(KINDS[traffic](0.3).answers(5), answers))
@@ -99,7 +99,7 @@ def test_a_traffic_jump_with_a_slow_variant_raises_few_alarms() -> None:
 
 
 def test_runs_are_compared_by_their_start_and_not_by_their_end() -> None:
-    """Otherwise, late answers of harder traffic look like those of a worse variant."""
+    """Check that late answers of harder traffic do not look like those of a worse variant."""
     traffic = Traffic(lambda _: 0.3, wrong=lambda at: 0.6 if at < 300 else 0.02, takes={CANARY: 30.0})
     detectors = Detectors((PRIMARY, CANARY), Limits())
     assert not [
@@ -115,7 +115,7 @@ def test_a_common_shift_raises_no_alarm() -> None:
 
 
 def test_a_repeated_question_is_no_shift() -> None:
-    """One of eight answers, always wrong."""
+    """Repeat a question in one of eight answers, always with a wrong answer."""
 
     def found(repeated: str | None) -> list[Finding]:
         detectors = Detectors(("a",), Limits())
@@ -273,7 +273,7 @@ def test_false_recoveries_are_at_most_one_in_twenty() -> None:
 
 
 def answer(number: int, chance: random.Random) -> Observation:
-    """Any values."""
+    """Return an observation of random values."""
     variant = chance.choices(THREE, tuple(EVEN.values()))[0]
     return Observation(
         run=f"run-{number}",
@@ -289,7 +289,7 @@ def answer(number: int, chance: random.Random) -> Observation:
 
 
 def act(detectors: Detectors, seen: Observation) -> tuple[Finding | None, list[Finding | None]]:
-    """Detection as the decider uses it."""
+    """Update the detectors as the decider does; return the finding and the recoveries."""
     finding = detectors.update(seen)
     if finding is not None:
         detectors.watch_recovery(finding.variant, finding.about)
@@ -325,7 +325,7 @@ def test_a_snapshot_can_be_restored_with_other_limits_but_not_with_other_variant
 
 
 def test_a_snapshot_has_the_structure_of_its_format() -> None:
-    """Another structure needs another `SNAPSHOT_FORMAT`, or an upgraded worker could not restore the snapshot."""
+    """Check the structure: another one needs another `SNAPSHOT_FORMAT`, or an upgraded worker could not restore it."""
     detectors = Detectors((PRIMARY, CANARY), Limits(min_score=0.5, max_latency=1.0, max_cost=1.0))
     for answer in islice(Traffic(lambda _: 0.5, good=0).answers(1), 300):
         detectors.update(answer)
