@@ -1,4 +1,4 @@
-"""The answer cache on a real Kafka and a real Valkey, with a real index behind it."""
+"""The answer cache on a real Kafka and a real Valkey, with a real index."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Answers and annotations above the record limit: a fault, a record of what fits, and no effect on other asks."""
+"""Answers and annotations above the record limit cause a fault and a record of what fits; other asks are unaffected."""
 
 import asyncio
 from collections.abc import Callable

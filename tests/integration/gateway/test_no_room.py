@@ -1,4 +1,4 @@
-"""Asks of a hanging model fill a worker: further asks get `Retry-After`, and asks succeed once there is capacity."""
+"""Asks of a hanging model fill a worker: further asks get `Retry-After`, and succeed once there is capacity."""
 
 import asyncio
 import time

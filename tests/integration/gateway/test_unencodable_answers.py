@@ -1,4 +1,4 @@
-"""Answers and annotations of a custom workflow that JSON cannot encode: one fault that names the field."""
+"""Answers and annotations of a custom workflow that JSON cannot encode cause one fault that names the field."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

@@ -46,7 +46,7 @@ class Echo(Request[Echoed]):
 
 
 class Compressing:
-    """librdkafka's producer."""
+    """A producer of librdkafka with a codec."""
 
     def __init__(self, bootstrap: str, codec: str) -> None:
         options = {"bootstrap.servers": bootstrap, "compression.type": codec, "partitioner": "murmur2_random"}

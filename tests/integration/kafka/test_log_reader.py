@@ -1,4 +1,4 @@
-"""A log reader on a real Kafka: whatever happens to its topic, it recovers by itself, or ends with the reason."""
+"""A log reader on a real Kafka: whatever happens to its topic, it recovers or ends with the reason."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""A reply, request or result that JSON cannot represent: one fault with the field, and no work is repeated."""
+"""A reply, request or result that JSON cannot represent causes one fault that names the field, and no repeated work."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -25,7 +25,7 @@ def test_a_peer_is_an_address_or_an_ipv6_network(address: str | None, peer: str)
 
 
 class IdleConnections:
-    """Idle connections, and those of them that were closed to make room."""
+    """Idle connections. Records which were closed to make room."""
 
     def __init__(self, connections: Connections) -> None:
         self.closed: list[str] = []
